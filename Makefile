@@ -1,0 +1,88 @@
+# All there is to do; `make help` lists it.
+
+GO      ?= go
+GOARCH  ?= $(shell $(GO) env GOARCH)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The image's name stands in deploy/base/kustomization.yaml alone.
+IMAGE   ?= $(shell sed -n 's/^ *newName: *//p' deploy/base/kustomization.yaml):$(shell sed -n 's/^ *newTag: *//p' deploy/base/kustomization.yaml)
+
+TOOL    := $(GO) tool -modfile=.ci/tools.mod
+LINT    := $(GO) tool -modfile=.ci/lint.mod golangci-lint
+LDFLAGS := -s -w -X main.version=$(VERSION)
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+# kubectl comes from the same module, with the same flags, as the local cluster's.
+KUBECTL := CGO_ENABLED=0 $(GO) -C e2e/tools/kubernetes run -trimpath -buildvcs=false k8s.io/kubernetes/cmd/kubectl
+FUZZ    ?= 15s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## the main job on this machine, without Kubernetes; needs Go alone
+	@echo "building the sidecar, the emulator and the demo (a minute or two the first time) ..."
+	@$(STATIC) -o bin/ ./cmd/sidecar ./cmd/bitbucket-emulator ./jobfactory/testbed/demo
+	@bin/demo --bin bin $(if $(KEEP),--keep)
+
+.PHONY: demo-cluster
+demo-cluster: ## the same on a real local Kubernetes with KEDA; Linux and root, or KUBECONFIG
+	@$(GO) -C e2e run ./cmd/demo $(if $(KEEP),--keep) $(if $(KUBECONFIG),--kubeconfig "$(KUBECONFIG)")
+
+.PHONY: run
+run: ## emulator and scaler alone, for a look with grpcurl; Ctrl-C ends both
+	@echo "building the scaler and the emulator ..."
+	@$(STATIC) -o bin/ ./cmd/scaler ./cmd/bitbucket-emulator
+	@.ci/run-local
+
+.PHONY: test
+test: ## the tests of the main module, with the race detector
+	$(GO) test -race ./...
+
+.PHONY: e2e
+e2e: ## end-to-end tests on a real local cluster (built on the first run: half an hour)
+	$(GO) -C e2e run ./cmd/cluster build
+	$(GO) -C e2e test -race -timeout 20m -v ./... 
+
+.PHONY: lint
+lint: ## golangci-lint in both modules, buf lint, manifests
+	$(LINT) run ./...
+	cd e2e && $(GO) tool -modfile=../.ci/lint.mod golangci-lint run -c ../.golangci.yml ./...
+	$(TOOL) buf lint
+	$(TOOL) buf format --diff --exit-code
+	for dir in deploy/base deploy/examples; do $(KUBECTL) kustomize "$(CURDIR)/$$dir" >/dev/null || exit 1; done
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZ (15s) each
+	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | grep -v '^./e2e/'); do \
+	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$target); do \
+	    echo "== $$(dirname $$target) $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) $$(dirname $$target) || exit 1; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## benchmarks, each beside a reference in the same run
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: image
+image: bin/linux/$(GOARCH) ## build the image with buildah or docker (GOARCH=arm64 for ARM)
+	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) -t $(IMAGE) .; \
+	else docker build --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) -t $(IMAGE) .; fi
+
+.PHONY: push
+push: ## push the image: make image push IMAGE=registry/name:tag
+	@if command -v buildah >/dev/null; then buildah push $(IMAGE); else docker push $(IMAGE); fi
+
+.PHONY: bin/linux/$(GOARCH)
+bin/linux/$(GOARCH):
+	@mkdir -p $@
+	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o $@/ ./cmd/scaler ./cmd/sidecar
+
+.PHONY: generate
+generate: ## generated code
+	$(TOOL) buf generate
+
+.PHONY: manifests
+manifests: ## print what deploy/base applies
+	@$(KUBECTL) kustomize "$(CURDIR)/deploy/base"

@@ -1,0 +1,82 @@
+package bitbucket
+
+import (
+	"testing"
+	"time"
+
+	testclock "k8s.io/utils/clock/testing"
+	"pgregory.net/rapid"
+)
+
+func TestBudgetRefusesLowerClassesFirst(t *testing.T) {
+	b := NewBudget(100, 0.1, testclock.NewFakePassiveClock(time.Now()))
+	for _, step := range []struct {
+		class Class
+		want  int
+	}{{ClassQueue, 70}, {ClassList, 20}, {ClassQueue, 0}, {ClassRegistration, 10}, {ClassList, 0}} {
+		got := 0
+		for b.take(step.class) {
+			got++
+		}
+		if got != step.want {
+			t.Errorf("%s took %d, want %d", step.class, got, step.want)
+		}
+	}
+	if b.Used() != 100 || b.Remaining() != 0 {
+		t.Errorf("used %d, remaining %d", b.Used(), b.Remaining())
+	}
+}
+
+func TestBudgetComesBackAfterAnHourAndNotBefore(t *testing.T) {
+	clk := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 3, 4, 59, 0, time.UTC))
+	b := NewBudget(1, 0, clk)
+	if !b.take(ClassList) {
+		t.Fatal("a fresh budget refused")
+	}
+	clk.SetTime(clk.Now().Add(time.Hour - time.Second))
+	if b.take(ClassList) {
+		t.Error("a call was allowed within the hour")
+	}
+	clk.SetTime(clk.Now().Add(time.Minute + 2*time.Second))
+	if !b.take(ClassList) {
+		t.Error("the budget did not come back")
+	}
+}
+
+func TestBudgetSurvivesAClockSetBack(t *testing.T) {
+	clk := testclock.NewFakePassiveClock(time.Now())
+	b := NewBudget(2, 0, clk)
+	b.take(ClassList)
+	clk.SetTime(clk.Now().Add(-5 * time.Hour))
+	b.take(ClassList)
+	if got := b.Used(); got != 2 {
+		t.Errorf("used %d, want 2", got)
+	}
+}
+
+// In no hour are more calls made than the limit, whatever the rhythm.
+func TestBudgetHoldsOverEveryRollingHour(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.IntRange(1, 30).Draw(t, "limit")
+		now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+		clk := testclock.NewFakePassiveClock(now)
+		b := NewBudget(limit, rapid.SampledFrom([]float64{0, 0.1, 0.3}).Draw(t, "reserve"), clk)
+		var taken []time.Time
+		for range rapid.IntRange(1, 200).Draw(t, "calls") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 900).Draw(t, "seconds")) * time.Second)
+			clk.SetTime(now)
+			if b.take(Class(rapid.IntRange(0, 2).Draw(t, "class"))) {
+				taken = append(taken, now)
+			}
+			within := 0
+			for _, at := range taken {
+				if now.Sub(at) < time.Hour {
+					within++
+				}
+			}
+			if within > limit || b.Used() < within || b.Remaining() != max(0, limit-b.Used()) {
+				t.Fatalf("%d calls within an hour, limit %d, used %d", within, limit, b.Used())
+			}
+		}
+	})
+}

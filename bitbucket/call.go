@@ -1,0 +1,136 @@
+package bitbucket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+// call is one logical request; it may take several tries.
+type call struct {
+	method string
+	// route is the template for errors and metrics, path what is sent, escaped.
+	route, path string
+	query       url.Values
+	// body is marshalled to JSON; nil sends none.
+	body  any
+	class Class
+}
+
+// repeatable calls leave the same state however often they arrive.
+func (c call) repeatable() bool { return c.method != http.MethodPost }
+
+func (c call) String() string { return c.method + " " + c.route }
+
+// reply is a whole answer.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do makes a call and turns any answer but a 2xx into an error. A token that is
+// refused is replaced once: it may have been revoked before it expired.
+func (c *Client) do(ctx context.Context, cl call) (reply, error) {
+	r, header, err := c.attempt(ctx, cl)
+	if err == nil && r.status == http.StatusUnauthorized && c.auth.drop(header) {
+		c.cfg.Logger.Info("a cached OAuth token was refused, getting a fresh one")
+		r, header, err = c.attempt(ctx, cl)
+	}
+	if err != nil {
+		return reply{}, err
+	}
+	if r.status < 200 || r.status > 299 {
+		return reply{}, c.statusError(cl, r, header)
+	}
+	return r, nil
+}
+
+// attempt makes a call with its retries. It returns the authorization that the
+// last try carried.
+func (c *Client) attempt(ctx context.Context, cl call) (reply, string, error) {
+	var body []byte
+	if cl.body != nil {
+		var err error
+		if body, err = json.Marshal(cl.body); err != nil {
+			return reply{}, "", fmt.Errorf("%s: encode the body: %w", cl, err)
+		}
+	}
+	target := c.cfg.BaseURL + cl.path
+	if len(cl.query) > 0 {
+		target += "?" + cl.query.Encode()
+	}
+	ex := &exchange{class: cl.class, method: cl.method, route: cl.route, repeatable: cl.repeatable()}
+	req, err := retryablehttp.NewRequestWithContext(withExchange(ctx, ex), cl.method, target, body)
+	if err != nil {
+		return reply{}, "", fmt.Errorf("%s: %w", cl, err)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
+	if cl.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if resp != nil {
+			_ = resp.Body.Close()
+		}
+		return reply{}, "", callError(ctx, cl, ex, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return reply{}, "", callError(ctx, cl, ex, err)
+	}
+	return reply{status: resp.StatusCode, header: resp.Header, body: content}, ex.header(), nil
+}
+
+// callError says what a call without an answer means.
+func callError(ctx context.Context, cl call, ex *exchange, err error) error {
+	// The address adds nothing to the call's name but UUIDs.
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	switch {
+	case !cl.repeatable() && ex.sent.Load():
+		return fmt.Errorf("%s: %w: %w", cl, ErrOutcomeUnknown, err)
+	case final(err), errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("%s: %w", cl, err)
+	default:
+		return fmt.Errorf("%s: %w: %w", cl, ErrUnavailable, err)
+	}
+}
+
+// statusError makes an error of an answer that is not a 2xx.
+func (c *Client) statusError(cl call, r reply, authorization string) error {
+	answer := &APIError{Method: cl.method, Route: cl.route, Status: r.status}
+	var parsed wireError
+	if json.Unmarshal(r.body, &parsed) == nil {
+		answer.Message, answer.Detail = parsed.Error.Message, parsed.detailText()
+	} else {
+		answer.Message = pageText(r.body)
+	}
+	// Taken out before shortening, which could leave half a secret.
+	answer.Message = shorten(c.redact(answer.Message, authorization))
+	answer.Detail = shorten(c.redact(answer.Detail, authorization))
+
+	switch {
+	case r.status == http.StatusTooManyRequests:
+		return &RateLimitedError{RetryAfter: retryAfter(r.header, c.cfg.Clock.Now()), Err: answer}
+	case r.status >= http.StatusInternalServerError && !cl.repeatable():
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, answer)
+	case r.status >= http.StatusInternalServerError:
+		return fmt.Errorf("%w: %w", ErrUnavailable, answer)
+	}
+	if required, granted, ok := parsed.scopes(); ok && r.status == http.StatusForbidden {
+		return &MissingScopeError{Required: required, Granted: granted, Err: answer}
+	}
+	return answer
+}

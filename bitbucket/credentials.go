@@ -1,0 +1,172 @@
+package bitbucket
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Kind is a way to authenticate with Bitbucket Cloud.
+type Kind string
+
+// The kinds of credentials.
+const (
+	// KindOAuthConsumer is a private OAuth consumer of the workspace.
+	KindOAuthConsumer Kind = "OAuth consumer"
+	// KindAPIToken is an Atlassian account's API token, with its email.
+	KindAPIToken Kind = "API token"
+	// KindAppPassword is an app password, which Atlassian is retiring.
+	KindAppPassword Kind = "app password"
+	// KindAccessToken is a repository, project or workspace access token.
+	KindAccessToken Kind = "access token"
+)
+
+// ErrNoCredentials means that a source holds none of the keys.
+var ErrNoCredentials = errors.New("no credentials")
+
+// Credentials holds one kind of credentials; the fields of the others are empty.
+type Credentials struct {
+	// OAuthClientID and OAuthClientSecret are the consumer's key and secret.
+	OAuthClientID     string
+	OAuthClientSecret Secret
+	// AccountEmail and APIToken are the Atlassian account's.
+	AccountEmail string
+	APIToken     Secret
+	// Username and AppPassword are the Bitbucket account's.
+	Username    string
+	AppPassword Secret
+	// AccessToken is sent as a bearer token.
+	AccessToken Secret
+}
+
+// credentialKey joins a field to its names: those of the environment and of the
+// Secret runner-bitbucket-credentials are the ones that Atlassian's
+// runners-autoscaler reads, so that an existing Secret serves.
+type credentialKey struct {
+	kind      Kind
+	env, file string
+	get       func(*Credentials) string
+	set       func(*Credentials, string)
+}
+
+var credentialKeys = []credentialKey{
+	{
+		KindOAuthConsumer, "BITBUCKET_OAUTH_CLIENT_ID", "bitbucketOauthClientId",
+		func(c *Credentials) string { return c.OAuthClientID },
+		func(c *Credentials, v string) { c.OAuthClientID = v },
+	},
+	{
+		KindOAuthConsumer, "BITBUCKET_OAUTH_CLIENT_SECRET", "bitbucketOauthClientSecret",
+		func(c *Credentials) string { return c.OAuthClientSecret.Reveal() },
+		func(c *Credentials, v string) { c.OAuthClientSecret = Secret(v) },
+	},
+	{
+		KindAPIToken, "ATLASSIAN_ACCOUNT_EMAIL", "atlassianAccountEmail",
+		func(c *Credentials) string { return c.AccountEmail },
+		func(c *Credentials, v string) { c.AccountEmail = v },
+	},
+	{
+		KindAPIToken, "ATLASSIAN_API_TOKEN", "atlassianApiToken",
+		func(c *Credentials) string { return c.APIToken.Reveal() },
+		func(c *Credentials, v string) { c.APIToken = Secret(v) },
+	},
+	{
+		KindAppPassword, "BITBUCKET_USERNAME", "bitbucketUsername",
+		func(c *Credentials) string { return c.Username },
+		func(c *Credentials, v string) { c.Username = v },
+	},
+	{
+		KindAppPassword, "BITBUCKET_APP_PASSWORD", "bitbucketAppPassword",
+		func(c *Credentials) string { return c.AppPassword.Reveal() },
+		func(c *Credentials, v string) { c.AppPassword = Secret(v) },
+	},
+	{
+		KindAccessToken, "BITBUCKET_ACCESS_TOKEN", "bitbucketAccessToken",
+		func(c *Credentials) string { return c.AccessToken.Reveal() },
+		func(c *Credentials, v string) { c.AccessToken = Secret(v) },
+	},
+}
+
+// Kind is the kind of the credentials; empty when there is none or the first
+// found when there are several, which Validate refuses.
+func (c Credentials) Kind() Kind {
+	for _, key := range credentialKeys {
+		if key.get(&c) != "" {
+			return key.kind
+		}
+	}
+	return ""
+}
+
+// Deprecated reports whether Atlassian has announced the end of this kind.
+func (c Credentials) Deprecated() bool { return c.Kind() == KindAppPassword }
+
+// Validate reports every fault, naming the keys at fault and never a value. Of
+// the kinds exactly one must be given, and wholly. It returns ErrNoCredentials
+// when there is none at all.
+func (c Credentials) Validate() error {
+	var (
+		faults  []error
+		kinds   []string
+		present = map[Kind]bool{}
+	)
+	for _, key := range credentialKeys {
+		value := key.get(&c)
+		if value == "" {
+			continue
+		}
+		if !present[key.kind] {
+			present[key.kind] = true
+			kinds = append(kinds, string(key.kind))
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+			faults = append(faults, fmt.Errorf("%s (%s): holds a space or a control character", key.file, key.env))
+		}
+		if key.file == "bitbucketOauthClientId" || key.file == "bitbucketUsername" || key.file == "atlassianAccountEmail" {
+			if strings.Contains(value, ":") {
+				faults = append(faults, fmt.Errorf("%s (%s): holds a colon, which basic authentication cannot carry", key.file, key.env))
+			}
+		}
+	}
+	if len(kinds) == 0 {
+		return fmt.Errorf("%w: want one of %s", ErrNoCredentials, acceptedKeys())
+	}
+	if len(kinds) > 1 {
+		faults = append(faults, fmt.Errorf("%s are given together: want exactly one of them", strings.Join(kinds, " and ")))
+	}
+	for _, key := range credentialKeys {
+		if present[key.kind] && key.get(&c) == "" {
+			faults = append(faults, fmt.Errorf("%s (%s): missing, the %s needs it", key.file, key.env, key.kind))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// acceptedKeys lists the keys by kind, for messages.
+func acceptedKeys() string {
+	var text strings.Builder
+	var last Kind
+	for _, key := range credentialKeys {
+		switch {
+		case last == key.kind:
+			text.WriteString(" and ")
+		case last != "":
+			text.WriteString(", or ")
+		}
+		last = key.kind
+		text.WriteString(key.file + " (" + key.env + ")")
+	}
+	return text.String()
+}
+
+// secrets are the values that must never be printed.
+func (c Credentials) secrets() []string {
+	var values []string
+	for _, s := range []Secret{c.OAuthClientSecret, c.APIToken, c.AppPassword, c.AccessToken} {
+		if s != "" {
+			values = append(values, s.Reveal())
+		}
+	}
+	return values
+}

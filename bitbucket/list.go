@@ -1,0 +1,88 @@
+package bitbucket
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+const (
+	pageLength = 100
+	// maxPages bounds a list. A scope has at most 100 runners, which is one
+	// page, or ten where the page length is not honoured.
+	maxPages = 20
+)
+
+// ListRunners lists all runners of a scope. An incomplete or unreadable list is
+// an error, never a shorter list.
+func (c *Client) ListRunners(ctx context.Context, scope Scope) (RunnerList, error) {
+	if err := scope.Validate(); err != nil {
+		return RunnerList{}, fmt.Errorf("list runners: %w", err)
+	}
+	list, err := c.listRunners(ctx, scope)
+	if err != nil {
+		return RunnerList{}, fmt.Errorf("list runners of %s: %w", scope, err)
+	}
+	return list, nil
+}
+
+func (c *Client) listRunners(ctx context.Context, scope Scope) (RunnerList, error) {
+	cl := call{method: http.MethodGet, class: ClassList, query: url.Values{"pagelen": {strconv.Itoa(pageLength)}}}
+	cl.route, cl.path = scope.runnersRoute(publicRoot)
+	list := RunnerList{Begun: c.cfg.Clock.Now()}
+	seen := map[string]bool{}
+	for number := 1; number <= maxPages; number++ {
+		r, err := c.do(ctx, cl)
+		if err != nil {
+			return RunnerList{}, err
+		}
+		page, err := decodeRunnerPage(r.body)
+		if err != nil {
+			return RunnerList{}, fmt.Errorf("page %d: %w: %w", number, ErrUnavailable, err)
+		}
+		if number == 1 {
+			list.ServerDate = serverDate(r.header)
+		}
+		// Runners that are created while pages are read shift others onto the
+		// next page, where they come again.
+		fresh := 0
+		for _, runner := range page.runners {
+			if !seen[runner.UUID] {
+				seen[runner.UUID] = true
+				fresh++
+				list.Runners = append(list.Runners, runner)
+			}
+		}
+		switch {
+		case page.next != "":
+			if cl.query, err = c.nextQuery(page.next); err != nil {
+				return RunnerList{}, fmt.Errorf("page %d: %w", number, err)
+			}
+		case page.size > len(list.Runners) && fresh > 0:
+			// Some lists of Bitbucket have no next link: the size tells.
+			cl.query = url.Values{"pagelen": {strconv.Itoa(pageLength)}, "page": {strconv.Itoa(number + 1)}}
+		default:
+			return list, nil
+		}
+	}
+	return RunnerList{}, fmt.Errorf("%w: the list has no end after %d pages", ErrUnavailable, maxPages)
+}
+
+// nextQuery takes the query out of a next link to the same host. The path stays
+// the list's own, so a link can lead to another page and nowhere else.
+func (c *Client) nextQuery(next string) (url.Values, error) {
+	u, err := c.api.Parse(next)
+	if err != nil {
+		return nil, fmt.Errorf("%w: next page: not an address", ErrUnavailable)
+	}
+	if !sameHost(u, c.api) {
+		return nil, fmt.Errorf("%w: next page %s %w", ErrUnavailable, u.Redacted(), errForeignHost)
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("%w: next page: unreadable query", ErrUnavailable)
+	}
+	return query, nil
+}

@@ -1,0 +1,61 @@
+package bitbucket
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+)
+
+// identified is what workspaces and repositories have in common; a repository's
+// answer usually carries its workspace.
+type identified struct {
+	UUID      string      `json:"uuid"`
+	Workspace *identified `json:"workspace"`
+}
+
+// ResolveScope replaces slugs by UUIDs, so that two spellings are one scope and
+// the runner's container gets the UUIDs that it wants. It makes no call, and
+// needs no permission, where only UUIDs are given.
+func (c *Client) ResolveScope(ctx context.Context, scope Scope) (Scope, error) {
+	if err := scope.Validate(); err != nil {
+		return Scope{}, fmt.Errorf("resolve scope: %w", err)
+	}
+	resolved := Scope{Workspace: lowerUUID(scope.Workspace), Repository: lowerUUID(scope.Repository)}
+	if scope.Repository != "" && !IsUUID(scope.Repository) {
+		found, err := c.identify(ctx, scope)
+		if err != nil {
+			return Scope{}, fmt.Errorf("resolve repository %s: %w", scope, err)
+		}
+		resolved.Repository = lowerUUID(found.UUID)
+		if !IsUUID(resolved.Workspace) && found.Workspace != nil && IsUUID(found.Workspace.UUID) {
+			resolved.Workspace = lowerUUID(found.Workspace.UUID)
+		}
+	}
+	if !IsUUID(resolved.Workspace) {
+		found, err := c.identify(ctx, Scope{Workspace: scope.Workspace})
+		if err != nil {
+			return Scope{}, fmt.Errorf("resolve workspace %s: %w", scope.Workspace, err)
+		}
+		resolved.Workspace = lowerUUID(found.UUID)
+	}
+	return resolved, nil
+}
+
+func (c *Client) identify(ctx context.Context, scope Scope) (identified, error) {
+	cl := call{method: http.MethodGet, class: ClassList}
+	template, path := scope.route()
+	cl.route, cl.path = publicRoot+template, publicRoot+path
+	r, err := c.do(ctx, cl)
+	if err != nil {
+		return identified{}, err
+	}
+	var found identified
+	if err := json.Unmarshal(r.body, &found); err != nil {
+		return identified{}, fmt.Errorf("%w: decode the answer: %w", ErrUnavailable, err)
+	}
+	if !IsUUID(found.UUID) {
+		return identified{}, fmt.Errorf("%w: the answer has no uuid", ErrUnavailable)
+	}
+	return found, nil
+}

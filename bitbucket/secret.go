@@ -1,0 +1,29 @@
+package bitbucket
+
+import (
+	"fmt"
+	"io"
+)
+
+const redacted = "[redacted]"
+
+// Secret is a credential that prints, formats and marshals as "[redacted]",
+// whatever the verb or the encoder. Reveal is the only way to its value.
+type Secret string
+
+// Reveal returns the secret itself. It must only go into a request or into the
+// environment of the runner it belongs to.
+func (s Secret) Reveal() string { return string(s) }
+
+// String returns "[redacted]".
+func (s Secret) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (s Secret) GoString() string { return redacted }
+
+// Format writes "[redacted]" for every verb: without it %d or %x would print
+// the value.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// MarshalText returns "[redacted]"; JSON and YAML encoders go through it.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -1,0 +1,135 @@
+package bitbucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxBody      = 10 << 20 // bytes of an answer, decompressed
+	maxRedirects = 5
+)
+
+// Failures that trying again cannot mend.
+var (
+	errForeignHost = errors.New("leads to another host")
+	errTooLarge    = fmt.Errorf("answer over %d bytes", maxBody)
+	errRedirects   = errors.New("too many redirects")
+)
+
+// exchange follows one call through its tries.
+type exchange struct {
+	class         Class
+	method, route string
+	repeatable    bool
+	// sent is whether the current try may have reached Bitbucket and no whole
+	// answer has come back.
+	sent atomic.Bool
+	// authorization is the header of the last try, to drop it when refused.
+	authorization atomic.Value
+}
+
+func (e *exchange) header() string {
+	header, _ := e.authorization.Load().(string)
+	return header
+}
+
+type exchangeKey struct{}
+
+func withExchange(ctx context.Context, e *exchange) context.Context {
+	return context.WithValue(ctx, exchangeKey{}, e)
+}
+
+func exchangeOf(ctx context.Context) *exchange {
+	e, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return e
+}
+
+// tries is the transport of single tries, redirects included: it authorizes
+// each, counts it in the budget, reads the whole answer and reports it. Reading
+// here makes a connection lost amid the body a failed try like any other.
+type tries struct {
+	base    http.RoundTripper
+	api     *url.URL
+	auth    authorizer
+	budget  *Budget
+	observe func(method, routeTemplate string, status int, d time.Duration)
+}
+
+func (t *tries) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		defer func() { _ = req.Body.Close() }()
+	}
+	ctx := req.Context()
+	ex := exchangeOf(ctx)
+	if ex == nil {
+		return nil, errors.New("request without its call")
+	}
+	ex.sent.Store(false)
+	if !sameHost(req.URL, t.api) {
+		return nil, fmt.Errorf("%s %w", req.URL.Redacted(), errForeignHost)
+	}
+	header, err := t.auth.authorize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !t.budget.take(ex.class) {
+		return nil, fmt.Errorf("%w for class %s, %d of %d left", ErrBudgetExhausted, ex.class, t.budget.Remaining(), t.budget.Limit())
+	}
+	ex.authorization.Store(header)
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { ex.sent.Store(true) }}
+	req = req.Clone(httptrace.WithClientTrace(ctx, trace))
+	req.Header.Set("Authorization", header)
+
+	begun := time.Now()
+	resp, err := t.exchange(req)
+	status := 0
+	if err == nil {
+		status = resp.StatusCode
+		ex.sent.Store(false)
+	}
+	t.observe(ex.method, ex.route, status, time.Since(begun))
+	return resp, err
+}
+
+// exchange sends the request and replaces the answer's body by its bytes.
+func (t *tries) exchange(req *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if len(body) > maxBody {
+		return nil, errTooLarge
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}
+
+// checkRedirect follows a read on its own host. A write is never sent anew: a
+// redirect could turn it into a read or repeat it.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	switch first := via[0]; {
+	case first.Method != http.MethodGet:
+		return http.ErrUseLastResponse
+	case !sameHost(req.URL, first.URL):
+		return fmt.Errorf("redirect to %s %w", req.URL.Redacted(), errForeignHost)
+	case len(via) > maxRedirects:
+		return errRedirects
+	}
+	return nil
+}
+
+func sameHost(a, b *url.URL) bool { return a.Scheme == b.Scheme && a.Host == b.Host }

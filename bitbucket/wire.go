@@ -1,0 +1,194 @@
+package bitbucket
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The wire types follow the schemas of REST API 2.0; all of them allow
+// additional properties, and live answers leave some of these out.
+type (
+	wireRunner struct {
+		UUID        string           `json:"uuid"`
+		Name        string           `json:"name"`
+		Labels      []string         `json:"labels"`
+		State       *wireState       `json:"state"`
+		CreatedOn   wireTime         `json:"created_on"`
+		UpdatedOn   wireTime         `json:"updated_on"`
+		OAuthClient *wireOAuthClient `json:"oauth_client"`
+	}
+	wireState struct {
+		Status    string      `json:"status"`
+		Version   wireVersion `json:"version"`
+		UpdatedOn wireTime    `json:"updated_on"`
+		Cordoned  bool        `json:"cordoned"`
+		Step      *wireStep   `json:"step"`
+	}
+	wireStep struct {
+		Type string `json:"type"`
+		UUID string `json:"uuid"`
+	}
+	wireOAuthClient struct {
+		ID            string `json:"id"`
+		Secret        string `json:"secret"`
+		TokenEndpoint string `json:"token_endpoint"`
+		Audience      string `json:"audience"`
+	}
+	wirePage struct {
+		Values *[]wireRunner `json:"values"`
+		Size   int           `json:"size"`
+		Next   string        `json:"next"`
+	}
+)
+
+// wireTime reads RFC 3339 with any fraction; null and "" are the zero time.
+// Anything else is an error rather than a zero time, which would make a runner
+// look infinitely old.
+type wireTime struct{ time.Time }
+
+func (t *wireTime) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return fmt.Errorf("time: %w", err)
+	}
+	if text == "" {
+		return nil
+	}
+	parsed, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return fmt.Errorf("time: %w", err)
+	}
+	t.Time = parsed
+	return nil
+}
+
+// wireVersion reads {"version":"…","current":…} and also a bare string; the
+// version is informative, so another shape is no reason to lose the runner.
+type wireVersion string
+
+func (v *wireVersion) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		*v = wireVersion(text)
+		return nil
+	}
+	var object struct {
+		Version string `json:"version"`
+	}
+	if json.Unmarshal(data, &object) == nil {
+		*v = wireVersion(object.Version)
+	}
+	return nil
+}
+
+func (w wireRunner) runner() Runner {
+	r := Runner{
+		UUID: w.UUID, Name: w.Name, Labels: w.Labels,
+		CreatedOn: w.CreatedOn.Time, UpdatedOn: w.UpdatedOn.Time,
+	}
+	if s := w.State; s != nil {
+		r.State = RunnerState{
+			Status: Status(s.Status), Version: string(s.Version),
+			UpdatedOn: s.UpdatedOn.Time, Cordoned: s.Cordoned,
+		}
+		if s.Step != nil {
+			r.State.Step = &Step{Type: s.Step.Type, UUID: s.Step.UUID}
+		}
+	}
+	if o := w.OAuthClient; o != nil {
+		r.OAuthClient = &OAuthClient{
+			ID: o.ID, Secret: Secret(o.Secret), TokenEndpoint: o.TokenEndpoint, Audience: o.Audience,
+		}
+	}
+	return r
+}
+
+func decodeRunner(body []byte) (Runner, error) {
+	var w wireRunner
+	if err := json.Unmarshal(body, &w); err != nil {
+		return Runner{}, fmt.Errorf("decode runner: %w", err)
+	}
+	if w.UUID == "" {
+		return Runner{}, errors.New("decode runner: no uuid in the answer")
+	}
+	return w.runner(), nil
+}
+
+// runnerPage is one decoded page of a list.
+type runnerPage struct {
+	runners []Runner
+	// size is the total that the server claims, 0 when not told.
+	size int
+	next string
+}
+
+// decodeRunnerPage refuses a page without values, or with a runner without a
+// UUID: an answer that is not a list must never be read as an empty one.
+func decodeRunnerPage(body []byte) (runnerPage, error) {
+	var w wirePage
+	if err := json.Unmarshal(body, &w); err != nil {
+		return runnerPage{}, fmt.Errorf("decode list of runners: %w", err)
+	}
+	if w.Values == nil {
+		return runnerPage{}, errors.New("decode list of runners: no values in the answer")
+	}
+	page := runnerPage{size: w.Size, next: w.Next, runners: make([]Runner, 0, len(*w.Values))}
+	for i, v := range *w.Values {
+		if v.UUID == "" {
+			return runnerPage{}, fmt.Errorf("decode list of runners: values[%d] has no uuid", i)
+		}
+		page.runners = append(page.runners, v.runner())
+	}
+	return page, nil
+}
+
+// wireError is Bitbucket's error body; detail is a string or an object.
+type wireError struct {
+	Error struct {
+		Message string          `json:"message"`
+		Detail  json.RawMessage `json:"detail"`
+		Fields  json.RawMessage `json:"fields"`
+	} `json:"error"`
+}
+
+// scopes reads the lists of a missing-scope error, if the detail holds them.
+func (w wireError) scopes() (required, granted []string, ok bool) {
+	var detail struct {
+		Required []string `json:"required"`
+		Granted  []string `json:"granted"`
+	}
+	if json.Unmarshal(w.Error.Detail, &detail) != nil || len(detail.Required) == 0 {
+		return nil, nil, false
+	}
+	return detail.Required, detail.Granted, true
+}
+
+// detailText is the detail as a reader wants it: a string as it is, an object
+// as compact JSON, with the fields at fault behind it.
+func (w wireError) detailText() string {
+	var text string
+	if json.Unmarshal(w.Error.Detail, &text) != nil {
+		text = compact(w.Error.Detail)
+	}
+	if fields := compact(w.Error.Fields); fields != "" && fields != "null" && fields != "{}" {
+		if text != "" {
+			text += " "
+		}
+		text += "fields " + fields
+	}
+	return text
+}
+
+func compact(raw json.RawMessage) string {
+	if len(raw) == 0 {
+		return ""
+	}
+	var buf bytes.Buffer
+	if json.Compact(&buf, raw) != nil {
+		return ""
+	}
+	return buf.String()
+}

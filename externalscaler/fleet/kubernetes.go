@@ -1,0 +1,48 @@
+package fleet
+
+import "time"
+
+// Kubernetes is what fleet reads of the cluster, from caches that a watch keeps
+// current. The returned values are not to be changed.
+type Kubernetes interface {
+	// ScaledJobs are those with an external trigger that names this installation.
+	ScaledJobs() []ScaledJob
+	// Jobs are the unfinished Jobs of ScaledJobs, with their pods.
+	Jobs() []Job
+}
+
+// GroupKey names a runner group: the namespace and name of its ScaledJob.
+type GroupKey struct{ Namespace, Name string }
+
+func (k GroupKey) String() string { return k.Namespace + "/" + k.Name }
+
+// ScaledJob is what is known of a group from its ScaledJob.
+type ScaledJob struct {
+	GroupKey
+	UID       string
+	CreatedOn time.Time
+	// Metadata of its external trigger, as in the manifest.
+	Metadata map[string]string
+	// Hold says why the group must not be scaled down: it is paused, or another
+	// trigger or a calculation over triggers would fight with the scale-down.
+	// Empty where nothing stands against it.
+	Hold string
+}
+
+// Job is an unfinished Job that a ScaledJob owns.
+type Job struct {
+	Namespace, Name, UID string
+	// ScaledJobUID is the UID of the controller owner.
+	ScaledJobUID string
+	CreatedOn    time.Time
+	// Pod is the Job's newest pod; nil before it is created.
+	Pod *Pod
+}
+
+// Pod is a pod of a runner Job.
+type Pod struct {
+	Namespace, Name, UID string
+	CreatedOn            time.Time
+	// Finished is true once the pod's phase is Succeeded or Failed.
+	Finished bool
+}

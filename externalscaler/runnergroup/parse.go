@@ -1,0 +1,304 @@
+package runnergroup
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bitbucket-runner-scaler/externalscaler/policy"
+)
+
+// The keys of a trigger's metadata.
+const (
+	keyWorkspace           = "workspace"
+	keyRepository          = "repository"
+	keyLabels              = "labels"
+	keyOS                  = "os"
+	keyStrategy            = "strategy"
+	keyMin                 = "min"
+	keyMax                 = "max"
+	keyScaleUpThreshold    = "scaleUpThreshold"
+	keyScaleDownThreshold  = "scaleDownThreshold"
+	keyScaleUpMultiplier   = "scaleUpMultiplier"
+	keyScaleDownMultiplier = "scaleDownMultiplier"
+	keySpare               = "spare"
+	keyCount               = "count"
+	keyCoolDown            = "coolDown"
+	keyEphemeral           = "ephemeral"
+	keyMaxAge              = "maxAge"
+	keyRepositories        = "repositories"
+	keyCredentials         = "credentials"
+)
+
+const (
+	defaultCoolDown = 300 * time.Second
+	defaultMaxAge   = 24 * time.Hour
+)
+
+// defaults are the values of keys that are not given.
+var defaults = map[string]string{
+	keyWorkspace: "", keyRepository: "", keyLabels: "", keyOS: "linux", keyStrategy: string(policy.PercentageRunnersIdle),
+	keyMin: "1", keyMax: "10", keyScaleUpThreshold: "0.5", keyScaleDownThreshold: "0.2",
+	keyScaleUpMultiplier: "1.5", keyScaleDownMultiplier: "0.5", keySpare: "0", keyCount: "",
+	keyCoolDown: "300s", keyEphemeral: "false", keyMaxAge: "24h", keyRepositories: "", keyCredentials: "default",
+}
+
+// ignored are the keys that KEDA reads itself (pkg/scalers/external_scaler.go).
+var ignored = []string{"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile"}
+
+// Bounds.
+const (
+	maxMetadata  = 64 << 10 // bytes, keys and values together
+	maxLabels    = 9        // Bitbucket's 10 less the owner's
+	maxLabel     = 50
+	maxShown     = 64 // bytes of a value in a message
+	maxDuration  = 30 * 24 * time.Hour
+	reservedRoot = "keda."
+)
+
+var (
+	label       = regexp.MustCompile(`^[a-z0-9.]+$`)
+	slug        = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
+	uuid        = regexp.MustCompile(`^\{[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\}$`)
+	setName     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	decimal     = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
+	whole       = regexp.MustCompile(`^[0-9]{1,9}$`)
+	snakeLetter = regexp.MustCompile(`_([a-z])`)
+)
+
+// Parse reads a group from a trigger's metadata. The error is an *InvalidError
+// with every fault.
+func Parse(metadata map[string]string) (Group, error) {
+	size := 0
+	for key, value := range metadata {
+		size += len(key) + len(value)
+	}
+	if size > maxMetadata {
+		return Group{}, &InvalidError{Faults: []Fault{{Key: "metadata", Given: fmt.Sprintf("%d bytes", size), Accepted: fmt.Sprintf("at most %d", maxMetadata)}}}
+	}
+	p := &parser{values: map[string]string{}, written: map[string]string{}}
+	p.collect(metadata)
+	g := p.group()
+	if len(p.faults) > 0 {
+		slices.SortFunc(p.faults, func(a, b Fault) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Accepted, b.Accepted)) })
+		return Group{}, &InvalidError{Faults: p.faults}
+	}
+	return g, nil
+}
+
+// parser reads values and gathers faults.
+type parser struct {
+	values  map[string]string // by key, trimmed
+	written map[string]string // the spelling that was used
+	faults  []Fault
+}
+
+func (p *parser) fault(key, given, accepted string) {
+	if written, ok := p.written[key]; ok {
+		key = written
+	}
+	if given != "" {
+		given = strconv.Quote(shorten(given))
+	}
+	p.faults = append(p.faults, Fault{Key: shorten(key), Given: given, Accepted: accepted})
+}
+
+func shorten(s string) string {
+	if len(s) > maxShown {
+		return strings.ToValidUTF8(s[:maxShown], "") + "..."
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// collect brings both spellings of a key together and refuses unknown ones.
+func (p *parser) collect(metadata map[string]string) {
+	for key, value := range metadata {
+		if slices.Contains(ignored, key) {
+			continue
+		}
+		name := snakeLetter.ReplaceAllStringFunc(key, func(s string) string { return strings.ToUpper(s[1:]) })
+		if _, known := defaults[name]; !known {
+			p.fault(key, "", "unknown key"+suggestion(name))
+			continue
+		}
+		if other, twice := p.written[name]; twice {
+			p.fault(name, "", fmt.Sprintf("given as %q and as %q, want one", min(key, other), max(key, other)))
+			continue
+		}
+		p.values[name], p.written[name] = strings.TrimSpace(value), key
+	}
+}
+
+// suggestion names the known key that the writer may have meant.
+func suggestion(name string) string {
+	best, distance := "", 4
+	for _, known := range slices.Sorted(maps.Keys(defaults)) {
+		if d := editDistance(strings.ToLower(name), strings.ToLower(known)); d < distance {
+			best, distance = known, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return ", did you mean " + best + "?"
+}
+
+func (p *parser) given(key string) bool { return p.values[key] != "" }
+
+func (p *parser) text(key string) string { return cmp.Or(p.values[key], defaults[key]) }
+
+func (p *parser) group() Group {
+	g := Group{Workspace: p.place(keyWorkspace), Repository: p.place(keyRepository), Labels: p.labels(), OS: p.text(keyOS), Credentials: p.text(keyCredentials)}
+	if g.Workspace == "" && !p.blamed(keyWorkspace) {
+		p.fault(keyWorkspace, "", "missing or empty, want the workspace's slug or {uuid}")
+	}
+	if g.OS != "linux" && g.OS != "linux.arm64" {
+		p.fault(keyOS, g.OS, "linux or linux.arm64")
+	}
+	if !setName.MatchString(g.Credentials) {
+		p.fault(keyCredentials, g.Credentials, "a name of lower-case letters, digits and dashes, at most 63")
+	}
+	for repository := range strings.SplitSeq(p.values[keyRepositories], ",") {
+		switch repository = strings.TrimSpace(repository); {
+		case repository == "":
+		case slug.MatchString(repository) || uuid.MatchString(repository):
+			g.Repositories = append(g.Repositories, repository)
+		default:
+			p.fault(keyRepositories, repository, "slugs or {uuid}s, comma separated")
+		}
+	}
+	g.MaxAge = p.duration(keyMaxAge)
+	g.Rules = p.rules()
+	if len(g.Repositories) > 0 && (g.Rules.Strategy != policy.QueuedSteps || g.Repository != "") {
+		p.fault(keyRepositories, p.values[keyRepositories], "only with strategy queuedSteps in a workspace")
+	}
+	return g
+}
+
+func (p *parser) blamed(key string) bool {
+	return slices.ContainsFunc(p.faults, func(f Fault) bool { return f.Key == cmp.Or(p.written[key], key) })
+}
+
+func (p *parser) place(key string) string {
+	value := p.values[key]
+	if value != "" && !slug.MatchString(value) && !uuid.MatchString(value) {
+		p.fault(key, value, "a slug, or a {uuid} in braces")
+	}
+	return value
+}
+
+func (p *parser) labels() []string {
+	var labels []string
+	for l := range strings.SplitSeq(p.values[keyLabels], ",") {
+		switch l = strings.TrimSpace(l); {
+		case l == "":
+		case !label.MatchString(l) || len(l) > maxLabel:
+			p.fault(keyLabels, l, fmt.Sprintf("lower-case letters, digits and dots, at most %d", maxLabel))
+		case l == "self.hosted" || l == "linux" || strings.HasPrefix(l, "linux.") || l == "windows" || l == "macos":
+			p.fault(keyLabels, l, "custom labels only: self.hosted and the operating system's are added by themselves")
+		case strings.HasPrefix(l, reservedRoot):
+			p.fault(keyLabels, l, "no label that begins with "+reservedRoot+", which marks the scaler's own")
+		default:
+			labels = append(labels, l)
+		}
+	}
+	slices.Sort(labels)
+	labels = slices.Compact(labels)
+	if (len(labels) == 0 && !p.blamed(keyLabels)) || len(labels) > maxLabels {
+		p.fault(keyLabels, p.values[keyLabels], fmt.Sprintf("missing or too many: 1 to %d custom labels, comma separated", maxLabels))
+	}
+	return labels
+}
+
+func (p *parser) rules() policy.Rules {
+	r := policy.Rules{Strategy: policy.Strategy(p.text(keyStrategy)), CoolDown: p.duration(keyCoolDown), Ephemeral: p.boolean(keyEphemeral)}
+	switch r.Strategy {
+	case policy.Fixed:
+		p.fixed(&r)
+		return r
+	case policy.PercentageRunnersIdle, policy.QueuedSteps:
+	default:
+		p.fault(keyStrategy, string(r.Strategy), "percentageRunnersIdle, queuedSteps or fixed")
+	}
+	if p.given(keyCount) {
+		p.fault(keyCount, p.values[keyCount], "only with strategy fixed")
+	}
+	r.Min, r.Max, r.Spare = p.count(keyMin), p.count(keyMax), p.count(keySpare)
+	if r.Ephemeral && !p.given(keySpare) {
+		r.Spare = 1
+	}
+	switch {
+	case r.Max == 0 && !p.blamed(keyMax):
+		p.fault(keyMax, "0", "at least 1")
+	case r.Min > r.Max && !p.blamed(keyMax) && !p.blamed(keyMin):
+		p.fault(keyMin, strconv.Itoa(r.Min), fmt.Sprintf("at most max, which is %d", r.Max))
+	case r.Min == 0 && r.Strategy == policy.PercentageRunnersIdle && !p.blamed(keyMin):
+		p.fault(keyMin, "0", "at least 1: a step that finds no runner online fails at once (0 only with queuedSteps)")
+	}
+	r.ScaleUpThreshold = p.fraction(keyScaleUpThreshold, func(f float64) bool { return f > 0 && f <= 1 }, "a decimal above 0, at most 1")
+	r.ScaleDownThreshold = p.fraction(keyScaleDownThreshold, func(f float64) bool { return f > 0 && f < 1 }, "a decimal above 0, below 1")
+	r.ScaleUpMultiplier = p.fraction(keyScaleUpMultiplier, func(f float64) bool { return f > 1 && f <= 100 }, "a decimal above 1, at most 100")
+	r.ScaleDownMultiplier = p.fraction(keyScaleDownMultiplier, func(f float64) bool { return f > 0 && f < 1 }, "a decimal above 0, below 1")
+	if r.ScaleDownThreshold >= r.ScaleUpThreshold && !p.blamed(keyScaleUpThreshold) && !p.blamed(keyScaleDownThreshold) {
+		p.fault(keyScaleDownThreshold, p.text(keyScaleDownThreshold), "less than scaleUpThreshold, which is "+p.text(keyScaleUpThreshold))
+	}
+	return r
+}
+
+// fixed reads the manual mode, in which nothing else bounds the count.
+func (p *parser) fixed(r *policy.Rules) {
+	for _, key := range []string{keyMin, keyMax, keySpare, keyScaleUpThreshold, keyScaleDownThreshold, keyScaleUpMultiplier, keyScaleDownMultiplier} {
+		if p.given(key) {
+			p.fault(key, p.values[key], "nothing: strategy fixed has count alone")
+		}
+	}
+	if !p.given(keyCount) {
+		p.fault(keyCount, "", "missing, want 0 to 100 with strategy fixed")
+		return
+	}
+	r.Count = p.count(keyCount)
+}
+
+func (p *parser) count(key string) int {
+	value := p.text(key)
+	n, err := strconv.Atoi(value)
+	if err != nil || !whole.MatchString(value) || n > policy.ScopeLimit {
+		p.fault(key, value, fmt.Sprintf("a whole number from 0 to %d", policy.ScopeLimit))
+	}
+	return n
+}
+
+func (p *parser) fraction(key string, accepted func(float64) bool, form string) float64 {
+	value := p.text(key)
+	f, err := strconv.ParseFloat(value, 64)
+	if err != nil || !decimal.MatchString(value) || math.IsInf(f, 0) || !accepted(f) {
+		p.fault(key, value, form)
+	}
+	return f
+}
+
+func (p *parser) duration(key string) time.Duration {
+	value := p.text(key)
+	d, err := time.ParseDuration(value)
+	if whole.MatchString(value) {
+		d, err = time.ParseDuration(value + "s")
+	}
+	if err != nil || d < 0 || d > maxDuration {
+		p.fault(key, value, "a duration such as 300s, 5m or 24h, or bare seconds, at most 720h")
+	}
+	return d
+}
+
+func (p *parser) boolean(key string) bool {
+	value := p.text(key)
+	if value != "true" && value != "false" {
+		p.fault(key, value, "true or false")
+	}
+	return value == "true"
+}

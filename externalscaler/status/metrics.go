@@ -1,0 +1,96 @@
+package status
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"bitbucket-runner-scaler/bitbucket"
+)
+
+const namespace = "bitbucket_runner_scaler"
+
+// Metrics are the counters that the parts of the control plane feed.
+type Metrics struct {
+	registrations *prometheus.CounterVec
+	removals      *prometheus.CounterVec
+	calls         *prometheus.HistogramVec
+}
+
+// NewMetrics registers the metrics: the fleet's as gauges, read at each scrape.
+func NewMetrics(registry *prometheus.Registry, s *Status, clients func() map[string]*bitbucket.Client) *Metrics {
+	m := &Metrics{
+		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "registrations_total", Help: "Registrations asked for by sidecars, by outcome.",
+		}, []string{"outcome"}),
+		removals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "removals_total", Help: "Runners taken away by the reaper, by reason.",
+		}, []string{"reason"}),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "api_request_duration_seconds", Help: "Calls to Bitbucket by method, route and status; status 0 is no answer.",
+			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
+		}, []string{"method", "route", "status"}),
+	}
+	registry.MustRegister(m.registrations, m.removals, m.calls, &gauges{status: s, clients: clients},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Registration counts a registration's outcome.
+func (m *Metrics) Registration(outcome string) { m.registrations.WithLabelValues(outcome).Inc() }
+
+// Removal counts a runner taken away.
+func (m *Metrics) Removal(reason string) { m.removals.WithLabelValues(reason).Inc() }
+
+// Call counts one call to Bitbucket.
+func (m *Metrics) Call(method, route string, status int, took time.Duration) {
+	m.calls.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// gauges reads the fleet at each scrape.
+type gauges struct {
+	status  *Status
+	clients func() map[string]*bitbucket.Client
+}
+
+var (
+	runnersDesc = prometheus.NewDesc(namespace+"_runners", "Members of a runner group by state.", []string{"namespace", "scaledjob", "state"}, nil)
+	desiredDesc = prometheus.NewDesc(namespace+"_desired_runners", "Runners that a group should have.", []string{"namespace", "scaledjob"}, nil)
+	toldDesc    = prometheus.NewDesc(namespace+"_told_jobs", "Unfinished Jobs that KEDA is told to keep.", []string{"namespace", "scaledjob"}, nil)
+	ageDesc     = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions rest on.", []string{"namespace", "scaledjob"}, nil)
+	faultyDesc  = prometheus.NewDesc(namespace+"_group_faulty", "1 while nothing can be decided for a group.", []string{"namespace", "scaledjob"}, nil)
+	budgetDesc  = prometheus.NewDesc(namespace+"_api_budget_remaining", "Calls to Bitbucket that are left of the rolling hour's budget.", []string{"credentials"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, toldDesc, ageDesc, faultyDesc, budgetDesc} {
+		ch <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	for _, group := range g.status.Groups() {
+		faulty := 0.0
+		if group.Error != "" {
+			faulty = 1
+		} else {
+			gauge(desiredDesc, float64(group.Desired), group.Namespace, group.Name)
+			gauge(toldDesc, float64(group.Told), group.Namespace, group.Name)
+		}
+		gauge(faultyDesc, faulty, group.Namespace, group.Name)
+		gauge(ageDesc, group.ListAge, group.Namespace, group.Name)
+		for state, count := range group.Runners {
+			gauge(runnersDesc, float64(count), group.Namespace, group.Name, state)
+		}
+	}
+	for name, client := range g.clients() {
+		gauge(budgetDesc, float64(client.Budget().Remaining()), name)
+	}
+}

@@ -1,0 +1,106 @@
+// Package status is what an operator sees of the control plane over HTTP: each
+// runner group with its runners by state and its last decision, as JSON, and the
+// same as Prometheus metrics. It only reads.
+package status
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"bitbucket-runner-scaler/externalscaler"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/policy"
+)
+
+// Group is one runner group as /status shows it.
+type Group struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Scope     string `json:"scope"`
+	// Error says why nothing is decided; empty if all is well.
+	Error string `json:"error,omitempty"`
+	// ListAge is how old the list of runners is that the rest rests on, in seconds.
+	ListAge float64 `json:"listAgeSeconds"`
+	// Runners counts by state.
+	Runners  map[string]int `json:"runners"`
+	Desired  int            `json:"desired"`
+	Told     int            `json:"told"`
+	Reason   string         `json:"reason"`
+	Note     string         `json:"note"`
+	Decided  time.Time      `json:"decidedOn"`
+	HoldsFor string         `json:"scaleDownHeld,omitempty"`
+}
+
+// Status shows a fleet and its decisions.
+type Status struct {
+	fleet     *fleet.Fleet
+	decisions *externalscaler.Decisions
+	now       func() time.Time
+}
+
+// New makes a Status.
+func New(fleet *fleet.Fleet, decisions *externalscaler.Decisions, now func() time.Time) *Status {
+	return &Status{fleet: fleet, decisions: decisions, now: now}
+}
+
+// Groups are all groups as of now.
+func (s *Status) Groups() []Group {
+	groups := []Group{}
+	for _, g := range s.fleet.Groups() {
+		groups = append(groups, s.group(g))
+	}
+	for key, err := range s.fleet.Faulty() {
+		groups = append(groups, Group{Namespace: key.Namespace, Name: key.Name, Error: err.Error(), Runners: map[string]int{}})
+	}
+	return groups
+}
+
+func (s *Status) group(g *fleet.Group) Group {
+	shown := Group{
+		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.Written.String(), HoldsFor: g.Hold,
+		ListAge: s.now().Sub(g.ListBegun).Seconds(), Runners: map[string]int{},
+	}
+	for _, m := range g.Members {
+		shown.Runners[m.State.String()]++
+	}
+	var decision policy.Decision
+	decision, err := s.decisions.Decide(g.GroupKey)
+	if err != nil {
+		shown.Error = err.Error()
+		if g.ListBegun.IsZero() {
+			shown.ListAge = 0
+		}
+		return shown
+	}
+	shown.Desired, shown.Told, shown.Decided = decision.Effective, decision.Told, decision.Time
+	shown.Reason, shown.Note = string(decision.Reason), decision.Note
+	return shown
+}
+
+// Handler serves /healthz, /readyz (by ready), /metrics and /status.
+func (s *Status) Handler(registry *prometheus.Registry, ready func() bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready() {
+			http.Error(w, "starting", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		_ = encoder.Encode(s.Groups()) // a reader that went away
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("bitbucket-runner-scaler: /status /metrics /healthz /readyz\n"))
+	})
+	return mux
+}

@@ -1,0 +1,178 @@
+// Package controlplane wires the parts of the control plane into one process:
+// fleet, rules, the service that KEDA calls, registrar, reaper, and what an
+// operator sees. It takes the cluster as an interface, so that the scaler runs it
+// over client-go and the test bed in memory; it links neither.
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/clock"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler"
+	"bitbucket-runner-scaler/externalscaler/credentials"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/jobfactory/reaper"
+	"bitbucket-runner-scaler/jobfactory/registrar"
+)
+
+// Bounds of the HTTP server.
+const (
+	httpTimeout  = 10 * time.Second
+	httpShutdown = 3 * time.Second
+)
+
+// Cluster is all that the control plane needs of Kubernetes.
+type Cluster interface {
+	fleet.Kubernetes
+	registrar.TokenReviewer
+	reaper.Pods
+	reaper.Events
+}
+
+// Config is what a ControlPlane is made of.
+type Config struct {
+	// Version of the build, for the log.
+	Version string
+	// Owner is the label of this installation's runners.
+	Owner string
+	// Cluster is nil where KEDA's calls are answered without Kubernetes; then no
+	// runner is ever registered or removed.
+	Cluster Cluster
+	// Bitbucket is the client's configuration, without credentials.
+	Bitbucket bitbucket.Config
+	// HourlyBudget is how many calls a credentials set may make in an hour.
+	HourlyBudget int
+	// CredentialsDir and Lookup are where credentials sets come from.
+	CredentialsDir string
+	Lookup         func(string) (string, bool)
+	// The times are those of fleet.Config and reaper.Config.
+	PollInterval, MaxStaleness, WriteSettle, OrphanGrace, ReaperInterval time.Duration
+	DryRun, UnsafeScaleDown                                              bool
+	Logger                                                               *zap.Logger
+}
+
+// ControlPlane is the wired process.
+type ControlPlane struct {
+	config    Config
+	log       *zap.Logger
+	fleet     *fleet.Fleet
+	decisions *externalscaler.Decisions
+	status    *status.Status
+	reaper    *reaper.Reaper // nil without a cluster
+	grpc      *externalscaler.Server
+	http      *http.Server
+	ready     atomic.Bool
+}
+
+// New wires a ControlPlane; Run makes it live.
+func New(c Config) (*ControlPlane, error) {
+	p := &ControlPlane{config: c, log: c.Logger}
+	var metrics *status.Metrics
+	store := credentials.NewStore(c.CredentialsDir, c.Lookup, func(name string, set bitbucket.Credentials) (*bitbucket.Client, error) {
+		settings := c.Bitbucket
+		settings.Credentials = set
+		settings.Logger = c.Logger.Named("bitbucket").With(zap.String("credentials", name))
+		settings.Budget = bitbucket.NewBudget(c.HourlyBudget, bitbucket.DefaultReserve, clock.RealClock{})
+		settings.Observe = metrics.Call
+		return bitbucket.NewClient(settings)
+	})
+	settings := fleet.Config{
+		Owner: c.Owner,
+		Client: func(name, namespace string) (fleet.Bitbucket, error) {
+			client, err := store.Client(name, namespace)
+			if err != nil {
+				return nil, err // a nil *Client must not become a non-nil interface
+			}
+			return client, nil
+		},
+		PollInterval: c.PollInterval, MaxStaleness: c.MaxStaleness, WriteSettle: c.WriteSettle,
+		Logger: c.Logger.Named("fleet"),
+	}
+	if c.Cluster != nil {
+		settings.Kubernetes = c.Cluster
+	}
+	var err error
+	if p.fleet, err = fleet.New(settings); err != nil {
+		return nil, err
+	}
+	p.decisions = externalscaler.NewDecisions(p.fleet, clock.RealClock{}, c.Logger.Named("policy"))
+	p.status = status.New(p.fleet, p.decisions, time.Now)
+	registry := prometheus.NewRegistry()
+	metrics = status.NewMetrics(registry, p.status, store.Clients)
+	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), p.services(metrics)...)
+	p.http = &http.Server{
+		Handler:           p.status.Handler(registry, p.ready.Load),
+		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: 2 * time.Minute,
+	}
+	return p, nil
+}
+
+// services are what the gRPC server serves; with a cluster, the registrar too,
+// and the reaper beside it.
+func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Registrable {
+	c := p.config
+	services := []externalscaler.Registrable{externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)}
+	if c.Cluster == nil {
+		return services
+	}
+	r := registrar.New(registrar.Config{
+		Fleet: p.fleet, Reviewer: c.Cluster, WriteSettle: c.WriteSettle,
+		Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
+	})
+	p.reaper = reaper.New(reaper.Config{
+		Fleet: p.fleet, Decider: p.decisions, Sidecars: r, Pods: c.Cluster, Events: c.Cluster,
+		Interval: c.ReaperInterval, OrphanGrace: c.OrphanGrace, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
+		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
+	})
+	return append(services, r.Service())
+}
+
+// Changed says that the cluster is no longer as it was.
+func (p *ControlPlane) Changed() { p.fleet.Changed() }
+
+// Status is what an operator sees.
+func (p *ControlPlane) Status() *status.Status { return p.status }
+
+// Run serves on both listeners until ctx ends, and closes them. The cluster's
+// caches must hold their first lists already.
+func (p *ControlPlane) Run(ctx context.Context, grpcListener, httpListener net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.serveHTTP(ctx, httpListener) })
+	group.Go(func() error { return p.fleet.Run(ctx) })
+	group.Go(func() error { return p.grpc.Serve(ctx, grpcListener) })
+	if p.reaper != nil {
+		group.Go(func() error { return p.reaper.Run(ctx) })
+	}
+	p.ready.Store(true)
+	p.log.Info("serving", zap.String("version", p.config.Version), zap.Stringer("grpc", grpcListener.Addr()),
+		zap.Stringer("http", httpListener.Addr()), zap.String("owner", p.config.Owner))
+	return group.Wait()
+}
+
+func (p *ControlPlane) serveHTTP(ctx context.Context, listener net.Listener) error {
+	failed := make(chan error, 1)
+	go func() { failed <- p.http.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve http: %w", err)
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpShutdown)
+	defer cancel()
+	if err := p.http.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("stop http: %w", err)
+	}
+	return nil
+}

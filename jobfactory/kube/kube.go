@@ -1,0 +1,211 @@
+// Package kube is the one place where the control plane meets client-go: it
+// implements, over watches and a few live calls, the small interfaces in which
+// fleet, registrar and reaper say what they need of Kubernetes.
+package kube
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/jobfactory/registrar"
+)
+
+// ScaledJobLabel is the label that KEDA puts on the Jobs of a ScaledJob and on
+// their pods, with the ScaledJob's name (pkg/scaling/executor/scale_jobs.go).
+const ScaledJobLabel = "scaledjob.keda.sh/name"
+
+// callTimeout bounds each live call.
+const callTimeout = 10 * time.Second
+
+var scaledJobs = schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledjobs"}
+
+// Cluster is a Kubernetes cluster with KEDA. Safe for concurrent use.
+type Cluster struct {
+	// serves tells whether an external trigger's scalerAddress names us.
+	serves     func(scalerAddress, namespace string) bool
+	changed    atomic.Pointer[func()]
+	recorder   *recorder
+	client     kubernetes.Interface
+	factory    informers.SharedInformerFactory
+	dynamic    dynamicinformer.DynamicSharedInformerFactory
+	jobs       cache.SharedIndexInformer
+	pods       cache.SharedIndexInformer
+	scaledJobs cache.SharedIndexInformer
+}
+
+// New makes a Cluster; Start fills its caches.
+// serves tells whether an external trigger's scalerAddress, in a ScaledJob of
+// that namespace, names this installation; see ServiceNames.
+func New(settings *rest.Config, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
+	client, err := kubernetes.NewForConfig(settings)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	dynamicClient, err := dynamic.NewForConfig(settings)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	c := &Cluster{serves: serves, client: client}
+	c.factory = informers.NewSharedInformerFactoryWithOptions(client, 0,
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = ScaledJobLabel }),
+		informers.WithTransform(slim))
+	c.dynamic = dynamicinformer.NewDynamicSharedInformerFactory(dynamicClient, 0)
+	c.jobs = c.factory.Batch().V1().Jobs().Informer()
+	c.pods = c.factory.Core().V1().Pods().Informer()
+	c.scaledJobs = c.dynamic.ForResource(scaledJobs).Informer()
+	if err := c.pods.AddIndexers(cache.Indexers{byOwner: ownerIndex}); err != nil {
+		return nil, fmt.Errorf("index pods: %w", err)
+	}
+	for _, informer := range []cache.SharedIndexInformer{c.jobs, c.pods, c.scaledJobs} {
+		if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc: func(any) { c.notify() }, DeleteFunc: func(any) { c.notify() }, UpdateFunc: func(_, _ any) { c.notify() },
+		}); err != nil {
+			return nil, fmt.Errorf("watch: %w", err)
+		}
+	}
+	c.recorder = newRecorder(client)
+	return c, nil
+}
+
+// OnChange sets what is called after each change that the watch brings.
+func (c *Cluster) OnChange(changed func()) { c.changed.Store(&changed) }
+
+func (c *Cluster) notify() {
+	if changed := c.changed.Load(); changed != nil {
+		(*changed)()
+	}
+}
+
+// Start begins to watch and returns once every cache holds a first list, or the
+// timeout is over. The watches end with ctx.
+func (c *Cluster) Start(ctx context.Context, timeout time.Duration) error {
+	c.factory.Start(ctx.Done())
+	c.dynamic.Start(ctx.Done())
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if !cache.WaitForCacheSync(ctx.Done(), c.jobs.HasSynced, c.pods.HasSynced, c.scaledJobs.HasSynced) {
+		return fmt.Errorf("read Jobs, pods and ScaledJobs for the first time (is KEDA installed, and may this ServiceAccount list them?): %w", ctx.Err())
+	}
+	return nil
+}
+
+// Stop waits for the watches to end, after Start's ctx has.
+func (c *Cluster) Stop() {
+	c.recorder.close()
+	c.factory.Shutdown()
+	c.dynamic.Shutdown()
+}
+
+const byOwner = "owner"
+
+func ownerIndex(obj any) ([]string, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil, nil
+	}
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		return []string{string(owner.UID)}, nil
+	}
+	return nil, nil
+}
+
+// slim drops what is never read, so that a thousand pods stay small.
+func slim(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		o.ManagedFields, o.Annotations, o.Spec = nil, nil, corev1.PodSpec{NodeName: o.Spec.NodeName}
+		o.Status.ContainerStatuses, o.Status.InitContainerStatuses = nil, nil
+	case *batchv1.Job:
+		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
+	}
+	return obj, nil
+}
+
+// KubeSystemUID is the UID of the kube-system namespace: the cluster's identity.
+func (c *Cluster) KubeSystemUID(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	namespace, err := c.client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("read namespace %s: %w", metav1.NamespaceSystem, err)
+	}
+	return string(namespace.UID), nil
+}
+
+// Review implements registrar.TokenReviewer by TokenReview.
+func (c *Cluster) Review(ctx context.Context, token string) (registrar.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	review, err := c.client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{registrar.Audience}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return registrar.Identity{}, fmt.Errorf("review token: %w", err)
+	}
+	return identity(review.Status)
+}
+
+// Keys under which a token's review names the pod that it is bound to
+// (k8s.io/apiserver/pkg/authentication/serviceaccount).
+const (
+	podNameKey           = "authentication.kubernetes.io/pod-name"
+	podUIDKey            = "authentication.kubernetes.io/pod-uid"
+	serviceAccountPrefix = "system:serviceaccount:"
+)
+
+func identity(status authenticationv1.TokenReviewStatus) (registrar.Identity, error) {
+	if !status.Authenticated {
+		return registrar.Identity{}, fmt.Errorf("%w (audience %s): %s", registrar.ErrToken, registrar.Audience, status.Error)
+	}
+	account, ok := strings.CutPrefix(status.User.Username, serviceAccountPrefix)
+	namespace, _, _ := strings.Cut(account, ":")
+	name, uid := status.User.Extra[podNameKey], status.User.Extra[podUIDKey]
+	if !ok || len(name) != 1 || len(uid) != 1 {
+		return registrar.Identity{}, fmt.Errorf("%w: %q is bound to no pod", registrar.ErrToken, status.User.Username)
+	}
+	// An authenticator that ignores audiences answers without any.
+	for _, audience := range status.Audiences {
+		if audience == registrar.Audience {
+			return registrar.Identity{Namespace: namespace, PodName: name[0], PodUID: uid[0]}, nil
+		}
+	}
+	return registrar.Identity{}, fmt.Errorf("%w: its audience is not %s", registrar.ErrToken, registrar.Audience)
+}
+
+// LivePods implements reaper.Pods by a list from the API server itself.
+func (c *Cluster) LivePods(ctx context.Context) ([]fleet.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
+	defer cancel()
+	var pods []fleet.Pod
+	options := metav1.ListOptions{LabelSelector: ScaledJobLabel, Limit: 500}
+	for {
+		page, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, options)
+		if err != nil {
+			return nil, fmt.Errorf("list pods: %w", err)
+		}
+		for i := range page.Items {
+			if pod := podOf(&page.Items[i]); !pod.Finished {
+				pods = append(pods, pod)
+			}
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			return pods, nil
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
+)
+
+// scaledJob is what is read of KEDA's ScaledJob. KEDA's own types pull some 900
+// packages in, which the control plane does not carry for four fields.
+type scaledJob struct {
+	Spec struct {
+		ScalingStrategy struct {
+			MultipleScalersCalculation string `json:"multipleScalersCalculation"`
+		} `json:"scalingStrategy"`
+		Triggers []struct {
+			Type     string            `json:"type"`
+			Metadata map[string]string `json:"metadata"`
+		} `json:"triggers"`
+	} `json:"spec"`
+}
+
+// ScaledJobs implements fleet.Kubernetes.
+func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
+	var found []fleet.ScaledJob
+	for _, obj := range c.scaledJobs.GetStore().List() {
+		if u, ok := obj.(*unstructured.Unstructured); ok {
+			if s, ok := c.scaledJobOf(u); ok {
+				found = append(found, s)
+			}
+		}
+	}
+	return found
+}
+
+// scaledJobOf reads the group of a ScaledJob; false if no trigger names us.
+func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bool) {
+	raw, err := json.Marshal(u.Object)
+	if err != nil {
+		return fleet.ScaledJob{}, false
+	}
+	var s scaledJob
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return fleet.ScaledJob{}, false // the API server holds every ScaledJob to KEDA's schema
+	}
+	for _, trigger := range s.Spec.Triggers {
+		if trigger.Type != "external" && trigger.Type != "external-push" || !c.serves(trigger.Metadata["scalerAddress"], u.GetNamespace()) {
+			continue
+		}
+		return fleet.ScaledJob{
+			GroupKey: fleet.GroupKey{Namespace: u.GetNamespace(), Name: u.GetName()},
+			UID:      string(u.GetUID()), CreatedOn: u.GetCreationTimestamp().Time,
+			Metadata: trigger.Metadata, Hold: hold(u.GetAnnotations(), s),
+		}, true
+	}
+	return fleet.ScaledJob{}, false
+}
+
+// hold says why a group must not be scaled down.
+func hold(annotations map[string]string, s scaledJob) string {
+	switch value, annotated := annotations["autoscaling.keda.sh/paused"]; {
+	case annotated && value != "false" && value != "0":
+		return "the ScaledJob is paused (annotation autoscaling.keda.sh/paused)"
+	case len(s.Spec.Triggers) > 1:
+		return fmt.Sprintf("the ScaledJob has %d triggers: the largest value counts for KEDA, and would fight with the scale-down", len(s.Spec.Triggers))
+	case s.Spec.ScalingStrategy.MultipleScalersCalculation != "":
+		return "the ScaledJob sets multipleScalersCalculation, which would fight with the scale-down"
+	}
+	return ""
+}
+
+// Jobs implements fleet.Kubernetes.
+func (c *Cluster) Jobs() []fleet.Job {
+	var found []fleet.Job
+	for _, obj := range c.jobs.GetStore().List() {
+		job, ok := obj.(*batchv1.Job)
+		if !ok || finished(job) {
+			continue
+		}
+		owner := metav1.GetControllerOf(job)
+		if owner == nil || owner.Kind != "ScaledJob" {
+			continue
+		}
+		found = append(found, fleet.Job{
+			Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: string(owner.UID),
+			CreatedOn: job.CreationTimestamp.Time, Pod: c.newestPod(string(job.UID)),
+		})
+	}
+	return found
+}
+
+// finished is KEDA's own test (pkg/scaling/executor/scale_jobs.go): a condition
+// Complete or Failed that is true.
+func finished(job *batchv1.Job) bool {
+	return slices.ContainsFunc(job.Status.Conditions, func(condition batchv1.JobCondition) bool {
+		return (condition.Type == batchv1.JobComplete || condition.Type == batchv1.JobFailed) && condition.Status == corev1.ConditionTrue
+	})
+}
+
+// newestPod is the pod of a Job that counts: an unfinished one before a finished
+// one, then the youngest.
+func (c *Cluster) newestPod(jobUID string) *fleet.Pod {
+	pods, err := c.pods.GetIndexer().ByIndex(byOwner, jobUID)
+	if err != nil {
+		return nil
+	}
+	var newest *fleet.Pod
+	for _, obj := range pods {
+		p, ok := obj.(*corev1.Pod)
+		if !ok {
+			continue
+		}
+		pod := podOf(p)
+		if newest == nil || newest.Finished && !pod.Finished || newest.Finished == pod.Finished && newest.CreatedOn.Before(pod.CreatedOn) {
+			newest = &pod
+		}
+	}
+	return newest
+}
+
+func podOf(pod *corev1.Pod) fleet.Pod {
+	return fleet.Pod{
+		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), CreatedOn: pod.CreationTimestamp.Time,
+		Finished: pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
+	}
+}

@@ -1,0 +1,97 @@
+package registrar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+// deregisterTimeout bounds a deregistration; what is not done by then is the
+// reaper's.
+const deregisterTimeout = 20 * time.Second
+
+// Deregister deletes the runner of the calling pod, whose process has ended. A
+// runner that Bitbucket still shows with a step is disabled and left: deleting
+// it would strand the step's record.
+func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequest) (*runnerv1.DeregisterResponse, error) {
+	identity, err := r.authenticate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The pod may be killed any moment: what was begun is brought to its end.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deregisterTimeout)
+	defer cancel()
+	r.config.Fleet.Tell(identity.PodUID)
+	scope, runner, ok := r.find(identity, req.GetRunnerUuid())
+	if !ok {
+		return &runnerv1.DeregisterResponse{Gone: true}, nil
+	}
+	gone, err := r.deregister(ctx, scope, runner)
+	log := r.log.With(zap.String("pod", identity.PodName), zap.String("runner", runner.UUID))
+	if err != nil {
+		log.Warn("deregistration failed, the reaper goes on", zap.Error(err))
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	log.Info("deregistration", zap.Bool("gone", gone))
+	if gone {
+		r.mu.Lock()
+		delete(r.registered, identity.PodUID)
+		r.mu.Unlock()
+	}
+	return &runnerv1.DeregisterResponse{Gone: gone}, nil
+}
+
+// find looks for the pod's runner: by its name in the lists, then where it was
+// registered. The UUID that the sidecar names must be that of its own runner.
+func (r *Registrar) find(identity Identity, uuid string) (*fleet.Scope, bitbucket.Runner, bool) {
+	name := fleet.RunnerName(identity.PodName, identity.PodUID)
+	if scope, runner, ok := r.config.Fleet.Find(name); ok {
+		return scope, runner, true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.registered[identity.PodUID]
+	if !ok || uuid != "" && known.uuid != uuid {
+		return nil, bitbucket.Runner{}, false
+	}
+	return known.scope, bitbucket.Runner{UUID: known.uuid, Name: name}, true
+}
+
+func (r *Registrar) deregister(ctx context.Context, scope *fleet.Scope, runner bitbucket.Runner) (gone bool, err error) {
+	// Disabled first: nothing may be assigned to it between the look and the
+	// deletion. Where disabling cannot be had, the look alone must do.
+	if runner.State.Status != bitbucket.StatusDisabled {
+		if err := scope.Disable(ctx, runner); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
+			return false, fmt.Errorf("disable runner: %w", err)
+		}
+	}
+	current, err := scope.Get(ctx, runner.UUID)
+	if errors.Is(err, bitbucket.ErrNotFound) {
+		return true, r.delete(ctx, scope, runner) // recorded as gone; 404 is success
+	}
+	if err != nil {
+		return false, fmt.Errorf("read runner: %w", err)
+	}
+	if current.State.Step != nil && current.State.Status != bitbucket.StatusOffline {
+		return false, nil
+	}
+	return true, r.delete(ctx, scope, current)
+}
+
+func (r *Registrar) delete(ctx context.Context, scope *fleet.Scope, runner bitbucket.Runner) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.WriteTimeout)
+	defer cancel()
+	if err := scope.Delete(ctx, runner); err != nil {
+		return fmt.Errorf("delete runner %s: %w", runner.UUID, err)
+	}
+	return nil
+}

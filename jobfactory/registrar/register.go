@@ -1,0 +1,226 @@
+package registrar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+// noRoomDelay is when a sidecar that found no room in the scope may ask again.
+const noRoomDelay = 15 * time.Second
+
+// Register creates the runner of the calling pod; the contract is in
+// proto/runner/v1.
+func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest) (*runnerv1.RegisterResponse, error) {
+	identity, err := r.authenticate(ctx)
+	if err != nil {
+		r.config.Count("refused")
+		return nil, err
+	}
+	group, _, err := r.member(ctx, identity)
+	if err != nil {
+		r.config.Count("refused")
+		return nil, err
+	}
+	// One at a time in a scope, or two could both see the last free place.
+	group.Scope.Serial.Lock()
+	defer group.Scope.Serial.Unlock()
+	group, member, ok := r.config.Fleet.Member(identity.PodUID)
+	if !ok {
+		return nil, status.Error(codes.Unavailable, "the pod's group changed meanwhile")
+	}
+	response, outcome, err := r.register(ctx, group, member, identity)
+	r.config.Count(outcome)
+	log := r.log.With(zap.Stringer("group", group.GroupKey), zap.String("pod", identity.PodName), zap.String("outcome", outcome), zap.String("sidecar", req.GetSidecarVersion()))
+	if err != nil {
+		log.Info("registration put off", zap.Error(err))
+		return nil, err
+	}
+	log.Info("registration", zap.String("runner", response.GetRunner().GetUuid()), zap.String("reason", response.GetFinish().GetReason()))
+	return response, nil
+}
+
+func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fleet.Member, identity Identity) (response *runnerv1.RegisterResponse, outcome string, err error) {
+	if _, err := r.config.Fleet.Group(group.GroupKey); err != nil {
+		return nil, "failed", status.Error(codes.Unavailable, err.Error())
+	}
+	name := fleet.RunnerName(identity.PodName, identity.PodUID)
+	runners := group.Scope.Runners()
+	live, existing := r.liveRunners(group, runners, name)
+	maximum := limit(group)
+	if live >= maximum && existing == nil {
+		r.config.Fleet.Tell(identity.PodUID)
+		reason := fmt.Sprintf("%d live runners of %s already, max is %d", live, group.GroupKey, maximum)
+		return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Finish{Finish: &runnerv1.Finish{Reason: reason}}}, "finished", nil
+	}
+	if err := r.settled(group.Scope, name); err != nil {
+		return nil, "ambiguous", err
+	}
+	outcome = "registered"
+	if existing != nil {
+		if err := r.replaceable(*existing, member); err != nil {
+			return nil, "refused", err
+		}
+		if err := r.delete(ctx, group.Scope, *existing); err != nil {
+			return nil, "failed", r.statusOf(err)
+		}
+		outcome = "replaced"
+		runners = runners[:len(runners)-1] // one place is free again; which one does not matter
+	}
+	if len(runners) >= fleet.ScopeLimit {
+		return nil, "no_room", retryIn(codes.ResourceExhausted, noRoomDelay,
+			fmt.Sprintf("%d runners are registered in %s, Bitbucket allows %d", len(runners), group.Scope.Written, fleet.ScopeLimit))
+	}
+	return r.create(ctx, group, identity, name, outcome)
+}
+
+// limit is how many live runners the group may have.
+func limit(group *fleet.Group) int {
+	rules := group.Spec.Rules
+	return max(rules.Max, rules.Count)
+}
+
+// liveRunners counts the group's registered runners whose processes may still
+// run, and finds the one of this name. It counts from the scope's own view, not
+// from the snapshot, which may be older than a registration of a moment ago.
+func (r *Registrar) liveRunners(group *fleet.Group, runners []bitbucket.Runner, name string) (live int, existing *bitbucket.Runner) {
+	gone := map[string]struct{}{}
+	members := map[string]struct{}{}
+	for _, m := range group.Members {
+		members[m.Name] = struct{}{}
+		if m.State == fleet.Gone {
+			gone[m.Name] = struct{}{}
+		}
+	}
+	for i, runner := range runners {
+		if runner.Name == name {
+			existing = &runners[i]
+			continue
+		}
+		_, member := members[runner.Name]
+		_, ended := gone[runner.Name]
+		if member && !ended {
+			live++
+		}
+	}
+	// Registrations whose outcome is not known keep their places.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for other := range r.ambiguous {
+		if _, member := members[other]; member && other != name {
+			live++
+		}
+	}
+	return live, existing
+}
+
+// replaceable says whether an existing runner of the pod's name may be replaced:
+// only if nobody can be running it. The sidecar asks to register only while its
+// marker says that no environment was handed out.
+func (r *Registrar) replaceable(existing bitbucket.Runner, member fleet.Member) error {
+	activity := member.Telemetry.Activity
+	if existing.State.Status == bitbucket.StatusUnregistered && activity != fleet.ActivityIdle && activity != fleet.ActivityBusy {
+		return nil
+	}
+	return status.Errorf(codes.FailedPrecondition, "runner %s of this pod exists with status %s: it may be running and is not replaced", existing.UUID, existing.State.Status)
+}
+
+// settled refuses to repeat a POST whose outcome is unknown before a list that
+// was begun later could have shown it.
+func (r *Registrar) settled(scope *fleet.Scope, name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, ok := r.ambiguous[name]
+	if !ok {
+		return nil
+	}
+	if scope.ListBegun().After(at.Add(r.config.WriteSettle)) {
+		delete(r.ambiguous, name)
+		return nil
+	}
+	scope.Hint()
+	return retryIn(codes.Unavailable, 5*time.Second, "whether an earlier try registered this runner is not known yet")
+}
+
+func (r *Registrar) create(ctx context.Context, group *fleet.Group, identity Identity, name, outcome string) (*runnerv1.RegisterResponse, string, error) {
+	// A registration begun is brought to its end, whatever becomes of the caller:
+	// an aborted POST would leave a runner that nobody knows.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.WriteTimeout)
+	defer cancel()
+	runner, err := group.Scope.Create(ctx, bitbucket.NewRunner{Name: name, Labels: group.Spec.RunnerLabels(r.config.Fleet.Owner())})
+	if err != nil {
+		if errors.Is(err, bitbucket.ErrOutcomeUnknown) {
+			r.mu.Lock()
+			r.ambiguous[name] = r.config.Clock.Now()
+			r.mu.Unlock()
+			return nil, "ambiguous", r.statusOf(err)
+		}
+		return nil, "failed", r.statusOf(err)
+	}
+	r.remember(identity.PodUID, registration{scope: group.Scope, uuid: runner.UUID, at: r.config.Clock.Now()})
+	scope := group.Scope.Resolved()
+	environment := map[string]string{
+		"ACCOUNT_UUID":                  scope.Workspace,
+		"RUNNER_UUID":                   runner.UUID,
+		"RUNTIME_PREREQUISITES_ENABLED": "true",
+		"WORKING_DIRECTORY":             "/tmp",
+	}
+	if scope.Repository != "" {
+		environment["REPOSITORY_UUID"] = scope.Repository
+	}
+	if client := runner.OAuthClient; client != nil {
+		environment["OAUTH_CLIENT_ID"] = client.ID
+		environment["OAUTH_CLIENT_SECRET"] = client.Secret.Reveal()
+		environment["OAUTH_TOKEN_ENDPOINT"] = client.TokenEndpoint
+	}
+	return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Runner{
+		Runner: &runnerv1.Runner{Uuid: runner.UUID, Name: name, Environment: environment},
+	}}, outcome, nil
+}
+
+// rememberFor bounds the memory of registrations: no runner's life is longer.
+const rememberFor = 7 * 24 * time.Hour
+
+func (r *Registrar) remember(podUID string, known registration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for uid, old := range r.registered {
+		if known.at.Sub(old.at) > rememberFor {
+			delete(r.registered, uid)
+		}
+	}
+	r.registered[podUID] = known
+}
+
+// statusOf gives an error of Bitbucket's the code that tells the sidecar what to do.
+func (r *Registrar) statusOf(err error) error {
+	var limited *bitbucket.RateLimitedError
+	switch {
+	case errors.As(err, &limited):
+		return retryIn(codes.ResourceExhausted, max(limited.RetryAfter, noRoomDelay), err.Error())
+	case errors.Is(err, bitbucket.ErrBudgetExhausted), errors.Is(err, bitbucket.ErrRunnerLimit):
+		return retryIn(codes.ResourceExhausted, noRoomDelay, err.Error())
+	case errors.Is(err, bitbucket.ErrMissingScope), errors.Is(err, bitbucket.ErrUnauthorized):
+		return status.Error(codes.PermissionDenied, err.Error())
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
+func retryIn(code codes.Code, delay time.Duration, message string) error {
+	withDelay, err := status.New(code, message).WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+	if err != nil { // only for code OK
+		return status.Error(code, message)
+	}
+	return withDelay.Err()
+}

@@ -1,0 +1,164 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/jobfactory/registrar"
+)
+
+// Cluster is the least of Kubernetes that the control plane reads: ScaledJobs,
+// their unfinished Jobs with one pod each, and the tokens of those pods. It
+// implements controlplane.Cluster. Safe for concurrent use.
+type Cluster struct {
+	// Changed is called after each change, as a watch would; set before use.
+	Changed func()
+
+	mu         sync.Mutex
+	scaledJobs map[string]fleet.ScaledJob    // by UID
+	jobs       map[string]fleet.Job          // by UID, unfinished
+	tokens     map[string]registrar.Identity // by token
+	completed  map[fleet.GroupKey]int        // Jobs that completed
+	failed     map[fleet.GroupKey]int        // Jobs that failed
+	events     []Event
+	created    int
+}
+
+// Event is what a user would see on a ScaledJob.
+type Event struct {
+	Group           fleet.GroupKey
+	Reason, Message string
+}
+
+// NewCluster makes an empty cluster.
+func NewCluster() *Cluster {
+	return &Cluster{
+		Changed: func() {}, scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{},
+		tokens: map[string]registrar.Identity{}, completed: map[fleet.GroupKey]int{}, failed: map[fleet.GroupKey]int{},
+	}
+}
+
+// Apply creates a ScaledJob with an external trigger of this metadata.
+func (c *Cluster) Apply(key fleet.GroupKey, metadata map[string]string) fleet.ScaledJob {
+	scaledJob := fleet.ScaledJob{GroupKey: key, UID: uuid.NewString(), CreatedOn: time.Now(), Metadata: maps.Clone(metadata)}
+	c.mu.Lock()
+	c.scaledJobs[scaledJob.UID] = scaledJob
+	c.mu.Unlock()
+	c.Changed()
+	return scaledJob
+}
+
+// Remove deletes a ScaledJob. Its Jobs are the node's to end, as those of a
+// deleted owner are the garbage collector's.
+func (c *Cluster) Remove(uid string) {
+	c.mu.Lock()
+	delete(c.scaledJobs, uid)
+	c.mu.Unlock()
+	c.Changed()
+}
+
+// CreateJob makes an unfinished Job of a ScaledJob, its pod and the pod's token.
+func (c *Cluster) CreateJob(owner fleet.ScaledJob) (job fleet.Job, token string) {
+	c.mu.Lock()
+	c.created++
+	name := owner.Name + "-" + strconv.FormatInt(int64(c.created+1000), 36)
+	now := time.Now()
+	pod := fleet.Pod{Namespace: owner.Namespace, Name: name + "-pod", UID: uuid.NewString(), CreatedOn: now}
+	job = fleet.Job{Namespace: owner.Namespace, Name: name, UID: uuid.NewString(), ScaledJobUID: owner.UID, CreatedOn: now, Pod: &pod}
+	token = uuid.NewString()
+	c.jobs[job.UID] = job
+	c.tokens[token] = registrar.Identity{Namespace: pod.Namespace, PodName: pod.Name, PodUID: pod.UID}
+	c.mu.Unlock()
+	c.Changed()
+	return job, token
+}
+
+// FinishJob says that a Job's pod has ended.
+func (c *Cluster) FinishJob(uid string, succeeded bool) {
+	c.mu.Lock()
+	job := c.jobs[uid]
+	delete(c.jobs, uid)
+	maps.DeleteFunc(c.tokens, func(_ string, id registrar.Identity) bool { return job.Pod != nil && id.PodUID == job.Pod.UID })
+	group := c.scaledJobs[job.ScaledJobUID].GroupKey
+	if succeeded {
+		c.completed[group]++
+	} else {
+		c.failed[group]++
+	}
+	c.mu.Unlock()
+	c.Changed()
+}
+
+// JobsOf are the unfinished Jobs of a ScaledJob.
+func (c *Cluster) JobsOf(scaledJobUID string) []fleet.Job {
+	return slices.DeleteFunc(c.Jobs(), func(job fleet.Job) bool { return job.ScaledJobUID != scaledJobUID })
+}
+
+// Finished counts the Jobs that ended.
+func (c *Cluster) Finished() (completed, failed int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.completed {
+		completed += n
+	}
+	for _, n := range c.failed {
+		failed += n
+	}
+	return completed, failed
+}
+
+// EventsSeen are the events so far.
+func (c *Cluster) EventsSeen() []Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.events)
+}
+
+// ScaledJobs implements fleet.Kubernetes.
+func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.scaledJobs))
+}
+
+// Jobs implements fleet.Kubernetes.
+func (c *Cluster) Jobs() []fleet.Job {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.jobs))
+}
+
+// LivePods implements reaper.Pods.
+func (c *Cluster) LivePods(context.Context) ([]fleet.Pod, error) {
+	var pods []fleet.Pod
+	for _, job := range c.Jobs() {
+		pods = append(pods, *job.Pod)
+	}
+	return pods, nil
+}
+
+// Review implements registrar.TokenReviewer.
+func (c *Cluster) Review(_ context.Context, token string) (registrar.Identity, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	identity, ok := c.tokens[token]
+	if !ok {
+		return registrar.Identity{}, fmt.Errorf("%w: unknown", registrar.ErrToken)
+	}
+	return identity, nil
+}
+
+// Event implements reaper.Events.
+func (c *Cluster) Event(group fleet.GroupKey, _, reason, message string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, Event{Group: group, Reason: reason, Message: message})
+}

@@ -1,0 +1,97 @@
+package testbed
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
+)
+
+// Arithmetic is KEDA's, for a ScaledJob whose scalingStrategy is `default`: how
+// many Jobs one poll creates. metric and target are what the scaler answered,
+// running the ScaledJob's unfinished Jobs, maximum its maxReplicaCount.
+// (pkg/scaling/scaledjob/metrics.go, pkg/scaling/executor/scale_jobs.go)
+func Arithmetic(metric, target float64, maximum, running int) int {
+	if metric <= 0 || target <= 0 || math.IsNaN(metric) {
+		return 0
+	}
+	// KEDA compares thousandths, as Kubernetes' quantities do.
+	wanted := math.Ceil(math.Round(metric*1000) / math.Round(target*1000))
+	return max(0, int(math.Min(wanted, float64(maximum)))-running)
+}
+
+// keda polls the scaler for each ScaledJob, as KEDA does, over real gRPC.
+type keda struct {
+	client   pb.ExternalScalerClient
+	cluster  *Cluster
+	interval time.Duration
+	create   func(owner fleet.ScaledJob)
+	log      *zap.Logger
+
+	loops sync.WaitGroup
+}
+
+func newKEDA(conn grpc.ClientConnInterface, cluster *Cluster, interval time.Duration, create func(fleet.ScaledJob), log *zap.Logger) *keda {
+	return &keda{client: pb.NewExternalScalerClient(conn), cluster: cluster, interval: interval, create: create, log: log}
+}
+
+// watch polls for one ScaledJob until ctx ends.
+func (k *keda) watch(ctx context.Context, scaledJob fleet.ScaledJob) {
+	k.loops.Go(func() {
+		ticker := time.NewTicker(k.interval)
+		defer ticker.Stop()
+		for {
+			k.poll(ctx, scaledJob)
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+}
+
+// poll makes KEDA's three calls and creates what is missing. An error creates
+// nothing, as in KEDA.
+func (k *keda) poll(ctx context.Context, scaledJob fleet.ScaledJob) {
+	ref := &pb.ScaledObjectRef{Namespace: scaledJob.Namespace, Name: scaledJob.Name, ScalerMetadata: scaledJob.Metadata}
+	spec, err := k.client.GetMetricSpec(ctx, ref)
+	if err != nil || len(spec.GetMetricSpecs()) != 1 {
+		k.failed(ctx, scaledJob, err)
+		return
+	}
+	answer, err := k.client.GetMetrics(ctx, &pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: spec.GetMetricSpecs()[0].GetMetricName()})
+	if err != nil {
+		k.failed(ctx, scaledJob, err)
+		return
+	}
+	active, err := k.client.IsActive(ctx, ref)
+	if err != nil || !active.GetResult() {
+		k.failed(ctx, scaledJob, err)
+		return
+	}
+	var metric float64
+	for _, value := range answer.GetMetricValues() {
+		metric += value.GetMetricValueFloat()
+	}
+	maximum, err := strconv.Atoi(scaledJob.Metadata["max"]) // maxReplicaCount equals the trigger's max
+	if err != nil {
+		maximum = 100
+	}
+	for range Arithmetic(metric, spec.GetMetricSpecs()[0].GetTargetSizeFloat(), maximum, len(k.cluster.JobsOf(scaledJob.UID))) {
+		k.create(scaledJob)
+	}
+}
+
+func (k *keda) failed(ctx context.Context, scaledJob fleet.ScaledJob, err error) {
+	if err != nil && ctx.Err() == nil {
+		k.log.Info("KEDAScalerFailed", zap.Stringer("group", scaledJob.GroupKey), zap.Error(err))
+	}
+}

@@ -1,0 +1,178 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
+)
+
+// Binaries are the programs that run in a pod.
+type Binaries struct {
+	// Sidecar is cmd/sidecar, Runner the program that stands in for Atlassian's
+	// runner with its arguments.
+	Sidecar string
+	Runner  []string
+}
+
+// node starts the containers of pods as processes, in the kubelet's order: the
+// native sidecar, then, once its startup probe passes, the main container; and
+// when that has ended, SIGTERM to the sidecar.
+type node struct {
+	dir      string
+	binaries Binaries
+	scaler   string // address
+	env      []string
+	log      *zap.Logger
+
+	pods sync.WaitGroup
+	mu   sync.Mutex
+	stop map[string]context.CancelFunc // by pod UID: delete the pod
+}
+
+// Times of a pod's life.
+const (
+	probeInterval = 200 * time.Millisecond
+	// podGrace is the grace period of a deleted pod.
+	podGrace = 30 * time.Second
+)
+
+// run starts a pod and reports its end.
+func (n *node) run(ctx context.Context, job fleet.Job, token string, finished func(succeeded bool)) {
+	deleted, remove := context.WithCancel(ctx)
+	n.mu.Lock()
+	n.stop[job.Pod.UID] = remove
+	n.mu.Unlock()
+	n.pods.Go(func() {
+		defer remove()
+		err := n.pod(deleted, job, token)
+		if err != nil {
+			n.log.Info("pod ended", zap.String("pod", job.Pod.Name), zap.Error(err))
+		}
+		n.mu.Lock()
+		delete(n.stop, job.Pod.UID)
+		n.mu.Unlock()
+		finished(err == nil)
+	})
+}
+
+// remove deletes a pod: SIGTERM to the main container, then to the sidecar.
+func (n *node) remove(podUID string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if stop := n.stop[podUID]; stop != nil {
+		stop()
+	}
+}
+
+// pod lives until its main container has ended, or deleted is over.
+func (n *node) pod(deleted context.Context, job fleet.Job, token string) (err error) {
+	dir := filepath.Join(n.dir, job.Pod.UID[:8]) // short: a socket's path has 108 bytes at most
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("pod's directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	tokenFile := filepath.Join(dir, "token")
+	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
+		return fmt.Errorf("pod's token: %w", err)
+	}
+	log, err := os.Create(filepath.Join(n.dir, job.Pod.Name+".log"))
+	if err != nil {
+		return fmt.Errorf("pod's log: %w", err)
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	shared := []string{"PATH=" + os.Getenv("PATH"), "SIDECAR_DIR=" + filepath.Join(dir, "run"), "SIDECAR_TLS=off"}
+	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
+		return fmt.Errorf("pod's emptyDir: %w", err)
+	}
+	sidecar := start(log, append(shared, "SIDECAR_SCALER_ADDRESS="+n.scaler, "SIDECAR_TOKEN_FILE="+tokenFile), n.binaries.Sidecar, "run")
+	defer func() { err = errors.Join(err, sidecar.end(podGrace)) }()
+	if err := n.probe(deleted, shared, sidecar); err != nil {
+		return err
+	}
+	main := start(log, append(shared, n.env...), filepath.Join(dir, "run", "sidecar"), append([]string{"exec", "--"}, n.binaries.Runner...)...)
+	select {
+	case <-main.done:
+		return main.err
+	case <-deleted.Done():
+		return errors.Join(errors.New("deleted"), main.end(podGrace))
+	}
+}
+
+// probe is the sidecar's startup probe.
+func (n *node) probe(deleted context.Context, env []string, sidecar *container) error {
+	ticker := time.NewTicker(probeInterval)
+	defer ticker.Stop()
+	for {
+		ready := exec.CommandContext(deleted, n.binaries.Sidecar, "ready")
+		ready.Env = env
+		if ready.Run() == nil {
+			return nil
+		}
+		select {
+		case <-deleted.Done():
+			return errors.New("deleted before its runner was registered")
+		case <-sidecar.done:
+			return fmt.Errorf("sidecar ended: %w", sidecar.err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// container is one process; done is closed when it has ended, err then says how.
+type container struct {
+	process *os.Process
+	done    chan struct{}
+	err     error
+}
+
+// start starts a process that dies with this one.
+func start(log *os.File, env []string, program string, args ...string) *container {
+	c := &container{done: make(chan struct{})}
+	started := make(chan struct{})
+	go func() {
+		defer close(c.done)
+		// The parent-death signal is tied to the thread that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		command := exec.Command(program, args...) //nolint:noctx // ended by signals, as a container is
+		command.Env, command.Stdout, command.Stderr = env, log, log
+		command.SysProcAttr = dieWithParent()
+		err := command.Start()
+		c.process = command.Process
+		close(started)
+		if err != nil {
+			c.err = fmt.Errorf("start %s: %w", filepath.Base(program), err)
+			return
+		}
+		if err := command.Wait(); err != nil {
+			c.err = fmt.Errorf("%s %s: %w", filepath.Base(program), strings.Join(args[:1], " "), err)
+		}
+	}()
+	<-started
+	return c
+}
+
+// end sends SIGTERM, and SIGKILL after the grace, and waits.
+func (c *container) end(grace time.Duration) error {
+	if c.process == nil {
+		<-c.done
+		return c.err
+	}
+	_ = c.process.Signal(syscall.SIGTERM) // it may have ended
+	timer := time.AfterFunc(grace, func() { _ = c.process.Kill() })
+	defer timer.Stop()
+	<-c.done
+	return c.err
+}

@@ -1,0 +1,102 @@
+package story
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"bitbucket-runner-scaler/externalscaler/status"
+)
+
+// screen prints a line whenever something has changed.
+type screen struct {
+	out    io.Writer
+	groups []Group
+	begun  time.Time
+	last   string
+}
+
+func newScreen(out io.Writer, groups []Group) *screen {
+	return &screen{out: out, groups: groups, begun: time.Now()}
+}
+
+func (s *screen) title(text string) {
+	_, _ = fmt.Fprintf(s.out, "\n%s\n", text)
+	s.last = ""
+}
+
+func (s *screen) show(v View) {
+	queued, running, done, failed := steps(v)
+	var b strings.Builder
+	fmt.Fprintf(&b, "steps: %d queued, %d running, %d done", queued, running, done)
+	if failed > 0 {
+		fmt.Fprintf(&b, ", %d FAILED", failed)
+	}
+	for _, g := range s.groups {
+		i := slices.IndexFunc(v.Groups, func(sg status.Group) bool { return sg.Name == g.Name })
+		if i < 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n           %-8s Jobs %d | runners: %s | %s", g.Name, v.Jobs[g.Name], states(v.Groups[i].Runners), decision(v.Groups[i]))
+	}
+	if text := b.String(); text != s.last {
+		s.last = text
+		_, _ = fmt.Fprintf(s.out, "  %6.1fs  %s\n", time.Since(s.begun).Seconds(), text)
+	}
+}
+
+func decision(g status.Group) string {
+	if g.Error != "" {
+		return g.Error
+	}
+	return fmt.Sprintf("desired %d (%s: %s)", g.Desired, g.Reason, g.Note)
+}
+
+func states(runners map[string]int) string {
+	var parts []string
+	for _, state := range slices.Sorted(maps.Keys(runners)) {
+		parts = append(parts, fmt.Sprintf("%d %s", runners[state], state))
+	}
+	return cmp.Or(strings.Join(parts, ", "), "none")
+}
+
+func (s *screen) summary(v View) {
+	_, _, done, failed := steps(v)
+	c := v.Bitbucket.Counters
+	calls := 0
+	for _, n := range c.Calls {
+		calls += n
+	}
+	_, _ = fmt.Fprintf(s.out, "\nIn %.0f s: %d steps passed, %d failed, none lost unless said below; %d runners left; %d calls to Bitbucket.\n",
+		time.Since(s.begun).Seconds(), done, failed, len(v.Bitbucket.Runners), calls)
+}
+
+// steps counts by outcome.
+func steps(v View) (queued, running, done, failed int) {
+	for _, step := range v.Bitbucket.Steps {
+		switch step.Outcome {
+		case "queued":
+			queued++
+		case "running":
+			running++
+		case "passed":
+			done++
+		default:
+			failed++
+		}
+	}
+	return queued, running, done, failed
+}
+
+func online(v View, group string) int {
+	for _, g := range v.Groups {
+		if g.Name == group {
+			return g.Runners["idle"] + g.Runners["busy"] + g.Runners["unknown"]
+		}
+	}
+	return 0
+}

@@ -1,0 +1,233 @@
+// Package testbed runs the main job on one machine without Kubernetes: the real
+// control plane, the real sidecar and the stand-in runner as processes, the
+// emulator as Bitbucket over real HTTP. In Kubernetes' and KEDA's place stand the
+// smallest honest stand-ins: the control plane's own interfaces in memory, KEDA's
+// `default` arithmetic over the answers of the real gRPC server, and a node that
+// starts the pods' containers as processes in the kubelet's order.
+//
+// The demo and the fast tests use it; it is never linked into a product binary.
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/jobfactory/controlplane"
+)
+
+// Config is what a Bed is made of.
+type Config struct {
+	// Dir takes the pods' directories and logs; keep it short, since it is part
+	// of a unix socket's path.
+	Dir      string
+	Binaries Binaries
+	// Emulator are the emulator's settings.
+	Emulator emulator.Options
+	// ControlPlane's times; the rest is filled in.
+	ControlPlane controlplane.Config
+	// KEDAInterval is the ScaledJobs' pollingInterval.
+	KEDAInterval time.Duration
+	// RunnerEnv is the environment of runner containers besides their own.
+	RunnerEnv []string
+	Logger    *zap.Logger
+}
+
+// Bed is a running test bed.
+type Bed struct {
+	// Cluster, Control and Plane may be looked at and used at any time.
+	Cluster *Cluster
+	Control *emulator.Control
+	Plane   *controlplane.ControlPlane
+	// BitbucketURL, GRPCAddress and HTTPAddress are where it listens.
+	BitbucketURL, GRPCAddress, HTTPAddress string
+
+	config Config
+	server *emulator.Server
+	http   *http.Server
+	node   *node
+	keda   *keda
+	conn   *grpc.ClientConn
+	cancel context.CancelFunc
+	group  *errgroup.Group
+	ctx    context.Context //nolint:containedctx // the life of the bed, which ScaledJobs applied later share
+
+	mu      sync.Mutex
+	applied map[string]context.CancelFunc // by ScaledJob UID
+}
+
+// Start starts everything; Close ends it.
+func Start(ctx context.Context, config Config) (bed *Bed, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	b := &Bed{Cluster: NewCluster(), config: config, cancel: cancel, applied: map[string]context.CancelFunc{}}
+	b.group, b.ctx = errgroup.WithContext(ctx)
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+	}()
+	listeners, err := listen(ctx, 3)
+	if err != nil {
+		return nil, err
+	}
+	b.BitbucketURL = "http://" + listeners[0].Addr().String()
+	b.GRPCAddress, b.HTTPAddress = listeners[1].Addr().String(), listeners[2].Addr().String()
+	b.serveBitbucket(listeners[0])
+	if err := b.startControlPlane(listeners[1], listeners[2]); err != nil {
+		return nil, err
+	}
+	if b.conn, err = grpc.NewClient(b.GRPCAddress, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		return nil, fmt.Errorf("connect to the scaler: %w", err)
+	}
+	b.node = &node{
+		dir: config.Dir, binaries: config.Binaries, scaler: b.GRPCAddress, env: config.RunnerEnv,
+		log: config.Logger.Named("node"), stop: map[string]context.CancelFunc{},
+	}
+	b.keda = newKEDA(b.conn, b.Cluster, config.KEDAInterval, b.createJob, config.Logger.Named("keda"))
+	return b, nil
+}
+
+func listen(ctx context.Context, n int) ([]net.Listener, error) {
+	var config net.ListenConfig
+	var listeners []net.Listener
+	for range n {
+		listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("listen on loopback: %w", err)
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, nil
+}
+
+func (b *Bed) serveBitbucket(listener net.Listener) {
+	b.server = emulator.New(b.config.Emulator)
+	b.http = &http.Server{Handler: b.server, ReadHeaderTimeout: 10 * time.Second}
+	b.Control = emulator.NewControl(b.BitbucketURL)
+	b.group.Go(func() error {
+		if err := b.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the emulator: %w", err)
+		}
+		return nil
+	})
+}
+
+func (b *Bed) startControlPlane(grpcListener, httpListener net.Listener) error {
+	settings := b.config.ControlPlane
+	settings.Owner = b.Owner()
+	settings.Cluster = b.Cluster
+	settings.Bitbucket = bitbucket.Config{BaseURL: b.BitbucketURL, OAuthURL: b.BitbucketURL + "/site/oauth2/access_token"}
+	settings.HourlyBudget = 1000
+	settings.Lookup = func(name string) (string, bool) {
+		value, ok := map[string]string{
+			"BITBUCKET_OAUTH_CLIENT_ID": "emulator-client", "BITBUCKET_OAUTH_CLIENT_SECRET": "emulator-secret",
+		}[name]
+		return value, ok
+	}
+	settings.Logger = b.config.Logger
+	plane, err := controlplane.New(settings)
+	if err != nil {
+		return err
+	}
+	b.Plane = plane
+	b.Cluster.Changed = plane.Changed
+	b.group.Go(func() error { return plane.Run(b.ctx, grpcListener, httpListener) })
+	return nil
+}
+
+// Apply creates a ScaledJob and lets KEDA poll for it.
+func (b *Bed) Apply(key fleet.GroupKey, metadata map[string]string) fleet.ScaledJob {
+	scaledJob := b.Cluster.Apply(key, metadata)
+	ctx, cancel := context.WithCancel(b.ctx)
+	b.mu.Lock()
+	b.applied[scaledJob.UID] = cancel
+	b.mu.Unlock()
+	b.keda.watch(ctx, scaledJob)
+	return scaledJob
+}
+
+// Delete deletes a ScaledJob, and its Jobs with their pods, as Kubernetes does.
+func (b *Bed) Delete(uid string) {
+	b.mu.Lock()
+	if cancel := b.applied[uid]; cancel != nil {
+		cancel()
+	}
+	delete(b.applied, uid)
+	b.mu.Unlock()
+	jobs := b.Cluster.JobsOf(uid)
+	b.Cluster.Remove(uid)
+	for _, job := range jobs {
+		b.node.remove(job.Pod.UID)
+	}
+}
+
+// DeletePod deletes a pod with its grace period.
+func (b *Bed) DeletePod(podUID string) { b.node.remove(podUID) }
+
+func (b *Bed) createJob(owner fleet.ScaledJob) {
+	job, token := b.Cluster.CreateJob(owner)
+	b.node.run(b.ctx, job, token, func(succeeded bool) { b.Cluster.FinishJob(job.UID, succeeded) })
+}
+
+// Owner is the label that marks the control plane's runners.
+func (b *Bed) Owner() string { return fleet.OwnerLabel("testbed", "kube-system", "testbed") }
+
+// Groups are the runner groups as the control plane sees them.
+func (b *Bed) Groups() []status.Group { return b.Plane.Status().Groups() }
+
+// Close deletes all ScaledJobs, waits for their pods to end, and stops.
+func (b *Bed) Close() error {
+	for _, scaledJob := range b.Cluster.ScaledJobs() {
+		b.Delete(scaledJob.UID)
+	}
+	if b.keda != nil {
+		b.keda.loops.Wait()
+	}
+	if b.node != nil {
+		b.node.pods.Wait()
+	}
+	b.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	errs := []error{b.http.Shutdown(ctx)}
+	if b.conn != nil {
+		errs = append(errs, b.conn.Close())
+	}
+	b.server.Close()
+	return errors.Join(append(errs, b.group.Wait())...)
+}
+
+// PodLogs gives the logs of all pods so far, for a look at what went wrong.
+func (b *Bed) PodLogs() (string, error) {
+	entries, err := os.ReadDir(b.config.Dir)
+	if err != nil {
+		return "", fmt.Errorf("read pod logs: %w", err)
+	}
+	var all strings.Builder
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), ".log") {
+			continue
+		}
+		text, err := os.ReadFile(b.config.Dir + "/" + entry.Name())
+		if err != nil {
+			return "", fmt.Errorf("read pod logs: %w", err)
+		}
+		fmt.Fprintf(&all, "=== %s\n%s", entry.Name(), text)
+	}
+	return all.String(), nil
+}
