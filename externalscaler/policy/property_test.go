@@ -1,0 +1,137 @@
+package policy_test
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"bitbucket-runner-scaler/externalscaler/policy"
+)
+
+func anyRules(t *rapid.T) policy.Rules {
+	maximum := rapid.IntRange(1, 100).Draw(t, "max")
+	down := rapid.Float64Range(0.01, 0.9).Draw(t, "down")
+	return policy.Rules{
+		Strategy: rapid.SampledFrom([]policy.Strategy{policy.PercentageRunnersIdle, policy.QueuedSteps, policy.Fixed}).Draw(t, "strategy"),
+		Min:      rapid.IntRange(0, maximum).Draw(t, "min"), Max: maximum,
+		Spare: rapid.IntRange(0, 5).Draw(t, "spare"), Count: rapid.IntRange(0, 100).Draw(t, "count"),
+		ScaleDownThreshold: down, ScaleUpThreshold: rapid.Float64Range(down+0.01, 1).Draw(t, "up"),
+		ScaleUpMultiplier: rapid.Float64Range(1.01, 100).Draw(t, "upBy"), ScaleDownMultiplier: rapid.Float64Range(0.01, 0.99).Draw(t, "downBy"),
+		CoolDown: time.Duration(rapid.IntRange(0, 600).Draw(t, "coolDown")) * time.Second,
+	}
+}
+
+func anyObservation(t *rapid.T) policy.Observation {
+	n := func(name string) int { return rapid.IntRange(0, 40).Draw(t, name) }
+	return policy.Observation{
+		Pending: n("pending"), Starting: n("starting"), Idle: n("idle"), Busy: n("busy"), Unknown: n("unknown"),
+		Draining: n("draining"), DrainingBusy: n("drainingBusy"), Lost: n("lost"), Outdated: n("outdated"),
+		Queued: n("queued"), QueueVisible: rapid.Bool().Draw(t, "visible"),
+		OtherRegistered: rapid.IntRange(0, 120).Draw(t, "others"), OtherUnfilledMin: n("unfilled"),
+	}
+}
+
+func ceiling(r policy.Rules) int {
+	if r.Strategy == policy.Fixed {
+		return r.Count
+	}
+	return r.Max
+}
+
+func room(o policy.Observation) int {
+	return max(0, policy.ScopeLimit-o.OtherRegistered-o.OtherUnfilledMin)
+}
+
+func TestBoundsHoldAtEveryMomentOfAnyWalk(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := anyRules(t)
+		var window policy.Window
+		now := start
+		for range rapid.IntRange(1, 12).Draw(t, "moments") {
+			now = now.Add(time.Duration(rapid.IntRange(-60, 600).Draw(t, "later")) * time.Second)
+			o := anyObservation(t)
+			d := policy.Decide(r, &window, o, now)
+			if d.Desired < 0 || d.Desired > ceiling(r) || d.Desired > room(o) || d.Effective > ceiling(r) || d.Effective > room(o) || d.Told > ceiling(r) {
+				t.Fatalf("above max %d or room %d: %+v", ceiling(r), room(o), d)
+			}
+			if r.Strategy != policy.Fixed && d.Desired < min(r.Min, room(o)) {
+				t.Fatalf("below min although there is room: %+v", d)
+			}
+			if d.Effective < d.Desired || d.Told < d.Effective {
+				t.Fatalf("want desired <= effective <= told: %+v", d)
+			}
+			if again := policy.Decide(r, &window, o, now); again != d {
+				t.Fatalf("asked twice: %+v, then %+v", d, again)
+			}
+			if s := d.Surplus(); s < 0 || o.Idle+o.Busy+o.Unknown-s < min(r.Min, o.Idle+o.Busy+o.Unknown) {
+				t.Fatalf("surplus %d takes the minimum away: %+v", s, d)
+			}
+		}
+	})
+}
+
+func TestMoreBusyNeverMeansFewerRunners(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r, o := anyRules(t), anyObservation(t)
+		if o.Idle == 0 {
+			o.Idle = 1
+		}
+		busier := o
+		busier.Idle--
+		busier.Busy++
+		before := rapid.Custom(anyObservation).Draw(t, "before")
+		decide := func(o policy.Observation) policy.Decision {
+			var window policy.Window
+			policy.Decide(r, &window, before, start)
+			return policy.Decide(r, &window, o, start.Add(time.Minute))
+		}
+		if less, more := decide(o), decide(busier); more.Desired < less.Desired || more.Effective < less.Effective {
+			t.Fatalf("one more busy gives fewer: %+v, then %+v", less, more)
+		}
+	})
+}
+
+func TestWindowIsTheHighestWithinTheCoolDown(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := policy.Rules{Strategy: policy.QueuedSteps, Max: 100, CoolDown: time.Duration(rapid.IntRange(0, 300).Draw(t, "coolDown")) * time.Second}
+		type asked struct {
+			at      time.Time
+			runners int
+		}
+		var all []asked
+		var window policy.Window
+		now := start
+		for range rapid.IntRange(1, 30).Draw(t, "moments") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "later")) * time.Second)
+			queued := rapid.IntRange(0, 100).Draw(t, "queued")
+			d := policy.Decide(r, &window, policy.Observation{Queued: queued, QueueVisible: true}, now)
+			all = append(all, asked{now, queued})
+			want := queued
+			for _, a := range all {
+				if now.Sub(a.at) < r.CoolDown {
+					want = max(want, a.runners)
+				}
+			}
+			if d.Effective != want {
+				t.Fatalf("got %d, want the highest of the window: %d", d.Effective, want)
+			}
+		}
+	})
+}
+
+func FuzzDecide(f *testing.F) {
+	f.Add(1, 10, 0.5, 0.2, 1.5, 0.5, 1, 0)
+	f.Fuzz(func(t *testing.T, minimum, maximum int, up, down, upBy, downBy float64, busy, idle int) {
+		bound := func(n, most int) int { return max(0, min(n, most)) }
+		r := policy.Rules{
+			Strategy: policy.PercentageRunnersIdle, Max: max(1, bound(maximum, 100)), ScaleUpThreshold: up, ScaleDownThreshold: down,
+			ScaleUpMultiplier: upBy, ScaleDownMultiplier: downBy,
+		}
+		r.Min = bound(minimum, r.Max)
+		o := policy.Observation{Busy: bound(busy, 1000), Idle: bound(idle, 1000)}
+		if d := policy.Decide(r, &policy.Window{}, o, start); d.Told < 0 || d.Told > r.Max || d.Desired < r.Min {
+			t.Fatalf("out of bounds: %+v", d)
+		}
+	})
+}
