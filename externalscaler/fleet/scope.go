@@ -33,7 +33,6 @@ type Scope struct {
 	// Written is the scope as the trigger names it; UUIDs or slugs.
 	Written bitbucket.Scope
 
-	client Bitbucket
 	config Config
 	log    *zap.Logger
 	notify func()
@@ -42,6 +41,7 @@ type Scope struct {
 	Serial sync.Mutex
 
 	mu       sync.Mutex
+	client   Bitbucket
 	resolved bitbucket.Scope
 	list     *bitbucket.RunnerList
 	listErr  error
@@ -74,6 +74,13 @@ func newScope(credentials string, written bitbucket.Scope, client Bitbucket, con
 		wake:    make(chan struct{}, 1),
 		lastUse: config.Clock.Now(),
 	}
+}
+
+// using is the client as of now: credentials may be rotated.
+func (s *Scope) using() Bitbucket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
 }
 
 // run polls until ctx ends: one list an interval, jittered by a tenth so that
@@ -115,7 +122,7 @@ func (s *Scope) poll(ctx context.Context) {
 	defer cancel()
 	if resolved.Workspace == "" {
 		var err error
-		if resolved, err = s.client.ResolveScope(ctx, s.Written); err != nil {
+		if resolved, err = s.using().ResolveScope(ctx, s.Written); err != nil {
 			s.failed(ctx, fmt.Errorf("resolve scope %s: %w", s.Written, err))
 			return
 		}
@@ -123,7 +130,7 @@ func (s *Scope) poll(ctx context.Context) {
 		s.resolved = resolved
 		s.mu.Unlock()
 	}
-	list, err := s.client.ListRunners(ctx, resolved)
+	list, err := s.using().ListRunners(ctx, resolved)
 	if err != nil {
 		s.failed(ctx, fmt.Errorf("list runners of %s: %w", s.Written, err))
 		return
@@ -180,18 +187,15 @@ func (s *Scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 // vanished returns the runners of ours that the new list lacks although we did
 // not delete them, if they are at least 3 and more than a third. Called locked.
 func (s *Scope) vanished(list bitbucket.RunnerList) []bitbucket.Runner {
-	if s.list == nil {
-		return nil
-	}
 	present := make(map[string]struct{}, len(list.Runners))
 	for _, runner := range list.Runners {
 		present[runner.UUID] = struct{}{}
 	}
 	var missing []bitbucket.Runner
 	ours := 0
-	for _, runner := range s.list.Runners {
-		if !s.config.Ours(runner) || s.writes[runner.UUID].deleted {
-			continue
+	for _, runner := range s.known() {
+		if w, ok := s.writes[runner.UUID]; !s.config.Ours(runner) || ok && !list.Begun.After(w.at.Add(s.config.WriteSettle)) {
+			continue // not ours, or too new for a list to be sure to show it
 		}
 		ours++
 		if _, ok := present[runner.UUID]; !ok {
@@ -206,7 +210,7 @@ func (s *Scope) vanished(list bitbucket.RunnerList) []bitbucket.Runner {
 
 func (s *Scope) confirmGone(ctx context.Context, runners []bitbucket.Runner) bool {
 	for _, runner := range runners {
-		if _, _, err := s.client.GetRunner(ctx, s.Resolved(), runner.UUID); !errors.Is(err, bitbucket.ErrNotFound) {
+		if _, _, err := s.using().GetRunner(ctx, s.Resolved(), runner.UUID); !errors.Is(err, bitbucket.ErrNotFound) {
 			return false
 		}
 	}
@@ -279,30 +283,37 @@ type scopeView struct {
 func (s *Scope) view() scopeView {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	view := scopeView{stepSeen: s.stepSeen, err: s.listErr}
-	seen := map[string]struct{}{}
+	view := scopeView{runners: s.known(), stepSeen: s.stepSeen, err: s.listErr}
 	if s.list != nil {
 		view.begun, view.serverDate = s.list.Begun, s.list.ServerDate
+	}
+	return view
+}
+
+// known joins the last list with the writes made since. Called locked.
+func (s *Scope) known() []bitbucket.Runner {
+	var runners []bitbucket.Runner
+	seen := map[string]struct{}{}
+	if s.list != nil {
 		for _, runner := range s.list.Runners {
 			seen[runner.UUID] = struct{}{}
-			if w, ok := s.writes[runner.UUID]; ok {
-				if w.deleted {
-					continue
-				}
-				// The list may be older than the write: only its status is ours to know.
-				if w.runner.State.Status == bitbucket.StatusDisabled {
-					runner.State.Status = bitbucket.StatusDisabled
-				}
+			w, written := s.writes[runner.UUID]
+			if w.deleted {
+				continue
 			}
-			view.runners = append(view.runners, runner)
+			// The list may be older than the write: only its status is ours to know.
+			if written && w.runner.State.Status == bitbucket.StatusDisabled {
+				runner.State.Status = bitbucket.StatusDisabled
+			}
+			runners = append(runners, runner)
 		}
 	}
 	for uuid, w := range s.writes {
 		if _, ok := seen[uuid]; !ok && !w.deleted {
-			view.runners = append(view.runners, w.runner)
+			runners = append(runners, w.runner)
 		}
 	}
-	return view
+	return runners
 }
 
 func (s *Scope) record(w write) {
@@ -315,7 +326,7 @@ func (s *Scope) record(w write) {
 
 // Create registers a runner; for the registrar alone.
 func (s *Scope) Create(ctx context.Context, runner bitbucket.NewRunner) (bitbucket.Runner, error) {
-	created, err := s.client.CreateRunner(ctx, s.Resolved(), runner)
+	created, err := s.using().CreateRunner(ctx, s.Resolved(), runner)
 	if err != nil {
 		if errors.Is(err, bitbucket.ErrOutcomeUnknown) {
 			s.Hint()
@@ -330,7 +341,7 @@ func (s *Scope) Create(ctx context.Context, runner bitbucket.NewRunner) (bitbuck
 
 // Disable lets a runner take no new step.
 func (s *Scope) Disable(ctx context.Context, runner bitbucket.Runner) error {
-	if err := s.client.DisableRunner(ctx, s.Resolved(), runner.UUID); err != nil {
+	if err := s.using().DisableRunner(ctx, s.Resolved(), runner.UUID); err != nil {
 		return err
 	}
 	runner.State.Status = bitbucket.StatusDisabled
@@ -353,7 +364,7 @@ func (s *Scope) DisabledSince(name string) time.Time {
 
 // Delete removes a runner; one that is gone already counts as removed.
 func (s *Scope) Delete(ctx context.Context, runner bitbucket.Runner) error {
-	if err := s.client.DeleteRunner(ctx, s.Resolved(), runner.UUID); err != nil {
+	if err := s.using().DeleteRunner(ctx, s.Resolved(), runner.UUID); err != nil {
 		return err
 	}
 	s.record(write{runner: runner, deleted: true})
@@ -362,6 +373,6 @@ func (s *Scope) Delete(ctx context.Context, runner bitbucket.Runner) error {
 
 // Get reads one runner live.
 func (s *Scope) Get(ctx context.Context, uuid string) (bitbucket.Runner, error) {
-	runner, _, err := s.client.GetRunner(ctx, s.Resolved(), uuid)
+	runner, _, err := s.using().GetRunner(ctx, s.Resolved(), uuid)
 	return runner, err
 }

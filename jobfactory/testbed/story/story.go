@@ -10,7 +10,7 @@ import (
 	"io"
 	"time"
 
-	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/bitbucket/emulatorb"
 	"bitbucket-runner-scaler/externalscaler/status"
 )
 

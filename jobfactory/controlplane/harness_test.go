@@ -1,0 +1,242 @@
+package controlplane_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"go.uber.org/goleak"
+	"go.uber.org/zap/zaptest"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"bitbucket-runner-scaler/bitbucket/emulatorb"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/jobfactory/controlplane"
+	"bitbucket-runner-scaler/jobfactory/testbed"
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+// patience bounds every wait for a condition.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// plane is a real control plane against the emulator, with Kubernetes in memory
+// and the test in the place of KEDA and of the sidecars.
+type plane struct {
+	*testbed.Bed
+	t     *testing.T
+	keda  pb.ExternalScalerClient
+	wire  runnerv1.RunnerServiceClient
+	group fleet.ScaledJob
+}
+
+func quick() controlplane.Config {
+	return controlplane.Config{
+		PollInterval: 200 * time.Millisecond, MaxStaleness: time.Hour, WriteSettle: 300 * time.Millisecond,
+		OrphanGrace: 500 * time.Millisecond, ReaperInterval: 50 * time.Millisecond,
+	}
+}
+
+// start starts a plane with one group of these settings.
+func start(t *testing.T, config controlplane.Config, settings map[string]string) *plane {
+	t.Helper()
+	bed, err := testbed.Start(t.Context(), testbed.Config{
+		Dir: t.TempDir(), Emulator: emulator.Options{RateLimit: 1 << 20}, ControlPlane: config,
+		KEDAInterval: time.Hour, Logger: zaptest.NewLogger(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(bed.GRPCAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := bed.Close(); err != nil {
+			t.Error(err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	p := &plane{Bed: bed, t: t, keda: pb.NewExternalScalerClient(conn), wire: runnerv1.NewRunnerServiceClient(conn)}
+	p.group = p.apply("builds", settings)
+	if settings["workspace"] == "" {
+		p.until("the first list", func() bool { _, err := p.metric(p.group); return err == nil })
+	}
+	return p
+}
+
+func (p *plane) apply(name string, settings map[string]string) fleet.ScaledJob {
+	all := map[string]string{"workspace": "acme", "labels": name, "coolDown": "0s"}
+	for key, value := range settings {
+		all[key] = value
+	}
+	return p.Cluster.Apply(fleet.GroupKey{Namespace: "ns", Name: name}, all)
+}
+
+// ref is how KEDA names a group.
+func ref(s fleet.ScaledJob) *pb.ScaledObjectRef {
+	return &pb.ScaledObjectRef{Namespace: s.Namespace, Name: s.Name, ScalerMetadata: s.Metadata}
+}
+
+// metric asks as KEDA does.
+func (p *plane) metric(s fleet.ScaledJob) (int64, error) {
+	answer, err := p.keda.GetMetrics(p.t.Context(), &pb.GetMetricsRequest{ScaledObjectRef: ref(s)})
+	if err != nil {
+		return 0, err
+	}
+	return answer.GetMetricValues()[0].GetMetricValue(), nil
+}
+
+// until waits for a condition.
+func (p *plane) until(what string, done func() bool) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			p.t.Fatalf("waited for %s; bitbucket: %+v; groups: %+v", what, p.state(), p.Groups())
+		case <-ticker.C:
+		}
+	}
+}
+
+func (p *plane) state() emulator.State {
+	p.t.Helper()
+	state, err := p.Control.State(context.WithoutCancel(p.t.Context()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return state
+}
+
+func (p *plane) faults(rules ...emulator.FaultRule) {
+	p.t.Helper()
+	if err := p.Control.SetFaults(p.t.Context(), rules); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *plane) shown(name string) status.Group {
+	for _, g := range p.Groups() {
+		if g.Name == name {
+			return g
+		}
+	}
+	return status.Group{}
+}
+
+// pod is a Job's pod whose sidecar is the test.
+type pod struct {
+	p     *plane
+	job   fleet.Job
+	token string
+	uuid  string // of its runner
+	// stopped is closed when the sidecar is told to end the runner.
+	stopped chan struct{}
+	stream  grpc.BidiStreamingClient[runnerv1.AttachRequest, runnerv1.AttachResponse]
+	cancel  context.CancelFunc
+}
+
+func (p *plane) pod(owner fleet.ScaledJob) *pod {
+	job, token := p.Cluster.CreateJob(owner)
+	return &pod{p: p, job: job, token: token, stopped: make(chan struct{})}
+}
+
+func (d *pod) ctx() context.Context {
+	return metadata.AppendToOutgoingContext(d.p.t.Context(), "authorization", "Bearer "+d.token)
+}
+
+func (d *pod) register() (*runnerv1.RegisterResponse, error) {
+	ctx, cancel := context.WithTimeout(d.ctx(), patience)
+	defer cancel()
+	response, err := d.p.wire.Register(ctx, &runnerv1.RegisterRequest{})
+	if uuid := response.GetRunner().GetUuid(); uuid != "" {
+		d.uuid = uuid
+	}
+	return response, err
+}
+
+// attach opens the stream and reports a state.
+func (d *pod) attach(state runnerv1.RunnerState) {
+	d.p.t.Helper()
+	ctx, cancel := context.WithCancel(d.ctx())
+	stream, err := d.p.wire.Attach(ctx)
+	if err != nil {
+		d.p.t.Fatal(err)
+	}
+	d.stream, d.cancel = stream, cancel
+	d.p.t.Cleanup(cancel)
+	go func() {
+		for {
+			order, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			if order.GetStop() != nil {
+				close(d.stopped)
+				return
+			}
+		}
+	}()
+	d.report(state, "")
+}
+
+func (d *pod) report(state runnerv1.RunnerState, step string) {
+	d.p.t.Helper()
+	if err := d.stream.Send(&runnerv1.AttachRequest{RunnerUuid: d.uuid, State: state, StepUuid: step}); err != nil {
+		d.p.t.Fatal(err)
+	}
+}
+
+// online registers the pod's runner, brings it online and attaches.
+func (d *pod) online() *pod {
+	d.p.t.Helper()
+	if _, err := d.register(); err != nil {
+		d.p.t.Fatal(err)
+	}
+	d.attach(runnerv1.RunnerState_RUNNER_STATE_STARTING)
+	d.set("online", "")
+	d.report(runnerv1.RunnerState_RUNNER_STATE_IDLE, "")
+	return d
+}
+
+func (d *pod) set(action, step string) {
+	d.p.t.Helper()
+	if err := d.p.Control.SetRunner(d.p.t.Context(), d.uuid, action, step); err != nil {
+		d.p.t.Fatal(err)
+	}
+}
+
+// told reports whether the sidecar was told to end its runner.
+func (d *pod) told() bool {
+	select {
+	case <-d.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
+// status of the pod's runner at Bitbucket; empty if there is none.
+func (d *pod) status() string {
+	for _, r := range d.p.state().Runners {
+		if r.UUID == d.uuid {
+			return r.Status
+		}
+	}
+	return ""
+}

@@ -1,0 +1,196 @@
+package controlplane_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"bitbucket-runner-scaler/bitbucket/emulatorb"
+	"bitbucket-runner-scaler/jobfactory/testbed/story"
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+const aStep = "{aaaaaaaa-0000-4000-8000-000000000000}"
+
+// registerElsewhere registers a runner with a label that is not of this pod's.
+func registerElsewhere(t *testing.T, p *plane, owner string) (string, error) {
+	t.Helper()
+	return story.RegisterOrphan(t.Context(), http.DefaultClient, p.BitbucketURL, owner, "builds")
+}
+
+func TestSurplusIsDisabledLookedAtAndStopped(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "scaleDownMultiplier": "0.5"})
+	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
+	p.until("one of the two idle runners to be stopped", func() bool { return pods[0].told() || pods[1].told() })
+	for _, d := range pods {
+		if d.told() && d.status() != "DISABLED" {
+			t.Errorf("the stopped runner is %s, want it disabled first", d.status())
+		}
+		if !d.told() && d.status() != "ONLINE" {
+			t.Errorf("the other is %s", d.status())
+		}
+	}
+	if pods[0].told() && pods[1].told() {
+		t.Error("both were stopped, min is 1")
+	}
+}
+
+func TestRunnerThatTookAStepWhileItWasDisabledFinishesIt(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
+	// Both take a step that nobody has noticed yet: whichever is disabled first
+	// shows it when it is looked at again.
+	p.faults(emulator.FaultRule{Method: "GET", Path: "*/pipelines-config/runners", Status: 503})
+	p.until("one to be disabled", func() bool {
+		for _, d := range pods {
+			if d.status() == "DISABLED" {
+				d.set("step", aStep)
+				return true
+			}
+		}
+		return false
+	})
+	p.faults()
+	var busy *pod
+	for _, d := range pods {
+		if d.status() == "DISABLED" {
+			busy = d
+		}
+	}
+	p.until("the list to show its step", func() bool { return p.shown("builds").Runners["draining busy"] == 1 })
+	busy.report(runnerv1.RunnerState_RUNNER_STATE_BUSY, aStep)
+	if busy.told() {
+		t.Fatal("a busy runner was told to stop")
+	}
+	busy.set("idle", "")
+	busy.report(runnerv1.RunnerState_RUNNER_STATE_IDLE, "")
+	p.until("it to be stopped once its step is done", busy.told)
+}
+
+func TestNothingIsStoppedWithoutAWitness(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	for range 3 {
+		d := p.pod(p.group)
+		if _, err := d.register(); err != nil {
+			t.Fatal(err)
+		}
+		d.set("online", "")
+	}
+	// No sidecar is attached, and no list has ever shown a step.
+	p.until("all to be online, unknown", func() bool { return p.shown("builds").Runners["unknown"] == 3 })
+	settle(p, 5)
+	for _, r := range p.state().Runners {
+		if r.Status != "ONLINE" {
+			t.Errorf("%s is %s although nothing tells that it is idle", r.Name, r.Status)
+		}
+	}
+	if n, err := p.metric(p.group); err != nil || n != 3 {
+		t.Errorf("told %d, %v; want the group neither to grow nor to shrink", n, err)
+	}
+}
+
+// settle waits for n more lists, so that what must not happen had its chance.
+func settle(p *plane, n int) {
+	p.t.Helper()
+	route := "GET /2.0/workspaces/{workspace}/pipelines-config/runners"
+	before := p.state().Counters.Calls[route]
+	p.until("more lists", func() bool { return p.state().Counters.Calls[route] >= before+n })
+}
+
+func TestWhereDisablingIsRefusedNothingIsRetired(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	p.faults(emulator.FaultRule{Method: "PUT", Path: "/internal/*/state", Status: 405})
+	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
+	p.until("an event to say so", func() bool {
+		for _, e := range p.Cluster.EventsSeen() {
+			if e.Reason == "DisableUnsupported" && strings.Contains(e.Message, "--unsafe-scale-down") {
+				return true
+			}
+		}
+		return false
+	})
+	if pods[0].told() || pods[1].told() {
+		t.Error("a runner was stopped without having been disabled")
+	}
+}
+
+func TestOrphanOfOursIsRemovedAndNobodyElses(t *testing.T) {
+	p := start(t, quick(), nil)
+	orphan, err := registerElsewhere(t, p, p.Owner())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := registerElsewhere(t, p, "keda.other.00000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	online, err := registerElsewhere(t, p, p.Owner())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Control.SetRunner(t.Context(), online, "online", ""); err != nil {
+		t.Fatal(err)
+	}
+	present := func(uuid string) bool {
+		for _, r := range p.state().Runners {
+			if r.UUID == uuid {
+				return true
+			}
+		}
+		return false
+	}
+	p.until("the orphan to be removed", func() bool { return !present(orphan) })
+	settle(p, 5)
+	if !present(stranger) || !present(online) {
+		t.Errorf("not ours is there: %v; ours, but ONLINE, is there: %v; want both", present(stranger), present(online))
+	}
+	if err := p.Control.SetRunner(t.Context(), online, "offline", ""); err != nil {
+		t.Fatal(err)
+	}
+	p.until("the runner that went OFFLINE to be removed", func() bool { return !present(online) })
+}
+
+func TestRunnersWithPodsAreNoOrphansWhateverTheListSays(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "3"})
+	for range 3 {
+		p.pod(p.group).online()
+	}
+	p.until("all to be idle", func() bool { return p.shown("builds").Runners["idle"] == 3 })
+	p.faults(emulator.FaultRule{Method: "GET", Path: "*/pipelines-config/runners", EmptyList: true})
+	settle(p, 5)
+	if n, err := p.metric(p.group); err != nil || n != 3 {
+		t.Errorf("told %d, %v after empty lists; want 3 still", n, err)
+	}
+	p.faults()
+	settle(p, 3)
+	for _, r := range p.state().Runners {
+		if r.Status != "ONLINE" {
+			t.Errorf("%s is %s", r.Name, r.Status)
+		}
+	}
+}
+
+func TestBitbucketOutOfReachChangesNothing(t *testing.T) {
+	config := quick()
+	config.MaxStaleness = time.Second
+	p := start(t, config, map[string]string{"min": "1"})
+	d := p.pod(p.group).online()
+	p.until("it to be idle", func() bool { return p.shown("builds").Runners["idle"] == 1 })
+	p.faults(emulator.FaultRule{Path: "*", Status: 503})
+	p.until("UNAVAILABLE with Bitbucket's own answer, once what is known is too old", func() bool {
+		n, err := p.metric(p.group)
+		if err == nil && n != 1 {
+			t.Fatalf("told %d while Bitbucket is out of reach, want 1 still", n)
+		}
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "503")
+	})
+	p.faults()
+	p.until("the answer to be back", func() bool { n, err := p.metric(p.group); return err == nil && n == 1 })
+	if d.told() || d.status() != "ONLINE" {
+		t.Errorf("told to stop: %v, status %s", d.told(), d.status())
+	}
+}

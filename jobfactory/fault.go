@@ -1,0 +1,64 @@
+package jobfactory
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxShown bounds, in bytes, what a fault shows of a given value.
+const maxShown = 64
+
+// Fault is one thing wrong with a runner group's configuration.
+type Fault struct {
+	// Line in the file, from 1; 0 where there is no file.
+	Line int
+	// Path of the key, such as groups[0].parameters.min.
+	Path string
+	// Given is what stands there, quoted and shortened; empty where nothing does.
+	Given string
+	// Accepted says what would be right.
+	Accepted string
+}
+
+func (f *Fault) Error() string {
+	var b strings.Builder
+	if f.Line > 0 {
+		fmt.Fprintf(&b, "line %d: ", f.Line)
+	}
+	b.WriteString(f.Path)
+	if f.Given != "" {
+		return b.String() + ": " + f.Given + ", want " + f.Accepted
+	}
+	return b.String() + ": " + f.Accepted
+}
+
+func fault(path, given, accepted string) *Fault {
+	if len(given) > maxShown {
+		given = given[:maxShown] + "..."
+	}
+	return &Fault{Path: path, Given: strconv.Quote(strings.ToValidUTF8(given, "?")), Accepted: accepted}
+}
+
+// parameterKeys are the scaling rules, which a group has under `parameters`.
+var parameterKeys = []string{
+	"min", "max", "scale_up_threshold", "scale_down_threshold", "scale_up_multiplier", "scale_down_multiplier",
+	"spare", "count", "cool_down", "ephemeral", "max_age",
+}
+
+var capital = regexp.MustCompile(`[A-Z]`)
+
+// configPath is where the configuration file has what the trigger's metadata
+// calls key.
+func configPath(key string) string {
+	if key == "os" {
+		return "architecture"
+	}
+	key = capital.ReplaceAllStringFunc(key, func(s string) string { return "_" + strings.ToLower(s) })
+	if slices.Contains(parameterKeys, key) {
+		return "parameters." + key
+	}
+	return key
+}

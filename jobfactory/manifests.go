@@ -1,0 +1,103 @@
+package jobfactory
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
+)
+
+// File is one file of manifests.
+type File struct {
+	// Path below the output directory, with slashes: namespace/file.yaml.
+	Path string
+	// Objects in the order in which they are applied.
+	Objects []any
+}
+
+// Manifests are the files for the groups: one for each namespace, with what all
+// its groups share, before one for each group. The error lists every group's
+// faults.
+func Manifests(groups []RunnerGroup) ([]File, error) {
+	files := make([]File, 0, 2*len(groups))
+	seen := map[string]bool{}
+	for _, group := range groups {
+		scaledJob, err := ScaledJob(group)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[group.Namespace] {
+			seen[group.Namespace] = true
+			files = append(files, File{Path: path.Join(group.Namespace, "namespace.yaml"), Objects: shared(group.Namespace)})
+		}
+		files = append(files, File{Path: path.Join(group.Namespace, "scaledjob-"+group.Name+".yaml"), Objects: []any{scaledJob}})
+	}
+	return files, nil
+}
+
+// shared is what the runner groups of a namespace have in common. The namespace
+// default is there already, and not ours to label.
+func shared(namespace string) []any {
+	account := &corev1.ServiceAccount{
+		TypeMeta:                     metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+		ObjectMeta:                   metav1.ObjectMeta{Name: ServiceAccount, Namespace: namespace, Labels: appLabels()},
+		AutomountServiceAccountToken: ptr.To(false),
+	}
+	if namespace == metav1.NamespaceDefault {
+		return []any{account}
+	}
+	labels := appLabels()
+	labels["pod-security.kubernetes.io/enforce"] = "privileged" // the Docker daemon is
+	return []any{
+		&corev1.Namespace{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+			ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: labels},
+		},
+		account,
+	}
+}
+
+// Marshal writes objects as YAML documents as a person would: keys in a stable
+// order, no status, nothing that is null or an empty object.
+func Marshal(objects ...any) ([]byte, error) {
+	documents := make([][]byte, len(objects))
+	for i, object := range objects {
+		data, err := json.Marshal(object)
+		if err != nil {
+			return nil, fmt.Errorf("marshal %T: %w", object, err)
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(data, &fields); err != nil {
+			return nil, fmt.Errorf("marshal %T: %w", object, err)
+		}
+		delete(fields, "status")
+		// An emptyDir is its empty object.
+		prune(fields, "emptyDir")
+		if documents[i], err = yaml.Marshal(fields); err != nil {
+			return nil, fmt.Errorf("marshal %T: %w", object, err)
+		}
+	}
+	return bytes.Join(documents, []byte("---\n")), nil
+}
+
+// prune removes nulls and empty objects, but for the value of the kept key.
+func prune(value any, kept string) {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, field := range v {
+			prune(field, kept)
+			if object, ok := field.(map[string]any); field == nil || ok && len(object) == 0 && key != kept {
+				delete(v, key)
+			}
+		}
+	case []any:
+		for _, item := range v {
+			prune(item, kept)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package jobfactory_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/yaml"
+
+	"bitbucket-runner-scaler/jobfactory"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// render is what a configuration file becomes, in one stream.
+func render(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := jobfactory.ReadConfig(data)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	files, err := jobfactory.Manifests(config.Groups)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	var objects []any
+	for _, file := range files {
+		objects = append(objects, file.Objects...)
+	}
+	rendered, err := jobfactory.Marshal(objects...)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return rendered
+}
+
+func TestRendersAsTheGoldenFilesShow(t *testing.T) {
+	configs, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(configs) == 0 {
+		t.Fatalf("no configurations: %v", err)
+	}
+	for _, path := range configs {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			got := render(t, path)
+			golden := strings.TrimSuffix(path, ".yaml") + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("want -, got + (go test ./jobfactory -update, if it is meant):\n%s", diff)
+			}
+			if again := render(t, path); !bytes.Equal(got, again) {
+				t.Error("a second time it is rendered differently")
+			}
+			decodeStrictly(t, got)
+		})
+	}
+}
+
+// decodeStrictly reads each document into its API type, where a typo is an error.
+func decodeStrictly(t *testing.T, data []byte) []any {
+	t.Helper()
+	var objects []any
+	for document := range bytes.SplitSeq(data, []byte("\n---\n")) {
+		var kind struct {
+			Kind string `json:"kind"`
+		}
+		if err := yaml.Unmarshal(document, &kind); err != nil {
+			t.Fatal(err)
+		}
+		object, ok := map[string]any{
+			"ScaledJob": &kedav1alpha1.ScaledJob{}, "Namespace": &corev1.Namespace{}, "ServiceAccount": &corev1.ServiceAccount{},
+			"Service": &corev1.Service{}, "Deployment": &appsv1.Deployment{},
+			"ClusterRole": &rbacv1.ClusterRole{}, "ClusterRoleBinding": &rbacv1.ClusterRoleBinding{},
+			"Kustomization": &kustomization{},
+		}[kind.Kind]
+		if !ok {
+			t.Fatalf("kind %q is not among those that this test knows", kind.Kind)
+		}
+		if err := yaml.UnmarshalStrict(document, object); err != nil {
+			t.Errorf("%s: %v", kind.Kind, err)
+		}
+		objects = append(objects, object)
+	}
+	return objects
+}
+
+// kustomization has the fields that deploy/ uses.
+type kustomization struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Resources  []string `json:"resources"`
+	Images     []struct {
+		Name    string `json:"name"`
+		NewName string `json:"newName"`
+		NewTag  string `json:"newTag"`
+	} `json:"images"`
+}

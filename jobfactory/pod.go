@@ -1,0 +1,155 @@
+package jobfactory
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
+)
+
+// What pod, sidecar and registrar agree on.
+const (
+	// ServiceAccount is the runner pods' own. It has no rights at all: it is there
+	// for the token that says which pod a sidecar is in.
+	ServiceAccount = "bitbucket-runner"
+	// SharedDir is the folder that sidecar and runner share.
+	SharedDir = "/opt/bitbucket-runner-scaler"
+	// TokenDir is where the sidecar finds its pod's token, in the file "token".
+	TokenDir = "/var/run/secrets/bitbucket-runner-scaler"
+
+	tokenAudience = "bitbucket-runner-scaler"
+	// tokenSeconds outlasts a drain: the token of a terminating pod is not renewed.
+	tokenSeconds = 12 * 60 * 60
+	// startupTries, one a second, let a Job wait for a day while Bitbucket is away.
+	startupTries = 24 * 60 * 60
+	// daemonTries, one a second, are for a Docker daemon on a slow disk.
+	daemonTries = 5 * 60
+	nonRoot     = 65532
+)
+
+// Names of volumes and containers.
+const (
+	sharedVolume     = "bitbucket-runner-scaler"
+	tokenVolume      = "token"
+	tmpVolume        = "tmp"
+	containersVolume = "docker-containers"
+	runVolume        = "var-run"
+
+	sidecarContainer = "sidecar"
+	dockerContainer  = "docker"
+	runnerContainer  = "runner"
+)
+
+func podSpec(g RunnerGroup) corev1.PodSpec {
+	selector := maps.Clone(g.NodeSelector)
+	if selector == nil {
+		selector = map[string]string{}
+	}
+	selector[archLabel] = g.arch()
+	spec := corev1.PodSpec{
+		RestartPolicy:                 corev1.RestartPolicyNever,
+		ServiceAccountName:            ServiceAccount,
+		AutomountServiceAccountToken:  ptr.To(false),
+		EnableServiceLinks:            ptr.To(false),
+		TerminationGracePeriodSeconds: ptr.To(int64(g.GracePeriod.Seconds())),
+		NodeSelector:                  selector,
+		Tolerations:                   g.Tolerations,
+		InitContainers:                []corev1.Container{sidecar(g)},
+		Containers:                    []corev1.Container{runner(g)},
+		Volumes:                       volumes(),
+	}
+	if g.Docker {
+		spec.InitContainers = append(spec.InitContainers, docker(g))
+	}
+	return spec
+}
+
+func sidecar(g RunnerGroup) corev1.Container {
+	return corev1.Container{
+		Name:            sidecarContainer,
+		Image:           g.Images.Sidecar,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Command:         []string{"/sidecar", "run"},
+		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
+		Env: []corev1.EnvVar{
+			{Name: "SIDECAR_SCALER_ADDRESS", Value: g.ScalerAddress},
+			{Name: "SIDECAR_TLS", Value: "off"},
+			{Name: "SIDECAR_DIR", Value: SharedDir},
+		},
+		StartupProbe: probe(startupTries, "/sidecar", "ready"),
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},
+		},
+		SecurityContext: &corev1.SecurityContext{
+			RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](nonRoot), RunAsGroup: ptr.To[int64](nonRoot),
+			ReadOnlyRootFilesystem: ptr.To(true), AllowPrivilegeEscalation: ptr.To(false),
+			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: sharedVolume, MountPath: SharedDir},
+			{Name: tokenVolume, MountPath: TokenDir, ReadOnly: true},
+		},
+	}
+}
+
+func docker(g RunnerGroup) corev1.Container {
+	return corev1.Container{
+		Name:  dockerContainer,
+		Image: g.Images.Docker,
+		// Named in full, the image's entrypoint adds no listener on the network, where
+		// any pod could command the privileged daemon.
+		Args:            []string{"dockerd", "--host=unix:///var/run/docker.sock"},
+		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
+		Env:             []corev1.EnvVar{{Name: "DOCKER_TLS_CERTDIR", Value: ""}},
+		StartupProbe:    probe(daemonTries, "docker", "--host=unix:///var/run/docker.sock", "version"),
+		Resources:       g.DockerResources,
+		SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)},
+		VolumeMounts:    buildMounts(false),
+	}
+}
+
+func runner(g RunnerGroup) corev1.Container {
+	return corev1.Container{
+		Name:    runnerContainer,
+		Image:   g.Images.Runner,
+		Command: append([]string{SharedDir + "/sidecar", "exec", "--"}, g.Entrypoint...),
+		// The runner's identity and secret are not here: exec fetches them.
+		Env:          []corev1.EnvVar{{Name: "SIDECAR_DIR", Value: SharedDir}},
+		Resources:    g.Resources,
+		VolumeMounts: append(buildMounts(true), corev1.VolumeMount{Name: sharedVolume, MountPath: SharedDir}),
+	}
+}
+
+// buildMounts are what the daemon and the runner see at the same paths: the
+// runner names folders of /tmp to the daemon and reads its containers' logs.
+func buildMounts(readOnlyContainers bool) []corev1.VolumeMount {
+	return []corev1.VolumeMount{
+		{Name: tmpVolume, MountPath: "/tmp"},
+		{Name: containersVolume, MountPath: "/var/lib/docker/containers", ReadOnly: readOnlyContainers},
+		{Name: runVolume, MountPath: "/var/run"},
+	}
+}
+
+// probe runs a command once a second.
+func probe(tries int32, command ...string) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: command}},
+		PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: tries,
+	}
+}
+
+func volumes() []corev1.Volume {
+	token := corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+		Audience: tokenAudience, ExpirationSeconds: ptr.To[int64](tokenSeconds), Path: "token",
+	}}
+	empty := func(name string) corev1.Volume {
+		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+	}
+	return []corev1.Volume{
+		{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{token}}}},
+		empty(sharedVolume), empty(tmpVolume), empty(containersVolume), empty(runVolume),
+	}
+}

@@ -1,0 +1,85 @@
+package jobfactory
+
+import (
+	"fmt"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"bitbucket-runner-scaler/externalscaler/policy"
+)
+
+const (
+	appName = "bitbucket-runner"
+	product = "bitbucket-runner-scaler"
+	// jobHistory is how many finished Jobs KEDA keeps of each kind: enough to read
+	// the last logs; its default is 100.
+	jobHistory = 2
+)
+
+// ScaledJob is the group's ScaledJob. Equal groups give equal ones. The error is
+// that of Validate.
+func ScaledJob(g RunnerGroup) (*kedav1alpha1.ScaledJob, error) {
+	if err := g.Validate(); err != nil {
+		return nil, fmt.Errorf("runner group %q: %w", g.Name, err)
+	}
+	return &kedav1alpha1.ScaledJob{
+		TypeMeta:   metav1.TypeMeta{APIVersion: kedav1alpha1.SchemeGroupVersion.String(), Kind: "ScaledJob"},
+		ObjectMeta: metav1.ObjectMeta{Name: g.Name, Namespace: g.Namespace, Labels: appLabels()},
+		Spec: kedav1alpha1.ScaledJobSpec{
+			// No MinReplicaCount: KEDA would add it on top of what the scaler wants.
+			MaxReplicaCount:            ptr.To(maxReplicas(g.Group.Rules)),
+			PollingInterval:            ptr.To(int32(g.PollingInterval.Seconds())),
+			SuccessfulJobsHistoryLimit: ptr.To[int32](jobHistory),
+			FailedJobsHistoryLimit:     ptr.To[int32](jobHistory),
+			// Any other strategy takes the answer for a number of further Jobs.
+			ScalingStrategy: kedav1alpha1.ScalingStrategy{Strategy: "default"},
+			// The default deletes the running Jobs, busy ones too, on each change.
+			Rollout:      kedav1alpha1.Rollout{Strategy: "gradual"},
+			Triggers:     []kedav1alpha1.ScaleTriggers{{Type: "external", Metadata: metadata(g)}},
+			JobTargetRef: jobSpec(g),
+		},
+	}, nil
+}
+
+// maxReplicas is the most Jobs that KEDA may want; it must be the scaler's own
+// maximum, and at least 1.
+func maxReplicas(r policy.Rules) int32 {
+	if r.Strategy == policy.Fixed {
+		return int32(max(r.Count, 1))
+	}
+	return int32(r.Max)
+}
+
+func metadata(g RunnerGroup) map[string]string {
+	m := g.Group.Metadata()
+	m["scalerAddress"] = g.ScalerAddress
+	return m
+}
+
+func appLabels() map[string]string {
+	return map[string]string{"app.kubernetes.io/name": appName, "app.kubernetes.io/part-of": product}
+}
+
+func jobSpec(g RunnerGroup) *batchv1.JobSpec {
+	return &batchv1.JobSpec{
+		Parallelism: ptr.To[int32](1),
+		Completions: ptr.To[int32](1),
+		// A runner belongs to one pod: a second pod of the Job would be another's.
+		BackoffLimit:         ptr.To[int32](0),
+		PodReplacementPolicy: ptr.To(batchv1.Failed),
+		Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{
+				Labels: appLabels(),
+				Annotations: map[string]string{
+					"cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+					"karpenter.sh/do-not-disrupt":                    "true",
+				},
+			},
+			Spec: podSpec(g),
+		},
+	}
+}
