@@ -14,11 +14,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
-// Bounds of a configuration file.
-const (
-	maxFile   = 1 << 20 // bytes
-	maxGroups = 1000
-)
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 1 << 20
 
 // Config is what a configuration file, a runners_config.yaml, says.
 type Config struct {
@@ -61,9 +58,6 @@ func ReadConfig(data []byte) (Config, error) {
 	groups := r.list(file["groups"], "groups")
 	if len(groups) == 0 && len(r.faults) == 0 {
 		r.missing(root, "groups", "a list of at least one group")
-	}
-	if len(groups) > maxGroups {
-		return Config{}, fault("groups", fmt.Sprint(len(groups)), fmt.Sprintf("at most %d groups", maxGroups))
 	}
 	taken := map[string]string{}
 	for i, node := range groups {

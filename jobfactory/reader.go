@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// maxItems bounds a list or mapping: with the bound on groups it keeps a file of
-// aliases from growing without end.
+// maxItems bounds a list or mapping, the list of groups too, so that a small file
+// of many aliases does not become a large configuration.
 const maxItems = 1000
 
 // reader reads YAML nodes and gathers faults. Every method takes a nil node, or

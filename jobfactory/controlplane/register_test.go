@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"bitbucket-runner-scaler/bitbucket/emulatorb"
+	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )

@@ -25,7 +25,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"bitbucket-runner-scaler/bitbucket"
-	"bitbucket-runner-scaler/bitbucket/emulatorb"
+	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/status"
 	"bitbucket-runner-scaler/jobfactory/controlplane"

@@ -16,7 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"bitbucket-runner-scaler/bitbucket/emulatorb"
+	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/jobfactory/controlplane"
 	"bitbucket-runner-scaler/jobfactory/testbed"

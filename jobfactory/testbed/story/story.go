@@ -10,7 +10,7 @@ import (
 	"io"
 	"time"
 
-	"bitbucket-runner-scaler/bitbucket/emulatorb"
+	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/status"
 )
 
@@ -52,6 +52,8 @@ type Settings struct {
 	Step time.Duration
 	// Patience bounds each chapter.
 	Patience time.Duration
+	// Keep leaves the last chapter out: the ScaledJobs stay.
+	Keep bool
 }
 
 // teller tells one story.
@@ -74,6 +76,9 @@ func Tell(ctx context.Context, stage Stage, settings Settings, out io.Writer) er
 		{"Quiet again: the surplus is disabled, looked at once more, and ended", t.shrink},
 		{"An orphan: a runner whose pod is gone is found and removed", t.orphan},
 		{"The end: the ScaledJobs are deleted, and nothing is left", t.end},
+	}
+	if settings.Keep {
+		chapters = chapters[:len(chapters)-1]
 	}
 	for _, chapter := range chapters {
 		t.screen.title(chapter.title)

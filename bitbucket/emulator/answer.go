@@ -1,0 +1,98 @@
+package emulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+// answer is a response before it is written, so that faults can spoil it.
+type answer struct {
+	status int
+	// kind is the content type; empty where there is no body.
+	kind   string
+	body   []byte
+	header map[string]string
+}
+
+const (
+	kindJSON = "application/json; charset=utf-8"
+	kindText = "text/plain; charset=utf-8"
+)
+
+func jsonAnswer(status int, body any) answer {
+	data, err := json.Marshal(body)
+	if err != nil {
+		// Only types of this package come here; none has a value that fails.
+		return answer{status: http.StatusInternalServerError, kind: kindText, body: []byte(err.Error())}
+	}
+	return answer{status: status, kind: kindJSON, body: data}
+}
+
+func textAnswer(status int, text string) answer {
+	return answer{status: status, kind: kindText, body: []byte(text)}
+}
+
+func noContent() answer { return answer{status: http.StatusNoContent} }
+
+// errorBody is Bitbucket's schema `error`.
+type errorBody struct {
+	Type  string      `json:"type"`
+	Error errorDetail `json:"error"`
+}
+
+type errorDetail struct {
+	Message string              `json:"message"`
+	Detail  any                 `json:"detail,omitempty"`
+	Fields  map[string][]string `json:"fields,omitempty"`
+}
+
+func failure(status int, message string) answer {
+	return jsonAnswer(status, errorBody{Type: "error", Error: errorDetail{Message: message}})
+}
+
+func badFields(fields map[string][]string) answer {
+	return jsonAnswer(http.StatusBadRequest, errorBody{Type: "error", Error: errorDetail{Message: "Bad request", Fields: fields}})
+}
+
+// faultAnswer is what stands in front of Bitbucket says: its error pages are
+// plain text or HTML, not JSON.
+func faultAnswer(status int) answer {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return tooManyRequests()
+	case status >= http.StatusInternalServerError:
+		return answer{status: status, kind: "text/html; charset=utf-8", body: fmt.Appendf(nil,
+			"<!DOCTYPE html><html><head><title>%[1]d</title></head><body><h1>%[1]d %[2]s</h1></body></html>", status, http.StatusText(status))}
+	case status == http.StatusNoContent || status == http.StatusNotModified:
+		return answer{status: status}
+	case status < http.StatusBadRequest:
+		return jsonAnswer(status, struct{}{})
+	}
+	return failure(status, http.StatusText(status))
+}
+
+func tooManyRequests() answer {
+	return textAnswer(http.StatusTooManyRequests, "Rate limit for this resource has been exceeded")
+}
+
+// write sends an answer; a truncating fault ends in the middle of it.
+func (s *Server) write(w http.ResponseWriter, a answer, f fault) {
+	h := w.Header()
+	h.Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
+	if a.kind != "" {
+		h.Set("Content-Type", a.kind)
+		h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	}
+	for name, value := range a.header {
+		h.Set(name, value)
+	}
+	w.WriteHeader(a.status)
+	if f.Truncate && len(a.body) > 0 {
+		_, _ = w.Write(a.body[:len(a.body)/2])
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler) // net/http cuts the connection without a word
+	}
+	_, _ = w.Write(a.body) // the caller may have gone
+}

@@ -1,0 +1,182 @@
+package emulator
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Scopes that routes ask for, by the names that OAuth consumers have.
+const (
+	scopeAccount     = "account"
+	scopeRepository  = "repository"
+	scopePipeline    = "pipeline"
+	scopeRunnerRead  = "runner"
+	scopeRunnerWrite = "runner:write"
+)
+
+// credential is who calls: each has its own hourly allowance.
+type credential struct {
+	name   string
+	scopes []string
+	// accessToken tells whether answers carry X-RateLimit headers.
+	accessToken bool
+}
+
+func (c credential) lacks(scope string) bool { return !slices.Contains(c.scopes, scope) }
+
+var (
+	readScopes = []string{scopeAccount, scopeRepository, scopePipeline, scopeRunnerRead}
+	// allScopes names both, since writing does not imply reading.
+	allScopes = append(slices.Clone(readScopes), scopeRunnerWrite)
+
+	consumerCredential = credential{name: "consumer " + OAuthClientID, scopes: allScopes}
+	basicCredentials   = map[string]credential{
+		Email + ":" + APIToken:       {name: "user " + Email, scopes: allScopes},
+		Username + ":" + AppPassword: {name: "user " + Username, scopes: allScopes},
+	}
+	accessTokens = map[string]credential{
+		AccessToken:   {name: "access token", scopes: allScopes, accessToken: true},
+		ReadOnlyToken: {name: "read-only access token", scopes: readScopes, accessToken: true},
+	}
+)
+
+// token is one that the token endpoint issued.
+type token struct {
+	credential credential
+	expires    time.Time
+}
+
+// maxTokens bounds the memory; a client that needs more asks anew.
+const maxTokens = 10_000
+
+// authenticate finds the call's credential.
+func (s *Server) authenticate(c *call) (refusal answer, ok bool) {
+	if user, password, basic := c.BasicAuth(); basic {
+		c.credential, ok = basicCredentials[user+":"+password]
+	} else if bearer, is := bearerToken(c.Request); is {
+		if c.credential, ok = accessTokens[bearer]; !ok {
+			issued, known := s.tokens[bearer]
+			c.credential, ok = issued.credential, known && c.now.Before(issued.expires)
+		}
+	}
+	if ok {
+		return answer{}, true
+	}
+	refusal = failure(http.StatusUnauthorized, "Token is invalid, expired, or not supported for this endpoint.")
+	refusal.header = map[string]string{"WWW-Authenticate": `Basic realm="Bitbucket.org HTTP"`}
+	return refusal, false
+}
+
+func bearerToken(r *http.Request) (value string, ok bool) {
+	scheme, value, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return value, ok && strings.EqualFold(scheme, "bearer") && value != ""
+}
+
+// missingScope is a 403 that lists both sides.
+func missingScope(required string, c credential) answer {
+	return jsonAnswer(http.StatusForbidden, errorBody{Type: "error", Error: errorDetail{
+		Message: "Your credentials lack one or more required privilege scopes.",
+		Detail:  map[string][]string{"required": {required}, "granted": c.scopes},
+	}})
+}
+
+const allowanceWindow = time.Hour
+
+// spend takes a call out of the credential's rolling hour.
+func (s *Server) spend(c *call) (refusal answer, ok bool) {
+	limit := s.options.RateLimit
+	if limit < 0 {
+		return answer{}, true
+	}
+	times := s.spent[c.credential.name]
+	gone := 0
+	for gone < len(times) && c.now.Sub(times[gone]) >= allowanceWindow {
+		gone++
+	}
+	times = times[gone:]
+	if len(times) >= limit {
+		s.spent[c.credential.name] = times
+		s.counters.TooManyRequests++
+		return tooManyRequests(), false
+	}
+	s.spent[c.credential.name] = append(times, c.now)
+	return answer{}, true
+}
+
+// limitHeaders come only with access tokens, and do not tell what remains.
+func (s *Server) limitHeaders(c *call, a *answer) {
+	limit := s.options.RateLimit
+	if !c.credential.accessToken || limit < 0 {
+		return
+	}
+	if a.header == nil {
+		a.header = map[string]string{}
+	}
+	a.header["X-RateLimit-Limit"] = strconv.Itoa(limit)
+	a.header["X-RateLimit-Resource"] = "api"
+	a.header["X-RateLimit-NearLimit"] = strconv.FormatBool(5*len(s.spent[c.credential.name]) >= 4*limit)
+}
+
+// oauthError is RFC 6749's.
+type oauthError struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// oauthToken is the answer of both token endpoints.
+type oauthToken struct {
+	AccessToken string `json:"access_token"`
+	Scopes      string `json:"scopes,omitempty"`
+	ExpiresIn   int    `json:"expires_in"`
+	TokenType   string `json:"token_type"`
+}
+
+// clientCredentials reads a token request: basic authentication, or the form.
+func clientCredentials(c *call) (id, secret string, refusal answer, ok bool) {
+	form, err := url.ParseQuery(string(c.body))
+	if err != nil {
+		return "", "", jsonAnswer(http.StatusBadRequest, oauthError{"invalid_request", "The body is not a form."}), false
+	}
+	if grant := form.Get("grant_type"); grant != "client_credentials" {
+		return "", "", jsonAnswer(http.StatusBadRequest, oauthError{"unsupported_grant_type", fmt.Sprintf("Unsupported grant type: %q", grant)}), false
+	}
+	id, secret, ok = c.BasicAuth()
+	if !ok {
+		id, secret = form.Get("client_id"), form.Get("client_secret")
+	}
+	return id, secret, answer{}, true
+}
+
+func invalidGrant(message string) answer {
+	return jsonAnswer(http.StatusBadRequest, oauthError{"invalid_grant", message})
+}
+
+// consumerToken is Bitbucket's own token endpoint, for OAuth consumers.
+func (s *Server) consumerToken(c *call) answer {
+	id, secret, refusal, ok := clientCredentials(c)
+	if !ok {
+		return refusal
+	}
+	if id != OAuthClientID || !same(secret, OAuthClientSecret) {
+		return invalidGrant("Invalid OAuth client credentials")
+	}
+	for value, t := range s.tokens {
+		if !c.now.Before(t.expires) || len(s.tokens) >= maxTokens {
+			delete(s.tokens, value)
+		}
+	}
+	value := newSecret()
+	s.tokens[value] = token{credential: consumerCredential, expires: c.now.Add(s.options.TokenLifetime)}
+	return jsonAnswer(http.StatusOK, oauthToken{
+		AccessToken: value, Scopes: strings.Join(allScopes, " "),
+		ExpiresIn: int(s.options.TokenLifetime / time.Second), TokenType: "bearer",
+	})
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

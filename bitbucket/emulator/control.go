@@ -1,0 +1,125 @@
+package emulator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Actions that set a runner's state by hand.
+const (
+	// ActionOnline connects the runner without a process: it is given steps and
+	// never misses a heartbeat.
+	ActionOnline = "online"
+	// ActionStep puts a step on the runner, a queued one or one of any UUID.
+	ActionStep = "step"
+	// ActionIdle takes the step off the runner, as passed.
+	ActionIdle = "idle"
+	// ActionOffline loses the runner's heartbeat.
+	ActionOffline = "offline"
+	// ActionUnhealthy makes it UNHEALTHY until it is set online.
+	ActionUnhealthy = "unhealthy"
+)
+
+// controlTimeout bounds a call of a control.
+const controlTimeout = 30 * time.Second
+
+// Control is a client of the emulator's own controls. It is safe for concurrent
+// use.
+type Control struct {
+	base   string
+	client *http.Client
+}
+
+// NewControl returns a client of the emulator at a URL as http://host:port.
+func NewControl(baseURL string) *Control {
+	return &Control{
+		base: strings.TrimRight(baseURL, "/"),
+		// Without kept connections there is nothing that a user must close.
+		client: &http.Client{
+			Timeout:   controlTimeout,
+			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
+		},
+	}
+}
+
+// QueueSteps queues steps and gives their UUIDs. A step that no ONLINE runner
+// matches has failed already as the call returns.
+func (c *Control) QueueSteps(ctx context.Context, request StepRequest) (uuids []string, err error) {
+	var queued StepsQueued
+	if err := c.call(ctx, http.MethodPost, "/steps", request, &queued); err != nil {
+		return nil, fmt.Errorf("queue steps: %w", err)
+	}
+	return queued.Steps, nil
+}
+
+// State gives everything that the emulator knows.
+func (c *Control) State(ctx context.Context) (State, error) {
+	var state State
+	if err := c.call(ctx, http.MethodGet, "/state", nil, &state); err != nil {
+		return State{}, fmt.Errorf("read emulator state: %w", err)
+	}
+	return state, nil
+}
+
+// SetFaults replaces all fault rules; none ends the faults.
+func (c *Control) SetFaults(ctx context.Context, rules []FaultRule) error {
+	if err := c.call(ctx, http.MethodPost, "/faults", FaultRules{Rules: rules}, nil); err != nil {
+		return fmt.Errorf("set faults: %w", err)
+	}
+	return nil
+}
+
+// SetRunner does one of the actions to a runner. stepUUID is for ActionStep
+// alone, and may be empty there: then a step is made up.
+func (c *Control) SetRunner(ctx context.Context, uuid, action, stepUUID string) error {
+	var body any
+	if action == ActionStep {
+		body = map[string]string{"step": stepUUID}
+	}
+	if err := c.call(ctx, http.MethodPost, "/runners/"+url.PathEscape(uuid)+"/"+url.PathEscape(action), body, nil); err != nil {
+		return fmt.Errorf("set runner %s %s: %w", uuid, action, err)
+	}
+	return nil
+}
+
+func (c *Control) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/_emulator"+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		return fmt.Errorf("%s %s: status %d: %s", method, path, resp.StatusCode, bytes.TrimSpace(data))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("%s %s: decode: %w", method, path, err)
+	}
+	return nil
+}

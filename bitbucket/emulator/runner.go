@@ -1,0 +1,190 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// The statuses of Bitbucket's schema pipelines_runner_state.
+const (
+	statusUnregistered = "UNREGISTERED"
+	statusOnline       = "ONLINE"
+	statusOffline      = "OFFLINE"
+	statusUnhealthy    = "UNHEALTHY"
+	statusDisabled     = "DISABLED"
+	statusEnabled      = "ENABLED"
+)
+
+const (
+	// maxRunners is Bitbucket's limit for each workspace and each repository.
+	maxRunners      = 100
+	maxName         = 50
+	maxLabel        = 50
+	maxCustomLabels = 10
+	// runnerVersion is what connected runners report.
+	runnerVersion = "6.0.7"
+)
+
+// runner is a registered runner.
+type runner struct {
+	uuid, name string
+	// labels are never changed in place.
+	labels []string
+	// labelSet is the labels sorted and joined.
+	labelSet                             string
+	scope                                *scope
+	createdOn, updatedOn, stateUpdatedOn time.Time
+	clientID, secret                     string
+
+	// link is the status but for disabling, which goes on beside it.
+	link     string
+	disabled bool
+	// session is the token of the process that authenticated last.
+	session string
+	// byHand runners have no process, so no heartbeat is missed.
+	byHand   bool
+	lastBeat time.Time
+	// step is the UUID of what it works on; running is nil for a step that was
+	// put on it by hand and is not the emulator's.
+	step       string
+	running    *step
+	stepsTaken int
+}
+
+// status is what Bitbucket shows. Disabling is a user's choice and stays shown
+// when the runner loses its heartbeat.
+func (r *runner) status() string {
+	if r.disabled {
+		return statusDisabled
+	}
+	return r.link
+}
+
+// takesSteps tells whether steps may wait for it: ONLINE and enabled.
+func (r *runner) takesSteps() bool { return r.link == statusOnline && !r.disabled }
+
+func (r *runner) has(labels []string) bool {
+	for _, l := range labels {
+		if !slices.Contains(r.labels, l) {
+			return false
+		}
+	}
+	return true
+}
+
+type (
+	runnerBody struct {
+		Type        string     `json:"type"`
+		UUID        string     `json:"uuid"`
+		Name        string     `json:"name"`
+		Labels      []string   `json:"labels"`
+		State       stateBody  `json:"state"`
+		CreatedOn   time.Time  `json:"created_on"`
+		UpdatedOn   time.Time  `json:"updated_on"`
+		OAuthClient clientBody `json:"oauth_client"`
+	}
+	stateBody struct {
+		Type      string       `json:"type"`
+		Status    string       `json:"status"`
+		Version   *versionBody `json:"version,omitempty"`
+		UpdatedOn time.Time    `json:"updated_on"`
+		Cordoned  bool         `json:"cordoned"`
+		Step      *stepRef     `json:"step,omitempty"`
+	}
+	versionBody struct {
+		Version string `json:"version"`
+		Current string `json:"current"`
+	}
+	stepRef struct {
+		Type string `json:"type"`
+		UUID string `json:"uuid"`
+	}
+	clientBody struct {
+		ID            string `json:"id"`
+		Secret        string `json:"secret,omitempty"`
+		TokenEndpoint string `json:"token_endpoint"`
+		Audience      string `json:"audience"`
+	}
+)
+
+// body renders a runner; never its secret, which is told once, as it is made.
+func (s *Server) body(r *runner, base string) runnerBody {
+	b := runnerBody{
+		Type: "pipeline_runner", UUID: r.uuid, Name: r.name, Labels: r.labels,
+		State:     stateBody{Type: "pipeline_runner_state", Status: r.status(), UpdatedOn: r.stateUpdatedOn.UTC()},
+		CreatedOn: r.createdOn.UTC(), UpdatedOn: r.updatedOn.UTC(),
+		OAuthClient: clientBody{ID: r.clientID, TokenEndpoint: base + runnerTokenPath, Audience: "api.atlassian.com"},
+	}
+	if r.link != statusUnregistered {
+		b.State.Version = &versionBody{Version: runnerVersion, Current: runnerVersion}
+	}
+	if r.step != "" && !s.options.HideStep {
+		b.State.Step = &stepRef{Type: "PIPELINE_STEP", UUID: r.step}
+	}
+	return b
+}
+
+// registration is the body of POST …/runners.
+type registration struct {
+	UUID   string   `json:"uuid"`
+	Name   string   `json:"name"`
+	Labels []string `json:"labels"`
+}
+
+var (
+	uuidPattern  = regexp.MustCompile(`^\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}$`)
+	labelPattern = regexp.MustCompile(`^[a-z0-9.]+$`)
+	// givenLabels are Bitbucket's own; the others are custom.
+	givenLabels = []string{"self.hosted", "linux", "linux.arm64", "linux.shell", "windows", "macos"}
+)
+
+// faults lists what is wrong with a registration, by field.
+func (g registration) faults() map[string][]string {
+	fields := map[string][]string{}
+	add := func(field, format string, args ...any) {
+		fields[field] = append(fields[field], fmt.Sprintf(format, args...))
+	}
+	if g.UUID != "" && !uuidPattern.MatchString(g.UUID) {
+		add("uuid", "%q is not a UUID in braces.", g.UUID)
+	}
+	if n := utf8.RuneCountInString(g.Name); strings.TrimSpace(g.Name) == "" || n > maxName {
+		add("name", "The name must have 1 to %d characters, got %d.", maxName, n)
+	}
+	if len(g.Labels) == 0 {
+		add("labels", "At least one label is required.")
+	}
+	custom := 0
+	for _, l := range g.Labels {
+		if !labelPattern.MatchString(l) || len(l) > maxLabel {
+			add("labels", "%q may only have lower-case letters, digits and dots, and at most %d characters.", l, maxLabel)
+		}
+		if !slices.Contains(givenLabels, l) {
+			custom++
+		}
+	}
+	if custom > maxCustomLabels {
+		add("labels", "At most %d custom labels are allowed, got %d.", maxCustomLabels, custom)
+	}
+	return fields
+}
+
+// newUUID is a random one, in braces.
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("{%x-%x-%x-%x-%x}", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// newSecret is a random one.
+func newSecret() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,169 @@
+package emulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+func (s *Server) listRunners(c *call) answer {
+	sc, refusal, ok := s.scopeOf(c)
+	if !ok {
+		return refusal
+	}
+	number, length, refusal, ok := pageOf(c)
+	if !ok {
+		return refusal
+	}
+	var bodies []runnerBody
+	switch {
+	case c.fault.EmptyList:
+	case c.fault.staleFor > 0:
+		for _, r := range sc.asOf(c.now.Add(-c.fault.staleFor)) {
+			bodies = append(bodies, s.body(&r, c.base))
+		}
+	default:
+		for _, r := range sc.runners {
+			bodies = append(bodies, s.body(r, c.base))
+		}
+	}
+	page := cutPage(c, bodies, number, length)
+	// As seen live, pagelen is the number of items on the page.
+	page.PageLen = len(page.Values)
+	return jsonAnswer(http.StatusOK, page)
+}
+
+// runnerOf finds the runner that the call's path names.
+func (s *Server) runnerOf(c *call) (found *runner, refusal answer, ok bool) {
+	sc, refusal, ok := s.scopeOf(c)
+	if !ok {
+		return nil, refusal, false
+	}
+	r, ok := s.runners[c.PathValue("uuid")]
+	if !ok || r.scope != sc {
+		return nil, failure(http.StatusNotFound, fmt.Sprintf("Runner %s not found", c.PathValue("uuid"))), false
+	}
+	return r, answer{}, true
+}
+
+func (s *Server) getRunner(c *call) answer {
+	r, refusal, ok := s.runnerOf(c)
+	if !ok {
+		return refusal
+	}
+	return jsonAnswer(http.StatusOK, s.body(r, c.base))
+}
+
+func (s *Server) createRunner(c *call) answer {
+	sc, refusal, ok := s.scopeOf(c)
+	if !ok {
+		return refusal
+	}
+	var given registration
+	if err := json.Unmarshal(c.body, &given); err != nil {
+		return failure(http.StatusBadRequest, "The request body is not a runner: "+err.Error())
+	}
+	if fields := given.faults(); len(fields) > 0 {
+		return badFields(fields)
+	}
+	if _, exists := s.runners[given.UUID]; exists {
+		return failure(http.StatusConflict, fmt.Sprintf("A runner with uuid %s exists already", given.UUID))
+	}
+	if len(sc.runners)+sc.coming >= maxRunners {
+		return failure(http.StatusBadRequest, fmt.Sprintf("The maximum of %d runners for this %s has been reached.", maxRunners, sc.kind))
+	}
+	if given.UUID == "" {
+		given.UUID = newUUID()
+	}
+	r := &runner{
+		uuid: given.UUID, name: given.Name, labels: slices.Clone(given.Labels), labelSet: labelSet(given.Labels),
+		scope: sc, link: statusUnregistered,
+		createdOn: c.now, updatedOn: c.now, stateUpdatedOn: c.now, clientID: newSecret()[:32], secret: newSecret(),
+	}
+	body := s.body(r, c.base)
+	body.OAuthClient.Secret = r.secret
+	sc.coming++
+	s.commit(c, func(now time.Time) {
+		sc.coming--
+		if _, exists := s.runners[r.uuid]; !exists {
+			s.register(r, now)
+		}
+	})
+	return jsonAnswer(http.StatusOK, body)
+}
+
+func (s *Server) register(r *runner, now time.Time) {
+	r.scope.runners = append(r.scope.runners, r)
+	s.runners[r.uuid], s.clients[r.clientID] = r, r
+	s.changed(r.scope, now)
+}
+
+// updateRunner changes nothing: what a body may change is not documented, so
+// nobody may rely on it.
+func (s *Server) updateRunner(c *call) answer {
+	r, refusal, ok := s.runnerOf(c)
+	if !ok {
+		return refusal
+	}
+	if !json.Valid(c.body) {
+		return failure(http.StatusBadRequest, "The request body is not JSON.")
+	}
+	return jsonAnswer(http.StatusOK, s.body(r, c.base))
+}
+
+// setRunnerState is the internal route through which Atlassian's own autoscaler
+// disables runners.
+func (s *Server) setRunnerState(c *call) answer {
+	r, refusal, ok := s.runnerOf(c)
+	if !ok {
+		return refusal
+	}
+	var given struct {
+		Status string `json:"status"`
+	}
+	if err := json.Unmarshal(c.body, &given); err != nil {
+		return failure(http.StatusBadRequest, "The request body is not a state: "+err.Error())
+	}
+	if given.Status != statusDisabled && given.Status != statusEnabled {
+		return badFields(map[string][]string{"status": {fmt.Sprintf("%q is not one of DISABLED, ENABLED.", given.Status)}})
+	}
+	disabled := given.Status == statusDisabled
+	s.commit(c, func(now time.Time) {
+		if s.runners[r.uuid] != r || r.disabled == disabled {
+			return
+		}
+		r.disabled, r.stateUpdatedOn, r.updatedOn = disabled, now, now
+		s.changed(r.scope, now)
+		s.dispatch(now)
+	})
+	shown := *r
+	shown.disabled = disabled
+	return jsonAnswer(http.StatusOK, s.body(&shown, c.base))
+}
+
+// deleteRunner does not refuse a busy runner: its step is lost.
+func (s *Server) deleteRunner(c *call) answer {
+	r, refusal, ok := s.runnerOf(c)
+	if !ok {
+		return refusal
+	}
+	s.commit(c, func(now time.Time) { s.remove(r, now) })
+	return noContent()
+}
+
+func (s *Server) remove(r *runner, now time.Time) {
+	if s.runners[r.uuid] != r {
+		return
+	}
+	if r.step != "" {
+		s.counters.BusyRunnersDeleted++
+		s.lose(r, CauseRunnerDeleted, now)
+	}
+	delete(s.runners, r.uuid)
+	delete(s.clients, r.clientID)
+	delete(s.sessions, r.session)
+	r.scope.runners = slices.DeleteFunc(r.scope.runners, func(other *runner) bool { return other == r })
+	s.changed(r.scope, now)
+}

@@ -1,0 +1,259 @@
+package emulator
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+// maxBody bounds the body of a request, in bytes.
+const maxBody = 1 << 20
+
+// Server is the emulator; it is an http.Handler. It starts no goroutines: what
+// happens with time is caught up with at the next request.
+type Server struct {
+	options Options
+	clock   clock.Clock
+	mux     *http.ServeMux
+	closed  context.Context //nolint:containedctx // the server's life, which ends waits of requests
+	close   context.CancelFunc
+
+	mu         sync.Mutex
+	workspaces []*workspace
+	runners    map[string]*runner // by UUID
+	clients    map[string]*runner // by OAuth client id
+	sessions   map[string]*runner // by the token of a runner's process
+	late       []lateWrite        // in order of time
+	queue      []*step            // that wait for a runner, oldest first
+	pipelines  []*pipeline        // oldest first
+	ended      int                // steps among the pipelines that have ended
+	tokens     map[string]token   // of OAuth consumers
+	spent      map[string][]time.Time
+	rules      []*rule
+	counters   Counters
+}
+
+// New returns an emulator. Options that do not pass Validate are used as they are.
+func New(options Options) *Server {
+	options = options.withDefaults()
+	s := &Server{
+		options: options, clock: options.Clock, mux: http.NewServeMux(),
+		runners: map[string]*runner{}, clients: map[string]*runner{}, sessions: map[string]*runner{},
+		tokens: map[string]token{}, spent: map[string][]time.Time{},
+		counters: Counters{
+			Calls: map[string]int{}, StepsLost: map[string]int{},
+			PeakOnline: map[string]int{}, PeakRegistered: map[string]int{},
+		},
+	}
+	s.closed, s.close = context.WithCancel(context.Background())
+	for _, w := range options.Workspaces {
+		s.workspaces = append(s.workspaces, newWorkspace(w))
+	}
+	s.routes()
+	return s
+}
+
+// Close ends the requests that a fault holds up.
+func (s *Server) Close() { s.close() }
+
+// call is one request on its way through the emulator.
+type call struct {
+	*http.Request
+	body []byte
+	now  time.Time
+	// base is the address that links start with, without a slash at its end.
+	base string
+	// fault is the rule that fired; zero for none.
+	fault fault
+	// credential is who calls; zero where the route asks for none.
+	credential credential
+	// runner whose process calls, on the agents' routes.
+	runner *runner
+}
+
+// handler does a call's work, under the server's lock.
+type handler func(*call) answer
+
+// routes are Bitbucket's own, as far as the emulator knows them.
+func (s *Server) routes() {
+	for _, root := range []string{"/2.0", "/internal"} {
+		for _, scope := range []string{"/workspaces/{workspace}", "/repositories/{workspace}/{repo_slug}"} {
+			runners := root + scope + "/pipelines-config/runners"
+			s.api("GET "+runners, scopeRunnerRead, s.listRunners)
+			s.api("POST "+runners, scopeRunnerWrite, s.createRunner)
+			s.api("GET "+runners+"/{uuid}", scopeRunnerRead, s.getRunner)
+			s.api("PUT "+runners+"/{uuid}", scopeRunnerWrite, s.updateRunner)
+			s.api("DELETE "+runners+"/{uuid}", scopeRunnerWrite, s.deleteRunner)
+			if root == "/internal" {
+				// Whether the public API can change a runner's state is not known.
+				s.api("PUT "+runners+"/{uuid}/state", scopeRunnerWrite, s.setRunnerState)
+			}
+		}
+	}
+	s.api("GET /2.0/workspaces/{workspace}", scopeAccount, s.getWorkspace)
+	s.api("GET /2.0/repositories/{workspace}/{repo_slug}", scopeRepository, s.getRepository)
+	pipelines := "/2.0/repositories/{workspace}/{repo_slug}/pipelines"
+	s.api("GET "+pipelines, scopePipeline, s.listPipelines)
+	s.api("GET "+pipelines+"/{uuid}/steps", scopePipeline, s.listSteps)
+	s.api("GET /2.0/repositories/{workspace}/{repo_slug}/src/{commit}/bitbucket-pipelines.yml", scopeRepository, s.getSource)
+
+	s.open("POST /site/oauth2/access_token", s.consumerToken, true)
+	s.open("POST "+runnerTokenPath, s.runnerToken, false)
+	s.agentRoutes()
+	s.controlRoutes()
+}
+
+// api is a route of Bitbucket's API: counted, faulty, authenticated, limited.
+func (s *Server) api(pattern, scope string, serve handler) {
+	s.open(pattern, func(c *call) answer {
+		if refused, ok := s.authenticate(c); !ok {
+			return refused
+		}
+		limit, ok := s.spend(c)
+		if ok {
+			if c.credential.lacks(scope) {
+				limit = missingScope(scope, c.credential)
+			} else {
+				limit = serve(c)
+			}
+		}
+		s.limitHeaders(c, &limit)
+		return limit
+	}, true)
+}
+
+// open is a route that faults apply to and that checks nothing by itself.
+func (s *Server) open(pattern string, serve handler, counted bool) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		body, a, ok := readBody(w, r)
+		if !ok {
+			s.write(w, a, fault{})
+			return
+		}
+		c := &call{Request: r, body: body, base: s.base(r)}
+		c.fault = s.arrive(c, pattern, counted)
+		if !s.wait(r.Context(), c.fault.latency) {
+			panic(http.ErrAbortHandler) // the caller has gone, or the server closes
+		}
+		if c.fault.Status != 0 && !c.fault.DropAfterWrite {
+			s.write(w, faultAnswer(c.fault.Status), c.fault)
+			return
+		}
+		a = s.locked(c, serve)
+		if c.fault.DropAfterWrite {
+			if c.fault.Status == 0 {
+				panic(http.ErrAbortHandler) // net/http cuts the connection without a word
+			}
+			a = faultAnswer(c.fault.Status)
+		}
+		s.write(w, a, c.fault)
+	})
+}
+
+// control is a route of the emulator's own: no faults, nothing counted.
+func (s *Server) control(pattern string, serve handler) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		body, a, ok := readBody(w, r)
+		if ok {
+			a = s.locked(&call{Request: r, body: body, base: s.base(r)}, serve)
+		}
+		s.write(w, a, fault{})
+	})
+}
+
+// arrive counts the call and finds the fault that applies to it.
+func (s *Server) arrive(c *call, pattern string, counted bool) fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.takeFault(c.Request)
+	if counted {
+		s.counters.Calls[pattern]++
+	}
+	if f.Status == http.StatusTooManyRequests {
+		s.counters.TooManyRequests++
+	}
+	return f
+}
+
+func (s *Server) locked(c *call, serve handler) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.now = s.clock.Now()
+	s.advance(c.now)
+	return serve(c)
+}
+
+// wait is false when the caller has gone or the server is closed.
+func (s *Server) wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := s.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return true
+	case <-ctx.Done():
+		return false
+	case <-s.closed.Done():
+		return false
+	}
+}
+
+// ServeHTTP answers Bitbucket's routes and the emulator's own.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if path := r.URL.Path; len(path) > 1 && strings.HasSuffix(path, "/") {
+		u := *r.URL
+		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+		r = r.WithContext(r.Context())
+		r.URL = &u
+	}
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	// The router's own refusals are plain text; Bitbucket's are JSON.
+	refusal := statusOnly{header: http.Header{}, status: http.StatusNotFound}
+	h.ServeHTTP(&refusal, r)
+	s.write(w, failure(refusal.status, http.StatusText(refusal.status)+": "+r.Method+" "+r.URL.Path), fault{})
+}
+
+// statusOnly remembers the status that a handler answers.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (w *statusOnly) Header() http.Header         { return w.header }
+func (w *statusOnly) WriteHeader(status int)      { w.status = status }
+func (w *statusOnly) Write(p []byte) (int, error) { return len(p), nil }
+
+// base is the address under which the caller reaches the emulator.
+func (s *Server) base(r *http.Request) string {
+	if s.options.PublicURL != "" {
+		return strings.TrimRight(s.options.PublicURL, "/")
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) (body []byte, refusal answer, ok bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, failure(http.StatusRequestEntityTooLarge, "The request body is too large."), false
+	case err != nil:
+		return nil, failure(http.StatusBadRequest, "The request body could not be read."), false
+	}
+	return body, answer{}, true
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+)
+
+// program is the binary under test.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "bitbucket-emulator")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "bitbucket-emulator")
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Stderr = os.Stderr
+	code := 1
+	if err := build.Run(); err == nil {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// start starts the binary; the lines of its output come from the scanner.
+func start(t *testing.T, env []string, args ...string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, program, args...)
+	command.Env, command.Stderr = env, os.Stderr
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return command, bufio.NewScanner(out)
+}
+
+func await(t *testing.T, lines *bufio.Scanner, text string) string {
+	t.Helper()
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), text) {
+			return lines.Text()
+		}
+	}
+	t.Fatalf("output ended without %q", text)
+	return ""
+}
+
+// end sends SIGTERM and gives the exit code.
+func end(t *testing.T, command *exec.Cmd) int {
+	t.Helper()
+	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err := command.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return command.ProcessState.ExitCode()
+}
+
+func TestARunnerProcessTakesAStepAndDiesAtSIGTERM(t *testing.T) {
+	serve, out := start(t, []string{"EMULATOR_LISTEN=127.0.0.1:0"}, "serve", "--assign-lag", "0s", "--offline-after", "1s")
+	_, address, _ := strings.Cut(await(t, out, "listens on"), "listens on ")
+	runner, lines := start(t, register(t, address), "runner", "--startup=0s", "--poll=20ms", "--heartbeat=100ms")
+	await(t, lines, `Updating runner status to "ONLINE"`)
+
+	control := emulator.NewControl(address)
+	request := emulator.StepRequest{Workspace: "acme", Repository: "app", Labels: []string{"linux"}, Duration: "50ms"}
+	if _, err := control.QueueSteps(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	await(t, lines, "Getting step StepId{accountUuid={11111111-")
+	await(t, lines, "Completing step with result Result{status=PASSED, error=None}.")
+	request.Duration = "1h"
+	if _, err := control.QueueSteps(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	await(t, lines, "Getting step")
+	if code := end(t, runner); code != 143 {
+		t.Errorf("runner: exit code %d, want 143", code)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		state, err := control.State(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(state.Steps) == 2 && state.Steps[0].Outcome == "passed" && state.Steps[1].Cause == emulator.CauseDisconnected {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("steps %+v, want one passed and one lost", state.Steps)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	if code := end(t, serve); code != 0 {
+		t.Errorf("serve: exit code %d, want 0", code)
+	}
+}
+
+// register registers a runner and gives its process's environment.
+func register(t *testing.T, address string) []string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/2.0/workspaces/acme/pipelines-config/runners",
+		strings.NewReader(`{"name":"r","labels":["self.hosted","linux"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth(emulator.Email, emulator.APIToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var made struct {
+		UUID        string
+		OAuthClient map[string]string `json:"oauth_client"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"ACCOUNT_UUID=" + emulator.WorkspaceUUID, "RUNNER_UUID=" + made.UUID, "OAUTH_CLIENT_ID=" + made.OAuthClient["id"],
+		"OAUTH_CLIENT_SECRET=" + made.OAuthClient["secret"], "OAUTH_TOKEN_ENDPOINT=" + made.OAuthClient["token_endpoint"],
+		"WORKING_DIRECTORY=/tmp", "RUNTIME_PREREQUISITES_ENABLED=true",
+	}
+}
+
+func TestBadCommandLinesAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no command":       {nil, "want serve, runner or version"},
+		"another command":  {[]string{"server"}, `command "server"`},
+		"an argument":      {[]string{"serve", "now"}, "arguments"},
+		"public URL":       {[]string{"serve", "--public-url", "here"}, `public URL: "here"`},
+		"rate limit":       {[]string{"serve", "--rate-limit", "0"}, "rate-limit: 0"},
+		"address":          {[]string{"serve", "--listen", "nowhere"}, "listen"},
+		"no environment":   {[]string{"runner"}, "RUNNER_UUID: missing"},
+		"runner heartbeat": {[]string{"runner", "--heartbeat", "0s"}, "heartbeat: 0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			err := run(t.Context(), c.args, func(string) (string, bool) { return "", false }, &out)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,161 @@
+// Command sidecar runs inside a runner Job: as native sidecar (run), as process 1
+// of the runner container (exec) and as startup probe (ready). This package is
+// flags and wiring only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/peterbourgon/ff/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"bitbucket-runner-scaler/jobfactory/sidecar"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+const usage = `usage: sidecar COMMAND [flags]
+
+  run       register this pod's runner, follow it, and take it away on SIGTERM
+  exec      exec [flags] -- COMMAND [ARGUMENTS]: run the runner with its environment
+  ready     exit 0 once the runner is registered, or the Job was told to finish
+  version   print the version
+
+Each flag can be given as environment variable too: SIDECAR_DIR for --dir.
+`
+
+var errUsage = errors.New("want one of the commands run, exec, ready, version")
+
+func main() {
+	code, err := run(context.Background(), os.Args[1:], os.Stdout)
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "sidecar:", err)
+	}
+	os.Exit(code)
+}
+
+// run carries out one command and returns the process's exit code.
+func run(ctx context.Context, args []string, stdout io.Writer) (code int, err error) {
+	if len(args) == 0 {
+		return 2, fmt.Errorf("no command given, %w\n\n%s", errUsage, usage)
+	}
+	switch command, args := args[0], args[1:]; command {
+	case "run":
+		err = register(ctx, args)
+	case "exec":
+		code, err = execute(ctx, args)
+	case "ready":
+		err = ready(ctx, args)
+	case "version", "--version":
+		_, err = fmt.Fprintln(stdout, version)
+	case "help", "-h", "--help":
+		_, err = fmt.Fprint(stdout, usage)
+	default:
+		return 2, fmt.Errorf("command %q, %w\n\n%s", command, errUsage, usage)
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		return 0, nil
+	}
+	if err != nil && code == 0 {
+		code = 1
+	}
+	return code, err
+}
+
+// common are the flags of every command.
+type common struct {
+	flags    *flag.FlagSet
+	dir      string
+	logLevel string
+}
+
+func newCommon(name string) *common {
+	c := &common{flags: flag.NewFlagSet("sidecar "+name, flag.ContinueOnError)}
+	c.flags.StringVar(&c.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` shared by sidecar and runner container")
+	c.flags.StringVar(&c.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
+	return c
+}
+
+func (c *common) parse(args []string) error {
+	return ff.Parse(c.flags, args, ff.WithEnvVarPrefix("SIDECAR"))
+}
+
+// none refuses arguments that are no flags.
+func (c *common) none() error {
+	if c.flags.NArg() > 0 {
+		return fmt.Errorf("arguments: %q, want none", c.flags.Args())
+	}
+	return nil
+}
+
+func (c *common) logger() (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(c.logLevel)
+	if err != nil || level > zapcore.ErrorLevel {
+		return nil, fmt.Errorf("log-level: %q, want debug, info, warn or error", c.logLevel)
+	}
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoding), zapcore.Lock(os.Stderr), level)), nil
+}
+
+func register(ctx context.Context, args []string) error {
+	c := newCommon("run")
+	config := sidecar.Config{Version: version}
+	c.flags.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
+	c.flags.StringVar(&config.TLS, "tls", sidecar.TLSOff, "`off`: plain HTTP/2")
+	c.flags.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
+	if err := c.parse(args); err != nil {
+		return err
+	}
+	config.Dir = c.dir
+	log, faulty := c.logger()
+	if err := errors.Join(c.none(), config.Validate(), faulty); err != nil {
+		return err
+	}
+	config.Logger = log
+	s, err := sidecar.New(config)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return s.Run(ctx)
+}
+
+func execute(ctx context.Context, args []string) (int, error) {
+	c := newCommon("exec")
+	config := sidecar.ExecConfig{Stdout: os.Stdout, Stderr: os.Stderr}
+	c.flags.DurationVar(&config.StopGrace, "stop-grace", 10*time.Second, "`time` between SIGTERM and SIGKILL when the runner is to end")
+	c.flags.DurationVar(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, "`time` to wait for the sidecar before the runner is started")
+	if err := c.parse(args); err != nil {
+		return 0, err
+	}
+	config.Dir, config.Command = c.dir, c.flags.Args()
+	log, faulty := c.logger()
+	if err := errors.Join(config.Validate(), faulty); err != nil {
+		return 0, err
+	}
+	config.Logger = log
+	return sidecar.Exec(ctx, config)
+}
+
+func ready(ctx context.Context, args []string) error {
+	c := newCommon("ready")
+	if err := c.parse(args); err != nil {
+		return err
+	}
+	if err := c.none(); err != nil {
+		return err
+	}
+	return sidecar.Ready(ctx, c.dir)
+}

@@ -1,0 +1,3 @@
+FROM scratch
+COPY --chmod=755 pause /pause
+ENTRYPOINT ["/pause"]

@@ -1,0 +1,134 @@
+package installation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// Edit is what a user changes in a copy of the example ScaledJob.
+type Edit struct {
+	// Name of the ScaledJob.
+	Name string
+	// Metadata is set in the trigger.
+	Metadata map[string]string
+	// Images run in place of the local ones.
+	Images Images
+}
+
+// Example gives deploy/examples/scaledjob.yaml, edited, with the stand-in runner
+// in the place of Atlassian's and of the Docker daemon, which the emulated steps
+// do not use.
+func Example(edit Edit) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(filepath.Join(root, "deploy", "examples", "scaledjob.yaml"))
+	if err != nil {
+		return "", fmt.Errorf("example: %w", err)
+	}
+	var documents []string
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		var object unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
+			return "", fmt.Errorf("example: %w", err)
+		}
+		if object.GetKind() == "ScaledJob" {
+			if err := edit.apply(&object); err != nil {
+				return "", fmt.Errorf("example: %w", err)
+			}
+		}
+		edited, err := yaml.Marshal(object.Object)
+		if err != nil {
+			return "", fmt.Errorf("example: %w", err)
+		}
+		documents = append(documents, string(edited))
+	}
+	return edit.Images.in(strings.Join(documents, "---\n")), nil
+}
+
+func (e Edit) apply(scaledJob *unstructured.Unstructured) error {
+	scaledJob.SetName(e.Name)
+	spec, ok := scaledJob.Object["spec"].(map[string]any)
+	if !ok {
+		return errors.New("no spec")
+	}
+	spec["pollingInterval"] = int64(1)
+	if maximum, err := strconv.ParseInt(e.Metadata["max"], 10, 32); err == nil {
+		spec["maxReplicaCount"] = maximum
+	}
+	triggers, _, err := unstructured.NestedSlice(spec, "triggers")
+	if err != nil || len(triggers) != 1 {
+		return fmt.Errorf("triggers: want one: %w", err)
+	}
+	trigger, _ := triggers[0].(map[string]any)
+	metadata, _, err := unstructured.NestedStringMap(trigger, "metadata")
+	if err != nil {
+		return err
+	}
+	maps.Copy(metadata, e.Metadata)
+	if err := unstructured.SetNestedStringMap(trigger, metadata, "metadata"); err != nil {
+		return err
+	}
+	spec["triggers"] = []any{trigger}
+	return e.pod(spec)
+}
+
+func (e Edit) pod(spec map[string]any) error {
+	path := []string{"jobTargetRef", "template", "spec"}
+	pod, found, err := unstructured.NestedMap(spec, path...)
+	if err != nil || !found {
+		return fmt.Errorf("pod: %w", err)
+	}
+	pod["terminationGracePeriodSeconds"] = int64(60)
+	delete(pod, "nodeSelector")
+	var inits []any
+	initContainers, _ := pod["initContainers"].([]any)
+	for _, c := range initContainers {
+		container, _ := c.(map[string]any)
+		if container["name"] == "docker" {
+			continue
+		}
+		container["image"] = ScalerImage
+		inits = append(inits, container)
+	}
+	pod["initContainers"] = inits
+	containers, _ := pod["containers"].([]any)
+	for _, c := range containers {
+		container, _ := c.(map[string]any)
+		command, _ := container["command"].([]any)
+		if len(command) == 0 {
+			return errors.New("the runner has no command")
+		}
+		container["image"] = EmulatorImage
+		container["imagePullPolicy"] = "IfNotPresent"
+		container["command"] = append(command[:len(command)-1:len(command)-1], "/bitbucket-emulator", "runner")
+		container["resources"] = map[string]any{"requests": map[string]any{"cpu": "10m", "memory": "32Mi"}, "limits": map[string]any{"memory": "64Mi"}}
+	}
+	return unstructured.SetNestedMap(spec, pod, path...)
+}
+
+// Apply applies a copy of the example.
+func (i *Installation) Apply(ctx context.Context, edit Edit) error {
+	manifest, err := Example(edit)
+	if err != nil {
+		return err
+	}
+	_, err = i.Kube.Run(ctx, manifest, "apply", "--server-side", "--force-conflicts", "-f", "-")
+	return err
+}
+
+// Delete deletes a ScaledJob, and so its Jobs.
+func (i *Installation) Delete(ctx context.Context, name string) error {
+	_, err := i.Kube.Run(ctx, "", "--namespace", Runners, "delete", "scaledjob.keda.sh", name, "--ignore-not-found", "--timeout=120s")
+	return err
+}

@@ -1,0 +1,123 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+const (
+	// keepaliveTime is how long a silent connection is trusted. The server must
+	// permit it (keepalive.EnforcementPolicy, MinTime).
+	keepaliveTime    = 30 * time.Second
+	keepaliveTimeout = 10 * time.Second
+	// bufferSize is enough for the few small messages of runner/v1.
+	bufferSize = 4 << 10
+	// maxToken is far above the size of any ServiceAccount token.
+	maxToken = 64 << 10
+)
+
+// tokenFile sends the content of a file as bearer token, read for each call.
+type tokenFile struct {
+	path   string
+	secure bool
+}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (t tokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	file, err := os.Open(t.path)
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, "read token: "+err.Error())
+	}
+	defer func() { _ = file.Close() }() // only read
+	content, err := io.ReadAll(io.LimitReader(file, maxToken))
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, "read token: "+err.Error())
+	}
+	token := strings.TrimSpace(string(content))
+	if token == "" {
+		return nil, status.Error(codes.Unauthenticated, "read token: "+t.path+" is empty")
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (t tokenFile) RequireTransportSecurity() bool { return t.secure }
+
+// link is the connection to the control plane. Safe for concurrent use.
+type link struct {
+	dial func() (*grpc.ClientConn, error)
+
+	mu     sync.Mutex
+	conn   *grpc.ClientConn
+	closed bool
+}
+
+func newLink(config Config) (*link, error) {
+	dial := func() (*grpc.ClientConn, error) {
+		return grpc.NewClient(config.ScalerAddress,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithPerRPCCredentials(tokenFile{path: config.TokenFile, secure: config.TLS != TLSOff}),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           grpcbackoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+				MinConnectTimeout: 5 * time.Second,
+			}),
+			// Retries are ours, and no TXT records are asked for.
+			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(),
+			grpc.WithReadBufferSize(bufferSize), grpc.WithWriteBufferSize(bufferSize),
+		)
+	}
+	conn, err := dial()
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", config.ScalerAddress, err)
+	}
+	return &link{dial: dial, conn: conn}, nil
+}
+
+// use calls f with a client. Where a connection that stands answers Unavailable,
+// it is replaced by a new one: behind a Service's address, an open connection
+// stays with a replica that is no longer the leader.
+func (l *link) use(f func(runnerv1.RunnerServiceClient) error) error {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	err := f(runnerv1.NewRunnerServiceClient(conn))
+	if status.Code(err) != codes.Unavailable || conn.GetState() != connectivity.Ready {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != conn || l.closed {
+		return err
+	}
+	fresh, dialErr := l.dial()
+	if dialErr != nil {
+		return errors.Join(err, dialErr)
+	}
+	l.conn = fresh
+	_ = conn.Close() // it has answered for the last time
+	return err
+}
+
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	_ = l.conn.Close() // fails only where it is closed already
+}

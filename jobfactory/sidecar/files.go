@@ -1,0 +1,93 @@
+package sidecar
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// marker says that a runner's environment was handed out. It holds no secret.
+type marker struct {
+	UUID string `json:"uuid"`
+	Name string `json:"name"`
+	// Ended is set once the runner process has ended.
+	Ended bool `json:"ended,omitempty"`
+}
+
+// readMarker reports false where nothing was handed out. A marker that cannot be
+// understood still means that something was.
+func readMarker(dir string) (marker, bool, error) {
+	content, err := os.ReadFile(filepath.Join(dir, markerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return marker{}, false, nil
+	}
+	if err != nil {
+		return marker{}, false, fmt.Errorf("read marker: %w", err)
+	}
+	var m marker
+	if err := json.Unmarshal(content, &m); err != nil {
+		return marker{}, true, nil //nolint:nilerr // see above
+	}
+	return m, true, nil
+}
+
+func writeMarker(dir string, m marker) error {
+	content, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode marker: %w", err)
+	}
+	return replaceFile(filepath.Join(dir, markerName), 0o644, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
+// install copies the running binary into dir, for the runner container.
+func install(dir string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own binary: %w", err)
+	}
+	source, err := os.Open(self)
+	if err != nil {
+		return fmt.Errorf("read own binary: %w", err)
+	}
+	defer func() { _ = source.Close() }() // only read
+	return replaceFile(filepath.Join(dir, BinaryName), 0o755, func(w io.Writer) error {
+		_, err := io.Copy(w, source)
+		return err
+	})
+}
+
+// replaceFile writes a file beside path and renames it, so that whoever looks
+// sees the old content or the whole new one, after a crash too.
+func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+			_ = os.Remove(file.Name())
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	if err := write(file); err != nil {
+		return err
+	}
+	if err := file.Chmod(mode); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}

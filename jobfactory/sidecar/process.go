@@ -1,0 +1,153 @@
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputGrace bounds the wait for output once the runner and its process group
+// have ended: a process that left the group may keep the pipes open.
+const outputGrace = 2 * time.Second
+
+// process is the runner: a process group of its own, with its output.
+type process struct {
+	// exited gets the exit code once.
+	exited chan int
+
+	mu     sync.Mutex
+	pid    int
+	reaped bool
+
+	pipes   []*os.File
+	outputs sync.WaitGroup
+}
+
+// start starts the command in a process group of its own and begins to reap.
+func start(config ExecConfig, environment []string, found func(report)) (*process, error) {
+	path, err := exec.LookPath(config.Command[0])
+	if err != nil {
+		return nil, fmt.Errorf("find the runner's command: %w", err)
+	}
+	// As process 1 orphans come to us anyhow; elsewhere they do by this.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("become the reaper of orphans: %w", err)
+	}
+	outRead, outWrite, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("pipe for the runner's output: %w", err)
+	}
+	errRead, errWrite, err := os.Pipe()
+	if err != nil {
+		_, _ = outRead.Close(), outWrite.Close()
+		return nil, fmt.Errorf("pipe for the runner's output: %w", err)
+	}
+	// Not through os/exec: its Wait and a reaper of all children would take each
+	// other's.
+	pid, err := syscall.ForkExec(path, config.Command, &syscall.ProcAttr{
+		Env:   environment,
+		Files: []uintptr{0, outWrite.Fd(), errWrite.Fd()},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	_, _ = outWrite.Close(), errWrite.Close()
+	if err != nil {
+		_, _ = outRead.Close(), errRead.Close()
+		return nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	p := &process{exited: make(chan int, 1), pid: pid, pipes: []*os.File{outRead, errRead}}
+	p.outputs.Go(func() { pass(config.Stdout, outRead, found) })
+	p.outputs.Go(func() { pass(config.Stderr, errRead, found) })
+	go p.reap()
+	return p, nil
+}
+
+// pass copies the runner's output unchanged and at once, and then looks at it.
+func pass(to io.Writer, from io.Reader, found func(report)) {
+	lines := scanner{found: found}
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		// With nobody to read it, output is still taken from the runner, which
+		// would otherwise stand still.
+		_, _ = to.Write(buffer[:n])
+		lines.scan(buffer[:n])
+		if err != nil {
+			return
+		}
+	}
+}
+
+// reap waits for every child, orphans that were given to us too, until the
+// runner itself has ended. What it leaves behind in its group is killed, as it
+// would be by the end of process 1.
+func (p *process) reap() {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil { // no child is left: the runner was reaped by somebody else
+			p.exited <- failure
+			return
+		}
+		if pid != p.pid || !status.Exited() && !status.Signaled() {
+			continue
+		}
+		p.mu.Lock()
+		p.reaped = true
+		// The group's number is not given to others while a process is in it, and
+		// with none left it comes up again only after all other numbers.
+		_ = syscall.Kill(-pid, syscall.SIGKILL)
+		p.mu.Unlock()
+		if status.Signaled() {
+			p.exited <- 128 + int(status.Signal())
+		} else {
+			p.exited <- status.ExitStatus()
+		}
+		return
+	}
+}
+
+// signal sends a signal to the runner's process group, while there is one.
+func (p *process) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		_ = syscall.Kill(-p.pid, s) // fails only where it has just ended
+	}
+}
+
+// finishOutput waits for the rest of the output, within outputGrace.
+func (p *process) finishOutput() {
+	for _, pipe := range p.pipes {
+		_ = pipe.SetReadDeadline(time.Now().Add(outputGrace)) // pipes take deadlines
+	}
+	p.outputs.Wait()
+	for _, pipe := range p.pipes {
+		_ = pipe.Close() // only read
+	}
+}
+
+// merge returns the container's environment with the runner's, which wins.
+func merge(container []string, runner map[string]string) []string {
+	merged := make([]string, 0, len(container)+len(runner))
+	for _, entry := range container {
+		name, _, _ := strings.Cut(entry, "=")
+		if _, ok := runner[name]; !ok {
+			merged = append(merged, entry)
+		}
+	}
+	for name, value := range runner {
+		merged = append(merged, name+"="+value)
+	}
+	return merged
+}
