@@ -162,12 +162,12 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 		p = proposal{room, ReasonRunnerLimit, fmt.Sprintf("%s, but of the scope's %d runners %d are others' and %d are set aside", p.note, ScopeLimit, o.OtherRegistered, o.OtherUnfilledMin)}
 	}
 	d := Decision{Desired: p.runners, Effective: p.runners, Reason: p.reason, Note: p.note, Observation: o, Rules: rules, Time: now}
-	if rules.Strategy != Fixed {
-		highest := window.record(p.runners, min(o.Capacity(), ceiling, room), rules.CoolDown, now)
-		if d.Effective = min(highest, ceiling, room); d.Effective > d.Desired {
-			d.Reason = ReasonCoolDown
-			d.Note = fmt.Sprintf("%s, but %d were asked for within the last %v", p.note, d.Effective, rules.CoolDown)
-		}
+	// Fixed is never held up, its count being its ceiling, but is recorded: a group
+	// that leaves it is paced like any other.
+	highest := window.record(p.runners, min(o.Capacity(), ceiling, room), rules.CoolDown, now)
+	if d.Effective = min(highest, ceiling, room); d.Effective > d.Desired {
+		d.Reason = ReasonCoolDown
+		d.Note = fmt.Sprintf("%s, but %d were asked for within the last %v", p.note, d.Effective, rules.CoolDown)
 	}
 	d.Told = min(d.Effective+o.DeadWeight(), ceiling)
 	return d
@@ -179,13 +179,23 @@ func want(rules Rules, o Observation) proposal {
 	case rules.Strategy == Fixed:
 		return proposal{rules.Count, ReasonFixed, fmt.Sprintf("count is %d", rules.Count)}
 	case rules.Strategy == QueuedSteps && o.QueueVisible:
-		return proposal{o.Busy + o.Unknown + o.Queued, ReasonQueue, fmt.Sprintf("%d busy and %d queued", o.Busy+o.Unknown, o.Queued)}
+		// As in the ratio: the unknown ones are idle where the queue grows the
+		// group, busy where it shrinks.
+		return proposal{o.Busy + max(o.Queued, o.Unknown), ReasonQueue, fmt.Sprintf("%d busy and %d queued%s", o.Busy, o.Queued, o.unknown())}
 	case rules.Strategy == QueuedSteps:
 		p := byRatio(rules, o)
 		p.note += " (the queue cannot be seen)"
 		return p
 	}
 	return byRatio(rules, o)
+}
+
+// unknown tells of runners that a note's other numbers leave out.
+func (o Observation) unknown() string {
+	if o.Unknown == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (of %d more online nothing is known)", o.Unknown)
 }
 
 // byRatio is the rule of Atlassian's runners-autoscaler. A runner of which nothing
@@ -202,19 +212,33 @@ func byRatio(rules Rules, o Observation) proposal {
 	case up > rules.ScaleUpThreshold:
 		scaled := ceil(float64(online) * rules.ScaleUpMultiplier)
 		return proposal{max(scaled, capacity), ReasonScaleUp,
-			fmt.Sprintf("busy %d of %d online is %.2f, above %.2f: ceil(%d x %g) = %d", busy, online, up, rules.ScaleUpThreshold, online, rules.ScaleUpMultiplier, scaled)}
+			fmt.Sprintf("busy %d of %d online is %.2f, above %.2f: ceil(%d × %g) = %d", busy, online, up, rules.ScaleUpThreshold, online, rules.ScaleUpMultiplier, scaled)}
 	case down < rules.ScaleDownThreshold:
 		scaled := floor(float64(online) * rules.ScaleDownMultiplier)
-		return proposal{max(scaled, o.Busy+o.Unknown), ReasonScaleDown,
-			fmt.Sprintf("busy %d of %d online is %.2f, below %.2f: floor(%d x %g) = %d", busy+o.Unknown, online, down, rules.ScaleDownThreshold, online, rules.ScaleDownMultiplier, scaled)}
+		// Never above the capacity: disabled runners with a step are online too, and
+		// a share of them must not make scale-down grow the group.
+		return proposal{max(min(scaled, capacity), o.Busy+o.Unknown), ReasonScaleDown,
+			fmt.Sprintf("busy %d of %d online is %.2f, below %.2f: floor(%d × %g) = %d", busy+o.Unknown, online, down, rules.ScaleDownThreshold, online, rules.ScaleDownMultiplier, scaled)}
 	}
-	return proposal{capacity, ReasonHold, fmt.Sprintf("busy %d of %d online is %.2f, between %.2f and %.2f", busy, online, up, rules.ScaleDownThreshold, rules.ScaleUpThreshold)}
+	return proposal{capacity, ReasonHold, fmt.Sprintf("busy %d of %d online%s is neither above %.2f nor below %.2f", busy, online, o.unknown(), rules.ScaleUpThreshold, rules.ScaleDownThreshold)}
 }
 
 // roundingError is the most that a product of two decimal settings strays from
-// what its user computes by hand: 10 x 1.1 is 11.000000000000002 in binary, and
-// its ceiling must not be 12.
+// what its user computes by hand: 50 × 1.1 is 55.00000000000001 in binary, and
+// its ceiling must not be 56.
 const roundingError = 1e-9
 
-func ceil(x float64) int  { return int(math.Ceil(math.Min(x, ScopeLimit) - roundingError)) }
-func floor(x float64) int { return int(math.Floor(math.Min(x, ScopeLimit) + roundingError)) }
+func ceil(x float64) int  { return int(math.Ceil(bounded(x) - roundingError)) }
+func floor(x float64) int { return int(math.Floor(bounded(x) + roundingError)) }
+
+// mostScaled is above all that the accepted settings can multiply to.
+const mostScaled = 1e6
+
+// bounded keeps a product where an int can hold it: what Go makes of NaN and of
+// huge numbers depends on the machine.
+func bounded(x float64) float64 {
+	if x > 0 {
+		return min(x, mostScaled)
+	}
+	return 0
+}

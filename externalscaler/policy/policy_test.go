@@ -153,7 +153,7 @@ func TestSingleDecisions(t *testing.T) {
 		"scale-down keeps the busy ones":              {rules(func(r *policy.Rules) { r.ScaleDownThreshold = 0.45; r.ScaleDownMultiplier = 0.1 }), policy.Observation{Busy: 4, Idle: 6}, 4, 4, policy.ReasonScaleDown},
 		"scale-down keeps the unknown ones":           {rules(func(r *policy.Rules) { r.ScaleDownThreshold = 0.45; r.ScaleDownMultiplier = 0.1 }), policy.Observation{Busy: 2, Unknown: 2, Idle: 6}, 4, 4, policy.ReasonScaleDown},
 		"scale-up never forgets who is starting":      {rules(), policy.Observation{Busy: 1, Starting: 4, Pending: 2}, 7, 7, policy.ReasonScaleUp},
-		"queued steps":                                {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps }), policy.Observation{Busy: 2, Unknown: 1, Queued: 4, QueueVisible: true}, 7, 7, policy.ReasonQueue},
+		"queued steps":                                {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps }), policy.Observation{Busy: 2, Unknown: 1, Queued: 4, QueueVisible: true}, 6, 6, policy.ReasonQueue},
 		"queued steps, none":                          {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps; r.Min = 0 }), policy.Observation{Idle: 3, QueueVisible: true}, 0, 0, policy.ReasonQueue},
 		"a queue that cannot be seen falls back":      {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps }), policy.Observation{Busy: 2, Queued: 9}, 3, 3, policy.ReasonScaleUp},
 		"a fixed count":                               {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed; r.Count = 3 }), policy.Observation{Idle: 7, Draining: 1}, 3, 3, policy.ReasonFixed},

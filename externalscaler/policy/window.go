@@ -9,8 +9,9 @@ import (
 // HPA's stabilization window does. The zero value is ready; not safe for
 // concurrent use.
 type Window struct {
-	// asked falls from the first entry to the last: an entry is dropped as soon as
-	// a later one asks for as much, so at most ScopeLimit+1 are kept.
+	// asked falls, and its times rise, from the first entry to the last: an entry
+	// is dropped as soon as a later one asks for as much, so at most ScopeLimit+1
+	// are kept.
 	asked []asked
 	begun bool
 }
@@ -36,9 +37,11 @@ func (w *Window) record(runners, capacity int, coolDown time.Duration, now time.
 		}
 	}
 	w.push(runners, now)
-	w.asked = slices.DeleteFunc(w.asked, func(a asked) bool {
-		return now.Sub(a.at) >= coolDown && a.at.Before(now) || coolDown == 0 && a.runners != runners
-	})
+	past := 0 // what is asked for now stays, even without a cool-down
+	for past < len(w.asked)-1 && now.Sub(w.asked[past].at) >= coolDown {
+		past++
+	}
+	w.asked = slices.Delete(w.asked, 0, past)
 	return w.asked[0].runners
 }
 

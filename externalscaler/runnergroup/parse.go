@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -50,7 +49,10 @@ var defaults = map[string]string{
 }
 
 // ignored are the keys that KEDA reads itself (pkg/scalers/external_scaler.go).
-var ignored = []string{"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile"}
+var ignored = []string{"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile", "metricName"}
+
+// systemLabels are what Bitbucket itself gives runners, of whatever system.
+var systemLabels = []string{"self.hosted", "linux", "linux.arm64", "linux.shell", "macos", "windows"}
 
 // Bounds.
 const (
@@ -69,6 +71,7 @@ var (
 	setName     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	decimal     = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
 	whole       = regexp.MustCompile(`^[0-9]{1,9}$`)
+	identifier  = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 	snakeLetter = regexp.MustCompile(`_([a-z])`)
 )
 
@@ -106,6 +109,9 @@ func (p *parser) fault(key, given, accepted string) {
 	if given != "" {
 		given = strconv.Quote(shorten(given))
 	}
+	if !identifier.MatchString(key) {
+		key = strconv.Quote(shorten(key)) // it may hold line ends, or be empty
+	}
 	p.faults = append(p.faults, Fault{Key: shorten(key), Given: given, Accepted: accepted})
 }
 
@@ -118,7 +124,8 @@ func shorten(s string) string {
 
 // collect brings both spellings of a key together and refuses unknown ones.
 func (p *parser) collect(metadata map[string]string) {
-	for key, value := range metadata {
+	for _, key := range slices.Sorted(maps.Keys(metadata)) { // so that the same metadata has the same faults
+		value := metadata[key]
 		if slices.Contains(ignored, key) {
 			continue
 		}
@@ -139,7 +146,8 @@ func (p *parser) collect(metadata map[string]string) {
 func suggestion(name string) string {
 	best, distance := "", 4
 	for _, known := range slices.Sorted(maps.Keys(defaults)) {
-		if d := editDistance(strings.ToLower(name), strings.ToLower(known)); d < distance {
+		// A third of the letters at most, or every short word would mean "os".
+		if d := editDistance(strings.ToLower(name), strings.ToLower(known)); d < distance && d <= len(known)/3 {
 			best, distance = known, d
 		}
 	}
@@ -167,15 +175,17 @@ func (p *parser) group() Group {
 	for repository := range strings.SplitSeq(p.values[keyRepositories], ",") {
 		switch repository = strings.TrimSpace(repository); {
 		case repository == "":
-		case slug.MatchString(repository) || uuid.MatchString(repository):
+		case isPlace(repository):
 			g.Repositories = append(g.Repositories, repository)
 		default:
 			p.fault(keyRepositories, repository, "slugs or {uuid}s, comma separated")
 		}
 	}
+	slices.Sort(g.Repositories)
+	g.Repositories = slices.Compact(g.Repositories)
 	g.MaxAge = p.duration(keyMaxAge)
 	g.Rules = p.rules()
-	if len(g.Repositories) > 0 && (g.Rules.Strategy != policy.QueuedSteps || g.Repository != "") {
+	if len(g.Repositories) > 0 && !p.blamed(keyStrategy) && (g.Rules.Strategy != policy.QueuedSteps || g.Repository != "") {
 		p.fault(keyRepositories, p.values[keyRepositories], "only with strategy queuedSteps in a workspace")
 	}
 	return g
@@ -183,37 +193,6 @@ func (p *parser) group() Group {
 
 func (p *parser) blamed(key string) bool {
 	return slices.ContainsFunc(p.faults, func(f Fault) bool { return f.Key == cmp.Or(p.written[key], key) })
-}
-
-func (p *parser) place(key string) string {
-	value := p.values[key]
-	if value != "" && !slug.MatchString(value) && !uuid.MatchString(value) {
-		p.fault(key, value, "a slug, or a {uuid} in braces")
-	}
-	return value
-}
-
-func (p *parser) labels() []string {
-	var labels []string
-	for l := range strings.SplitSeq(p.values[keyLabels], ",") {
-		switch l = strings.TrimSpace(l); {
-		case l == "":
-		case !label.MatchString(l) || len(l) > maxLabel:
-			p.fault(keyLabels, l, fmt.Sprintf("lower-case letters, digits and dots, at most %d", maxLabel))
-		case l == "self.hosted" || l == "linux" || strings.HasPrefix(l, "linux.") || l == "windows" || l == "macos":
-			p.fault(keyLabels, l, "custom labels only: self.hosted and the operating system's are added by themselves")
-		case strings.HasPrefix(l, reservedRoot):
-			p.fault(keyLabels, l, "no label that begins with "+reservedRoot+", which marks the scaler's own")
-		default:
-			labels = append(labels, l)
-		}
-	}
-	slices.Sort(labels)
-	labels = slices.Compact(labels)
-	if (len(labels) == 0 && !p.blamed(keyLabels)) || len(labels) > maxLabels {
-		p.fault(keyLabels, p.values[keyLabels], fmt.Sprintf("missing or too many: 1 to %d custom labels, comma separated", maxLabels))
-	}
-	return labels
 }
 
 func (p *parser) rules() policy.Rules {
@@ -226,20 +205,21 @@ func (p *parser) rules() policy.Rules {
 	default:
 		p.fault(keyStrategy, string(r.Strategy), "percentageRunnersIdle, queuedSteps or fixed")
 	}
-	if p.given(keyCount) {
+	if p.given(keyCount) && !p.blamed(keyStrategy) {
 		p.fault(keyCount, p.values[keyCount], "only with strategy fixed")
 	}
 	r.Min, r.Max, r.Spare = p.count(keyMin), p.count(keyMax), p.count(keySpare)
 	if r.Ephemeral && !p.given(keySpare) {
 		r.Spare = 1
 	}
+	if r.Min == 0 && r.Strategy == policy.PercentageRunnersIdle && !p.blamed(keyMin) {
+		p.fault(keyMin, "0", "at least 1: a step that finds no runner online fails at once (0 only with queuedSteps)")
+	}
 	switch {
 	case r.Max == 0 && !p.blamed(keyMax):
 		p.fault(keyMax, "0", "at least 1")
 	case r.Min > r.Max && !p.blamed(keyMax) && !p.blamed(keyMin):
 		p.fault(keyMin, strconv.Itoa(r.Min), fmt.Sprintf("at most max, which is %d", r.Max))
-	case r.Min == 0 && r.Strategy == policy.PercentageRunnersIdle && !p.blamed(keyMin):
-		p.fault(keyMin, "0", "at least 1: a step that finds no runner online fails at once (0 only with queuedSteps)")
 	}
 	r.ScaleUpThreshold = p.fraction(keyScaleUpThreshold, func(f float64) bool { return f > 0 && f <= 1 }, "a decimal above 0, at most 1")
 	r.ScaleDownThreshold = p.fraction(keyScaleDownThreshold, func(f float64) bool { return f > 0 && f < 1 }, "a decimal above 0, below 1")
@@ -263,42 +243,4 @@ func (p *parser) fixed(r *policy.Rules) {
 		return
 	}
 	r.Count = p.count(keyCount)
-}
-
-func (p *parser) count(key string) int {
-	value := p.text(key)
-	n, err := strconv.Atoi(value)
-	if err != nil || !whole.MatchString(value) || n > policy.ScopeLimit {
-		p.fault(key, value, fmt.Sprintf("a whole number from 0 to %d", policy.ScopeLimit))
-	}
-	return n
-}
-
-func (p *parser) fraction(key string, accepted func(float64) bool, form string) float64 {
-	value := p.text(key)
-	f, err := strconv.ParseFloat(value, 64)
-	if err != nil || !decimal.MatchString(value) || math.IsInf(f, 0) || !accepted(f) {
-		p.fault(key, value, form)
-	}
-	return f
-}
-
-func (p *parser) duration(key string) time.Duration {
-	value := p.text(key)
-	d, err := time.ParseDuration(value)
-	if whole.MatchString(value) {
-		d, err = time.ParseDuration(value + "s")
-	}
-	if err != nil || d < 0 || d > maxDuration {
-		p.fault(key, value, "a duration such as 300s, 5m or 24h, or bare seconds, at most 720h")
-	}
-	return d
-}
-
-func (p *parser) boolean(key string) bool {
-	value := p.text(key)
-	if value != "true" && value != "false" {
-		p.fault(key, value, "true or false")
-	}
-	return value == "true"
 }

@@ -45,13 +45,20 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%s: %s, want %s", f.Key, f.Given, f.Accepted)
 }
 
+// maxTold is how many faults a message tells: it travels in a header of a gRPC
+// response, and 64 KiB of commas could make thousands.
+const maxTold = 30
+
 // InvalidError lists every fault of a trigger's metadata, in the order of keys.
 type InvalidError struct{ Faults []Fault }
 
 func (e *InvalidError) Error() string {
-	texts := make([]string, len(e.Faults))
-	for i, fault := range e.Faults {
-		texts[i] = fault.String()
+	texts := make([]string, 0, maxTold+1)
+	for _, fault := range e.Faults[:min(len(e.Faults), maxTold)] {
+		texts = append(texts, fault.String())
+	}
+	if more := len(e.Faults) - maxTold; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	return "invalid trigger metadata: " + strings.Join(texts, "; ")
 }
@@ -87,13 +94,14 @@ func (g Group) Metadata() map[string]string {
 		given[keyScaleUpThreshold], given[keyScaleDownThreshold] = number(r.ScaleUpThreshold), number(r.ScaleDownThreshold)
 		given[keyScaleUpMultiplier], given[keyScaleDownMultiplier] = number(r.ScaleUpMultiplier), number(r.ScaleDownMultiplier)
 	}
-	defaults := maps.Clone(defaults)
+	left := maps.Clone(defaults)
 	if r.Ephemeral {
-		defaults[keySpare] = "1"
+		left[keySpare] = "1"
 	}
-	defaults[keyCoolDown], defaults[keyMaxAge] = defaultCoolDown.String(), defaultMaxAge.String()
-	maps.DeleteFunc(given, func(key, value string) bool { return value == defaults[key] && key != keyCount })
+	left[keyCoolDown], left[keyMaxAge] = defaultCoolDown.String(), defaultMaxAge.String()
+	maps.DeleteFunc(given, func(key, value string) bool { return value == left[key] })
 	return given
 }
 
-func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+// number never uses an exponent, which Parse refuses.
+func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

@@ -125,7 +125,7 @@ func TestStopKillsARunnerThatDoesNotEnd(t *testing.T) {
 
 func TestOrphansAreReaped(t *testing.T) {
 	_, _, dir := withSidecar(t)
-	// The subshell leaves its child to process 1 and ends; read keeps the runner going.
+	// The subshell leaves its child to process 1 and ends.
 	e := startExec(t, dir, `(sleep 0.1 & echo child $!); sleep 1000 & wait`)
 	pid := child(t, e)
 	eventually(t, "the orphan is no zombie but gone", func() bool {

@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return err
 	}
-	_, _ = fmt.Fprintln(out, preface)
+	_, _ = fmt.Fprint(out, preface)
 	if o.kubeconfig != "" {
 		return onOwnCluster(ctx, o, out)
 	}
