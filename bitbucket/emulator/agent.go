@@ -11,7 +11,7 @@ import (
 // runner's OAuth client, at the token_endpoint that the registration named, and
 // then speaks to the paths below on the same host with that token.
 const (
-	runnerTokenPath = "/oauth/token"
+	runnerTokenPath = "/oauth/token" //nolint:gosec // a path
 	// AgentHeartbeatPath takes POST, and answers 204.
 	AgentHeartbeatPath = "/_emulator/agent/heartbeat"
 	// AgentStepPath answers GET with 200 and an Assignment, or 204.

@@ -17,13 +17,13 @@ const (
 	OAuthClientSecret = "emulator-secret"
 	// Email and APIToken are those of an Atlassian API token.
 	Email    = "dev@example.com"
-	APIToken = "emulator-token"
+	APIToken = "emulator-token" //nolint:gosec // of the emulator alone
 	// Username and AppPassword are those of an app password.
 	Username    = "dev"
-	AppPassword = "emulator-app-password"
+	AppPassword = "emulator-app-password" //nolint:gosec // of the emulator alone
 	// AccessToken may do everything, ReadOnlyToken lacks the scopes to write.
 	AccessToken   = "emulator-access-token"
-	ReadOnlyToken = "emulator-readonly-token"
+	ReadOnlyToken = "emulator-readonly-token" //nolint:gosec // of the emulator alone
 )
 
 // UUIDs of the workspace acme and its repositories app and web.

@@ -100,7 +100,8 @@ func (s *Server) keepHistory(now time.Time) {
 }
 
 func (w *workspace) scopes() []*scope {
-	all := []*scope{w.scope}
+	all := make([]*scope, 0, 1+len(w.repositories))
+	all = append(all, w.scope)
 	for _, r := range w.repositories {
 		all = append(all, r.scope)
 	}

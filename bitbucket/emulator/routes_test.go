@@ -214,7 +214,7 @@ func FuzzRegistrationBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		s := New(Options{})
 		defer s.Close()
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://emulator"+workspaceRunners, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://emulator"+workspaceRunners, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
