@@ -216,8 +216,7 @@ func TestNoErrorOrLogHoldsASecret(t *testing.T) {
 				})
 				var logged bytes.Buffer
 				core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&logged), zap.DebugLevel)
-				var client *Client
-				client = rec.client(t, func(cfg *Config) {
+				client := rec.client(t, func(cfg *Config) {
 					cfg.Credentials, cfg.Logger = credentials, zap.New(core)
 					cfg.Logger.Info("configuration", zap.Any("any", *cfg), zap.Reflect("credentials", cfg.Credentials))
 				})

@@ -81,10 +81,10 @@ func (c Config) Validate() error {
 		faults = append(faults, fmt.Errorf("Credentials: %w", err))
 	}
 	if c.Timeout < 0 || c.Timeout > maxTimeout {
-		faults = append(faults, fmt.Errorf("Timeout %s: want 0 (%s) to %s", c.Timeout, DefaultTimeout, maxTimeout))
+		faults = append(faults, fmt.Errorf("Timeout %s: want 0 (%s) to %s", c.Timeout, DefaultTimeout, maxTimeout)) //nolint:staticcheck // a field's name
 	}
 	if c.Retries > maxRetries {
-		faults = append(faults, fmt.Errorf("Retries %d: want at most %d", c.Retries, maxRetries))
+		faults = append(faults, fmt.Errorf("Retries %d: want at most %d", c.Retries, maxRetries)) //nolint:staticcheck // a field's name
 	}
 	d := c.withDefaults()
 	if d.BackoffMin < 0 || d.BackoffMax < d.BackoffMin {

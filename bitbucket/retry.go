@@ -20,7 +20,7 @@ const maxRetryAfter = 60 * time.Second
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return max(0, min(time.Duration(seconds), 24*3600)) * time.Second
+		return time.Duration(max(0, min(seconds, 24*3600))) * time.Second
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {
@@ -46,7 +46,7 @@ func serverDate(header http.Header) time.Time {
 func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	ex := exchangeOf(ctx)
 	if ctx.Err() != nil || ex == nil {
-		return false, nil
+		return false, nil //nolint:nilerr // an error here would hide the call's own
 	}
 	if err != nil {
 		return !final(err) && (ex.repeatable || !ex.sent.Load()), nil

@@ -45,7 +45,7 @@ const (
 
 // ReadConfig reads a configuration file: `groups`, and optionally the `constants`
 // of Atlassian's runners-autoscaler, whose snake_case file it takes. Unknown keys
-// are refused. The error joins every *Fault, in the order of lines.
+// are refused. The error joins every *ConfigError, in the order of lines.
 func ReadConfig(data []byte) (Config, error) {
 	root, err := parse(data)
 	if err != nil {
@@ -188,7 +188,7 @@ func (r *reader) rules(fields map[string]*yaml.Node, node *yaml.Node, path strin
 			if at == nil {
 				at = node
 			}
-			r.faults = append(r.faults, &Fault{Line: at.Line, Path: path + "." + name, Given: f.Given, Accepted: f.Accepted})
+			r.faults = append(r.faults, &ConfigError{Line: at.Line, Path: path + "." + name, Given: f.Given, Accepted: f.Accepted})
 		}
 	}
 	return group
@@ -221,7 +221,7 @@ func (r *reader) adopt(err error, fields map[string]*yaml.Node, group *yaml.Node
 		return
 	}
 	for _, err := range joined.Unwrap() {
-		var f *Fault
+		var f *ConfigError
 		if !errors.As(err, &f) {
 			continue
 		}
@@ -229,7 +229,7 @@ func (r *reader) adopt(err error, fields map[string]*yaml.Node, group *yaml.Node
 		if node := fields[f.Path[:endOfKey(f.Path)]]; node != nil {
 			at = node
 		}
-		r.faults = append(r.faults, &Fault{Line: at.Line, Path: path + "." + f.Path, Given: f.Given, Accepted: f.Accepted})
+		r.faults = append(r.faults, &ConfigError{Line: at.Line, Path: path + "." + f.Path, Given: f.Given, Accepted: f.Accepted})
 	}
 }
 
@@ -242,7 +242,7 @@ func endOfKey(path string) int {
 }
 
 func (r *reader) err() error {
-	slices.SortStableFunc(r.faults, func(a, b *Fault) int { return a.Line - b.Line })
+	slices.SortStableFunc(r.faults, func(a, b *ConfigError) int { return a.Line - b.Line })
 	errs := make([]error, len(r.faults))
 	for i, f := range r.faults {
 		errs[i] = f

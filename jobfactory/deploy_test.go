@@ -27,6 +27,16 @@ func deployed(t *testing.T, dir string) ([]any, *kustomization) {
 		return decodeStrictly(t, data)
 	}
 	k := only[kustomization](t, file("kustomization.yaml"))
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: no manifests: %v", dir, err)
+	}
+	for _, path := range files {
+		name := filepath.Base(path)
+		if name != "kustomization.yaml" && name != "runners_config.yaml" && !slices.Contains(k.Resources, name) {
+			t.Errorf("%s is not named in the kustomization", path)
+		}
+	}
 	for _, name := range k.Resources {
 		objects = append(objects, file(name)...)
 	}
@@ -117,7 +127,7 @@ func TestTheScalerMayDoWhatItNeedsAndNoMore(t *testing.T) {
 	}
 	want := map[string][]string{
 		"keda.sh/scaledjobs":                 {"get", "list", "watch"},
-		"batch/jobs":                         {"get", "list", "watch", "delete"},
+		"batch/jobs":                         {"get", "list", "watch"},
 		"/pods":                              {"get", "list", "watch"},
 		"/events":                            {"create", "patch"},
 		"events.k8s.io/events":               {"create", "patch"},

@@ -11,8 +11,8 @@ import (
 // maxShown bounds, in bytes, what a fault shows of a given value.
 const maxShown = 64
 
-// Fault is one thing wrong with a runner group's configuration.
-type Fault struct {
+// ConfigError is one thing wrong with a runner group's configuration.
+type ConfigError struct {
 	// Line in the file, from 1; 0 where there is no file.
 	Line int
 	// Path of the key, such as groups[0].parameters.min.
@@ -23,7 +23,7 @@ type Fault struct {
 	Accepted string
 }
 
-func (f *Fault) Error() string {
+func (f *ConfigError) Error() string {
 	var b strings.Builder
 	if f.Line > 0 {
 		fmt.Fprintf(&b, "line %d: ", f.Line)
@@ -35,11 +35,11 @@ func (f *Fault) Error() string {
 	return b.String() + ": " + f.Accepted
 }
 
-func fault(path, given, accepted string) *Fault {
+func fault(path, given, accepted string) *ConfigError {
 	if len(given) > maxShown {
 		given = given[:maxShown] + "..."
 	}
-	return &Fault{Path: path, Given: strconv.Quote(strings.ToValidUTF8(given, "?")), Accepted: accepted}
+	return &ConfigError{Path: path, Given: strconv.Quote(strings.ToValidUTF8(given, "?")), Accepted: accepted}
 }
 
 // parameterKeys are the scaling rules, which a group has under `parameters`.

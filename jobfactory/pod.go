@@ -16,7 +16,7 @@ const (
 	// SharedDir is the folder that sidecar and runner share.
 	SharedDir = "/opt/bitbucket-runner-scaler"
 	// TokenDir is where the sidecar finds its pod's token, in the file "token".
-	TokenDir = "/var/run/secrets/bitbucket-runner-scaler"
+	TokenDir = "/var/run/secrets/bitbucket-runner-scaler" //nolint:gosec // a path, not a secret //nolint:gosec // a path, no credential
 
 	tokenAudience = "bitbucket-runner-scaler"
 	// tokenSeconds outlasts a drain: the token of a terminating pod is not renewed.

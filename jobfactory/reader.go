@@ -21,7 +21,7 @@ const maxItems = 1000
 
 // reader reads YAML nodes and gathers faults. Every method takes a nil node, or
 // an explicit null, for a key that is not given.
-type reader struct{ faults []*Fault }
+type reader struct{ faults []*ConfigError }
 
 func (r *reader) add(node *yaml.Node, path, given, accepted string) {
 	f := fault(path, given, accepted)
@@ -30,7 +30,7 @@ func (r *reader) add(node *yaml.Node, path, given, accepted string) {
 }
 
 func (r *reader) missing(parent *yaml.Node, path, accepted string) {
-	r.faults = append(r.faults, &Fault{Line: parent.Line, Path: path, Accepted: "missing, want " + accepted})
+	r.faults = append(r.faults, &ConfigError{Line: parent.Line, Path: path, Accepted: "missing, want " + accepted})
 }
 
 // given follows an alias, and is nil for null.

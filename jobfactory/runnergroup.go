@@ -112,7 +112,7 @@ func NewRunnerGroup(name string, group runnergroup.Group) RunnerGroup {
 	}
 }
 
-// Validate reports every fault at once. They are *Faults with the names that the
+// Validate reports every fault at once. They are *ConfigErrors with the names that the
 // configuration file uses as paths.
 func (g RunnerGroup) Validate() error {
 	var faults []error
@@ -155,7 +155,7 @@ func (g RunnerGroup) groupFaults() []error {
 	}
 	faults := make([]error, len(invalid.Faults))
 	for i, f := range invalid.Faults {
-		faults[i] = &Fault{Path: configPath(f.Key), Given: f.Given, Accepted: f.Accepted}
+		faults[i] = &ConfigError{Path: configPath(f.Key), Given: f.Given, Accepted: f.Accepted}
 	}
 	return faults
 }

@@ -197,9 +197,9 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	g.Tolerations = []corev1.Toleration{{Operator: "Like", Effect: "NoIdea"}}
 	g.Resources.Requests[corev1.ResourceCPU] = g.Resources.Limits[corev1.ResourceMemory]
 	_, err := jobfactory.ScaledJob(g)
-	var f *jobfactory.Fault
+	var f *jobfactory.ConfigError
 	if !errors.As(err, &f) {
-		t.Fatalf("got %v, want Faults", err)
+		t.Fatalf("got %v, want ConfigErrors", err)
 	}
 	for _, want := range []string{
 		`name: "Not A Name", want `, `namespace: "bitbucket-runner-control-plane", want another`, `workspace: missing`, `parameters.min: "11", want at most max`,

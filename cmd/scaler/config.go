@@ -90,7 +90,7 @@ func durationVar(flags *flag.FlagSet, into *time.Duration, faults *[]error, name
 		d, err := time.ParseDuration(given)
 		if err != nil || d <= 0 {
 			*faults = append(*faults, fmt.Errorf("--%s: %q, want a positive duration such as %v", name, given, value))
-			return nil
+			return nil //nolint:nilerr // kept in faults, so that the others are found too
 		}
 		*into = d
 		return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -53,5 +54,21 @@ func TestVersionIsPrinted(t *testing.T) {
 	var out bytes.Buffer
 	if code, err := run(t.Context(), []string{"version"}, &out); code != 0 || err != nil || out.String() != version+"\n" {
 		t.Errorf("exit code %d, error %v, output %q, want 0 and %q", code, err, out.String(), version)
+	}
+}
+
+func TestNoKubernetesClientIsLinked(t *testing.T) {
+	listed, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := string(listed)
+	if !strings.Contains(packages, "google.golang.org/grpc\n") {
+		t.Fatalf("grpc is not among the packages, is this the list of them?\n%s", packages)
+	}
+	for _, heavy := range []string{"k8s.io/", "github.com/kedacore/", "bitbucket-runner-scaler/externalscaler"} {
+		if strings.Contains(packages, heavy) {
+			t.Errorf("%s is linked: each runner pod would carry it", heavy)
+		}
 	}
 }

@@ -167,9 +167,7 @@ func (b *builder) run(ctx context.Context) error {
 	for _, i := range images {
 		path := filepath.Join(dirs[i.module], i.name+".tar")
 		*i.path = path
-		if err := b.make(ctx, "image "+i.name, path, func(ctx context.Context, temp string) error {
-			return i.build(ctx, temp)
-		}); err != nil {
+		if err := b.make(ctx, "image "+i.name, path, i.build); err != nil {
 			return err
 		}
 	}
@@ -185,14 +183,15 @@ func (b *builder) moduleDir(m module, goVersion string) (string, error) {
 	for _, t := range m.targets {
 		_, _ = fmt.Fprintln(hash, t.name, t.pkg)
 	}
-	err := filepath.WalkDir(filepath.Join(b.root, m.sources), func(path string, entry fs.DirEntry, err error) error {
+	sources := os.DirFS(filepath.Join(b.root, m.sources))
+	err := fs.WalkDir(sources, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
 		if ext := filepath.Ext(path); ext != ".go" && ext != ".mod" && ext != ".sum" {
 			return nil
 		}
-		content, err := os.ReadFile(path)
+		content, err := fs.ReadFile(sources, path)
 		if err != nil {
 			return err
 		}

@@ -51,7 +51,8 @@ func TestAPodOfALocalImageRunsOnAClusterWithKEDAAndNothingIsLeft(t *testing.T) {
 func runsAPod(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	dir := t.TempDir()
-	goBuild(t, filepath.Join(dir, "probe"), "./testdata/probe")
+	// Static, for an image that holds nothing else.
+	goBuild(t, filepath.Join(dir, "probe"), "./testdata/probe", "CGO_ENABLED=0")
 	if err := c.BuildImage(t.Context(), "testdata/probe/Dockerfile", dir, "e2e.local/probe:1", "GREETING=hello"); err != nil {
 		t.Error(err)
 		return
@@ -166,10 +167,10 @@ func require(t *testing.T) {
 	}
 }
 
-func goBuild(t *testing.T, out, pkg string) {
+func goBuild(t *testing.T, out, pkg string, env ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	cmd.Env = append(os.Environ(), env...)
 	if printed, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building %s: %v: %s", pkg, err, printed)
 	}

@@ -108,7 +108,7 @@ func prepareCgroups() error {
 			if err != nil {
 				continue // another controller, or version 2, where it is inherited
 			}
-			if err := os.WriteFile(filepath.Join(dir, file), value, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, file), value, 0o644); err != nil { //nolint:gosec // both are fixed names
 				return fmt.Errorf("preparing the cgroup %s: %w", dir, err)
 			}
 		}

@@ -49,11 +49,12 @@ func New(fleet *fleet.Fleet, decisions *externalscaler.Decisions, now func() tim
 
 // Groups are all groups as of now.
 func (s *Status) Groups() []Group {
-	groups := []Group{}
-	for _, g := range s.fleet.Groups() {
+	known, faulty := s.fleet.Groups(), s.fleet.Faulty()
+	groups := make([]Group, 0, len(known)+len(faulty))
+	for _, g := range known {
 		groups = append(groups, s.group(g))
 	}
-	for key, err := range s.fleet.Faulty() {
+	for key, err := range faulty {
 		groups = append(groups, Group{Namespace: key.Namespace, Name: key.Name, Error: err.Error(), Runners: map[string]int{}})
 	}
 	return groups

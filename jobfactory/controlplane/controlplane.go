@@ -123,9 +123,9 @@ func New(c Config) (*ControlPlane, error) {
 // and the reaper beside it.
 func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Registrable {
 	c := p.config
-	services := []externalscaler.Registrable{externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)}
+	scaler := externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)
 	if c.Cluster == nil {
-		return services
+		return []externalscaler.Registrable{scaler}
 	}
 	r := registrar.New(registrar.Config{
 		Fleet: p.fleet, Reviewer: c.Cluster, WriteSettle: c.WriteSettle,
@@ -136,7 +136,7 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 		Interval: c.ReaperInterval, OrphanGrace: c.OrphanGrace, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})
-	return append(services, r.Service())
+	return []externalscaler.Registrable{scaler, r.Service()}
 }
 
 // Changed says that the cluster is no longer as it was.

@@ -104,8 +104,8 @@ func New(config Config) *Registrar {
 	}
 }
 
-// Register adds the service to a server. (RunnerService's own Register method
-// has another signature, hence the wrapper.)
+// Service gives the Registrar in the form that adds itself to a server: its own
+// Register is the wire's.
 func (r *Registrar) Service() Service { return Service{r} }
 
 // Service adds a Registrar to a gRPC server.
@@ -233,16 +233,19 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 		}
 	}()
 
-	ended := make(chan error, 1)
-	go func() { ended <- r.receive(stream, pod, mine) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.receive(stream, pod, mine)
+	}()
 	for {
 		select {
 		case <-mine.replaced:
 			return status.Error(codes.Aborted, "the pod opened another stream")
 		case <-stream.Context().Done():
 			return status.FromContextError(stream.Context().Err()).Err()
-		case err := <-ended:
-			return err
+		case <-ended:
+			return nil // the sidecar closed the stream, or it broke: it will open another
 		case order := <-mine.orders:
 			if err := stream.Send(order); err != nil {
 				return fmt.Errorf("send order: %w", err)
@@ -252,15 +255,15 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 }
 
 // receive reads states until the stream ends.
-func (r *Registrar) receive(stream grpc.BidiStreamingServer[runnerv1.AttachRequest, runnerv1.AttachResponse], pod string, mine *session) error {
+func (r *Registrar) receive(stream grpc.BidiStreamingServer[runnerv1.AttachRequest, runnerv1.AttachResponse], pod string, mine *session) {
 	for {
 		request, err := stream.Recv()
 		if err != nil {
-			return nil //nolint:nilerr // the sidecar closed the stream, or it broke: it will open another
+			return
 		}
 		select {
 		case <-mine.replaced:
-			return nil
+			return
 		default:
 		}
 		r.config.Fleet.Report(pod, fleet.Telemetry{

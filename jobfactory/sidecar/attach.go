@@ -28,7 +28,7 @@ func (s *Sidecar) attach(ctx context.Context) {
 		}
 		if said != err.Error() {
 			said = err.Error()
-			s.log.Warn("detached from the control plane", zap.Stringer("code", status.Code(err)), zap.Error(err))
+			s.log.Info("detached from the control plane, attaching again", zap.Stringer("code", status.Code(err)), zap.Error(err))
 		}
 		if !pause(ctx, wait.next()) {
 			return

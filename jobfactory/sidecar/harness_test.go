@@ -319,8 +319,9 @@ func startProgram(t *testing.T, as string, args ...string) *program {
 	}
 	t.Cleanup(func() {
 		if p.cmd.ProcessState == nil {
-			_ = p.cmd.Process.Kill()
-			_ = p.cmd.Wait()
+			// Not SIGKILL: exec would leave the runner behind.
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+			p.wait(t)
 		}
 		if t.Failed() {
 			t.Logf("%s: stdout %q\nstderr %q", as, p.stdout.String(), p.stderr.String())

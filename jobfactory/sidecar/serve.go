@@ -81,7 +81,7 @@ func (d *desk) serve(ctx context.Context) error {
 
 // answer serves one client to its end.
 func (d *desk) answer(ctx context.Context, conn net.Conn) {
-	w := newWire(conn)
+	w := newWire(conn, maxUp)
 	defer w.close()
 	defer context.AfterFunc(ctx, w.close)()
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout)) // fails only on a closed connection

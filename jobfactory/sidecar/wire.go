@@ -36,8 +36,12 @@ type message struct {
 	ExitCode    int               `json:"exit_code,omitempty"`
 }
 
-// maxMessage bounds a line; the longest is an environment.
-const maxMessage = 64 << 10
+// Bounds of a line: the longest down to exec is an environment, those up to the
+// sidecar are short.
+const (
+	maxDown = 64 << 10
+	maxUp   = 4 << 10
+)
 
 // writeTimeout bounds a write to a peer that does not read.
 const writeTimeout = 5 * time.Second
@@ -50,8 +54,9 @@ type wire struct {
 	reader *bufio.Reader
 }
 
-func newWire(conn net.Conn) *wire {
-	return &wire{conn: conn, reader: bufio.NewReaderSize(conn, maxMessage)}
+// newWire reads lines of up to limit bytes from conn.
+func newWire(conn net.Conn, limit int) *wire {
+	return &wire{conn: conn, reader: bufio.NewReaderSize(conn, limit)}
 }
 
 // dialWire connects to the sidecar that serves a folder.
@@ -61,7 +66,7 @@ func dialWire(ctx context.Context, dir string) (*wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the sidecar: %w", err)
 	}
-	return newWire(conn), nil
+	return newWire(conn, maxDown), nil
 }
 
 func (w *wire) close() { _ = w.conn.Close() }

@@ -138,8 +138,9 @@ func (c *Cluster) Jobs() []fleet.Job {
 
 // LivePods implements reaper.Pods.
 func (c *Cluster) LivePods(context.Context) ([]fleet.Pod, error) {
-	var pods []fleet.Pod
-	for _, job := range c.Jobs() {
+	jobs := c.Jobs()
+	pods := make([]fleet.Pod, 0, len(jobs))
+	for _, job := range jobs {
 		pods = append(pods, *job.Pod)
 	}
 	return pods, nil

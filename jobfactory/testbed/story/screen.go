@@ -57,7 +57,7 @@ func decision(g status.Group) string {
 }
 
 func states(runners map[string]int) string {
-	var parts []string
+	parts := make([]string, 0, len(runners))
 	for _, state := range slices.Sorted(maps.Keys(runners)) {
 		parts = append(parts, fmt.Sprintf("%d %s", runners[state], state))
 	}

@@ -18,7 +18,7 @@ import (
 // of it takes a second; it gives up when the context ends.
 func Run(ctx context.Context, p *Plan) error {
 	// Every step runs even if one before it failed: what can go, goes.
-	errs := []error{
+	return errors.Join(
 		p.killAll(ctx),
 		p.unmountAll(ctx),
 		p.removeShimSockets(),
@@ -27,8 +27,8 @@ func Run(ctx context.Context, p *Plan) error {
 		p.restoreSysctls(),
 		p.removeForeignFiles(),
 		os.RemoveAll(p.Dir),
-	}
-	return errors.Join(append(errs, p.Remaining(ctx))...)
+		p.Remaining(ctx),
+	)
 }
 
 // Remaining is an error that names everything that is still there, or nil.
@@ -151,7 +151,7 @@ func (p *Plan) removeForeignFiles() error {
 		container, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), p.Network+"-"), "-")
 		loopback, _ := filepath.Glob(filepath.Join(results, "cni-loopback-"+container+"-*"))
 		for _, path := range append(loopback, path) {
-			errs = append(errs, ignoreMissing(os.Remove(path)))
+			errs = append(errs, ignoreMissing(os.Remove(path))) //nolint:gosec // found by a fixed pattern
 		}
 	}
 	links, _ := filepath.Glob("/var/log/containers/*.log")
