@@ -4,6 +4,7 @@ GO      ?= go
 GOARCH  ?= $(shell $(GO) env GOARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # The image's name stands in deploy/base/kustomization.yaml alone.
+EMULATOR_IMAGE ?= bitbucket-emulator:latest
 IMAGE   ?= $(shell sed -n 's/^ *newName: *//p' deploy/base/kustomization.yaml):$(shell sed -n 's/^ *newTag: *//p' deploy/base/kustomization.yaml)
 
 TOOL    := $(GO) tool -modfile=.ci/tools.mod
@@ -43,7 +44,7 @@ test: ## the tests of the main module, with the race detector
 .PHONY: e2e
 e2e: ## end-to-end tests on a real local cluster (built on the first run: half an hour)
 	$(GO) -C e2e run ./cmd/cluster build
-	$(GO) -C e2e test -race -timeout 20m -v ./... 
+	$(GO) -C e2e test -race -p 1 -timeout 20m -v ./...
 
 .PHONY: lint
 lint: ## golangci-lint in both modules, buf lint, manifests
@@ -57,7 +58,7 @@ lint: ## golangci-lint in both modules, buf lint, manifests
 fuzz: ## every fuzz target for FUZZ (15s) each
 	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | grep -v '^./e2e/'); do \
 	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$target); do \
-	    echo "== $$(dirname $$target) $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) $$(dirname $$target) || exit 1; \
+	    echo "== $$(dirname $$target) $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) -fuzzminimizetime 2x $$(dirname $$target) || exit 1; \
 	  done; \
 	done
 
@@ -69,6 +70,13 @@ bench: ## benchmarks, each beside a reference in the same run
 image: bin/linux/$(GOARCH) ## build the image with buildah or docker (GOARCH=arm64 for ARM)
 	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) -t $(IMAGE) .; \
 	else docker build --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) -t $(IMAGE) .; fi
+
+.PHONY: emulator-image
+emulator-image: ## build the emulator's image: make emulator-image EMULATOR_IMAGE=registry/name:tag
+	@mkdir -p bin/emulator/tmp
+	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o bin/emulator/ ./cmd/bitbucket-emulator
+	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; \
+	else docker build --platform linux/$(GOARCH) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; fi
 
 .PHONY: push
 push: ## push the image: make image push IMAGE=registry/name:tag
