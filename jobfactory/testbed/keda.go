@@ -22,9 +22,10 @@ func Arithmetic(metric, target float64, maximum, running int) int {
 	if metric <= 0 || target <= 0 || math.IsNaN(metric) {
 		return 0
 	}
-	// KEDA compares thousandths, as Kubernetes' quantities do.
-	wanted := math.Ceil(math.Round(metric*1000) / math.Round(target*1000))
-	return max(0, int(math.Min(wanted, float64(maximum)))-running)
+	// Thousandths, as Kubernetes' quantities are.
+	metric, target = math.Round(metric*1000)/1000, math.Round(target*1000)/1000
+	missing := math.Ceil(math.Min(metric/target, float64(maximum))) - float64(running)
+	return int(math.Max(0, math.Min(math.Ceil(metric), missing)))
 }
 
 // keda polls the scaler for each ScaledJob, as KEDA does, over real gRPC.
