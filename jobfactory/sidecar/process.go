@@ -10,8 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // outputGrace bounds the wait for output once the runner and its process group
@@ -38,7 +36,7 @@ func start(config ExecConfig, environment []string, found func(report)) (*proces
 		return nil, fmt.Errorf("find the runner's command: %w", err)
 	}
 	// As process 1 orphans come to us anyhow; elsewhere they do by this.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+	if err := becomeSubreaper(); err != nil {
 		return nil, fmt.Errorf("become the reaper of orphans: %w", err)
 	}
 	outRead, outWrite, err := os.Pipe()

@@ -135,7 +135,7 @@ func (p *Plan) removeShimSockets() error {
 			continue // gone with its bundle
 		}
 		if path, ok := strings.CutPrefix(strings.TrimSpace(string(address)), "unix://"); ok {
-			errs = append(errs, ignoreMissing(os.Remove(path)))
+			errs = append(errs, ignoreMissing(os.Remove(path))) //nolint:gosec // noted by our own shim
 		}
 	}
 	return errors.Join(errs...)
@@ -151,7 +151,7 @@ func (p *Plan) removeForeignFiles() error {
 		container, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), p.Network+"-"), "-")
 		loopback, _ := filepath.Glob(filepath.Join(results, "cni-loopback-"+container+"-*"))
 		for _, path := range append(loopback, path) {
-			errs = append(errs, ignoreMissing(os.Remove(path))) //nolint:gosec // found by a fixed pattern
+			errs = append(errs, ignoreMissing(os.Remove(path)))
 		}
 	}
 	links, _ := filepath.Glob("/var/log/containers/*.log")
