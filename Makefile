@@ -14,6 +14,9 @@ STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLA
 # kubectl comes from the same module, with the same flags, as the local cluster's.
 KUBECTL := CGO_ENABLED=0 $(GO) -C e2e/tools/kubernetes run -trimpath -buildvcs=false k8s.io/kubernetes/cmd/kubectl
 FUZZ    ?= 15s
+# Passes a variable on as a flag only if it was given on make's command line: a
+# KUBECONFIG that is merely in the environment is not meant for a demo.
+given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
@@ -28,8 +31,8 @@ demo: ## the main job on this machine, without Kubernetes; needs Go alone
 	@bin/demo --bin bin $(if $(KEEP),--keep)
 
 .PHONY: demo-cluster
-demo-cluster: ## the same on a real local Kubernetes with KEDA; Linux and root, or KUBECONFIG
-	@$(GO) -C e2e run ./cmd/demo $(if $(KEEP),--keep) $(if $(KUBECONFIG),--kubeconfig "$(KUBECONFIG)")
+demo-cluster: ## the same on a real local Kubernetes with KEDA; Linux and root, or KUBECONFIG=...
+	@$(GO) -C e2e run ./cmd/demo $(if $(KEEP),--keep) $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(abspath $(KUBECONFIG))") $(call given,IMAGE,--image) $(call given,EMULATOR_IMAGE,--emulator-image)
 
 .PHONY: run
 run: ## emulator and scaler alone, for a look with grpcurl; Ctrl-C ends both

@@ -48,8 +48,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	var o options
 	flags.BoolVar(&o.keep, "keep", false, "keep all running at the end, until interrupted")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "use the cluster of this `file`, with KEDA installed, and build nothing")
-	flags.StringVar(&o.images.Scaler, "image", os.Getenv("IMAGE"), "the product's `image`, with --kubeconfig")
-	flags.StringVar(&o.images.Emulator, "emulator-image", os.Getenv("EMULATOR_IMAGE"), "the emulator's `image`, with --kubeconfig")
+	flags.StringVar(&o.images.Scaler, "image", "", "the product's `image`, with --kubeconfig")
+	flags.StringVar(&o.images.Emulator, "emulator-image", "", "the emulator's `image`, with --kubeconfig")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
