@@ -112,7 +112,6 @@ func Exec(ctx context.Context, config ExecConfig) (exitCode int, err error) {
 	child, err := start(config, merge(os.Environ(), answer.Environment), e.observe)
 	// Best effort: the only copy that is left is the runner's own.
 	clear(answer.Environment)
-	answer = message{}
 	runtime.GC()
 	if err != nil {
 		link.close()

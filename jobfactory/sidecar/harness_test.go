@@ -37,11 +37,11 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "run":
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
 		s, err := New(Config{ScalerAddress: os.Args[2], TLS: TLSOff, TokenFile: filepath.Join(os.Args[1], "..", "token"), Dir: os.Args[1], Logger: testLogger()})
 		if err == nil {
 			err = s.Run(ctx)
 		}
+		stop()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -261,7 +261,8 @@ func startSidecar(t *testing.T, c *controlPlane, dir string, adjust func(*pace))
 	go func() { r.done <- s.Run(ctx); close(r.done) }()
 	t.Cleanup(func() {
 		cancel()
-		<-r.done
+		for range r.done { // to its end; the test looked at the error if it wanted to
+		}
 	})
 	return r
 }
@@ -349,8 +350,7 @@ func (p *program) wait(t *testing.T) int {
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(patience):
 		_ = p.cmd.Process.Kill()
-		<-done
-		t.Fatal("the process did not end")
+		t.Fatalf("the process did not end: %v", <-done)
 		return 0
 	}
 }
