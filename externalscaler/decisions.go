@@ -1,6 +1,7 @@
 package externalscaler
 
 import (
+	"errors"
 	"slices"
 	"sync"
 
@@ -46,14 +47,15 @@ func NewDecisions(groups Groups, clock clock.PassiveClock, log *zap.Logger) *Dec
 
 // Decide gives the group's decision as of now. Errors are those of fleet.Group.
 func (d *Decisions) Decide(key fleet.GroupKey) (policy.Decision, error) {
-	group, err := d.groups.Group(key)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	group, err := d.groups.Group(key) // under the lock, so that no older snapshot follows a newer one
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	m := d.known[key]
 	if m == nil || m.uid != group.UID {
+		d.forget()
 		m = &memory{uid: group.UID} // a ScaledJob made anew begins anew
 		d.known[key] = m
 	}
@@ -71,6 +73,16 @@ func (d *Decisions) Decide(key fleet.GroupKey) (policy.Decision, error) {
 	}
 	m.from, m.last = group, decision
 	return decision, nil
+}
+
+// forget drops the groups that are no more. Called locked, when one is added, so
+// that as many are remembered as there were at one time.
+func (d *Decisions) forget() {
+	for key := range d.known {
+		if _, err := d.groups.Group(key); errors.Is(err, fleet.ErrUnknownGroup) {
+			delete(d.known, key)
+		}
+	}
 }
 
 // Past are the group's last changed decisions, the oldest first.

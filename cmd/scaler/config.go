@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,15 +57,15 @@ func parse(args []string, lookup func(string) (string, bool), out io.Writer) (co
 	durationVar(flags, &c.maxStaleness, &faults, "max-staleness", 3*time.Minute, "age up to which what is known is acted on")
 	durationVar(flags, &c.writeSettle, &faults, "write-settle", 30*time.Second, "time that Bitbucket may take until a list shows a write")
 	durationVar(flags, &c.orphanGrace, &faults, "orphan-grace", 5*time.Minute, "how long a runner must have been without a pod before it is removed")
-	flags.IntVar(&c.hourlyBudget, "hourly-budget", 1000, "`calls` an hour that one credentials set may make at Bitbucket")
+	intVar(flags, &c.hourlyBudget, &faults, "hourly-budget", 1000, "how many calls an hour one credentials set may make at Bitbucket")
 	flags.StringVar(&c.tls, "tls", "", "`off`: plain text between KEDA, the sidecars and the scaler; required, so that nobody runs without TLS unawares")
 	flags.StringVar(&c.kubernetes, "kubernetes", "auto", "`auto|off`; off: answer KEDA's calls alone, for a look with grpcurl")
 	flags.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service through which triggers name this installation in scalerAddress")
 	flags.StringVar(&c.namespace, "namespace", "", "`namespace` of this installation (default: the pod's own, from POD_NAMESPACE)")
 	flags.StringVar(&c.scalerAddress, "scaler-address", "", "one more scalerAddress by which triggers name this installation, `host:port`")
 	flags.StringVar(&c.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust besides the built-in ones")
-	flags.BoolVar(&c.dryRun, "dry-run", false, "remove no runner, only say what would be removed")
-	flags.BoolVar(&c.unsafeScaleDown, "unsafe-scale-down", false, "retire idle runners even where Bitbucket cannot disable them: one may lose a step that it takes in that moment")
+	boolVar(flags, &c.dryRun, &faults, "dry-run", "remove no runner, only say what would be removed")
+	boolVar(flags, &c.unsafeScaleDown, &faults, "unsafe-scale-down", "retire idle runners even where Bitbucket cannot disable them: one may lose a step that it takes in that moment")
 	flags.StringVar(&c.logLevel, "log-level", "info", "`debug|info|warn|error`")
 	flags.StringVar(&c.logFormat, "log-format", "json", "`json|console`")
 	flags.BoolVar(&c.showVersion, "version", false, "print the version and end")
@@ -97,6 +98,32 @@ func durationVar(flags *flag.FlagSet, into *time.Duration, faults *[]error, name
 	})
 }
 
+// intVar and boolVar are flags of other types, likewise.
+func intVar(flags *flag.FlagSet, into *int, faults *[]error, name string, value int, usage string) {
+	*into = value
+	flags.Func(name, fmt.Sprintf("`number`: %s (default %d)", usage, value), func(given string) error {
+		n, err := strconv.Atoi(given)
+		if err != nil || n < 1 {
+			*faults = append(*faults, fmt.Errorf("--%s: %q, want a whole number, at least 1", name, given))
+			return nil //nolint:nilerr // kept in faults, so that the others are found too
+		}
+		*into = n
+		return nil
+	})
+}
+
+func boolVar(flags *flag.FlagSet, into *bool, faults *[]error, name, usage string) {
+	flags.BoolFunc(name, usage, func(given string) error {
+		set, err := strconv.ParseBool(given)
+		if err != nil {
+			*faults = append(*faults, fmt.Errorf("--%s: %q, want true or false", name, given))
+			return nil //nolint:nilerr // kept in faults, so that the others are found too
+		}
+		*into = set
+		return nil
+	})
+}
+
 var clusterName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
 
 func (c config) faults() []error {
@@ -117,9 +144,6 @@ func (c config) faults() []error {
 	}
 	if c.pollInterval < minPollInterval {
 		add("--poll-interval: %v, want at least %v: Bitbucket allows 1,000 calls an hour", c.pollInterval, minPollInterval)
-	}
-	if c.hourlyBudget < 1 {
-		add("--hourly-budget: %d, want at least 1", c.hourlyBudget)
 	}
 	choice := func(name, given string, accepted ...string) {
 		if !slices.Contains(accepted, given) {

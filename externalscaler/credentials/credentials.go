@@ -73,6 +73,9 @@ func (s *Store) Client(name, namespace string) (*bitbucket.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("credentials: %q: %w: %w", name, ErrUnknownSet, err)
 	}
+	if old := s.sets[name].client; old != nil {
+		old.Close() // drops idle connections; calls under way come to their end
+	}
 	s.sets[name] = set{credentials: credentials, client: client}
 	return client, nil
 }
@@ -81,7 +84,10 @@ func (s *Store) Client(name, namespace string) (*bitbucket.Client, error) {
 // environment serves every namespace: who starts the scaler with it has no
 // Kubernetes to tell namespaces apart, or has chosen so.
 func (s *Store) read(name string) (bitbucket.Credentials, []string, error) {
-	if s.dir != "" && filepath.IsLocal(name) {
+	if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, `/\`) {
+		return bitbucket.Credentials{}, nil, errors.New("want the name of a folder")
+	}
+	if s.dir != "" {
 		dir := filepath.Join(s.dir, name)
 		credentials, err := bitbucket.CredentialsFromDir(dir)
 		if err == nil {

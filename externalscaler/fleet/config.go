@@ -35,7 +35,8 @@ type Config struct {
 	// Bitbucket's sake (1,000 calls an hour), which the command line enforces.
 	PollInterval time.Duration
 	// RetryInterval is the time to the next list while none could be read yet, or
-	// while a second one is awaited. Default 10 s.
+	// while a second one is awaited; and the least time between two lists, whoever
+	// asks. Default 10 s.
 	RetryInterval time.Duration
 	// MaxStaleness is the age up to which a snapshot is acted on; never less than
 	// three poll intervals.
@@ -100,6 +101,9 @@ func (c Config) Validate() error {
 func (c Config) Ours(runner bitbucket.Runner) bool {
 	return slices.Contains(runner.Labels, c.Owner)
 }
+
+// floor is the least time between two lists of a scope, whoever asks.
+func (c Config) floor() time.Duration { return min(c.RetryInterval, c.PollInterval) }
 
 // staleAfter is the age from which a list is too old to act on.
 func (c Config) staleAfter() time.Duration { return max(c.MaxStaleness, 3*c.PollInterval) }

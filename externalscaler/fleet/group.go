@@ -99,7 +99,7 @@ func classify(m *Member, told, stepSeen bool, listBegun, serverNow time.Time) St
 	}
 	state := m.Runner.State
 	step := state.Step
-	if step != nil && step.UUID == report.LastStep && listBegun.Before(report.Since) {
+	if step != nil && report.LastStep != "" && step.UUID == report.LastStep && listBegun.Before(report.Since) {
 		step = nil // the list is from before that step ended
 	}
 	busy := step != nil || report.Activity == ActivityBusy
@@ -120,12 +120,15 @@ func classify(m *Member, told, stepSeen bool, listBegun, serverNow time.Time) St
 		}
 		return Unknown
 	case state.Status == bitbucket.StatusUnregistered:
-		if serverNow.Sub(m.Runner.CreatedOn) > StartLimit {
+		if created := m.Runner.CreatedOn; !created.IsZero() && serverNow.Sub(created) > StartLimit {
 			return Lost
 		}
 		return Starting
 	}
 	// OFFLINE, UNHEALTHY, or a status that is not known yet.
+	if report.Attached && report.Activity == ActivityBusy {
+		return Busy // its process says so
+	}
 	if serverNow.Sub(state.UpdatedOn) > LostAfter {
 		return Lost
 	}

@@ -11,6 +11,9 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
+// groupsAScope bounds, with Config.MaxScopes, the groups known from calls alone.
+const groupsAScope = 20
+
 func compare(a, b string) int { return cmp.Compare(a, b) }
 
 // Group gives a group's snapshot if it is fresh enough to act on. Errors:
@@ -57,6 +60,10 @@ func (f *Fleet) Faulty() map[GroupKey]error { return maps.Clone(f.snapshot.Load(
 func (f *Fleet) Call(ctx context.Context, key GroupKey, spec runnergroup.Group) (*Group, error) {
 	f.mu.Lock()
 	last, known := f.called[key]
+	if most := groupsAScope * f.config.MaxScopes; !known && len(f.called) >= most {
+		f.mu.Unlock()
+		return nil, fmt.Errorf("%d groups are served already: %w", most, ErrTooManyScopes)
+	}
 	f.called[key] = calledGroup{spec: spec, at: f.config.Clock.Now()}
 	f.mu.Unlock()
 	if !known || !sameSpec(last.spec, spec) {
@@ -115,21 +122,27 @@ func (f *Fleet) Member(podUID string) (*Group, Member, bool) {
 	return group, group.Members[place.member], true
 }
 
-// Find looks a runner of ours up by its name, in every scope.
-func (f *Fleet) Find(name string) (*Scope, bitbucket.Runner, bool) {
+// Find looks a pod's runner up by its name, in every scope; of two with one name
+// (see own) the one with this UUID, if it is not empty.
+func (f *Fleet) Find(name, uuid string) (*Scope, bitbucket.Runner, bool) {
 	for _, scope := range f.snapshot.Load().scopes {
+		var named []*bitbucket.Runner
 		for _, runner := range scope.Runners() {
 			if runner.Name == name && f.config.Ours(runner) {
-				return scope, runner, true
+				named = append(named, &runner)
 			}
+		}
+		if runner := own(named, uuid); runner != nil {
+			return scope, *runner, true
 		}
 	}
 	return nil, bitbucket.Runner{}, false
 }
 
-// Podless are the runners of ours that no known pod is named after, by scope.
-// Each scope's list must be fresh; others are left out. Without Kubernetes
-// there is none, since nothing can be known of pods.
+// Podless are the runners of ours that no known pod is named after, and those
+// that are not their pod's own (see Twin), by scope. Each scope's list must be
+// fresh; others are left out. Without Kubernetes there is none, since nothing can
+// be known of pods.
 func (f *Fleet) Podless() map[*Scope][]bitbucket.Runner {
 	if f.config.Kubernetes == nil {
 		return nil
@@ -142,12 +155,19 @@ func (f *Fleet) Podless() map[*Scope][]bitbucket.Runner {
 			continue
 		}
 		for _, runner := range view.runners {
-			if _, known := s.names[runner.Name]; !known && f.config.Ours(runner) {
+			if _, known := s.names[runner.Name]; f.config.Ours(runner) && (!known || f.Twin(runner)) {
 				podless[scope] = append(podless[scope], runner)
 			}
 		}
 	}
 	return podless
+}
+
+// Twin reports whether a runner bears the name of a pod that runs another: the
+// trace of a registration whose answer was lost. It was never handed out.
+func (f *Fleet) Twin(runner bitbucket.Runner) bool {
+	own := f.snapshot.Load().names[runner.Name]
+	return own != "" && own != runner.UUID && runner.State.Status == bitbucket.StatusUnregistered
 }
 
 // Report takes what a pod's sidecar says of its runner.
@@ -167,6 +187,12 @@ func (f *Fleet) Detach(podUID string) {
 func (f *Fleet) Tell(podUID string) {
 	f.telemetry.tell(podUID)
 	f.Changed()
+}
+
+// Told reports whether a pod was told to end.
+func (f *Fleet) Told(podUID string) bool {
+	_, told := f.telemetry.get(podUID)
+	return told
 }
 
 // Owner is the label that marks this installation's runners.

@@ -4,8 +4,10 @@
 package status
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,7 +49,7 @@ func New(fleet *fleet.Fleet, decisions *externalscaler.Decisions, now func() tim
 	return &Status{fleet: fleet, decisions: decisions, now: now}
 }
 
-// Groups are all groups as of now.
+// Groups are all groups as of now, in the order of their names.
 func (s *Status) Groups() []Group {
 	known, faulty := s.fleet.Groups(), s.fleet.Faulty()
 	groups := make([]Group, 0, len(known)+len(faulty))
@@ -57,6 +59,9 @@ func (s *Status) Groups() []Group {
 	for key, err := range faulty {
 		groups = append(groups, Group{Namespace: key.Namespace, Name: key.Name, Error: err.Error(), Runners: map[string]int{}})
 	}
+	slices.SortFunc(groups, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
 	return groups
 }
 

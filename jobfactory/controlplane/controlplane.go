@@ -59,8 +59,10 @@ type Config struct {
 	Lookup         func(string) (string, bool)
 	// The times are those of fleet.Config and reaper.Config.
 	PollInterval, MaxStaleness, WriteSettle, OrphanGrace, ReaperInterval time.Duration
-	DryRun, UnsafeScaleDown                                              bool
-	Logger                                                               *zap.Logger
+	// StepSettle is reaper.Config.Settle.
+	StepSettle              time.Duration
+	DryRun, UnsafeScaleDown bool
+	Logger                  *zap.Logger
 }
 
 // ControlPlane is the wired process.
@@ -80,11 +82,16 @@ type ControlPlane struct {
 func New(c Config) (*ControlPlane, error) {
 	p := &ControlPlane{config: c, log: c.Logger}
 	var metrics *status.Metrics
+	// A rotated secret is the same consumer's or user's: what it called counts on.
+	budgets := map[string]*bitbucket.Budget{}
 	store := credentials.NewStore(c.CredentialsDir, c.Lookup, func(name string, set bitbucket.Credentials) (*bitbucket.Client, error) {
 		settings := c.Bitbucket
 		settings.Credentials = set
 		settings.Logger = c.Logger.Named("bitbucket").With(zap.String("credentials", name))
-		settings.Budget = bitbucket.NewBudget(c.HourlyBudget, bitbucket.DefaultReserve, clock.RealClock{})
+		if budgets[name] == nil { // the store makes one client at a time
+			budgets[name] = bitbucket.NewBudget(c.HourlyBudget, bitbucket.DefaultReserve, clock.RealClock{})
+		}
+		settings.Budget = budgets[name]
 		settings.Observe = metrics.Call
 		return bitbucket.NewClient(settings)
 	})
@@ -132,7 +139,7 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 		Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
 	})
 	p.reaper = reaper.New(reaper.Config{
-		Fleet: p.fleet, Decider: p.decisions, Sidecars: r, Pods: c.Cluster, Events: c.Cluster,
+		Fleet: p.fleet, Decider: p.decisions, Sidecars: r, Pods: c.Cluster, Events: c.Cluster, Settle: c.StepSettle,
 		Interval: c.ReaperInterval, OrphanGrace: c.OrphanGrace, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})
@@ -171,7 +178,11 @@ func (p *ControlPlane) serveHTTP(ctx context.Context, listener net.Listener) err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpShutdown)
 	defer cancel()
-	if err := p.http.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	err := p.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = p.http.Close() // who still reads is cut
+	}
+	if err != nil {
 		return fmt.Errorf("stop http: %w", err)
 	}
 	return nil

@@ -6,11 +6,9 @@ package kube
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,12 +21,15 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/registrar"
 )
 
 // ScaledJobLabel is the label that KEDA puts on the Jobs of a ScaledJob and on
 // their pods, with the ScaledJob's name (pkg/scaling/executor/scale_jobs.go).
 const ScaledJobLabel = "scaledjob.keda.sh/name"
+
+// reviewsPerSecond bounds the calls to the API server. client-go's 5 would keep a
+// fleet of sidecars that attach again after a restart waiting for minutes.
+const reviewsPerSecond = 100
 
 // callTimeout bounds each live call.
 const callTimeout = 10 * time.Second
@@ -53,6 +54,10 @@ type Cluster struct {
 // serves tells whether an external trigger's scalerAddress, in a ScaledJob of
 // that namespace, names this installation; see ServiceNames.
 func New(settings *rest.Config, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
+	settings = rest.CopyConfig(settings)
+	if settings.QPS == 0 {
+		settings.QPS, settings.Burst = reviewsPerSecond, 2*reviewsPerSecond
+	}
 	client, err := kubernetes.NewForConfig(settings)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
@@ -61,6 +66,10 @@ func New(settings *rest.Config, serves func(scalerAddress, namespace string) boo
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
+	return newCluster(client, dynamicClient, serves)
+}
+
+func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
 	c := &Cluster{serves: serves, client: client}
 	c.factory = informers.NewSharedInformerFactoryWithOptions(client, 0,
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = ScaledJobLabel }),
@@ -146,46 +155,6 @@ func (c *Cluster) KubeSystemUID(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("read namespace %s: %w", metav1.NamespaceSystem, err)
 	}
 	return string(namespace.UID), nil
-}
-
-// Review implements registrar.TokenReviewer by TokenReview.
-func (c *Cluster) Review(ctx context.Context, token string) (registrar.Identity, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	review, err := c.client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
-		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{registrar.Audience}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return registrar.Identity{}, fmt.Errorf("review token: %w", err)
-	}
-	return identity(review.Status)
-}
-
-// Keys under which a token's review names the pod that it is bound to
-// (k8s.io/apiserver/pkg/authentication/serviceaccount).
-const (
-	podNameKey           = "authentication.kubernetes.io/pod-name"
-	podUIDKey            = "authentication.kubernetes.io/pod-uid"
-	serviceAccountPrefix = "system:serviceaccount:"
-)
-
-func identity(status authenticationv1.TokenReviewStatus) (registrar.Identity, error) {
-	if !status.Authenticated {
-		return registrar.Identity{}, fmt.Errorf("%w (audience %s): %s", registrar.ErrToken, registrar.Audience, status.Error)
-	}
-	account, ok := strings.CutPrefix(status.User.Username, serviceAccountPrefix)
-	namespace, _, _ := strings.Cut(account, ":")
-	name, uid := status.User.Extra[podNameKey], status.User.Extra[podUIDKey]
-	if !ok || len(name) != 1 || len(uid) != 1 {
-		return registrar.Identity{}, fmt.Errorf("%w: %q is bound to no pod", registrar.ErrToken, status.User.Username)
-	}
-	// An authenticator that ignores audiences answers without any.
-	for _, audience := range status.Audiences {
-		if audience == registrar.Audience {
-			return registrar.Identity{Namespace: namespace, PodName: name[0], PodUID: uid[0]}, nil
-		}
-	}
-	return registrar.Identity{}, fmt.Errorf("%w: its audience is not %s", registrar.ErrToken, registrar.Audience)
 }
 
 // LivePods implements reaper.Pods by a list from the API server itself.

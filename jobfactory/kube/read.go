@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -66,7 +67,7 @@ func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bo
 // hold says why a group must not be scaled down.
 func hold(annotations map[string]string, s scaledJob) string {
 	switch value, annotated := annotations["autoscaling.keda.sh/paused"]; {
-	case annotated && value != "false" && value != "0":
+	case annotated && pausedBy(value):
 		return "the ScaledJob is paused (annotation autoscaling.keda.sh/paused)"
 	case len(s.Spec.Triggers) > 1:
 		return fmt.Sprintf("the ScaledJob has %d triggers: the largest value counts for KEDA, and would fight with the scale-down", len(s.Spec.Triggers))
@@ -74,6 +75,13 @@ func hold(annotations map[string]string, s scaledJob) string {
 		return "the ScaledJob sets multipleScalersCalculation, which would fight with the scale-down"
 	}
 	return ""
+}
+
+// pausedBy reads the annotation as KEDA does: what is no boolean pauses
+// (apis/keda/v1alpha1/scaledjob_types.go, NeedToBePausedByAnnotation).
+func pausedBy(value string) bool {
+	paused, err := strconv.ParseBool(value)
+	return err != nil || paused
 }
 
 // Jobs implements fleet.Kubernetes.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -11,8 +13,18 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
+// sighting is what is remembered of a runner without a pod.
+type sighting struct {
+	since time.Time
+	// looked is when the list was begun after which it was last looked at.
+	looked time.Time
+	// said is true once a dry run has told of it.
+	said bool
+}
+
 // overdue remembers since when each runner has been without a pod and returns
-// those beyond the grace.
+// those beyond the grace that can be removed, each once for each list: until the
+// next one, another look would tell nothing new and cost calls.
 func (r *Reaper) overdue(podless map[*fleet.Scope][]bitbucket.Runner) map[*fleet.Scope][]bitbucket.Runner {
 	now := r.config.Clock.Now()
 	r.mu.Lock()
@@ -20,23 +32,23 @@ func (r *Reaper) overdue(podless map[*fleet.Scope][]bitbucket.Runner) map[*fleet
 	current := map[string]struct{}{}
 	due := map[*fleet.Scope][]bitbucket.Runner{}
 	for scope, runners := range podless {
+		begun := scope.ListBegun()
+		_, busy := r.running[scope]
+		waiting := busy || now.Before(r.failures[scope].until)
 		for _, runner := range runners {
 			current[runner.UUID] = struct{}{}
-			since, ok := r.podless[runner.UUID]
+			seen, ok := r.podless[runner.UUID]
 			if !ok {
-				r.podless[runner.UUID] = now
+				r.podless[runner.UUID] = &sighting{since: now}
 				continue
 			}
-			if now.Sub(since) >= r.config.OrphanGrace {
+			if !waiting && now.Sub(seen.since) >= r.config.OrphanGrace && begun.After(seen.looked) && removable(runner) {
+				seen.looked = begun
 				due[scope] = append(due[scope], runner)
 			}
 		}
 	}
-	for uuid := range r.podless {
-		if _, ok := current[uuid]; !ok {
-			delete(r.podless, uuid)
-		}
-	}
+	maps.DeleteFunc(r.podless, func(uuid string, _ *sighting) bool { _, ok := current[uuid]; return !ok })
 	return due
 }
 
@@ -53,7 +65,7 @@ func (r *Reaper) removeOrphans(ctx context.Context, scope *fleet.Scope, runners 
 	}
 	var errs []error
 	for _, runner := range runners {
-		if _, ok := live[runner.Name]; ok {
+		if _, ok := live[runner.Name]; ok && !r.config.Fleet.Twin(runner) {
 			continue
 		}
 		if err := r.removeOrphan(ctx, scope, runner); err != nil {
@@ -64,7 +76,7 @@ func (r *Reaper) removeOrphans(ctx context.Context, scope *fleet.Scope, runners 
 }
 
 func (r *Reaper) removeOrphan(ctx context.Context, scope *fleet.Scope, listed bitbucket.Runner) error {
-	current, err := scope.Get(ctx, listed.UUID)
+	before, err := scope.Get(ctx, listed.UUID)
 	if errors.Is(err, bitbucket.ErrNotFound) {
 		scope.Hint()
 		return nil
@@ -72,21 +84,22 @@ func (r *Reaper) removeOrphan(ctx context.Context, scope *fleet.Scope, listed bi
 	if err != nil {
 		return err
 	}
-	if !removable(listed) || !removable(current) {
+	if !removable(before) {
 		return nil
 	}
 	if r.config.DryRun {
-		r.log.Info("orphan would be removed", zap.String("runner", current.UUID), zap.String("name", current.Name))
+		r.sayOrphan(before)
 		return nil
 	}
-	if err := scope.Disable(ctx, current); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
+	if err := scope.Disable(ctx, before); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
 		return err
 	}
 	// Once more: nothing may have been assigned before it was disabled.
-	if current, err = scope.Get(ctx, listed.UUID); err != nil && !errors.Is(err, bitbucket.ErrNotFound) {
+	after, err := scope.Get(ctx, listed.UUID)
+	if err != nil && !errors.Is(err, bitbucket.ErrNotFound) {
 		return err
 	}
-	if err == nil && current.State.Step != nil && current.State.Status != bitbucket.StatusOffline && listed.State.Status != bitbucket.StatusOffline {
+	if err == nil && tookStep(before, after) {
 		return nil
 	}
 	if err := scope.Delete(ctx, listed); err != nil {
@@ -95,6 +108,28 @@ func (r *Reaper) removeOrphan(ctx context.Context, scope *fleet.Scope, listed bi
 	r.config.Count(ReasonOrphan)
 	r.log.Info("orphan removed", zap.String("scope", scope.Written.String()), zap.String("runner", listed.UUID), zap.String("name", listed.Name))
 	return nil
+}
+
+// tookStep reports whether a runner came back to life between two reads: it has a
+// step that it did not have, or is connected where disabling cannot be had.
+func tookStep(before, after bitbucket.Runner) bool {
+	step, last := after.State.Step, before.State.Step
+	connected := after.State.Status == bitbucket.StatusOnline || after.State.Status == bitbucket.StatusEnabled
+	return connected || step != nil && (last == nil || last.UUID != step.UUID)
+}
+
+// sayOrphan tells once, in a dry run, of a runner that would be removed.
+func (r *Reaper) sayOrphan(runner bitbucket.Runner) {
+	r.mu.Lock()
+	seen := r.podless[runner.UUID]
+	said := seen == nil || seen.said
+	if seen != nil {
+		seen.said = true
+	}
+	r.mu.Unlock()
+	if !said {
+		r.log.Info("orphan would be removed", zap.String("runner", runner.UUID), zap.String("name", runner.Name))
+	}
 }
 
 // removable: OFFLINE, or not ONLINE and without a step.

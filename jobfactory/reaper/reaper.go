@@ -8,15 +8,13 @@ package reaper
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
+	"maps"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"k8s.io/utils/clock"
 
-	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
@@ -64,6 +62,10 @@ type Config struct {
 	// OrphanGrace is how long a runner must have been without a pod in this
 	// process's own sight. Default 5 min.
 	OrphanGrace time.Duration
+	// Settle is how long a runner may take to learn of a step that was assigned to
+	// it: where lists carry no steps, a disabled runner must have been idle, by its
+	// own word, for so long. Default 35 s: it asks every 30 s.
+	Settle time.Duration
 	// PassTimeout bounds one pass over a group or a scope. Default 60 s.
 	PassTimeout time.Duration
 	// DryRun only says what would be done.
@@ -86,11 +88,25 @@ type Reaper struct {
 	mu     sync.Mutex
 	// running are the groups and scopes whose pass has not ended yet.
 	running map[any]struct{}
-	// podless: since when this process has seen a runner without a pod.
-	podless map[string]time.Time
+	// failures are the passes that failed last time.
+	failures map[any]failure
+	// podless are the runners seen without a pod, by UUID.
+	podless map[string]*sighting
+	// drained: since when a list has shown a runner disabled, by UUID.
+	drained map[string]time.Time
 	// said are the groups that were told once why nothing is retired.
 	said map[fleet.GroupKey]string
 }
+
+// failure delays the next pass over the same thing, so that what fails every time
+// does not eat the hourly budget.
+type failure struct {
+	count int
+	until time.Time
+}
+
+// maxDelay bounds the delay after failures.
+const maxDelay = time.Minute
 
 // New makes a Reaper.
 func New(config Config) *Reaper {
@@ -103,6 +119,9 @@ func New(config Config) *Reaper {
 	if config.PassTimeout == 0 {
 		config.PassTimeout = time.Minute
 	}
+	if config.Settle == 0 {
+		config.Settle = 35 * time.Second
+	}
 	if config.Clock == nil {
 		config.Clock = clock.RealClock{}
 	}
@@ -114,7 +133,7 @@ func New(config Config) *Reaper {
 	}
 	return &Reaper{
 		config: config, log: config.Logger, running: map[any]struct{}{},
-		podless: map[string]time.Time{}, said: map[fleet.GroupKey]string{},
+		failures: map[any]failure{}, podless: map[string]*sighting{}, drained: map[string]time.Time{}, said: map[fleet.GroupKey]string{},
 	}
 }
 
@@ -125,15 +144,7 @@ func (r *Reaper) Run(ctx context.Context) error {
 	ticker := r.config.Clock.NewTicker(r.config.Interval)
 	defer ticker.Stop()
 	for {
-		for _, group := range r.config.Fleet.Groups() {
-			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.retire(ctx, group.GroupKey) })
-		}
-		if r.config.Pods != nil {
-			podless := r.overdue(r.config.Fleet.Podless())
-			for scope, runners := range podless {
-				r.pass(ctx, scope, func(ctx context.Context) error { return r.removeOrphans(ctx, scope, runners) })
-			}
-		}
+		r.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -142,129 +153,61 @@ func (r *Reaper) Run(ctx context.Context) error {
 	}
 }
 
-// pass runs one pass unless the last one over the same thing still runs.
+func (r *Reaper) look(ctx context.Context) {
+	groups := r.config.Fleet.Groups()
+	r.forget(groups)
+	for _, group := range groups {
+		if group, err := r.config.Fleet.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
+			r.stopDrained(group)
+			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.retire(ctx, group.GroupKey) })
+		}
+	}
+	if r.config.Pods == nil {
+		return
+	}
+	for scope, runners := range r.overdue(r.config.Fleet.Podless()) {
+		r.pass(ctx, scope, func(ctx context.Context) error { return r.removeOrphans(ctx, scope, runners) })
+	}
+}
+
+// pass runs one pass unless the last one over the same thing still runs, or
+// failed a moment ago.
 func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.running[what]; ok {
+	if _, ok := r.running[what]; ok || r.config.Clock.Now().Before(r.failures[what].until) {
 		return
 	}
 	r.running[what] = struct{}{}
 	r.passes.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, r.config.PassTimeout)
 		defer cancel()
-		if err := do(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		err := do(ctx)
+		if err != nil && !errors.Is(err, context.Canceled) {
 			r.log.Warn("pass failed, it is tried again", zap.Error(err))
 		}
 		r.mu.Lock()
+		defer r.mu.Unlock()
 		delete(r.running, what)
-		r.mu.Unlock()
+		if err == nil {
+			delete(r.failures, what)
+			return
+		}
+		count := r.failures[what].count + 1
+		delay := min(r.config.Interval<<min(count, 10), maxDelay)
+		r.failures[what] = failure{count: count, until: r.config.Clock.Now().Add(delay)}
 	})
 }
 
-// retire takes a group's surplus away: first those that were disabled before and
-// are idle by now, then, disabled here, the longest idle ones.
-func (r *Reaper) retire(ctx context.Context, key fleet.GroupKey) error {
-	group, err := r.config.Fleet.Group(key)
-	if err != nil {
-		return nil //nolint:nilerr // nothing current is known, so nothing is done; the fleet says why
+// forget drops what is remembered of groups and failures that are no more.
+func (r *Reaper) forget(groups []*fleet.Group) {
+	present := map[fleet.GroupKey]struct{}{}
+	for _, group := range groups {
+		present[group.GroupKey] = struct{}{}
 	}
-	r.stopDrained(group)
-	if group.Hold != "" {
-		r.say(group, "ScaleDownHeld", group.Hold)
-		return nil
-	}
-	decision, err := r.config.Decider.Decide(key)
-	if err != nil {
-		return nil //nolint:nilerr // as above
-	}
-	victims := surplus(group, decision)
-	if len(victims) == 0 {
-		return nil
-	}
-	if r.config.DryRun {
-		r.say(group, "DryRun", fmt.Sprintf("%d idle runners would be retired", len(victims)))
-		return nil
-	}
-	disabled, err := r.disable(ctx, group, victims)
-	if disabled > 0 {
-		// Looked at once for the whole batch; who took a step meanwhile stays
-		// disabled, finishes it, and is stopped by a later pass.
-		err = errors.Join(err, group.Scope.Refresh(ctx))
-	}
-	return err
-}
-
-// surplus picks the runners to retire: the longest idle first, each older than
-// the cool-down and idle by a witness.
-func surplus(group *fleet.Group, decision policy.Decision) []fleet.Member {
-	var idle []fleet.Member
-	for _, m := range group.Members {
-		if m.State == fleet.Idle && m.Runner != nil && m.Age >= group.Spec.Rules.CoolDown {
-			idle = append(idle, m)
-		}
-	}
-	slices.SortStableFunc(idle, func(a, b fleet.Member) int { return a.IdleSince.Compare(b.IdleSince) })
-	return idle[:min(len(idle), decision.Surplus())]
-}
-
-func (r *Reaper) disable(ctx context.Context, group *fleet.Group, victims []fleet.Member) (disabled int, err error) {
-	for _, m := range victims {
-		err := group.Scope.Disable(ctx, *m.Runner)
-		switch {
-		case errors.Is(err, bitbucket.ErrNotFound):
-			continue
-		case errors.Is(err, bitbucket.ErrDisableUnsupported) && r.config.UnsafeScaleDown:
-			r.stop(group, m, "surplus, and Bitbucket cannot disable it")
-			continue
-		case errors.Is(err, bitbucket.ErrDisableUnsupported):
-			r.say(group, ReasonDisableUnsupported, "Bitbucket refuses to disable runners, so none is retired; --unsafe-scale-down would retire them at the risk of a step")
-			return disabled, nil
-		case err != nil:
-			return disabled, fmt.Errorf("retire runner %s of %s: %w", m.Runner.UUID, group.GroupKey, err)
-		}
-		disabled++
-		r.log.Info("runner disabled", zap.Stringer("group", group.GroupKey), zap.String("runner", m.Runner.UUID), zap.String("name", m.Name))
-	}
-	return disabled, nil
-}
-
-// stopDrained ends the runners that are disabled and, by a list begun since they
-// were and by their own sidecar, idle.
-func (r *Reaper) stopDrained(group *fleet.Group) {
-	for _, m := range group.Members {
-		listed := group.Scope.DisabledSince(m.Name)
-		witnessed := m.Telemetry.Attached && m.Telemetry.Activity == fleet.ActivityIdle
-		if m.State == fleet.Draining && witnessed && group.ListBegun.After(listed) && !r.config.DryRun {
-			r.stop(group, m, "disabled and idle")
-		}
-	}
-}
-
-func (r *Reaper) stop(group *fleet.Group, m fleet.Member, why string) {
-	if m.Job == nil || m.Job.Pod == nil || !r.config.Sidecars.Stop(m.Job.Pod.UID, why) {
-		return
-	}
-	r.config.Count(ReasonSurplus)
-	r.log.Info("runner stopped", zap.Stringer("group", group.GroupKey), zap.String("runner", m.Runner.UUID), zap.String("reason", why))
-	r.event(group, ReasonSurplus, fmt.Sprintf("runner %s of Job %s was stopped: %s", m.Name, m.Job.Name, why))
-}
-
-// say tells a group's users something once, until it is something else.
-func (r *Reaper) say(group *fleet.Group, reason, message string) {
+	now := r.config.Clock.Now()
 	r.mu.Lock()
-	known := r.said[group.GroupKey] == reason+message
-	r.said[group.GroupKey] = reason + message
-	r.mu.Unlock()
-	if known {
-		return
-	}
-	r.log.Warn("nothing is retired", zap.Stringer("group", group.GroupKey), zap.String("reason", reason), zap.String("why", message))
-	r.event(group, reason, message)
-}
-
-func (r *Reaper) event(group *fleet.Group, reason, message string) {
-	if r.config.Events != nil {
-		r.config.Events.Event(group.GroupKey, group.UID, reason, message)
-	}
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.said, func(key fleet.GroupKey, _ string) bool { _, ok := present[key]; return !ok })
+	maps.DeleteFunc(r.failures, func(_ any, f failure) bool { return now.Sub(f.until) > maxDelay })
 }

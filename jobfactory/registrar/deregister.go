@@ -54,7 +54,7 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 // registered. The UUID that the sidecar names must be that of its own runner.
 func (r *Registrar) find(identity Identity, uuid string) (*fleet.Scope, bitbucket.Runner, bool) {
 	name := fleet.RunnerName(identity.PodName, identity.PodUID)
-	if scope, runner, ok := r.config.Fleet.Find(name); ok {
+	if scope, runner, ok := r.config.Fleet.Find(name, uuid); ok {
 		return scope, runner, true
 	}
 	r.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,10 +35,13 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 		return nil, err
 	}
 	// One at a time in a scope, or two could both see the last free place.
-	group.Scope.Serial.Lock()
-	defer group.Scope.Serial.Unlock()
+	scope := group.Scope
+	if err := scope.Lock(ctx); err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	defer scope.Unlock()
 	group, member, ok := r.config.Fleet.Member(identity.PodUID)
-	if !ok {
+	if !ok || group.Scope != scope {
 		return nil, status.Error(codes.Unavailable, "the pod's group changed meanwhile")
 	}
 	response, outcome, err := r.register(ctx, group, member, identity)
@@ -55,34 +59,42 @@ func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fle
 	if _, err := r.config.Fleet.Group(group.GroupKey); err != nil {
 		return nil, "failed", status.Error(codes.Unavailable, err.Error())
 	}
+	if member.State == fleet.Gone { // it counts for nothing any more, so it must not have a runner either
+		return finish("the Job was told to end before"), "finished", nil
+	}
 	name := fleet.RunnerName(identity.PodName, identity.PodUID)
-	runners := group.Scope.Runners()
-	live, existing := r.liveRunners(group, runners, name)
-	maximum := limit(group)
-	if live >= maximum && existing == nil {
-		r.config.Fleet.Tell(identity.PodUID)
-		reason := fmt.Sprintf("%d live runners of %s already, max is %d", live, group.GroupKey, maximum)
-		return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Finish{Finish: &runnerv1.Finish{Reason: reason}}}, "finished", nil
-	}
-	if err := r.settled(group.Scope, name); err != nil {
-		return nil, "ambiguous", err
-	}
-	outcome = "registered"
-	if existing != nil {
-		if err := r.replaceable(*existing, member); err != nil {
+	count := r.census(group, name)
+	for _, existing := range count.own {
+		if err := r.replaceable(existing, member); err != nil {
 			return nil, "refused", err
 		}
-		if err := r.delete(ctx, group.Scope, *existing); err != nil {
+	}
+	full := count.live >= limit(group)
+	if !full {
+		if err := r.settled(group.Scope, name); err != nil {
+			return nil, "ambiguous", err
+		}
+	}
+	outcome = "registered"
+	for _, existing := range count.own {
+		if err := r.delete(ctx, group.Scope, existing); err != nil {
 			return nil, "failed", r.statusOf(err)
 		}
 		outcome = "replaced"
-		runners = runners[:len(runners)-1] // one place is free again; which one does not matter
 	}
-	if len(runners) >= fleet.ScopeLimit {
+	switch {
+	case full:
+		r.config.Fleet.Tell(identity.PodUID)
+		return finish(fmt.Sprintf("%d live runners of %s already, max is %d", count.live, group.GroupKey, limit(group))), "finished", nil
+	case count.others >= fleet.ScopeLimit:
 		return nil, "no_room", retryIn(codes.ResourceExhausted, noRoomDelay,
-			fmt.Sprintf("%d runners are registered in %s, Bitbucket allows %d", len(runners), group.Scope.Written, fleet.ScopeLimit))
+			fmt.Sprintf("%d runners are registered in %s, Bitbucket allows %d", count.others, group.Scope.Written, fleet.ScopeLimit))
 	}
 	return r.create(ctx, group, identity, name, outcome)
+}
+
+func finish(reason string) *runnerv1.RegisterResponse {
+	return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Finish{Finish: &runnerv1.Finish{Reason: reason}}}
 }
 
 // limit is how many live runners the group may have.
@@ -91,38 +103,54 @@ func limit(group *fleet.Group) int {
 	return max(rules.Max, rules.Count)
 }
 
-// liveRunners counts the group's registered runners whose processes may still
-// run, and finds the one of this name. It counts from the scope's own view, not
-// from the snapshot, which may be older than a registration of a moment ago.
-func (r *Registrar) liveRunners(group *fleet.Group, runners []bitbucket.Runner, name string) (live int, existing *bitbucket.Runner) {
-	gone := map[string]struct{}{}
-	members := map[string]struct{}{}
+// census counts the runners of a scope for a pod that wants one.
+type census struct {
+	// own are the runners that bear the pod's name.
+	own []bitbucket.Runner
+	// live are the group's whose processes may run, without own.
+	live int
+	// others are all that take a place in the scope, without own.
+	others int
+}
+
+// census counts from the scope's own view, not from the snapshot, which may be
+// older than a registration of a moment ago. A registration whose outcome is not
+// known keeps its place until a list could have shown it.
+func (r *Registrar) census(group *fleet.Group, name string) census {
+	members := map[string]fleet.State{}
 	for _, m := range group.Members {
-		members[m.Name] = struct{}{}
-		if m.State == fleet.Gone {
-			gone[m.Name] = struct{}{}
-		}
+		members[m.Name] = m.State
 	}
-	for i, runner := range runners {
-		if runner.Name == name {
-			existing = &runners[i]
+	var c census
+	counted := map[string]struct{}{name: {}}
+	count := func(name string) {
+		c.others++
+		state, member := members[name]
+		if _, twice := counted[name]; member && !twice && state != fleet.Gone {
+			c.live++ // a pod runs one process, whatever twins its name has
+		}
+		counted[name] = struct{}{}
+	}
+	for _, runner := range group.Scope.Runners() {
+		if runner.Name == name && slices.Contains(runner.Labels, r.config.Fleet.Owner()) {
+			c.own = append(c.own, runner)
 			continue
 		}
-		_, member := members[runner.Name]
-		_, ended := gone[runner.Name]
-		if member && !ended {
-			live++
-		}
+		count(runner.Name)
 	}
-	// Registrations whose outcome is not known keep their places.
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for other := range r.ambiguous {
-		if _, member := members[other]; member && other != name {
-			live++
+	for other, post := range r.ambiguous {
+		if _, listed := counted[other]; !listed && post.scope == group.Scope && !r.outcomeKnown(post) {
+			count(other)
 		}
 	}
-	return live, existing
+	return c
+}
+
+// outcomeKnown says whether the scope's list shows what became of a POST.
+func (r *Registrar) outcomeKnown(post attempt) bool {
+	return post.scope.ListBegun().After(post.at.Add(r.config.WriteSettle))
 }
 
 // replaceable says whether an existing runner of the pod's name may be replaced:
@@ -141,11 +169,11 @@ func (r *Registrar) replaceable(existing bitbucket.Runner, member fleet.Member) 
 func (r *Registrar) settled(scope *fleet.Scope, name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, ok := r.ambiguous[name]
+	post, ok := r.ambiguous[name]
 	if !ok {
 		return nil
 	}
-	if scope.ListBegun().After(at.Add(r.config.WriteSettle)) {
+	if post.scope != scope || r.outcomeKnown(post) {
 		delete(r.ambiguous, name)
 		return nil
 	}
@@ -161,9 +189,7 @@ func (r *Registrar) create(ctx context.Context, group *fleet.Group, identity Ide
 	runner, err := group.Scope.Create(ctx, bitbucket.NewRunner{Name: name, Labels: group.Spec.RunnerLabels(r.config.Fleet.Owner())})
 	if err != nil {
 		if errors.Is(err, bitbucket.ErrOutcomeUnknown) {
-			r.mu.Lock()
-			r.ambiguous[name] = r.config.Clock.Now()
-			r.mu.Unlock()
+			r.doubt(name, attempt{scope: group.Scope, at: r.config.Clock.Now()})
 			return nil, "ambiguous", r.statusOf(err)
 		}
 		return nil, "failed", r.statusOf(err)
@@ -189,6 +215,19 @@ func (r *Registrar) create(ctx context.Context, group *fleet.Group, identity Ide
 	}}, outcome, nil
 }
 
+// doubt remembers a POST of unknown outcome, and forgets those that are known by
+// now although their pods have never asked again.
+func (r *Registrar) doubt(name string, post attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for other, old := range r.ambiguous {
+		if r.outcomeKnown(old) || post.at.Sub(old.at) > rememberFor {
+			delete(r.ambiguous, other)
+		}
+	}
+	r.ambiguous[name] = post
+}
+
 // rememberFor bounds the memory of registrations: no runner's life is longer.
 const rememberFor = 7 * 24 * time.Hour
 
@@ -211,7 +250,7 @@ func (r *Registrar) statusOf(err error) error {
 		return retryIn(codes.ResourceExhausted, max(limited.RetryAfter, noRoomDelay), err.Error())
 	case errors.Is(err, bitbucket.ErrBudgetExhausted), errors.Is(err, bitbucket.ErrRunnerLimit):
 		return retryIn(codes.ResourceExhausted, noRoomDelay, err.Error())
-	case errors.Is(err, bitbucket.ErrMissingScope), errors.Is(err, bitbucket.ErrUnauthorized):
+	case errors.Is(err, bitbucket.ErrMissingScope), errors.Is(err, bitbucket.ErrForbidden), errors.Is(err, bitbucket.ErrUnauthorized):
 		return status.Error(codes.PermissionDenied, err.Error())
 	}
 	return status.Error(codes.Unavailable, err.Error())

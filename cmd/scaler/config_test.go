@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func empty(string) (string, bool) { return "", false }
+
+func TestEveryBadValueIsToldAtOnce(t *testing.T) {
+	_, err := parse([]string{
+		"--grpc-listen", "nowhere", "--http-listen", "9", "--bitbucket-url", "ftp://x", "--bitbucket-oauth-url", "::",
+		"--cluster", "Not_A_Label", "--poll-interval", "1s", "--max-staleness", "soon", "--write-settle", "-1s", "--orphan-grace", "0",
+		"--hourly-budget", "many", "--tls", "auto", "--kubernetes", "on", "--log-level", "loud", "--log-format", "xml",
+		"--dry-run=perhaps", "--unsafe-scale-down=2", "--credentials-dir", "/nonexistent/a", "--ca-bundle", "/nonexistent/b", "surplus",
+	}, empty, io.Discard)
+	if err == nil {
+		t.Fatal("got nil")
+	}
+	for _, want := range []string{
+		`--grpc-listen: "nowhere"`, `--http-listen: "9"`, `--bitbucket-url: "ftp://x"`, `--bitbucket-oauth-url: "::"`, `--cluster: "Not_A_Label"`,
+		"--poll-interval: 1s", `--max-staleness: "soon"`, `--write-settle: "-1s"`, `--orphan-grace: "0"`, `--hourly-budget: "many"`, `--tls: "auto"`,
+		`--kubernetes: "on"`, `--log-level: "loud"`, `--log-format: "xml"`, `--dry-run: "perhaps"`, `--unsafe-scale-down: "2"`,
+		"--credentials-dir: ", "--ca-bundle: ", `arguments: ["surplus"]`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("lacks %s in:\n%v", want, err)
+		}
+	}
+}
+
+func TestFlagsWinOverTheEnvironment(t *testing.T) {
+	t.Setenv("SCALER_POLL_INTERVAL", "90s")
+	t.Setenv("SCALER_CLUSTER", "env")
+	t.Setenv("SCALER_DRY_RUN", "true")
+	t.Setenv("SCALER_HOURLY_BUDGET", "77")
+	c, err := parse([]string{"--tls", "off", "--kubernetes", "off", "--cluster", "flag", "--unsafe-scale-down"}, empty, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.pollInterval != 90*time.Second || c.cluster != "flag" || !c.dryRun || !c.unsafeScaleDown || c.hourlyBudget != 77 {
+		t.Errorf("got %v, %q, %v, %v, %d", c.pollInterval, c.cluster, c.dryRun, c.unsafeScaleDown, c.hourlyBudget)
+	}
+}
+
+func TestNamespaceComesFromThePod(t *testing.T) {
+	if _, err := parse([]string{"--tls", "off"}, empty, io.Discard); err == nil || !strings.Contains(err.Error(), "--namespace") {
+		t.Errorf("without one: got %v", err)
+	}
+	c, err := parse([]string{"--tls", "off"}, func(name string) (string, bool) { return "pods-own", name == "POD_NAMESPACE" }, io.Discard)
+	if err != nil || c.namespace != "pods-own" {
+		t.Errorf("got %q, %v", c.namespace, err)
+	}
+}
+
+func TestTLSMustBeTurnedOffKnowingly(t *testing.T) {
+	if _, err := parse([]string{"--kubernetes", "off"}, empty, io.Discard); err == nil || !strings.Contains(err.Error(), `--tls: "", want off`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestVersionAndHelpNeedNothingElse(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"--version"}, &out); err != nil || strings.TrimSpace(out.String()) != version {
+		t.Errorf("version: got %q, %v", out.String(), err)
+	}
+	out.Reset()
+	if err := run(t.Context(), []string{"-h"}, &out); err != nil || !strings.Contains(out.String(), "-poll-interval") {
+		t.Errorf("help: got %q, %v", out.String(), err)
+	}
+	if err := run(t.Context(), []string{"--colour"}, io.Discard); err == nil || !strings.Contains(err.Error(), "colour") {
+		t.Errorf("an unknown flag: got %v", err)
+	}
+}

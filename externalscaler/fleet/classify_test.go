@@ -1,0 +1,140 @@
+package fleet
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket"
+)
+
+func TestWhatAMemberCountsAs(t *testing.T) {
+	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	begun := now.Add(-10 * time.Second) // of the list
+	before, after := begun.Add(-time.Second), begun.Add(time.Second)
+	const step = "{aaaaaaaa-0000-4000-8000-000000000000}"
+	runner := func(status bitbucket.Status, step string) *bitbucket.Runner {
+		r := &bitbucket.Runner{UUID: "{r}", CreatedOn: now.Add(-time.Hour), State: bitbucket.RunnerState{Status: status, UpdatedOn: now.Add(-time.Minute)}}
+		if step != "" {
+			r.State.Step = &bitbucket.Step{UUID: step}
+		}
+		return r
+	}
+	fresh, old, timeless := runner(bitbucket.StatusUnregistered, ""), runner(bitbucket.StatusUnregistered, ""), runner(bitbucket.StatusUnregistered, "")
+	fresh.CreatedOn, timeless.CreatedOn = now.Add(-time.Minute), time.Time{}
+	lost, lostWithStep := runner(bitbucket.StatusOffline, ""), runner(bitbucket.StatusOffline, step)
+	lost.State.UpdatedOn, lostWithStep.State.UpdatedOn = now.Add(-LostAfter-time.Second), now.Add(-LostAfter-time.Second)
+	nameless := runner(bitbucket.StatusOnline, "")
+	nameless.State.Step = &bitbucket.Step{}
+	attached := func(activity Activity, since time.Time) Telemetry {
+		return Telemetry{Attached: true, RunnerUUID: "{r}", Activity: activity, Since: since}
+	}
+	detached := attached(ActivityIdle, before)
+	detached.Attached = false
+	ended := attached(ActivityIdle, after)
+	ended.LastStep = step
+	endedBefore := ended
+	endedBefore.Since = before
+	for name, c := range map[string]struct {
+		runner   *bitbucket.Runner
+		report   Telemetry
+		told     bool
+		stepSeen bool
+		finished bool
+		want     State
+	}{
+		"no runner":                                       {want: Pending},
+		"registered after the list":                       {report: attached(ActivityStarting, after), want: Starting},
+		"vanished from a later list":                      {report: attached(ActivityIdle, before), want: Lost},
+		"vanished, but its process has a step":            {report: attached(ActivityBusy, before), want: Busy},
+		"unregistered":                                    {runner: fresh, want: Starting},
+		"unregistered beyond the limit":                   {runner: old, want: Lost},
+		"unregistered since nobody knows when":            {runner: timeless, want: Starting},
+		"unregistered in the list, idle by a newer word":  {runner: fresh, report: attached(ActivityIdle, after), want: Idle},
+		"unregistered in the list, idle by an older word": {runner: fresh, report: attached(ActivityIdle, before), want: Starting},
+		"online, no word, lists without steps":            {runner: runner(bitbucket.StatusOnline, ""), want: Unknown},
+		"online, no word, lists with steps":               {runner: runner(bitbucket.StatusOnline, ""), stepSeen: true, want: Idle},
+		"online, detached":                                {runner: runner(bitbucket.StatusOnline, ""), report: detached, want: Unknown},
+		"online, its sidecar understands nothing":         {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityUnknown, after), want: Unknown},
+		"online, idle by its word":                        {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityIdle, before), want: Idle},
+		"online with a step":                              {runner: runner(bitbucket.StatusOnline, step), want: Busy},
+		"online with a step, idle by its word":            {runner: runner(bitbucket.StatusOnline, step), report: attached(ActivityIdle, after), want: Busy},
+		"a step that ended since the list":                {runner: runner(bitbucket.StatusOnline, step), report: ended, want: Idle},
+		"a step that comes again in a later list":         {runner: runner(bitbucket.StatusOnline, step), report: endedBefore, want: Busy},
+		"a step without a UUID is no ended one":           {runner: nameless, report: attached(ActivityIdle, after), want: Busy},
+		"online, busy by its word":                        {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityBusy, before), stepSeen: true, want: Busy},
+		"enabled, no word":                                {runner: runner(bitbucket.StatusEnabled, ""), stepSeen: true, want: Unknown},
+		"disabled":                                        {runner: runner(bitbucket.StatusDisabled, ""), want: Draining},
+		"disabled with a step":                            {runner: runner(bitbucket.StatusDisabled, step), want: DrainingBusy},
+		"disabled, busy by its word":                      {runner: runner(bitbucket.StatusDisabled, ""), report: attached(ActivityBusy, after), want: DrainingBusy},
+		"offline for a moment":                            {runner: runner(bitbucket.StatusOffline, ""), want: Starting},
+		"offline for a moment with a step":                {runner: runner(bitbucket.StatusOffline, step), want: Busy},
+		"offline too long":                                {runner: lost, want: Lost},
+		"offline too long, its step stranded":             {runner: lostWithStep, want: Lost},
+		"offline too long, but its process says it works": {runner: lost, report: attached(ActivityBusy, before), want: Busy},
+		"unhealthy for a moment":                          {runner: runner(bitbucket.StatusUnhealthy, ""), want: Starting},
+		"a status that is not known yet":                  {runner: runner("PAUSED", ""), want: Starting},
+		"told to end":                                     {runner: runner(bitbucket.StatusOnline, step), told: true, want: Gone},
+		"stopping":                                        {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityStopping, after), want: Gone},
+		"its process has ended":                           {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityEnded, after), want: Gone},
+		"its pod has finished":                            {runner: runner(bitbucket.StatusOnline, ""), finished: true, want: Gone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := Member{Runner: c.runner, Telemetry: c.report, Job: &Job{Pod: &Pod{Finished: c.finished}}}
+			if got := classify(&m, c.told, c.stepSeen, begun, now); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestRunnerNames(t *testing.T) {
+	long := strings.Repeat("a", 63)
+	if got, want := RunnerName(long, "uid"), long[:41]+"-"+shortHash("uid"); got != want || len(got) > 50 {
+		t.Errorf("got %q, want %q within 50 characters", got, want)
+	}
+	if RunnerName("pod", "1") == RunnerName("pod", "2") {
+		t.Error("two pods of one name, made one after the other, share a runner's name")
+	}
+}
+
+func TestOwnerLabels(t *testing.T) {
+	if got := OwnerLabel("k8s", "", ""); got != "keda.k8s" {
+		t.Errorf("without Kubernetes: got %q", got)
+	}
+	seen := map[string]string{}
+	for name, label := range map[string]string{
+		"one": OwnerLabel("k8s", "uid1", "a"), "another cluster": OwnerLabel("k8s", "uid2", "a"), "another namespace": OwnerLabel("k8s", "uid1", "b"),
+	} {
+		if other, ok := seen[label]; ok {
+			t.Errorf("%s and %s share %q", name, other, label)
+		}
+		seen[label] = name
+		if len(label) > 50 || !strings.HasPrefix(label, "keda.k8s.") {
+			t.Errorf("%s: got %q", name, label)
+		}
+	}
+}
+
+func TestTelemetryKeepsWhatItNeedsAndNoMore(t *testing.T) {
+	all := newTelemetry()
+	at := time.Unix(1000, 0)
+	all.report("pod", Telemetry{Attached: true, RunnerUUID: "{r}", Activity: ActivityBusy, StepUUID: "{s}", Since: at})
+	all.report("pod", Telemetry{Attached: true, Activity: ActivityIdle, Since: at.Add(time.Minute)})
+	all.report("pod", Telemetry{Attached: true, Activity: ActivityIdle, Since: at.Add(time.Hour)})
+	got, _ := all.get("pod")
+	want := Telemetry{Attached: true, RunnerUUID: "{r}", Activity: ActivityIdle, LastStep: "{s}", Since: at.Add(time.Minute)}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	all.tell("pod")
+	all.keep(map[string]struct{}{})
+	if got, told := all.get("pod"); !got.Attached || told {
+		t.Errorf("an attached sidecar of a pod that is gone: got %+v, told %v", got, told)
+	}
+	all.detach("pod")
+	all.keep(map[string]struct{}{})
+	if len(all.pods) != 0 || len(all.told) != 0 {
+		t.Errorf("kept %v and %v of a pod that is gone", all.pods, all.told)
+	}
+}

@@ -1,0 +1,147 @@
+package externalscaler
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"bitbucket-runner-scaler/externalscaler/credentials"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
+)
+
+// observed is a fleet whose one group the test sets.
+type observed struct {
+	mu      sync.Mutex
+	group   *fleet.Group
+	err     error
+	changed chan struct{}
+}
+
+func (o *observed) set(count int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	spec := runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: count}}
+	o.group, o.err = &fleet.Group{Spec: spec}, err
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
+
+func (o *observed) Group(fleet.GroupKey) (*fleet.Group, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.group, o.err
+}
+
+func (o *observed) Wait() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.changed
+}
+
+func (o *observed) Serves(context.Context, fleet.GroupKey, runnergroup.Group) error { return nil }
+func (o *observed) Call(context.Context, fleet.GroupKey, runnergroup.Group) (*fleet.Group, error) {
+	return o.Group(fleet.GroupKey{})
+}
+
+func TestStreamTellsThePresentThenEachChangeAndNothingWhileUnknown(t *testing.T) {
+	o := &observed{changed: make(chan struct{})}
+	o.set(0, nil)
+	decisions := NewDecisions(o, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
+	conn, _ := serve(t, NewService(o, decisions, true))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ref := &pb.ScaledObjectRef{Namespace: "ns", Name: "g", ScalerMetadata: map[string]string{"workspace": "acme", "labels": "x"}}
+	stream, err := pb.NewExternalScalerClient(conn).StreamIsActive(ctx, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(want bool) {
+		t.Helper()
+		got, err := stream.Recv()
+		if err != nil || got.GetResult() != want {
+			t.Fatalf("got %v, %v, want %v", got, err, want)
+		}
+	}
+	next(false)
+	o.set(0, fleet.ErrNoList) // never taken for a 0, nor for an end
+	o.set(3, nil)
+	next(true)
+	o.set(4, nil) // no change of the answer
+	o.set(0, nil)
+	next(false)
+	o.set(0, credentials.ErrForbidden)
+	if _, err := stream.Recv(); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("got %v, want the fault", err)
+	}
+}
+
+func TestCodesTellWhereToLook(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want codes.Code
+	}{
+		"metadata":        {&runnergroup.InvalidError{}, codes.InvalidArgument},
+		"duplicate":       {&fleet.DuplicateError{}, codes.InvalidArgument},
+		"no ScaledJob":    {fleet.ErrUnknownGroup, codes.NotFound},
+		"namespace":       {credentials.ErrForbidden, codes.PermissionDenied},
+		"credentials":     {credentials.ErrUnknownSet, codes.FailedPrecondition},
+		"scopes":          {fleet.ErrTooManyScopes, codes.ResourceExhausted},
+		"nothing current": {fleet.ErrNoList, codes.Unavailable},
+		"anything else":   {context.DeadlineExceeded, codes.Unavailable},
+	} {
+		if got := status.Code(statusOf(fmt.Errorf("wrapped: %w", c.err))); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestDecisionsRememberTheLastChangesAndForgetGroupsThatAreGone(t *testing.T) {
+	groups := known{}
+	d := NewDecisions(groups, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
+	key := fleet.GroupKey{Namespace: "ns", Name: "g"}
+	for i := range 2 * keptDecisions {
+		groups[key] = &fleet.Group{GroupKey: key, Spec: runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: i % 50}}}
+		for range 2 { // the second asks for the same snapshot
+			if got, err := d.Decide(key); err != nil || got.Told != i%50 {
+				t.Fatalf("got %+v, %v, want %d", got, err, i%50)
+			}
+		}
+	}
+	past := d.Past(key)
+	if len(past) != keptDecisions || past[keptDecisions-1].Told != (2*keptDecisions-1)%50 {
+		t.Errorf("%d decisions are kept, the last %+v", len(past), past[len(past)-1])
+	}
+	delete(groups, key)
+	for i := range 10 {
+		other := fleet.GroupKey{Namespace: "ns", Name: strconv.Itoa(i)}
+		groups[other] = &fleet.Group{GroupKey: other}
+		if _, err := d.Decide(other); err != nil {
+			t.Fatal(err)
+		}
+		delete(groups, other)
+	}
+	if len(d.known) != 1 || d.Past(key) != nil {
+		t.Errorf("%d groups are remembered, want the last alone", len(d.known))
+	}
+}
+
+// known are groups by key.
+type known map[fleet.GroupKey]*fleet.Group
+
+func (k known) Group(key fleet.GroupKey) (*fleet.Group, error) {
+	if group, ok := k[key]; ok {
+		return group, nil
+	}
+	return nil, fleet.ErrUnknownGroup
+}

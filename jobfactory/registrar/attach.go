@@ -1,0 +1,135 @@
+package registrar
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+// Stop tells a pod's sidecar to end its runner, which was seen idle and
+// disabled. It reports whether the sidecar could be told.
+func (r *Registrar) Stop(podUID, reason string) bool {
+	r.mu.Lock()
+	session := r.sessions[podUID]
+	r.mu.Unlock()
+	if session == nil {
+		return false
+	}
+	r.config.Fleet.Tell(podUID)
+	session.order(stopOrder(reason))
+	return true
+}
+
+func stopOrder(reason string) *runnerv1.AttachResponse {
+	return &runnerv1.AttachResponse{Order: &runnerv1.AttachResponse_Stop{Stop: &runnerv1.Stop{Reason: reason}}}
+}
+
+// Attached reports whether a pod's sidecar can be told anything.
+func (r *Registrar) Attached(podUID string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sessions[podUID] != nil
+}
+
+// session is one sidecar's open stream.
+type session struct {
+	orders chan *runnerv1.AttachResponse
+	// replaced is closed when the pod's sidecar opens another stream.
+	replaced chan struct{}
+}
+
+func (s *session) order(order *runnerv1.AttachResponse) {
+	select {
+	case s.orders <- order:
+	default: // the sidecar has an order of ours that it has not read yet
+	}
+}
+
+var activities = map[runnerv1.RunnerState]fleet.Activity{
+	runnerv1.RunnerState_RUNNER_STATE_STARTING: fleet.ActivityStarting,
+	runnerv1.RunnerState_RUNNER_STATE_IDLE:     fleet.ActivityIdle,
+	runnerv1.RunnerState_RUNNER_STATE_BUSY:     fleet.ActivityBusy,
+	runnerv1.RunnerState_RUNNER_STATE_STOPPING: fleet.ActivityStopping,
+	runnerv1.RunnerState_RUNNER_STATE_ENDED:    fleet.ActivityEnded,
+}
+
+// Attach takes a sidecar's states and gives it orders for as long as the stream
+// lasts. The newest stream of a pod replaces an older one.
+func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachRequest, runnerv1.AttachResponse]) error {
+	identity, err := r.authenticate(stream.Context())
+	if err != nil {
+		return err
+	}
+	pod := identity.PodUID
+	mine := &session{orders: make(chan *runnerv1.AttachResponse, 1), replaced: make(chan struct{})}
+	r.mu.Lock()
+	if old := r.sessions[pod]; old != nil {
+		close(old.replaced)
+	}
+	r.sessions[pod] = mine
+	r.mu.Unlock()
+	if r.config.Fleet.Told(pod) { // the stream may have broken before the order came through
+		mine.order(stopOrder("told before"))
+	}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.sessions[pod] == mine {
+			delete(r.sessions, pod)
+			r.config.Fleet.Detach(pod)
+		}
+	}()
+
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.receive(stream, pod, mine)
+	}()
+	for {
+		select {
+		case <-mine.replaced:
+			return status.Error(codes.Aborted, "the pod opened another stream")
+		case <-stream.Context().Done():
+			return status.FromContextError(stream.Context().Err()).Err()
+		case <-ended:
+			return nil // the sidecar closed the stream, or it broke: it will open another
+		case order := <-mine.orders:
+			if err := stream.Send(order); err != nil {
+				return fmt.Errorf("send order: %w", err)
+			}
+		}
+	}
+}
+
+// receive reads states until the stream ends.
+func (r *Registrar) receive(stream grpc.BidiStreamingServer[runnerv1.AttachRequest, runnerv1.AttachResponse], pod string, mine *session) {
+	for {
+		request, err := stream.Recv()
+		if err != nil {
+			return
+		}
+		if !r.report(pod, mine, request) {
+			return
+		}
+	}
+}
+
+// report passes a state on, unless the session is no longer the pod's: what it
+// still had to say must neither follow a newer stream's word nor outlive its end.
+func (r *Registrar) report(pod string, mine *session, request *runnerv1.AttachRequest) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions[pod] != mine {
+		return false
+	}
+	r.config.Fleet.Report(pod, fleet.Telemetry{
+		Attached: true, RunnerUUID: request.GetRunnerUuid(),
+		Activity: activities[request.GetState()], StepUUID: request.GetStepUuid(),
+	})
+	return true
+}
