@@ -66,13 +66,13 @@ func (f *Fleet) Call(ctx context.Context, key GroupKey, spec runnergroup.Group) 
 	}
 	f.called[key] = calledGroup{spec: spec, at: f.config.Clock.Now()}
 	f.mu.Unlock()
-	if !known || !sameSpec(last.spec, spec) {
+	if !known || !last.spec.Equal(spec) {
 		f.Changed()
 	}
 	for {
 		wait := f.Wait()
 		group, err := f.Group(key)
-		if err == nil && sameSpec(group.Spec, spec) {
+		if err == nil && group.Spec.Equal(spec) {
 			return group, nil
 		}
 		if _, faulty := f.snapshot.Load().errs[key]; faulty {
@@ -89,15 +89,16 @@ func (f *Fleet) Call(ctx context.Context, key GroupKey, spec runnergroup.Group) 
 	}
 }
 
-func sameSpec(a, b runnergroup.Group) bool { return maps.Equal(a.Metadata(), b.Metadata()) }
-
 // Serves reports whether the ScaledJob of that name carries a trigger with the
 // same settings, after waiting for the watch to bring it as long as ctx lasts.
 func (f *Fleet) Serves(ctx context.Context, key GroupKey, spec runnergroup.Group) error {
+	if group, ok := f.snapshot.Load().groups[key]; ok && group.Spec.Equal(spec) {
+		return nil // nearly always, and then without a lock
+	}
 	for {
 		wait := f.Wait()
 		s := f.snapshot.Load()
-		if group, ok := s.groups[key]; ok && sameSpec(group.Spec, spec) {
+		if group, ok := s.groups[key]; ok && group.Spec.Equal(spec) {
 			return nil
 		}
 		if err, ok := s.errs[key]; ok {

@@ -71,6 +71,13 @@ func (g Group) RunnerLabels(owner string) []string {
 	return labels
 }
 
+// Equal reports whether two groups are the same in all that a trigger says.
+func (g Group) Equal(other Group) bool {
+	return g.Workspace == other.Workspace && g.Repository == other.Repository && g.OS == other.OS &&
+		g.Rules == other.Rules && g.MaxAge == other.MaxAge && g.Credentials == other.Credentials &&
+		slices.Equal(g.Labels, other.Labels) && slices.Equal(g.Repositories, other.Repositories)
+}
+
 // SameRunners reports whether two groups would claim the same runners: equal
 // labels and operating system, in a scope that the caller knows to be the same.
 func (g Group) SameRunners(other Group) bool {

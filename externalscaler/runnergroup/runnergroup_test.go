@@ -3,6 +3,7 @@ package runnergroup_test
 import (
 	"errors"
 	"maps"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -168,7 +169,34 @@ func TestMetadataRoundTrip(t *testing.T) {
 		if diff := cmp.Diff(group, again); err != nil || diff != "" {
 			t.Fatalf("%v: %v, diff %s", group.Metadata(), err, diff)
 		}
+		if !group.Equal(again) {
+			t.Fatalf("%v is not equal to itself", group.Metadata())
+		}
 	})
+}
+
+// Every field counts: a trigger that differs in any is another one.
+func TestEqualLooksAtEveryField(t *testing.T) {
+	for i := range reflect.TypeFor[runnergroup.Group]().NumField() {
+		var a, b runnergroup.Group
+		field := reflect.ValueOf(&b).Elem().Field(i)
+		name := reflect.TypeFor[runnergroup.Group]().Field(i).Name
+		switch field.Kind() {
+		case reflect.String:
+			field.SetString("x")
+		case reflect.Int64:
+			field.SetInt(1)
+		case reflect.Slice:
+			field.Set(reflect.ValueOf([]string{"x"}))
+		case reflect.Struct:
+			field.FieldByName("Max").SetInt(1)
+		default:
+			t.Fatalf("%s: a kind that the test does not know", name)
+		}
+		if a.Equal(b) {
+			t.Errorf("%s does not count", name)
+		}
+	}
 }
 
 func TestSameRunners(t *testing.T) {
