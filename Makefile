@@ -42,12 +42,12 @@ run: ## emulator and scaler alone, for a look with grpcurl; Ctrl-C ends both
 
 .PHONY: test
 test: ## the tests of the main module, with the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -count=1 ./...
 
 .PHONY: e2e
 e2e: ## end-to-end tests on a real local cluster (built on the first run: half an hour)
 	$(GO) -C e2e run ./cmd/cluster build
-	$(GO) -C e2e test -race -p 1 -timeout 20m -v ./...
+	$(GO) -C e2e test -race -count=1 -p 1 -timeout 20m -v ./...
 
 .PHONY: lint
 lint: ## golangci-lint in both modules, buf lint, manifests
