@@ -1,0 +1,177 @@
+package testbed_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap/zaptest"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/jobfactory/controlplane"
+	"bitbucket-runner-scaler/jobfactory/testbed"
+)
+
+const patience = 2 * time.Minute
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// The numbers are KEDA's own: the end-to-end suite holds the function against its code.
+func TestArithmetic(t *testing.T) {
+	for name, c := range map[string]struct {
+		metric, target   float64
+		maximum, running int
+		want             int
+	}{
+		"nothing wanted":          {0, 1, 10, 0, 0},
+		"all missing":             {5, 1, 10, 0, 5},
+		"asked twice":             {5, 1, 10, 5, 0},
+		"some run":                {5, 1, 10, 2, 3},
+		"more run than wanted":    {2, 1, 10, 5, 0},
+		"at most max":             {50, 1, 10, 0, 10},
+		"max is full":             {50, 1, 10, 10, 0},
+		"a part is a whole":       {2.2, 1, 10, 0, 3},
+		"several a Job":           {10, 4, 10, 0, 3},
+		"never more than queued":  {8, 0.125, 84, 13, 8},
+		"negative is nothing":     {-3, 1, 10, 0, 0},
+		"no target creates none":  {3, 0, 10, 0, 0},
+		"a thousandth is nothing": {0.0004, 1, 10, 0, 0},
+	} {
+		if got := testbed.Arithmetic(c.metric, c.target, c.maximum, c.running); got != c.want {
+			t.Errorf("%s: got %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// bed starts a test bed with the real programs.
+func bed(t *testing.T) *testbed.Bed {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "brs-") // short: it is part of a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "bitbucket-runner-scaler/cmd/sidecar", "bitbucket-runner-scaler/cmd/bitbucket-emulator")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the programs: %v: %s", err, out)
+	}
+	b, err := testbed.Start(t.Context(), testbed.Config{
+		Dir:          dir,
+		Binaries:     testbed.Binaries{Sidecar: filepath.Join(dir, "sidecar"), Runner: []string{filepath.Join(dir, "bitbucket-emulator"), "runner"}},
+		Emulator:     emulator.Options{AssignLag: 200 * time.Millisecond},
+		ControlPlane: controlplane.Config{PollInterval: time.Second, MaxStaleness: time.Minute, WriteSettle: time.Second, OrphanGrace: time.Second, ReaperInterval: 200 * time.Millisecond, StepSettle: time.Second},
+		KEDAInterval: 500 * time.Millisecond,
+		Logger:       zaptest.NewLogger(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	return b
+}
+
+func until(t *testing.T, b *testbed.Bed, what string, done func(emulator.State) bool) emulator.State {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		state, err := b.Control.State(ctx)
+		if err == nil && done(state) {
+			return state
+		}
+		select {
+		case <-ctx.Done():
+			logs, _ := b.PodLogs()
+			t.Fatalf("waited for %s: %+v; %+v; %v\n%s", what, state, b.Groups(), err, logs)
+		case <-ticker.C:
+		}
+	}
+}
+
+// The main job with real processes: a burst is run, the surplus goes, and with the
+// ScaledJob everything goes. No secret of a runner is in any file of the pods.
+func TestBurstIsRunByRealProcessesAndNothingIsLeft(t *testing.T) {
+	b := bed(t)
+	closed := false
+	defer func() {
+		if !closed {
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	scaledJob := b.Apply(fleet.GroupKey{Namespace: "ns", Name: "builds"}, map[string]string{
+		"workspace": "acme", "labels": "builds", "min": "1", "max": "3", "coolDown": "1s",
+	})
+	until(t, b, "the first runner", func(s emulator.State) bool { return len(s.Runners) == 1 && s.Runners[0].Status == "ONLINE" })
+	if _, err := b.Control.QueueSteps(t.Context(), emulator.StepRequest{Workspace: "acme", Repository: "app", Labels: []string{"linux", "builds"}, Duration: "2s", Count: 5}); err != nil {
+		t.Fatal(err)
+	}
+	state := until(t, b, "the steps to pass", func(s emulator.State) bool {
+		passed := 0
+		for _, step := range s.Steps {
+			if step.Outcome == emulator.OutcomePassed {
+				passed++
+			}
+		}
+		return passed == 5
+	})
+	for set, peak := range state.Counters.PeakOnline {
+		if peak > 3 {
+			t.Errorf("%d runners of %s at once, max is 3", peak, set)
+		}
+	}
+	state = until(t, b, "the surplus to go", func(s emulator.State) bool {
+		return len(s.Runners) == 1 && len(b.Cluster.JobsOf(scaledJob.UID)) == 1
+	})
+	if c := state.Counters; c.BusyRunnersDeleted != 0 || len(c.StepsLost) != 0 || c.StepsFailedNoRunner != 0 {
+		t.Errorf("busy deleted %d, lost %v, failed for want of a runner %d", c.BusyRunnersDeleted, c.StepsLost, c.StepsFailedNoRunner)
+	}
+	if completed, failed := b.Cluster.Finished(); failed != 0 || completed == 0 {
+		t.Errorf("%d Jobs completed, %d failed; want those that were stopped to complete", completed, failed)
+	}
+	b.Delete(scaledJob.UID)
+	until(t, b, "everything to go", func(s emulator.State) bool { return len(s.Runners) == 0 && len(b.Cluster.Jobs()) == 0 })
+	logs, err := b.PodLogs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(logs, "OAUTH_CLIENT_SECRET=") {
+		t.Error("the runner's environment is in a pod's log")
+	}
+	closed = true
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A deleted pod takes its runner with it, and KEDA starts another.
+func TestPodDeletedLeavesNoRunner(t *testing.T) {
+	b := bed(t)
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	scaledJob := b.Apply(fleet.GroupKey{Namespace: "ns", Name: "builds"}, map[string]string{"workspace": "acme", "labels": "builds", "min": "1", "max": "2"})
+	first := until(t, b, "the first runner", func(s emulator.State) bool { return len(s.Runners) == 1 && s.Runners[0].Status == "ONLINE" }).Runners[0]
+	b.DeletePod(b.Cluster.JobsOf(scaledJob.UID)[0].Pod.UID)
+	until(t, b, "another runner in its place", func(s emulator.State) bool {
+		return len(s.Runners) == 1 && s.Runners[0].UUID != first.UUID && s.Runners[0].Status == "ONLINE"
+	})
+}
