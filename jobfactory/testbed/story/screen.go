@@ -71,7 +71,7 @@ func (s *screen) summary(v View) {
 	for _, n := range c.Calls {
 		calls += n
 	}
-	_, _ = fmt.Fprintf(s.out, "\nIn %.0f s: %d steps passed, %d failed, none lost unless said below; %d runners left; %d calls to Bitbucket.\n",
+	_, _ = fmt.Fprintf(s.out, "\nIn %.0f s: %d steps passed, %d failed; %d runners left; %d calls to Bitbucket.\n",
 		time.Since(s.begun).Seconds(), done, failed, len(v.Bitbucket.Runners), calls)
 }
 

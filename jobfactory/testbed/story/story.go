@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
@@ -61,12 +62,22 @@ type teller struct {
 	settings Settings
 	stage    Stage
 	screen   *screen
+	// before is what Bitbucket's record held already as the story began.
+	before emulator.State
 }
 
 // Tell plays the story and returns an error if a step did not run or something
 // is left over.
 func Tell(ctx context.Context, stage Stage, settings Settings, out io.Writer) error {
 	t := &teller{settings: settings, stage: stage, screen: newScreen(out, settings.Groups)}
+	if err := t.until(ctx, "the stage to be set", func(View) bool { return true }); err != nil {
+		return err
+	}
+	view, err := t.stage.Look(ctx)
+	if err != nil {
+		return err
+	}
+	t.before = view.Bitbucket
 	chapters := []struct {
 		title string
 		play  func(context.Context) error
@@ -97,7 +108,7 @@ func (t *teller) until(ctx context.Context, what string, done func(View) bool) e
 	defer ticker.Stop()
 	var last error
 	for {
-		view, err := t.stage.Look(ctx)
+		view, err := t.look(ctx)
 		if err == nil {
 			t.screen.show(view)
 			if done(view) {
@@ -112,6 +123,15 @@ func (t *teller) until(ctx context.Context, what string, done func(View) bool) e
 		case <-ticker.C:
 		}
 	}
+}
+
+// look gives the present view, without the steps of an earlier story.
+func (t *teller) look(ctx context.Context) (View, error) {
+	view, err := t.stage.Look(ctx)
+	view.Bitbucket.Steps = slices.DeleteFunc(view.Bitbucket.Steps, func(step emulator.StepInfo) bool {
+		return slices.ContainsFunc(t.before.Steps, func(old emulator.StepInfo) bool { return old.UUID == step.UUID })
+	})
+	return view, err
 }
 
 func (t *teller) minimum(ctx context.Context) error {
@@ -180,7 +200,7 @@ func (t *teller) end(ctx context.Context) error {
 
 // verdict is the account from the emulator's own record.
 func (t *teller) verdict(ctx context.Context) error {
-	view, err := t.stage.Look(ctx)
+	view, err := t.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -189,15 +209,11 @@ func (t *teller) verdict(ctx context.Context) error {
 		want += g.Burst
 	}
 	queued, running, done, failed := steps(view)
-	counters := view.Bitbucket.Counters
-	lost := 0
-	for _, n := range counters.StepsLost {
-		lost += n
-	}
+	killed := view.Bitbucket.Counters.BusyRunnersDeleted - t.before.Counters.BusyRunnersDeleted
 	t.screen.summary(view)
-	if done != want || queued+running+failed+lost+counters.BusyRunnersDeleted > 0 {
-		return fmt.Errorf("of %d steps %d passed, %d queued, %d running, %d failed, %d lost; %d busy runners deleted",
-			want, done, queued, running, failed, lost, counters.BusyRunnersDeleted)
+	if done != want || queued+running+failed+killed > 0 {
+		return fmt.Errorf("of %d steps %d passed, %d queued, %d running, %d failed; %d busy runners deleted",
+			want, done, queued, running, failed, killed)
 	}
 	return nil
 }
