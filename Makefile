@@ -33,7 +33,7 @@ demo: ## the main job on this machine, without Kubernetes; needs Go alone
 .PHONY: demo-cluster
 demo-cluster: ## the same on a real local Kubernetes with KEDA; Linux and root, or KUBECONFIG=...
 	@$(GO) -C e2e build -o ../bin/demo-cluster ./cmd/demo
-	@bin/demo-cluster $(if $(KEEP),--keep) $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(abspath $(KUBECONFIG))") $(call given,IMAGE,--image) $(call given,EMULATOR_IMAGE,--emulator-image)
+	@cd e2e && ../bin/demo-cluster $(if $(KEEP),--keep) $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(abspath $(KUBECONFIG))") $(call given,IMAGE,--image) $(call given,EMULATOR_IMAGE,--emulator-image)
 
 .PHONY: run
 run: ## emulator and scaler alone, for a look with grpcurl; Ctrl-C ends both

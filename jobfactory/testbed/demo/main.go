@@ -56,7 +56,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	_, _ = fmt.Fprint(out, preface)
-	bed, err := start(ctx, *bin, dir)
+	// An interrupt ends the story; the bed then ends in order, its runners deregistered.
+	bed, err := start(context.WithoutCancel(ctx), *bin, dir)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			"min": fmt.Sprint(g.Min), "max": fmt.Sprint(g.Max), "coolDown": "6s",
 		}).UID)
 	}
-	err = story.Tell(ctx, s, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute}, out)
+	err = story.Tell(ctx, s, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: *keep}, out)
 	if *keep && err == nil {
 		_, _ = fmt.Fprintf(out, "\nKept running until interrupted: Bitbucket %s/_emulator/state, scaler http://%s/status, gRPC %s\n", bed.BitbucketURL, bed.HTTPAddress, bed.GRPCAddress)
 		<-ctx.Done()
