@@ -3,55 +3,40 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"time"
 
-	"github.com/peterbourgon/ff/v3"
-
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/bitbucket/emulator/standin"
 )
 
-const (
-	envPrefix     = "EMULATOR"
-	shutdownGrace = 5 * time.Second
-)
-
-func parse(flags *flag.FlagSet, args []string, out io.Writer) error {
-	flags.SetOutput(out)
-	if err := ff.Parse(flags, args, ff.WithEnvVarPrefix(envPrefix)); err != nil {
-		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("arguments: %q, want none, only flags", flags.Args())
-	}
-	return nil
-}
+const shutdownGrace = 5 * time.Second
 
 func serve(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet("bitbucket-emulator serve", flag.ContinueOnError)
+	flags := newFlags("bitbucket-emulator serve", out)
 	var options emulator.Options
 	address := flags.String("listen", "127.0.0.1:7990", "`host:port` to listen on")
 	flags.StringVar(&options.PublicURL, "public-url", "", "`URL` under which runners and clients reach the emulator (default: the host that each request names)")
 	flags.BoolVar(&options.HideStep, "hide-step", false, "show no runner's step, as Bitbucket's public API may do")
-	flags.DurationVar(&options.AssignLag, "assign-lag", 5*time.Second, "how long a step shows on a runner before the runner learns of it")
-	flags.DurationVar(&options.OfflineAfter, "offline-after", 90*time.Second, "how long after its last heartbeat a runner becomes OFFLINE")
-	flags.IntVar(&options.RateLimit, "rate-limit", 1000, "`calls` that a credential may make in a rolling hour; -1: any number")
-	flags.DurationVar(&options.TokenLifetime, "token-lifetime", 2*time.Hour, "how long an OAuth consumer's token lives")
-	flags.IntVar(&options.KeepSteps, "keep-steps", 10_000, "`number` of ended steps to remember")
-	if err := parse(flags, args, out); err != nil {
+	flags.durationVar(&options.AssignLag, "assign-lag", 5*time.Second, 0, "how long a step shows on a runner before the runner learns of it")
+	flags.durationVar(&options.OfflineAfter, "offline-after", 90*time.Second, time.Nanosecond, "how long after its last heartbeat a runner becomes OFFLINE")
+	flags.intVar(&options.RateLimit, "rate-limit", 1000, -1, "`calls` that a credential may make in a rolling hour; -1: any number")
+	flags.durationVar(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token lives")
+	flags.intVar(&options.KeepSteps, "keep-steps", 10_000, 1, "`number` of ended steps to remember")
+	if err := flags.parse(args); err != nil {
 		return err
 	}
-	faults := options.Validate()
-	if options.RateLimit == 0 {
-		faults = errors.Join(faults, errors.New("rate-limit: 0, want 1 or more, or -1 for any number"))
+	if _, _, err := net.SplitHostPort(*address); err != nil {
+		flags.fault("listen: %q, want host:port or :port", *address)
 	}
-	if faults != nil {
-		return faults
+	if options.RateLimit == 0 {
+		flags.fault("rate-limit: 0, want 1 or more, or -1 for any number")
+	}
+	if err := errors.Join(append(flags.faults, options.Validate())...); err != nil {
+		return err
 	}
 	if options.AssignLag == 0 {
 		options.AssignLag = -1 // to the emulator, 0 is the default
@@ -84,12 +69,15 @@ func serveOn(ctx context.Context, listener net.Listener, handler *emulator.Serve
 }
 
 func runRunner(ctx context.Context, args []string, lookup func(string) (string, bool), out io.Writer) error {
-	flags := flag.NewFlagSet("bitbucket-emulator runner", flag.ContinueOnError)
+	flags := newFlags("bitbucket-emulator runner", out)
 	config := standin.FromEnvironment(lookup)
-	flags.DurationVar(&config.Startup, "startup", time.Second, "how long the runner takes to start")
-	flags.DurationVar(&config.Heartbeat, "heartbeat", 30*time.Second, "time between two heartbeats")
-	flags.DurationVar(&config.Poll, "poll", time.Second, "time between two looks for a step")
-	if err := parse(flags, args, out); err != nil {
+	flags.durationVar(&config.Startup, "startup", time.Second, 0, "how long the runner takes to start")
+	flags.durationVar(&config.Heartbeat, "heartbeat", 30*time.Second, time.Nanosecond, "time between two heartbeats")
+	flags.durationVar(&config.Poll, "poll", time.Second, time.Nanosecond, "time between two looks for a step")
+	if err := flags.parse(args); err != nil {
+		return err
+	}
+	if err := errors.Join(append(flags.faults, config.Validate())...); err != nil {
 		return err
 	}
 	return standin.Run(ctx, config, out)

@@ -146,6 +146,31 @@ func register(t *testing.T, address string) []string {
 	}
 }
 
+func TestEveryBadValueIsToldAtOnce(t *testing.T) {
+	t.Setenv("EMULATOR_TOKEN_LIFETIME", "long")
+	for command, c := range map[string]struct{ args, want []string }{
+		"serve": {
+			[]string{"--listen", "nowhere", "--public-url", "here", "--assign-lag", "-1s", "--offline-after", "0", "--rate-limit", "many", "--keep-steps", "0", "surplus"},
+			[]string{`listen: "nowhere"`, `public URL: "here"`, `assign-lag: "-1s"`, `offline-after: "0"`, `rate-limit: "many"`, `keep-steps: "0"`, `token-lifetime: "long"`, `"surplus"`},
+		},
+		"runner": {
+			[]string{"--startup", "soon", "--heartbeat", "0s", "--poll", "-1s", "surplus"},
+			[]string{`startup: "soon"`, `heartbeat: "0s"`, `poll: "-1s"`, "RUNNER_UUID: missing", `"surplus"`},
+		},
+	} {
+		var out strings.Builder
+		err := run(t.Context(), append([]string{command}, c.args...), func(string) (string, bool) { return "", false }, &out)
+		if err == nil {
+			t.Fatalf("%s: got nil", command)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: lacks %s in:\n%v", command, want, err)
+			}
+		}
+	}
+}
+
 func TestBadCommandLinesAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
@@ -158,7 +183,7 @@ func TestBadCommandLinesAreRefused(t *testing.T) {
 		"rate limit":       {[]string{"serve", "--rate-limit", "0"}, "rate-limit: 0"},
 		"address":          {[]string{"serve", "--listen", "nowhere"}, "listen"},
 		"no environment":   {[]string{"runner"}, "RUNNER_UUID: missing"},
-		"runner heartbeat": {[]string{"runner", "--heartbeat", "0s"}, "heartbeat: 0s"},
+		"runner heartbeat": {[]string{"runner", "--heartbeat", "0s"}, `heartbeat: "0s"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder

@@ -77,6 +77,8 @@ type common struct {
 	flags    *flag.FlagSet
 	dir      string
 	logLevel string
+	// faults are those of values that cannot be read.
+	faults []error
 }
 
 func newCommon(name string) *common {
@@ -88,6 +90,20 @@ func newCommon(name string) *common {
 
 func (c *common) parse(args []string) error {
 	return ff.Parse(c.flags, args, ff.WithEnvVarPrefix("SIDECAR"))
+}
+
+// durationVar is a duration flag whose fault does not hide the others.
+func (c *common) durationVar(into *time.Duration, name string, value time.Duration, usage string) {
+	*into = value
+	c.flags.Func(name, fmt.Sprintf("%s (default %v)", usage, value), func(given string) error {
+		d, err := time.ParseDuration(given)
+		if err != nil {
+			c.faults = append(c.faults, fmt.Errorf("%s: %q, want a duration such as %v", name, given, value))
+			return nil //nolint:nilerr // kept in faults, so that the others are found too
+		}
+		*into = d
+		return nil
+	})
 }
 
 // none refuses arguments that are no flags.
@@ -135,14 +151,14 @@ func register(ctx context.Context, args []string) error {
 func execute(ctx context.Context, args []string) (int, error) {
 	c := newCommon("exec")
 	config := sidecar.ExecConfig{Stdout: os.Stdout, Stderr: os.Stderr}
-	c.flags.DurationVar(&config.StopGrace, "stop-grace", 10*time.Second, "`time` between SIGTERM and SIGKILL when the runner is to end")
-	c.flags.DurationVar(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, "`time` to wait for the sidecar before the runner is started")
+	c.durationVar(&config.StopGrace, "stop-grace", 10*time.Second, "`time` between SIGTERM and SIGKILL when the runner is to end")
+	c.durationVar(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, "`time` to wait for the sidecar before the runner is started")
 	if err := c.parse(args); err != nil {
 		return 0, err
 	}
 	config.Dir, config.Command = c.dir, c.flags.Args()
 	log, faulty := c.logger()
-	if err := errors.Join(config.Validate(), faulty); err != nil {
+	if err := errors.Join(append(c.faults, config.Validate(), faulty)...); err != nil {
 		return 0, err
 	}
 	config.Logger = log

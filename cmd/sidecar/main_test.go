@@ -20,6 +20,10 @@ func TestFaultsAreNamed(t *testing.T) {
 			[]string{"run", "--tls", "maybe", "--dir", "here", "--token-file", "", "--log-level", "loud", "extra"},
 			1, []string{"scaler-address", `tls: "maybe"`, `dir: "here"`, "token-file", `log-level: "loud"`, `"extra"`},
 		},
+		"exec with every fault": {
+			[]string{"exec", "--stop-grace", "soon", "--connect-timeout", "-1s", "--dir", "here", "--log-level", "loud"},
+			1, []string{"command: none given", `stop-grace: "soon", want a duration such as 10s`, "connect-timeout: -1s", `dir: "here"`, `log-level: "loud"`},
+		},
 		"exec without a command":  {[]string{"exec"}, 1, []string{"command: none given"}},
 		"ready without a sidecar": {[]string{"ready", "--dir", "/no/such"}, 1, []string{"connect to the sidecar"}},
 	} {

@@ -1,7 +1,9 @@
 package testbed_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/jobfactory/controlplane"
 	"bitbucket-runner-scaler/jobfactory/testbed"
+	"bitbucket-runner-scaler/jobfactory/testbed/story"
 )
 
 const patience = 2 * time.Minute
@@ -174,4 +177,18 @@ func TestPodDeletedLeavesNoRunner(t *testing.T) {
 	until(t, b, "another runner in its place", func(s emulator.State) bool {
 		return len(s.Runners) == 1 && s.Runners[0].UUID != first.UUID && s.Runners[0].Status == "ONLINE"
 	})
+}
+
+// What the demo tells, in short: to its end, with everything gone.
+func TestStoryIsToldToItsEnd(t *testing.T) {
+	b := bed(t)
+	groups := []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 2, Burst: 2}, {Name: "tests", Label: "tests", Min: 1, Max: 2, Burst: 1}}
+	var out bytes.Buffer
+	err := story.Tell(t.Context(), testbed.NewStage(b, groups, time.Second), story.Settings{Groups: groups, Step: time.Second, Patience: patience}, &out)
+	if err := errors.Join(err, b.Close()); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if want := "3 steps passed, 0 failed; 0 runners left"; !strings.Contains(out.String(), want) {
+		t.Errorf("lacks %q in\n%s", want, &out)
+	}
 }

@@ -7,8 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -17,7 +17,6 @@ import (
 	"go.uber.org/zap"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
-	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/jobfactory/controlplane"
 	"bitbucket-runner-scaler/jobfactory/testbed"
 	"bitbucket-runner-scaler/jobfactory/testbed/story"
@@ -34,20 +33,37 @@ const preface = `bitbucket-runner-scaler, the main job on this machine.
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader that goes is an error of Write, not the end with all left behind
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
-	if err != nil {
+	switch {
+	case errors.Is(err, errInterrupted):
+		_, _ = fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(130)
+	case err != nil:
 		_, _ = fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
+// errInterrupted is the end of a demo that a signal cut short.
+var errInterrupted = errors.New("interrupted; everything was taken away")
+
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	bin := flags.String("bin", "bin", "`directory` with the binaries sidecar and bitbucket-emulator")
 	keep := flags.Bool("keep", false, "keep running at the end, until interrupted")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	binaries, err := find(*bin)
+	if flags.NArg() > 0 {
+		err = errors.Join(fmt.Errorf("arguments: %q, want none, only flags", flags.Args()), err)
+	}
+	if err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "brs-") // short: it is part of a socket's path
@@ -57,35 +73,64 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	_, _ = fmt.Fprint(out, preface)
 	// An interrupt ends the story; the bed then ends in order, its runners deregistered.
-	bed, err := start(context.WithoutCancel(ctx), *bin, dir)
+	bed, err := start(context.WithoutCancel(ctx), binaries, dir)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			logs, logErr := bed.PodLogs()
-			_, _ = fmt.Fprintln(out, logs)
-			err = errors.Join(err, logErr)
+	err = tell(ctx, bed, *keep, out)
+	if err != nil && ctx.Err() == nil {
+		logs, logErr := bed.PodLogs()
+		_, _ = fmt.Fprintln(out, logs)
+		err = errors.Join(err, logErr)
+	}
+	if ctx.Err() != nil {
+		_, _ = fmt.Fprintln(out, "\nInterrupted: runners are being deregistered, processes ended (a few seconds) ...")
+		if err != nil {
+			err = errInterrupted
 		}
-		err = errors.Join(err, bed.Close())
-	}()
-	groups := []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 5, Burst: 5}, {Name: "tests", Label: "tests", Min: 1, Max: 3, Burst: 3}}
-	s := &stage{bed: bed}
-	for _, g := range groups {
-		s.uids = append(s.uids, bed.Apply(fleet.GroupKey{Namespace: "bitbucket-runner", Name: g.Name}, map[string]string{
-			"scalerAddress": bed.GRPCAddress, "workspace": "acme", "labels": g.Label,
-			"min": fmt.Sprint(g.Min), "max": fmt.Sprint(g.Max), "coolDown": "6s",
-		}).UID)
 	}
-	err = story.Tell(ctx, s, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: *keep}, out)
-	if *keep && err == nil {
-		_, _ = fmt.Fprintf(out, "\nKept running until interrupted: Bitbucket %s/_emulator/state, scaler http://%s/status, gRPC %s\n", bed.BitbucketURL, bed.HTTPAddress, bed.GRPCAddress)
-		<-ctx.Done()
-	}
-	return err
+	return errors.Join(err, bed.Close())
 }
 
-func start(ctx context.Context, bin, dir string) (*testbed.Bed, error) {
+// find gives the programs that the pods run, and every one that is not there.
+func find(dir string) (testbed.Binaries, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return testbed.Binaries{}, fmt.Errorf("--bin: %w", err)
+	}
+	sidecar, runner := filepath.Join(dir, "sidecar"), filepath.Join(dir, "bitbucket-emulator")
+	var faults []error
+	for _, program := range []string{sidecar, runner} {
+		if _, err := exec.LookPath(program); err != nil {
+			faults = append(faults, fmt.Errorf("--bin: %w; \"make demo\" builds it", err))
+		}
+	}
+	return testbed.Binaries{Sidecar: sidecar, Runner: []string{runner, "runner"}}, errors.Join(faults...)
+}
+
+// tell plays the story, and with keep leaves the bed as it is until ctx ends.
+func tell(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
+	groups := []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 5, Burst: 5}, {Name: "tests", Label: "tests", Min: 1, Max: 3, Burst: 3}}
+	stage := testbed.NewStage(bed, groups, 6*time.Second)
+	if err := story.Tell(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: keep}, out); err != nil {
+		return err
+	}
+	if keep {
+		_, _ = fmt.Fprintf(out, kept, bed.BitbucketURL, bed.HTTPAddress, bed.GRPCAddress)
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// kept tells what there is to do with a bed that is kept running.
+const kept = `
+All keeps running until Ctrl-C: Bitbucket %[1]s, scaler http://%[2]s/status, gRPC %[3]s. In another shell:
+
+  curl %[1]s/_emulator/steps -d '{"workspace":"acme","repository":"app","labels":["linux","builds"],"duration":"30s","count":5}'
+  curl http://%[2]s/status
+`
+
+func start(ctx context.Context, binaries testbed.Binaries, dir string) (*testbed.Bed, error) {
 	log, err := zap.Config{
 		Level: zap.NewAtomicLevelAt(zap.InfoLevel), Encoding: "json", EncoderConfig: zap.NewProductionEncoderConfig(),
 		OutputPaths: []string{filepath.Join(dir, "controlplane.log")}, ErrorOutputPaths: []string{"stderr"},
@@ -93,58 +138,12 @@ func start(ctx context.Context, bin, dir string) (*testbed.Bed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	if bin, err = filepath.Abs(bin); err != nil {
-		return nil, fmt.Errorf("--bin: %w", err)
-	}
 	return testbed.Start(ctx, testbed.Config{
-		Dir: dir,
-		Binaries: testbed.Binaries{
-			Sidecar: filepath.Join(bin, "sidecar"),
-			Runner:  []string{filepath.Join(bin, "bitbucket-emulator"), "runner"},
-		},
+		Dir:          dir,
+		Binaries:     binaries,
 		Emulator:     emulator.Options{AssignLag: 500 * time.Millisecond},
 		ControlPlane: controlplane.Config{PollInterval: 10 * time.Second, MaxStaleness: time.Minute, WriteSettle: 5 * time.Second, OrphanGrace: 5 * time.Second, ReaperInterval: time.Second},
 		KEDAInterval: time.Second,
 		Logger:       log,
 	})
-}
-
-// stage plays the story on the test bed.
-type stage struct {
-	bed  *testbed.Bed
-	uids []string
-}
-
-func (s *stage) Look(ctx context.Context) (story.View, error) {
-	state, err := s.bed.Control.State(ctx)
-	if err != nil {
-		return story.View{}, err
-	}
-	view := story.View{Bitbucket: state, Groups: s.bed.Groups(), Jobs: map[string]int{}}
-	for _, scaledJob := range s.bed.Cluster.ScaledJobs() {
-		view.Jobs[scaledJob.Name] = len(s.bed.Cluster.JobsOf(scaledJob.UID))
-	}
-	if len(s.uids) == 0 {
-		view.Jobs["deleted"] = len(s.bed.Cluster.Jobs())
-	}
-	return view, nil
-}
-
-func (s *stage) Queue(ctx context.Context, label string, count int, duration time.Duration) error {
-	_, err := s.bed.Control.QueueSteps(ctx, emulator.StepRequest{
-		Workspace: "acme", Repository: "app", Labels: []string{"linux", label}, Duration: duration.String(), Count: count,
-	})
-	return err
-}
-
-func (s *stage) Orphan(ctx context.Context) (string, error) {
-	return story.RegisterOrphan(ctx, http.DefaultClient, s.bed.BitbucketURL, s.bed.Owner(), "builds")
-}
-
-func (s *stage) Remove(context.Context) error {
-	for _, uid := range s.uids {
-		s.bed.Delete(uid)
-	}
-	s.uids = nil
-	return nil
 }

@@ -12,24 +12,37 @@ import (
 	"bitbucket-runner-scaler/externalscaler/status"
 )
 
-// screen prints a line whenever something has changed.
+// screen prints a line whenever something has changed, and below them, on a
+// terminal, a running clock.
 type screen struct {
 	out    io.Writer
+	clock  *clock
 	groups []Group
 	begun  time.Time
+	titled bool // before the first title there is nothing to show but the clock
 	last   string
+	// err is the first fault of out: whoever read it may be gone.
+	err error
 }
 
 func newScreen(out io.Writer, groups []Group) *screen {
-	return &screen{out: out, groups: groups, begun: time.Now()}
+	return &screen{out: out, clock: newClock(out), groups: groups, begun: time.Now()}
+}
+
+func (s *screen) printf(format string, args ...any) {
+	if _, err := fmt.Fprintf(s.out, format, args...); err != nil && s.err == nil {
+		s.err = fmt.Errorf("tell the story: %w", err)
+	}
 }
 
 func (s *screen) title(text string) {
-	_, _ = fmt.Fprintf(s.out, "\n%s\n", text)
-	s.last = ""
+	s.clock.clear()
+	s.printf("\n%s\n", text)
+	s.titled, s.last = true, ""
 }
 
-func (s *screen) show(v View) {
+// show prints the view if it is another than the last one.
+func (s *screen) show(v View, waitedFor string) {
 	queued, running, done, failed := steps(v)
 	var b strings.Builder
 	fmt.Fprintf(&b, "steps: %d queued, %d running, %d done", queued, running, done)
@@ -43,10 +56,12 @@ func (s *screen) show(v View) {
 		}
 		fmt.Fprintf(&b, "\n           %-8s Jobs %d | runners: %s | %s", g.Name, v.Jobs[g.Name], states(v.Groups[i].Runners), decision(v.Groups[i]))
 	}
-	if text := b.String(); text != s.last {
+	if text := b.String(); s.titled && text != s.last {
 		s.last = text
-		_, _ = fmt.Fprintf(s.out, "  %6.1fs  %s\n", time.Since(s.begun).Seconds(), text)
+		s.clock.clear()
+		s.printf("  %6.1fs  %s\n", time.Since(s.begun).Seconds(), text)
 	}
+	s.clock.show(time.Since(s.begun), waitedFor)
 }
 
 func decision(g status.Group) string {
@@ -71,7 +86,8 @@ func (s *screen) summary(v View) {
 	for _, n := range c.Calls {
 		calls += n
 	}
-	_, _ = fmt.Fprintf(s.out, "\nIn %.0f s: %d steps passed, %d failed; %d runners left; %d calls to Bitbucket.\n",
+	s.clock.clear()
+	s.printf("\nIn %.0f s: %d steps passed, %d failed; %d runners left; %d calls to Bitbucket.\n",
 		time.Since(s.begun).Seconds(), done, failed, len(v.Bitbucket.Runners), calls)
 }
 

@@ -67,17 +67,17 @@ type teller struct {
 }
 
 // Tell plays the story and returns an error if a step did not run or something
-// is left over.
+// is left over. It is told on out, with a running clock if that is a terminal.
 func Tell(ctx context.Context, stage Stage, settings Settings, out io.Writer) error {
 	t := &teller{settings: settings, stage: stage, screen: newScreen(out, settings.Groups)}
-	if err := t.until(ctx, "the stage to be set", func(View) bool { return true }); err != nil {
+	defer t.screen.clock.clear()
+	begin := func(v View) bool {
+		t.before = v.Bitbucket
+		return true
+	}
+	if err := t.until(ctx, "the stage to be set", begin); err != nil {
 		return err
 	}
-	view, err := t.stage.Look(ctx)
-	if err != nil {
-		return err
-	}
-	t.before = view.Bitbucket
 	chapters := []struct {
 		title string
 		play  func(context.Context) error
@@ -110,7 +110,10 @@ func (t *teller) until(ctx context.Context, what string, done func(View) bool) e
 	for {
 		view, err := t.look(ctx)
 		if err == nil {
-			t.screen.show(view)
+			t.screen.show(view, what)
+			if t.screen.err != nil {
+				return t.screen.err
+			}
 			if done(view) {
 				return nil
 			}
@@ -153,9 +156,10 @@ func (t *teller) burst(ctx context.Context) error {
 		}
 		total += g.Burst
 	}
+	// A failed step is told in the verdict: what becomes of the runners is worth seeing.
 	return t.until(ctx, "all steps to be run", func(v View) bool {
-		queued, running, done, _ := steps(v)
-		return queued == 0 && running == 0 && done >= total
+		queued, running, done, failed := steps(v)
+		return queued == 0 && running == 0 && done+failed >= total
 	})
 }
 
