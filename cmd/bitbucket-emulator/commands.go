@@ -11,31 +11,33 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/bitbucket/emulator/standin"
+	"bitbucket-runner-scaler/cmd/internal/flags"
 )
 
 const shutdownGrace = 5 * time.Second
 
 func serve(ctx context.Context, args []string, out io.Writer) error {
-	flags := newFlags("bitbucket-emulator serve", out)
+	set := flags.New("bitbucket-emulator serve", "EMULATOR", out)
 	var options emulator.Options
-	address := flags.String("listen", "127.0.0.1:7990", "`host:port` to listen on")
-	flags.StringVar(&options.PublicURL, "public-url", "", "`URL` under which runners and clients reach the emulator (default: the host that each request names)")
-	flags.BoolVar(&options.HideStep, "hide-step", false, "show no runner's step, as Bitbucket's public API may do")
-	flags.durationVar(&options.AssignLag, "assign-lag", 5*time.Second, 0, "how long a step shows on a runner before the runner learns of it")
-	flags.durationVar(&options.OfflineAfter, "offline-after", 90*time.Second, time.Nanosecond, "how long after its last heartbeat a runner becomes OFFLINE")
-	flags.intVar(&options.RateLimit, "rate-limit", 1000, -1, "`calls` that a credential may make in a rolling hour; -1: any number")
-	flags.durationVar(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token lives")
-	flags.intVar(&options.KeepSteps, "keep-steps", 10_000, 1, "`number` of ended steps to remember")
-	if err := flags.parse(args); err != nil {
+	address := set.String("listen", "127.0.0.1:7990", "`host:port` to listen on")
+	set.StringVar(&options.PublicURL, "public-url", "", "`URL` under which runners and clients reach the emulator (default: the host that each request names)")
+	set.Bool(&options.HideStep, "hide-step", "show no runner's step, as Bitbucket's public API may do")
+	set.Duration(&options.AssignLag, "assign-lag", 5*time.Second, 0, "how long a step shows on a runner before the runner learns of it")
+	set.Duration(&options.OfflineAfter, "offline-after", 90*time.Second, time.Nanosecond, "how long after its last heartbeat a runner becomes OFFLINE")
+	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls a credential may make in a rolling hour; -1: any number")
+	set.Duration(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token lives")
+	set.Int(&options.KeepSteps, "keep-steps", 10_000, 1, "how many ended steps to remember")
+	if err := set.Read(args); err != nil {
 		return err
 	}
+	set.NoArguments()
 	if _, _, err := net.SplitHostPort(*address); err != nil {
-		flags.fault("listen: %q, want host:port or :port", *address)
+		set.Fault("listen: %q, want host:port or :port", *address)
 	}
 	if options.RateLimit == 0 {
-		flags.fault("rate-limit: 0, want 1 or more, or -1 for any number")
+		set.Fault("rate-limit: 0, want 1 or more, or -1 for any number")
 	}
-	if err := errors.Join(append(flags.faults, options.Validate())...); err != nil {
+	if err := errors.Join(append(set.Faults, options.Validate())...); err != nil {
 		return err
 	}
 	if options.AssignLag == 0 {
@@ -69,15 +71,16 @@ func serveOn(ctx context.Context, listener net.Listener, handler *emulator.Serve
 }
 
 func runRunner(ctx context.Context, args []string, lookup func(string) (string, bool), out io.Writer) error {
-	flags := newFlags("bitbucket-emulator runner", out)
+	set := flags.New("bitbucket-emulator runner", "EMULATOR", out)
 	config := standin.FromEnvironment(lookup)
-	flags.durationVar(&config.Startup, "startup", time.Second, 0, "how long the runner takes to start")
-	flags.durationVar(&config.Heartbeat, "heartbeat", 30*time.Second, time.Nanosecond, "time between two heartbeats")
-	flags.durationVar(&config.Poll, "poll", time.Second, time.Nanosecond, "time between two looks for a step")
-	if err := flags.parse(args); err != nil {
+	set.Duration(&config.Startup, "startup", time.Second, 0, "how long the runner takes to start")
+	set.Duration(&config.Heartbeat, "heartbeat", 30*time.Second, time.Nanosecond, "time between two heartbeats")
+	set.Duration(&config.Poll, "poll", time.Second, time.Nanosecond, "time between two looks for a step")
+	if err := set.Read(args); err != nil {
 		return err
 	}
-	if err := errors.Join(append(flags.faults, config.Validate())...); err != nil {
+	set.NoArguments()
+	if err := errors.Join(append(set.Faults, config.Validate())...); err != nil {
 		return err
 	}
 	return standin.Run(ctx, config, out)

@@ -9,15 +9,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
-	"github.com/peterbourgon/ff/v3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"bitbucket-runner-scaler/cmd/internal/flags"
 	"bitbucket-runner-scaler/jobfactory/sidecar"
 )
 
@@ -74,45 +75,20 @@ func run(ctx context.Context, args []string, stdout io.Writer) (code int, err er
 
 // common are the flags of every command.
 type common struct {
-	flags    *flag.FlagSet
+	*flags.Set
 	dir      string
 	logLevel string
-	// faults are those of values that cannot be read.
-	faults []error
 }
 
 func newCommon(name string) *common {
-	c := &common{flags: flag.NewFlagSet("sidecar "+name, flag.ContinueOnError)}
-	c.flags.StringVar(&c.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` shared by sidecar and runner container")
-	c.flags.StringVar(&c.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
+	c := &common{Set: flags.New("sidecar "+name, "SIDECAR", os.Stderr)}
+	c.StringVar(&c.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` shared by sidecar and runner container")
+	c.StringVar(&c.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
 	return c
 }
 
-func (c *common) parse(args []string) error {
-	return ff.Parse(c.flags, args, ff.WithEnvVarPrefix("SIDECAR"))
-}
-
-// durationVar is a duration flag whose fault does not hide the others.
-func (c *common) durationVar(into *time.Duration, name string, value time.Duration, usage string) {
-	*into = value
-	c.flags.Func(name, fmt.Sprintf("%s (default %v)", usage, value), func(given string) error {
-		d, err := time.ParseDuration(given)
-		if err != nil {
-			c.faults = append(c.faults, fmt.Errorf("%s: %q, want a duration such as %v", name, given, value))
-			return nil //nolint:nilerr // kept in faults, so that the others are found too
-		}
-		*into = d
-		return nil
-	})
-}
-
-// none refuses arguments that are no flags.
-func (c *common) none() error {
-	if c.flags.NArg() > 0 {
-		return fmt.Errorf("arguments: %q, want none", c.flags.Args())
-	}
-	return nil
-}
+// anyDuration leaves a duration's bounds to the configuration that it goes into.
+const anyDuration = math.MinInt64
 
 func (c *common) logger() (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(c.logLevel)
@@ -127,15 +103,16 @@ func (c *common) logger() (*zap.Logger, error) {
 func register(ctx context.Context, args []string) error {
 	c := newCommon("run")
 	config := sidecar.Config{Version: version}
-	c.flags.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
-	c.flags.StringVar(&config.TLS, "tls", sidecar.TLSOff, "`off`: plain HTTP/2")
-	c.flags.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
-	if err := c.parse(args); err != nil {
+	c.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
+	c.StringVar(&config.TLS, "tls", sidecar.TLSOff, "`off`: plain HTTP/2")
+	c.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
+	if err := c.Read(args); err != nil {
 		return err
 	}
+	c.NoArguments()
 	config.Dir = c.dir
 	log, faulty := c.logger()
-	if err := errors.Join(c.none(), config.Validate(), faulty); err != nil {
+	if err := errors.Join(append(c.Faults, config.Validate(), faulty)...); err != nil {
 		return err
 	}
 	config.Logger = log
@@ -151,14 +128,14 @@ func register(ctx context.Context, args []string) error {
 func execute(ctx context.Context, args []string) (int, error) {
 	c := newCommon("exec")
 	config := sidecar.ExecConfig{Stdout: os.Stdout, Stderr: os.Stderr}
-	c.durationVar(&config.StopGrace, "stop-grace", 10*time.Second, "`time` between SIGTERM and SIGKILL when the runner is to end")
-	c.durationVar(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, "`time` to wait for the sidecar before the runner is started")
-	if err := c.parse(args); err != nil {
+	c.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the runner is to end")
+	c.Duration(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, anyDuration, "time to wait for the sidecar before the runner is started")
+	if err := c.Read(args); err != nil {
 		return 0, err
 	}
-	config.Dir, config.Command = c.dir, c.flags.Args()
+	config.Dir, config.Command = c.dir, c.Args()
 	log, faulty := c.logger()
-	if err := errors.Join(append(c.faults, config.Validate(), faulty)...); err != nil {
+	if err := errors.Join(append(c.Faults, config.Validate(), faulty)...); err != nil {
 		return 0, err
 	}
 	config.Logger = log
@@ -167,10 +144,11 @@ func execute(ctx context.Context, args []string) (int, error) {
 
 func ready(ctx context.Context, args []string) error {
 	c := newCommon("ready")
-	if err := c.parse(args); err != nil {
+	if err := c.Read(args); err != nil {
 		return err
 	}
-	if err := c.none(); err != nil {
+	c.NoArguments()
+	if err := errors.Join(c.Faults...); err != nil {
 		return err
 	}
 	return sidecar.Ready(ctx, c.dir)

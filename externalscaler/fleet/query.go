@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -13,8 +12,6 @@ import (
 
 // groupsAScope bounds, with Config.MaxScopes, the groups known from calls alone.
 const groupsAScope = 20
-
-func compare(a, b string) int { return cmp.Compare(a, b) }
 
 // Group gives a group's snapshot if it is fresh enough to act on. Errors:
 // ErrUnknownGroup, ErrNoList, a *runnergroup.InvalidError, a *DuplicateError,

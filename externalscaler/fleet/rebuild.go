@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -200,8 +201,5 @@ func (f *Fleet) trackIdle(next *snapshot, now time.Time) {
 }
 
 func cmpKey(a, b GroupKey) int {
-	if c := compare(a.Namespace, b.Namespace); c != 0 {
-		return c
-	}
-	return compare(a.Name, b.Name)
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }

@@ -28,13 +28,13 @@ type Group struct {
 	// ListAge is how old the list of runners is that the rest rests on, in seconds.
 	ListAge float64 `json:"listAgeSeconds"`
 	// Runners counts by state.
-	Runners  map[string]int `json:"runners"`
-	Desired  int            `json:"desired"`
-	Told     int            `json:"told"`
-	Reason   string         `json:"reason"`
-	Note     string         `json:"note"`
-	Decided  time.Time      `json:"decidedOn"`
-	HoldsFor string         `json:"scaleDownHeld,omitempty"`
+	Runners map[string]int `json:"runners"`
+	Desired int            `json:"desired"`
+	Told    int            `json:"told"`
+	Reason  string         `json:"reason"`
+	Note    string         `json:"note"`
+	Decided time.Time      `json:"decidedOn"`
+	Hold    string         `json:"scaleDownHeld,omitempty"`
 }
 
 // Status shows a fleet and its decisions.
@@ -67,7 +67,7 @@ func (s *Status) Groups() []Group {
 
 func (s *Status) group(g *fleet.Group) Group {
 	shown := Group{
-		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.Written.String(), HoldsFor: g.Hold,
+		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.Written.String(), Hold: g.Hold,
 		ListAge: s.now().Sub(g.ListBegun).Seconds(), Runners: map[string]int{},
 	}
 	for _, m := range g.Members {

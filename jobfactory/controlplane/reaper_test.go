@@ -93,6 +93,27 @@ func TestNothingIsStoppedWithoutAWitness(t *testing.T) {
 	}
 }
 
+func TestRunnerThatNobodyCanStopIsNotDisabled(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	for range 3 { // online, but no sidecar is attached
+		d := p.pod(p.group)
+		if _, err := d.register(); err != nil {
+			t.Fatal(err)
+		}
+		d.set("online", "")
+		d.set("step", aStep)
+		p.until("the list to show the step", func() bool { return p.shown("builds").Runners["busy"] == 1 })
+		d.set("idle", "")
+	}
+	p.until("the list to show all idle", func() bool { return p.shown("builds").Runners["idle"] == 3 })
+	settle(p, 5)
+	for _, r := range p.state().Runners {
+		if r.Status != "ONLINE" {
+			t.Errorf("%s is %s although its sidecar could not be told to end it", r.Name, r.Status)
+		}
+	}
+}
+
 // settle waits for n more lists, so that what must not happen had its chance.
 func settle(p *plane, n int) {
 	p.t.Helper()

@@ -114,7 +114,12 @@ func TestNoRoomInTheScopeIsRetriedLater(t *testing.T) {
 		}
 	}
 	p.until("the list to show them", func() bool { n, err := p.metric(p.group); return err == nil && n == 0 })
+	post := "POST /2.0/workspaces/{workspace}/pipelines-config/runners"
+	before := p.state().Counters.Calls[post]
 	_, err := p.pod(p.group).register()
+	if calls := p.state().Counters.Calls[post] - before; calls != 0 {
+		t.Errorf("Bitbucket was asked %d times for a runner beyond its limit", calls)
+	}
 	st := status.Convert(err)
 	if st.Code() != codes.ResourceExhausted || len(st.Details()) != 1 {
 		t.Fatalf("got %v, want RESOURCE_EXHAUSTED with a delay", err)

@@ -124,7 +124,7 @@ func tell(ctx context.Context, kube installation.Kube, o options, out io.Writer)
 		err = errors.Join(err, installed.Uninstall(clean))
 		installed.Close()
 	}()
-	groups := []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 5, Burst: 5}, {Name: "tests", Label: "tests", Min: 1, Max: 3, Burst: 3}}
+	groups := story.Groups()
 	stage := &installation.Stage{Installation: installed}
 	for _, g := range groups {
 		stage.Groups = append(stage.Groups, g.Name)

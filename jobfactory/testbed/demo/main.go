@@ -110,7 +110,7 @@ func find(dir string) (testbed.Binaries, error) {
 
 // tell plays the story, and with keep leaves the bed as it is until ctx ends.
 func tell(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
-	groups := []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 5, Burst: 5}, {Name: "tests", Label: "tests", Min: 1, Max: 3, Burst: 3}}
+	groups := story.Groups()
 	stage := testbed.NewStage(bed, groups, 6*time.Second)
 	if err := story.Tell(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: keep}, out); err != nil {
 		return err

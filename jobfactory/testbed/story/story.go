@@ -25,6 +25,14 @@ type Group struct {
 	Burst int
 }
 
+// Groups are those of the demos.
+func Groups() []Group {
+	return []Group{
+		{Name: "builds", Label: "builds", Min: 1, Max: 5, Burst: 5},
+		{Name: "tests", Label: "tests", Min: 1, Max: 3, Burst: 3},
+	}
+}
+
 // View is what there is to see at one moment.
 type View struct {
 	Bitbucket emulator.State
