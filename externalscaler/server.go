@@ -47,10 +47,11 @@ type Server struct {
 }
 
 // NewServer makes a server of the given services. A handler that panics answers
-// INTERNAL, and the process lives.
-func NewServer(log *zap.Logger, services ...Registrable) *Server {
+// INTERNAL, and the process lives. options come after the server's own: transport
+// credentials, and interceptors, which run inside the guard against panics.
+func NewServer(log *zap.Logger, options []grpc.ServerOption, services ...Registrable) *Server {
 	s := &Server{log: log, health: health.NewServer()}
-	s.grpc = grpc.NewServer(
+	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -60,7 +61,7 @@ func NewServer(log *zap.Logger, services ...Registrable) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(s.recoverUnary),
 		grpc.ChainStreamInterceptor(s.recoverStream),
-	)
+	}, options...)...)
 	for _, service := range services {
 		service.Register(s.grpc)
 	}

@@ -29,10 +29,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // Serve ended and how long that took.
 func serve(t *testing.T, services ...Registrable) (conn *grpc.ClientConn, stop func() (time.Duration, error)) {
 	t.Helper()
+	return serveWith(t, nil, services...)
+}
+
+// serveWith does so with these options of the server.
+func serveWith(t *testing.T, options []grpc.ServerOption, services ...Registrable) (conn *grpc.ClientConn, stop func() (time.Duration, error)) {
+	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- NewServer(zap.NewNop(), services...).Serve(ctx, listener) }()
+	go func() { done <- NewServer(zap.NewNop(), options, services...).Serve(ctx, listener) }()
 	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
 	if err != nil {
@@ -151,7 +157,7 @@ func TestListenerThatFailsEndsServe(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewServer(zap.NewNop()).Serve(t.Context(), listener); err == nil {
+	if err := NewServer(zap.NewNop(), nil).Serve(t.Context(), listener); err == nil {
 		t.Error("got nil")
 	}
 }

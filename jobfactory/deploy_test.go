@@ -4,15 +4,18 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/kube"
 )
 
 // deployed is every object of the files that a kustomization names.
@@ -87,6 +90,15 @@ func TestTheDefaultAddressIsTheServices(t *testing.T) {
 		t.Errorf("service is %q, default scaler address %q", got, want)
 	}
 	deployment := only[appsv1.Deployment](t, objects)
+	// The leader puts its label on its own pod, and no manifest does.
+	leader := map[string]string{kube.RoleLabel: kube.RoleLeader}
+	if diff := cmp.Diff(service.Spec.Selector, mergeInto(leader, service.Spec.Selector)); diff != "" {
+		t.Errorf("the Service does not lead to the leader alone:\n%s", diff)
+	}
+	if _, ok := deployment.Spec.Template.Labels[kube.RoleLabel]; ok {
+		t.Error("every replica begins as the leader")
+	}
+	delete(service.Spec.Selector, kube.RoleLabel)
 	if diff := cmp.Diff(deployment.Spec.Template.Labels, mergeInto(service.Spec.Selector, deployment.Spec.Template.Labels)); diff != "" {
 		t.Errorf("the Service selects other pods than the Deployment's:\n%s", diff)
 	}
@@ -111,38 +123,78 @@ func mergeInto(selector, labels map[string]string) map[string]string {
 	return merged
 }
 
-func TestTheScalerMayDoWhatItNeedsAndNoMore(t *testing.T) {
-	objects, _ := deployed(t, "../deploy/base")
-	role := only[rbacv1.ClusterRole](t, objects)
+// rights are a role's verbs by group and resource, and by name where it has one.
+func rights(rules []rbacv1.PolicyRule) map[string][]string {
 	got := map[string][]string{}
-	for _, rule := range role.Rules {
+	for _, rule := range rules {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
-				got[group+"/"+resource] = rule.Verbs
+				key := strings.Join(append([]string{group, resource}, rule.ResourceNames...), "/")
+				got[key] = append(got[key], rule.Verbs...)
 			}
 		}
-		if slices.Contains(rule.Resources, "namespaces") && !cmp.Equal(rule.ResourceNames, []string{"kube-system"}) {
-			t.Errorf("namespaces: names %q, want kube-system alone", rule.ResourceNames)
-		}
 	}
+	return got
+}
+
+func TestTheScalerMayDoWhatItNeedsAndNoMore(t *testing.T) {
+	objects, _ := deployed(t, "../deploy/base")
+	everywhere, here := only[rbacv1.ClusterRole](t, objects), only[rbacv1.Role](t, objects)
 	want := map[string][]string{
 		"keda.sh/scaledjobs":                 {"get", "list", "watch"},
-		"batch/jobs":                         {"get", "list", "watch"},
+		"batch/jobs":                         {"get", "list", "watch", "delete"},
 		"/pods":                              {"get", "list", "watch"},
 		"/events":                            {"create", "patch"},
 		"events.k8s.io/events":               {"create", "patch"},
 		"authentication.k8s.io/tokenreviews": {"create"},
-		"/namespaces":                        {"get"},
+		"/namespaces/kube-system":            {"get"},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("rights: want -, got +:\n%s", diff)
+	if diff := cmp.Diff(want, rights(everywhere.Rules)); diff != "" {
+		t.Errorf("rights everywhere: want -, got +:\n%s", diff)
 	}
-	binding := only[rbacv1.ClusterRoleBinding](t, objects)
-	account := only[corev1.ServiceAccount](t, objects)
-	deployment := only[appsv1.Deployment](t, objects)
-	if binding.RoleRef.Name != role.Name || binding.Subjects[0].Name != account.Name || binding.Subjects[0].Namespace != account.Namespace ||
-		deployment.Spec.Template.Spec.ServiceAccountName != account.Name {
-		t.Errorf("role, binding, account and Deployment do not name each other: %v, %v", binding.RoleRef, binding.Subjects)
+	want = map[string][]string{
+		"coordination.k8s.io/leases":                         {"create"},
+		"coordination.k8s.io/leases/bitbucket-runner-scaler": {"get", "update"},
+		"/pods":       {"list", "patch"},
+		"/configmaps": {"create"},
+		"/configmaps/bitbucket-runner-scaler-places": {"get", "update"},
+	}
+	if diff := cmp.Diff(want, rights(here.Rules)); diff != "" {
+		t.Errorf("rights in its own namespace: want -, got +:\n%s", diff)
+	}
+	account, deployment := only[corev1.ServiceAccount](t, objects), only[appsv1.Deployment](t, objects)
+	binding, bindingHere := only[rbacv1.ClusterRoleBinding](t, objects), only[rbacv1.RoleBinding](t, objects)
+	for name, subjects := range map[string][]rbacv1.Subject{binding.RoleRef.Name: binding.Subjects, bindingHere.RoleRef.Name: bindingHere.Subjects} {
+		if name != everywhere.Name || name != here.Name || subjects[0].Name != account.Name || subjects[0].Namespace != account.Namespace {
+			t.Errorf("roles, bindings and account do not name each other: %s, %v", name, subjects)
+		}
+	}
+	if got := deployment.Spec.Template.Spec.ServiceAccountName; got != account.Name {
+		t.Errorf("the Deployment runs as %q", got)
+	}
+}
+
+func TestAReplicaIsThereWhileAnotherGoes(t *testing.T) {
+	objects, _ := deployed(t, "../deploy/base")
+	deployment, budget := only[appsv1.Deployment](t, objects), only[policyv1.PodDisruptionBudget](t, objects)
+	if got := *deployment.Spec.Replicas; got != 2 {
+		t.Errorf("%d replicas, want 2", got)
+	}
+	update := deployment.Spec.Strategy.RollingUpdate
+	if update == nil || update.MaxUnavailable.IntValue() != 0 || update.MaxSurge.IntValue() != 1 {
+		t.Errorf("rolling update: got %+v, want one more and none less", update)
+	}
+	if diff := cmp.Diff(deployment.Spec.Selector, budget.Spec.Selector); diff != "" || budget.Spec.MaxUnavailable.IntValue() != 1 {
+		t.Errorf("the budget is %v for other pods than the Deployment's: %s", budget.Spec.MaxUnavailable, diff)
+	}
+	env := map[string]string{}
+	for _, variable := range deployment.Spec.Template.Spec.Containers[0].Env {
+		if variable.ValueFrom != nil && variable.ValueFrom.FieldRef != nil {
+			env[variable.Name] = variable.ValueFrom.FieldRef.FieldPath
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace"}, env); diff != "" {
+		t.Errorf("what a replica knows of its pod: want -, got +:\n%s", diff)
 	}
 }
 
@@ -159,9 +211,5 @@ func TestTheScalerMeetsTheRestrictedPodSecurityStandard(t *testing.T) {
 	}
 	if s := pod.Containers[0].SecurityContext; *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || !cmp.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
 		t.Errorf("container: %v", s)
-	}
-	// Two scalers at once would both be writers of runners.
-	if *deployment.Spec.Replicas != 1 || deployment.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
-		t.Errorf("replicas %d, strategy %s, want 1, Recreate", *deployment.Spec.Replicas, deployment.Spec.Strategy.Type)
 	}
 }

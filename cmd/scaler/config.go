@@ -32,6 +32,8 @@ type config struct {
 	hourlyBudget                      int
 	tls, kubernetes                   string
 	service, namespace, scalerAddress string
+	podName                           string
+	leaderElect                       bool
 	caBundle                          string
 	dryRun, unsafeScaleDown           bool
 	logLevel, logFormat               string
@@ -42,7 +44,7 @@ type config struct {
 
 // parse reads flags and environment. The error lists every fault.
 func parse(args []string, lookup func(string) (string, bool), out io.Writer) (config, error) {
-	c := config{lookup: lookup}
+	c := config{lookup: lookup, leaderElect: true}
 	set := flags.New("scaler", "SCALER", out)
 	set.StringVar(&c.grpcListen, "grpc-listen", ":9090", "`address` for KEDA's calls and the sidecars', health and reflection")
 	set.StringVar(&c.httpListen, "http-listen", ":8080", "`address` for /healthz /readyz /metrics /status")
@@ -59,6 +61,8 @@ func parse(args []string, lookup func(string) (string, bool), out io.Writer) (co
 	set.StringVar(&c.kubernetes, "kubernetes", "auto", "`auto|off`; off: answer KEDA's calls alone, for a look with grpcurl")
 	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service through which triggers name this installation in scalerAddress")
 	set.StringVar(&c.namespace, "namespace", "", "`namespace` of this installation (default: the pod's own, from POD_NAMESPACE)")
+	set.Bool(&c.leaderElect, "leader-elect", "of several replicas let one lead, by a Lease named as the Service; false: this is the only one, and two at once break what is promised (default true)")
+	set.StringVar(&c.podName, "pod-name", "", "`name` of this pod, which gets the label that leads the Service to the leader (default: from POD_NAME)")
 	set.StringVar(&c.scalerAddress, "scaler-address", "", "one more scalerAddress by which triggers name this installation, `host:port`")
 	set.StringVar(&c.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust besides the built-in ones")
 	set.Bool(&c.dryRun, "dry-run", "remove no runner, only say what would be removed")
@@ -72,6 +76,9 @@ func parse(args []string, lookup func(string) (string, bool), out io.Writer) (co
 	set.NoArguments()
 	if c.namespace == "" {
 		c.namespace, _ = lookup("POD_NAMESPACE")
+	}
+	if c.podName == "" {
+		c.podName, _ = lookup("POD_NAME")
 	}
 	if c.showVersion {
 		return c, nil
@@ -112,6 +119,9 @@ func (c config) faults() []error {
 	if c.kubernetes == "auto" && c.namespace == "" {
 		add("--namespace: empty, want the namespace of this installation (or POD_NAMESPACE, or --kubernetes off)")
 	}
+	if c.elects() && c.podName == "" {
+		add("--pod-name: empty, want the name of this pod (or POD_NAME, or --leader-elect=false where this is the only replica)")
+	}
 	for name, path := range map[string]string{"--credentials-dir": c.credentialsDir, "--ca-bundle": c.caBundle} {
 		if path == "" {
 			continue
@@ -122,6 +132,9 @@ func (c config) faults() []error {
 	}
 	return faults
 }
+
+// elects: replicas of this one may run beside it.
+func (c config) elects() bool { return c.kubernetes == "auto" && c.leaderElect }
 
 func (c config) logger() (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(c.logLevel)

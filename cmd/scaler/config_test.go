@@ -15,7 +15,7 @@ func TestEveryBadValueIsToldAtOnce(t *testing.T) {
 		"--grpc-listen", "nowhere", "--http-listen", "9", "--bitbucket-url", "ftp://x", "--bitbucket-oauth-url", "::",
 		"--cluster", "Not_A_Label", "--poll-interval", "1s", "--max-staleness", "soon", "--write-settle", "-1s", "--orphan-grace", "0",
 		"--hourly-budget", "many", "--tls", "auto", "--kubernetes", "on", "--log-level", "loud", "--log-format", "xml",
-		"--dry-run=perhaps", "--unsafe-scale-down=2", "--credentials-dir", "/nonexistent/a", "--ca-bundle", "/nonexistent/b", "surplus",
+		"--dry-run=perhaps", "--leader-elect=never", "--unsafe-scale-down=2", "--credentials-dir", "/nonexistent/a", "--ca-bundle", "/nonexistent/b", "surplus",
 	}, empty, io.Discard)
 	if err == nil {
 		t.Fatal("got nil")
@@ -23,7 +23,7 @@ func TestEveryBadValueIsToldAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`--grpc-listen: "nowhere"`, `--http-listen: "9"`, `--bitbucket-url: "ftp://x"`, `--bitbucket-oauth-url: "::"`, `--cluster: "Not_A_Label"`,
 		"--poll-interval: 1s", `--max-staleness: "soon"`, `--write-settle: "-1s"`, `--orphan-grace: "0"`, `--hourly-budget: "many"`, `--tls: "auto"`,
-		`--kubernetes: "on"`, `--log-level: "loud"`, `--log-format: "xml"`, `--dry-run: "perhaps"`, `--unsafe-scale-down: "2"`,
+		`--kubernetes: "on"`, `--log-level: "loud"`, `--log-format: "xml"`, `--dry-run: "perhaps"`, `--leader-elect: "never"`, `--unsafe-scale-down: "2"`,
 		"--credentials-dir: ", "--ca-bundle: ", `arguments: ["surplus"]`,
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -46,13 +46,25 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestNamespaceComesFromThePod(t *testing.T) {
-	if _, err := parse([]string{"--tls", "off"}, empty, io.Discard); err == nil || !strings.Contains(err.Error(), "--namespace") {
-		t.Errorf("without one: got %v", err)
+func TestNamespaceAndNameComeFromThePod(t *testing.T) {
+	if _, err := parse([]string{"--tls", "off"}, empty, io.Discard); err == nil || !strings.Contains(err.Error(), "--namespace") || !strings.Contains(err.Error(), "--pod-name") {
+		t.Errorf("without them: got %v", err)
 	}
-	c, err := parse([]string{"--tls", "off"}, func(name string) (string, bool) { return "pods-own", name == "POD_NAMESPACE" }, io.Discard)
-	if err != nil || c.namespace != "pods-own" {
-		t.Errorf("got %q, %v", c.namespace, err)
+	pod := map[string]string{"POD_NAMESPACE": "pods-own", "POD_NAME": "scaler-1"}
+	c, err := parse([]string{"--tls", "off"}, func(name string) (string, bool) { value, ok := pod[name]; return value, ok }, io.Discard)
+	if err != nil || c.namespace != "pods-own" || c.podName != "scaler-1" || !c.elects() {
+		t.Errorf("got %q, %q, elects %v, %v", c.namespace, c.podName, c.elects(), err)
+	}
+}
+
+func TestTheOnlyReplicaNeedsNoNameOfItsPod(t *testing.T) {
+	for name, args := range map[string][]string{
+		"told so":            {"--tls", "off", "--namespace", "ours", "--leader-elect=false"},
+		"without Kubernetes": {"--tls", "off", "--kubernetes", "off"},
+	} {
+		if c, err := parse(args, empty, io.Discard); err != nil || c.elects() {
+			t.Errorf("%s: elects %v, %v", name, c.elects(), err)
+		}
 	}
 }
 

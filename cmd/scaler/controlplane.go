@@ -30,7 +30,6 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 			return fmt.Errorf("--ca-bundle: %w", err)
 		}
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	settings := controlplane.Config{
 		Version: version, Owner: fleet.OwnerLabel(c.cluster, "", ""),
 		Bitbucket:    bitbucket.Config{BaseURL: c.bitbucketURL, OAuthURL: c.bitbucketOAuth, CABundle: roots},
@@ -38,29 +37,63 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		PollInterval: c.pollInterval, MaxStaleness: c.maxStaleness, WriteSettle: c.writeSettle, OrphanGrace: c.orphanGrace,
 		DryRun: c.dryRun, UnsafeScaleDown: c.unsafeScaleDown, Logger: log,
 	}
-	var cluster *kube.Cluster
-	if c.kubernetes != "off" {
-		var err error
-		if cluster, err = connect(ctx, c); err != nil {
-			cancel()
+	if c.kubernetes == "off" {
+		plane, err := controlplane.New(settings)
+		if err != nil {
 			return err
 		}
-		defer cluster.Stop()
-		settings.Cluster = cluster
-		if settings.Owner, err = owner(ctx, c, cluster); err != nil {
-			cancel()
+		return listenAndRun(ctx, c, plane)
+	}
+	return serveCluster(ctx, c, settings)
+}
+
+// serveCluster serves with Kubernetes.
+func serveCluster(ctx context.Context, c config, settings controlplane.Config) error {
+	access, err := restConfig()
+	if err != nil {
+		return err
+	}
+	cluster, err := kube.New(access, kube.ServiceNames(c.service, c.namespace, c.scalerAddress))
+	if err != nil {
+		return err
+	}
+	defer cluster.Stop()
+	// The watches go on until the last call is answered, well after ctx has ended.
+	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel() // before cluster.Stop, which waits for the watches to end
+	starting := context.AfterFunc(ctx, cancel)
+	if err := cluster.Start(watching, syncTimeout); err != nil {
+		return err
+	}
+	settings.Cluster, settings.Places = cluster, cluster.PlacesIn(c.namespace)
+	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
+		return err
+	}
+	if c.elects() {
+		if err := elect(c, access, &settings); err != nil {
 			return err
 		}
 	}
-	defer cancel() // before cluster.Stop, which waits for the watches to end
 	plane, err := controlplane.New(settings)
 	if err != nil {
 		return err
 	}
-	if cluster != nil {
-		cluster.OnChange(plane.Changed)
-	}
+	cluster.OnChange(plane.Changed)
+	starting()
 	return listenAndRun(ctx, c, plane)
+}
+
+// elect lets one of several replicas lead, and the Service lead to it.
+func elect(c config, access *rest.Config, settings *controlplane.Config) error {
+	client, err := kube.ElectionClient(access)
+	if err != nil {
+		return err
+	}
+	settings.Election = kube.NewElection(kube.LeaseLock(client, c.namespace, c.service, c.podName), kube.ElectionConfig{
+		WriteSettle: c.writeSettle, Logger: settings.Logger.Named("election"),
+	})
+	settings.Signpost = kube.NewRole(client, c.namespace, c.podName)
+	return nil
 }
 
 func listenAndRun(ctx context.Context, c config, plane *controlplane.ControlPlane) error {
@@ -74,18 +107,6 @@ func listenAndRun(ctx context.Context, c config, plane *controlplane.ControlPlan
 		return errors.Join(fmt.Errorf("--http-listen: %w", err), grpcListener.Close())
 	}
 	return plane.Run(ctx, grpcListener, httpListener)
-}
-
-func connect(ctx context.Context, c config) (*kube.Cluster, error) {
-	settings, err := restConfig()
-	if err != nil {
-		return nil, err
-	}
-	cluster, err := kube.New(settings, kube.ServiceNames(c.service, c.namespace, c.scalerAddress))
-	if err != nil {
-		return nil, err
-	}
-	return cluster, cluster.Start(ctx, syncTimeout)
 }
 
 func owner(ctx context.Context, c config, cluster *kube.Cluster) (string, error) {

@@ -31,6 +31,11 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 	}
 	detached := attached(ActivityIdle, before)
 	detached.Attached = false
+	silent := func(since time.Time) Telemetry {
+		return Telemetry{RunnerUUID: "{r}", Activity: ActivityBusy, Since: before, DetachedSince: since}
+	}
+	terminating := attached(ActivityIdle, after)
+	terminating.Terminating = true
 	ended := attached(ActivityIdle, after)
 	ended.LastStep = step
 	endedBefore := ended
@@ -41,47 +46,63 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 		told     bool
 		stepSeen bool
 		finished bool
+		deleting bool
+		replaced bool
 		want     State
 	}{
-		"no runner":                                       {want: Pending},
-		"registered after the list":                       {report: attached(ActivityStarting, after), want: Starting},
-		"vanished from a later list":                      {report: attached(ActivityIdle, before), want: Lost},
-		"vanished, but its process has a step":            {report: attached(ActivityBusy, before), want: Busy},
-		"unregistered":                                    {runner: fresh, want: Starting},
-		"unregistered beyond the limit":                   {runner: old, want: Lost},
-		"unregistered since nobody knows when":            {runner: timeless, want: Starting},
-		"unregistered in the list, idle by a newer word":  {runner: fresh, report: attached(ActivityIdle, after), want: Idle},
-		"unregistered in the list, idle by an older word": {runner: fresh, report: attached(ActivityIdle, before), want: Starting},
-		"online, no word, lists without steps":            {runner: runner(bitbucket.StatusOnline, ""), want: Unknown},
-		"online, no word, lists with steps":               {runner: runner(bitbucket.StatusOnline, ""), stepSeen: true, want: Idle},
-		"online, detached":                                {runner: runner(bitbucket.StatusOnline, ""), report: detached, want: Unknown},
-		"online, its sidecar understands nothing":         {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityUnknown, after), want: Unknown},
-		"online, idle by its word":                        {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityIdle, before), want: Idle},
-		"online with a step":                              {runner: runner(bitbucket.StatusOnline, step), want: Busy},
-		"online with a step, idle by its word":            {runner: runner(bitbucket.StatusOnline, step), report: attached(ActivityIdle, after), want: Busy},
-		"a step that ended since the list":                {runner: runner(bitbucket.StatusOnline, step), report: ended, want: Idle},
-		"a step that comes again in a later list":         {runner: runner(bitbucket.StatusOnline, step), report: endedBefore, want: Busy},
-		"a step without a UUID is no ended one":           {runner: nameless, report: attached(ActivityIdle, after), want: Busy},
-		"online, busy by its word":                        {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityBusy, before), stepSeen: true, want: Busy},
-		"enabled, no word":                                {runner: runner(bitbucket.StatusEnabled, ""), stepSeen: true, want: Unknown},
-		"disabled":                                        {runner: runner(bitbucket.StatusDisabled, ""), want: Draining},
-		"disabled with a step":                            {runner: runner(bitbucket.StatusDisabled, step), want: DrainingBusy},
-		"disabled, busy by its word":                      {runner: runner(bitbucket.StatusDisabled, ""), report: attached(ActivityBusy, after), want: DrainingBusy},
-		"offline for a moment":                            {runner: runner(bitbucket.StatusOffline, ""), want: Starting},
-		"offline for a moment with a step":                {runner: runner(bitbucket.StatusOffline, step), want: Busy},
-		"offline too long":                                {runner: lost, want: Lost},
-		"offline too long, its step stranded":             {runner: lostWithStep, want: Lost},
-		"offline too long, but its process says it works": {runner: lost, report: attached(ActivityBusy, before), want: Busy},
-		"unhealthy for a moment":                          {runner: runner(bitbucket.StatusUnhealthy, ""), want: Starting},
-		"a status that is not known yet":                  {runner: runner("PAUSED", ""), want: Starting},
-		"told to end":                                     {runner: runner(bitbucket.StatusOnline, step), told: true, want: Gone},
-		"stopping":                                        {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityStopping, after), want: Gone},
-		"its process has ended":                           {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityEnded, after), want: Gone},
-		"its pod has finished":                            {runner: runner(bitbucket.StatusOnline, ""), finished: true, want: Gone},
+		"no runner":                                               {want: Pending},
+		"registered after the list":                               {report: attached(ActivityStarting, after), want: Starting},
+		"vanished from a later list":                              {report: attached(ActivityIdle, before), want: Lost},
+		"vanished, but its process has a step":                    {report: attached(ActivityBusy, before), want: Busy},
+		"unregistered":                                            {runner: fresh, want: Starting},
+		"unregistered beyond the limit":                           {runner: old, want: Lost},
+		"unregistered since nobody knows when":                    {runner: timeless, want: Starting},
+		"unregistered in the list, idle by a newer word":          {runner: fresh, report: attached(ActivityIdle, after), want: Idle},
+		"unregistered in the list, idle by an older word":         {runner: fresh, report: attached(ActivityIdle, before), want: Starting},
+		"online, no word, lists without steps":                    {runner: runner(bitbucket.StatusOnline, ""), want: Unknown},
+		"online, no word, lists with steps":                       {runner: runner(bitbucket.StatusOnline, ""), stepSeen: true, want: Idle},
+		"online, detached":                                        {runner: runner(bitbucket.StatusOnline, ""), report: detached, want: Unknown},
+		"online, its sidecar understands nothing":                 {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityUnknown, after), want: Unknown},
+		"online, idle by its word":                                {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityIdle, before), want: Idle},
+		"online with a step":                                      {runner: runner(bitbucket.StatusOnline, step), want: Busy},
+		"online with a step, idle by its word":                    {runner: runner(bitbucket.StatusOnline, step), report: attached(ActivityIdle, after), want: Busy},
+		"a step that ended since the list":                        {runner: runner(bitbucket.StatusOnline, step), report: ended, want: Idle},
+		"a step that comes again in a later list":                 {runner: runner(bitbucket.StatusOnline, step), report: endedBefore, want: Busy},
+		"a step without a UUID is no ended one":                   {runner: nameless, report: attached(ActivityIdle, after), want: Busy},
+		"online, busy by its word":                                {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityBusy, before), stepSeen: true, want: Busy},
+		"enabled, no word":                                        {runner: runner(bitbucket.StatusEnabled, ""), stepSeen: true, want: Unknown},
+		"disabled":                                                {runner: runner(bitbucket.StatusDisabled, ""), want: Draining},
+		"disabled with a step":                                    {runner: runner(bitbucket.StatusDisabled, step), want: DrainingBusy},
+		"disabled, busy by its word":                              {runner: runner(bitbucket.StatusDisabled, ""), report: attached(ActivityBusy, after), want: DrainingBusy},
+		"offline for a moment":                                    {runner: runner(bitbucket.StatusOffline, ""), want: Starting},
+		"offline for a moment with a step":                        {runner: runner(bitbucket.StatusOffline, step), want: Busy},
+		"offline too long":                                        {runner: lost, want: Lost},
+		"offline too long, its step stranded":                     {runner: lostWithStep, want: Lost},
+		"offline too long, but its process says it works":         {runner: lost, report: attached(ActivityBusy, before), want: Busy},
+		"unhealthy for a moment":                                  {runner: runner(bitbucket.StatusUnhealthy, ""), want: Starting},
+		"a status that is not known yet":                          {runner: runner("PAUSED", ""), want: Starting},
+		"busy when its sidecar fell silent, and no list since":    {runner: runner(bitbucket.StatusOnline, ""), report: silent(after), stepSeen: true, want: Busy},
+		"busy when its sidecar fell silent, idle in a list since": {runner: runner(bitbucket.StatusOnline, ""), report: silent(before), stepSeen: true, want: Idle},
+		"busy when its sidecar fell silent, lists without steps":  {runner: runner(bitbucket.StatusOnline, ""), report: silent(before), want: Busy},
+		"its pod is deleted before it registered":                 {deleting: true, want: Gone},
+		"its pod is deleted while it starts":                      {runner: fresh, deleting: true, want: Draining},
+		"its pod is deleted, idle":                                {runner: runner(bitbucket.StatusOnline, ""), deleting: true, stepSeen: true, want: Draining},
+		"its pod is deleted, busy":                                {runner: runner(bitbucket.StatusOnline, step), deleting: true, want: DrainingBusy},
+		"its pod is deleted, nothing is known":                    {runner: runner(bitbucket.StatusOnline, ""), deleting: true, want: DrainingBusy},
+		"its sidecar says that the pod ends":                      {runner: runner(bitbucket.StatusOnline, ""), report: terminating, want: Draining},
+		"to be replaced, idle":                                    {runner: runner(bitbucket.StatusOnline, ""), stepSeen: true, replaced: true, want: Replaced},
+		"to be replaced, but it took a step":                      {runner: runner(bitbucket.StatusOnline, step), stepSeen: true, replaced: true, want: Busy},
+		"told to end":                                             {runner: runner(bitbucket.StatusOnline, step), told: true, want: Gone},
+		"stopping":                                                {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityStopping, after), want: Gone},
+		"its process has ended":                                   {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityEnded, after), want: Gone},
+		"its pod has finished":                                    {runner: runner(bitbucket.StatusOnline, ""), finished: true, want: Gone},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := Member{Runner: c.runner, Telemetry: c.report, Job: &Job{Pod: &Pod{Finished: c.finished}}}
-			if got := classify(&m, c.told, c.stepSeen, begun, now); got != c.want {
+			m := Member{Runner: c.runner, Telemetry: c.report, Pod: &Pod{Finished: c.finished, Deleting: c.deleting}, replaced: c.replaced}
+			if c.told {
+				m.ToldSince = before
+			}
+			if got := (Config{}).withDefaults().classify(&m, c.stepSeen, begun, now); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
@@ -122,17 +143,19 @@ func TestTelemetryKeepsWhatItNeedsAndNoMore(t *testing.T) {
 	all.report("pod", Telemetry{Attached: true, RunnerUUID: "{r}", Activity: ActivityBusy, StepUUID: "{s}", Since: at})
 	all.report("pod", Telemetry{Attached: true, Activity: ActivityIdle, Since: at.Add(time.Minute)})
 	all.report("pod", Telemetry{Attached: true, Activity: ActivityIdle, Since: at.Add(time.Hour)})
-	got, _ := all.get("pod")
+	got := all.get("pod").Telemetry
 	want := Telemetry{Attached: true, RunnerUUID: "{r}", Activity: ActivityIdle, LastStep: "{s}", Since: at.Add(time.Minute)}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	all.tell("pod")
+	all.tell("pod", at)
+	all.ask("pod", at)
+	all.replace("pod", true)
 	all.keep(map[string]struct{}{})
-	if got, told := all.get("pod"); !got.Attached || told {
-		t.Errorf("an attached sidecar of a pod that is gone: got %+v, told %v", got, told)
+	if got := all.get("pod"); !got.Attached || !got.told.IsZero() || !got.asked.IsZero() || got.replaced {
+		t.Errorf("an attached sidecar of a pod that is gone: got %+v", got)
 	}
-	all.detach("pod")
+	all.detach("pod", at)
 	all.keep(map[string]struct{}{})
 	if len(all.pods) != 0 || len(all.told) != 0 {
 		t.Errorf("kept %v and %v of a pod that is gone", all.pods, all.told)

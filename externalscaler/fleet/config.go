@@ -31,6 +31,10 @@ type Config struct {
 	// Kubernetes is the cluster; nil where the scaler runs without one and knows
 	// runner groups from KEDA's calls alone.
 	Kubernetes Kubernetes
+	// Tenure says whether this process may write; nil where it is the only one.
+	Tenure Tenure
+	// Places keeps scopes across restarts; nil where nothing need be kept.
+	Places Places
 	// PollInterval is the time between two lists of a scope; at least 10 s for
 	// Bitbucket's sake (1,000 calls an hour), which the command line enforces.
 	PollInterval time.Duration
@@ -43,6 +47,8 @@ type Config struct {
 	MaxStaleness time.Duration
 	// WriteSettle is how long Bitbucket may take until a list shows a write.
 	WriteSettle time.Duration
+	// StartLimit and LostAfter are those above unless set.
+	StartLimit, LostAfter time.Duration
 	// ListTimeout bounds one whole list, all pages and retries. Default 60 s.
 	ListTimeout time.Duration
 	// MaxScopes bounds the scopes known without Kubernetes. Default 50.
@@ -66,6 +72,8 @@ func (c Config) withDefaults() Config {
 	def(&c.RetryInterval, 10*time.Second)
 	def(&c.MaxStaleness, 3*time.Minute)
 	def(&c.WriteSettle, 30*time.Second)
+	def(&c.StartLimit, StartLimit)
+	def(&c.LostAfter, LostAfter)
 	def(&c.ListTimeout, time.Minute)
 	def(&c.IdleScope, 10*time.Minute)
 	if c.MaxScopes == 0 {

@@ -21,6 +21,10 @@ type Fleet struct {
 	telemetry *telemetry
 	snapshot  atomic.Pointer[snapshot]
 	dirty     chan struct{}
+	// asked counts how often a new snapshot was asked for.
+	asked atomic.Int64
+	// reused counts the runners of ephemeral groups that took a second step.
+	reused atomic.Int64
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -30,6 +34,7 @@ type Fleet struct {
 	// canonical are the scopes by credentials and UUIDs: a slug and a UUID are one.
 	canonical map[scopeKey]*runningScope
 	idle      map[string]time.Time // by runner UUID: idle since
+	used      map[string]string    // by runner UUID: its last step, empty if it had no UUID
 	poll      context.Context      //nolint:containedctx // the life of Run, which scopes found later must not outlive
 	polls     sync.WaitGroup
 }
@@ -49,22 +54,6 @@ type runningScope struct {
 type calledGroup struct {
 	spec runnergroup.Group
 	at   time.Time
-}
-
-// snapshot is everything as of one moment.
-type snapshot struct {
-	groups map[GroupKey]*Group
-	errs   map[GroupKey]error
-	scopes []*Scope
-	pods   map[string]podPlace
-	// names are those of the runners of all known pods, with the UUID of the runner
-	// that the pod's sidecar reports; empty where it does not.
-	names map[string]string
-}
-
-type podPlace struct {
-	group  GroupKey
-	member int
 }
 
 // New makes a Fleet; Run makes it live. The error lists every fault of config.
@@ -87,6 +76,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.poll = ctx
 	f.mu.Unlock()
+	if f.config.Places != nil {
+		f.polls.Go(func() { f.keepPlaces(ctx) })
+	}
 	defer f.polls.Wait()
 	defer cancel()
 	ticker := f.config.Clock.NewTicker(rebuildEvery)
@@ -104,9 +96,27 @@ func (f *Fleet) Run(ctx context.Context) error {
 
 // Changed asks for a new snapshot: something in Kubernetes is no longer as it was.
 func (f *Fleet) Changed() {
+	f.asked.Add(1)
 	select {
 	case f.dirty <- struct{}{}:
 	default:
+	}
+}
+
+// Sync waits for a snapshot that shows all that was known when it was called.
+func (f *Fleet) Sync(ctx context.Context) error {
+	asked := f.asked.Add(1)
+	f.Changed()
+	for {
+		wait := f.Wait()
+		if f.snapshot.Load().served >= asked {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a snapshot: %w", ctx.Err())
+		case <-wait:
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ const (
 	Draining
 	// DrainingBusy: disabled while its step still runs.
 	DrainingBusy
+	// Replaced: idle, and to end as soon as its successor is online.
+	Replaced
 	// Lost: OFFLINE or UNHEALTHY too long, or never came online.
 	Lost
 	// Gone: told to end, or ended: it counts for nothing any more.
@@ -36,31 +38,63 @@ const (
 )
 
 func (s State) String() string {
-	return [...]string{"pending", "starting", "idle", "busy", "unknown", "draining", "draining busy", "lost", "gone"}[s]
+	return [...]string{"pending", "starting", "idle", "busy", "unknown", "draining", "draining busy", "replaced", "lost", "gone"}[s]
 }
 
-// Member is one Job of a group with its runner, or, without Kubernetes, one runner.
+// Member is one Job of a group with its runner, or, without Kubernetes, one
+// runner, or a pod that no group is left for.
 type Member struct {
-	// Job is nil without Kubernetes.
+	// Job is nil without Kubernetes, and where it was deleted.
 	Job *Job
+	// Pod is nil where the Job has none yet.
+	Pod *Pod
 	// Name is the runner's name; empty for a Job without a pod.
 	Name string
+	// Scope is where the runner is, or will be, registered.
+	Scope *Scope
 	// Runner is what Bitbucket says; nil where none is registered.
 	Runner *bitbucket.Runner
 	// Telemetry is what the sidecar says.
 	Telemetry Telemetry
 	State     State
+	// Outdated is true where the Job was made of an older form of its ScaledJob, or
+	// its runner has another scope or other labels.
+	Outdated bool
+	// Used is true once the runner was seen with a step.
+	Used bool
 	// IdleSince is when the runner was first seen idle, without a break since.
 	IdleSince time.Time
+	// ToldSince is when the pod was told to end; zero if it was not.
+	ToldSince time.Time
+	// AskedLast is when the pod last asked for its registration.
+	AskedLast time.Time
 	// Age of the runner's registration by Bitbucket's clock; 0 without a runner.
 	Age time.Duration
+
+	replaced bool
+}
+
+// Terminating reports whether the pod is to end.
+func (m Member) Terminating() bool {
+	return m.Telemetry.Terminating || m.Pod != nil && m.Pod.Deleting
+}
+
+// Enabled reports whether the runner is ONLINE and takes steps.
+func (m Member) Enabled() bool {
+	switch m.State {
+	case Idle, Busy, Unknown, Replaced:
+		return true
+	}
+	return false
 }
 
 // Group is an immutable snapshot of one runner group.
 type Group struct {
 	GroupKey
-	UID  string
-	Spec runnergroup.Group
+	UID string
+	// Generation of the ScaledJob.
+	Generation string
+	Spec       runnergroup.Group
 	// Scope is where its runners live.
 	Scope *Scope
 	// Hold says why the group must not be scaled down, empty if nothing does.
@@ -88,21 +122,37 @@ func (e *DuplicateError) Error() string {
 }
 
 // classify tells what a member counts as. serverNow is the time at Bitbucket.
-func classify(m *Member, told, stepSeen bool, listBegun, serverNow time.Time) State {
+func (c Config) classify(m *Member, stepSeen bool, listBegun, serverNow time.Time) State {
 	report := m.Telemetry
-	if told || report.Activity == ActivityEnded || report.Activity == ActivityStopping ||
-		m.Job != nil && m.Job.Pod != nil && m.Job.Pod.Finished {
+	if !m.ToldSince.IsZero() || report.Activity == ActivityEnded || report.Activity == ActivityStopping || m.Pod != nil && m.Pod.Finished {
 		return Gone
 	}
-	if m.Runner == nil {
-		return withoutRunner(report, listBegun)
+	state := withoutRunner(report, listBegun)
+	if m.Runner != nil {
+		state = c.withRunner(m, stepSeen, listBegun, serverNow)
 	}
-	state := m.Runner.State
+	switch {
+	case m.Terminating() && state == Pending:
+		return Gone // it will register nothing any more
+	case m.Terminating() && (state == Busy || state == Unknown || state == DrainingBusy):
+		return DrainingBusy
+	case m.Terminating():
+		return Draining
+	case m.replaced && state == Idle:
+		return Replaced
+	}
+	return state
+}
+
+func (c Config) withRunner(m *Member, stepSeen bool, listBegun, serverNow time.Time) State {
+	report, state := m.Telemetry, m.Runner.State
 	step := state.Step
 	if step != nil && report.LastStep != "" && step.UUID == report.LastStep && listBegun.Before(report.Since) {
 		step = nil // the list is from before that step ended
 	}
-	busy := step != nil || report.Activity == ActivityBusy
+	// A word from before the sidecar fell silent ends with a list begun since.
+	spoken := report.Attached || !stepSeen || !listBegun.After(report.DetachedSince)
+	busy := step != nil || report.Activity == ActivityBusy && spoken
 	// What the sidecar reports by now is newer than the list.
 	reportedOnline := report.Attached && (report.Activity == ActivityIdle || report.Activity == ActivityBusy) && listBegun.Before(report.Since)
 	switch {
@@ -120,7 +170,7 @@ func classify(m *Member, told, stepSeen bool, listBegun, serverNow time.Time) St
 		}
 		return Unknown
 	case state.Status == bitbucket.StatusUnregistered:
-		if created := m.Runner.CreatedOn; !created.IsZero() && serverNow.Sub(created) > StartLimit {
+		if created := m.Runner.CreatedOn; !created.IsZero() && serverNow.Sub(created) > c.StartLimit {
 			return Lost
 		}
 		return Starting
@@ -129,7 +179,7 @@ func classify(m *Member, told, stepSeen bool, listBegun, serverNow time.Time) St
 	if report.Attached && report.Activity == ActivityBusy {
 		return Busy // its process says so
 	}
-	if serverNow.Sub(state.UpdatedOn) > LostAfter {
+	if serverNow.Sub(state.UpdatedOn) > c.LostAfter {
 		return Lost
 	}
 	if busy {
@@ -171,6 +221,8 @@ func observe(members []Member) policy.Observation {
 			o.Draining++
 		case DrainingBusy:
 			o.DrainingBusy++
+		case Replaced:
+			o.Outdated++
 		case Lost:
 			o.Lost++
 		case Gone:

@@ -24,6 +24,7 @@ type cluster struct{ scaledJobs []ScaledJob }
 
 func (c cluster) ScaledJobs() []ScaledJob { return c.scaledJobs }
 func (c cluster) Jobs() []Job             { return nil }
+func (c cluster) Pods() []Pod             { return nil }
 
 type rig struct {
 	*Fleet

@@ -9,6 +9,9 @@ type Kubernetes interface {
 	ScaledJobs() []ScaledJob
 	// Jobs are the unfinished Jobs of ScaledJobs, with their pods.
 	Jobs() []Job
+	// Pods are the unfinished pods of runner Jobs, those too whose Job or ScaledJob
+	// was deleted: they may be about to end a step.
+	Pods() []Pod
 }
 
 // GroupKey names a runner group: the namespace and name of its ScaledJob.
@@ -21,6 +24,8 @@ type ScaledJob struct {
 	GroupKey
 	UID       string
 	CreatedOn time.Time
+	// Generation changes with every change of its specification.
+	Generation string
 	// Metadata of its external trigger, as in the manifest.
 	Metadata map[string]string
 	// Hold says why the group must not be scaled down: it is paused, or another
@@ -34,7 +39,9 @@ type Job struct {
 	Namespace, Name, UID string
 	// ScaledJobUID is the UID of the controller owner.
 	ScaledJobUID string
-	CreatedOn    time.Time
+	// Generation of the ScaledJob that the Job was made of; empty if not known.
+	Generation string
+	CreatedOn  time.Time
 	// Pod is the Job's newest pod; nil before it is created.
 	Pod *Pod
 }
@@ -43,6 +50,10 @@ type Job struct {
 type Pod struct {
 	Namespace, Name, UID string
 	CreatedOn            time.Time
+	// Node that it was given to; empty while it waits for one.
+	Node string
+	// Deleting is true once the pod is being deleted: it ends within its grace.
+	Deleting bool
 	// Finished is true once the pod's phase is Succeeded or Failed.
 	Finished bool
 }

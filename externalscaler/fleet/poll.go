@@ -146,6 +146,7 @@ func (s *Scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 	for _, runner := range list.Runners {
 		s.stepSeen = s.stepSeen || runner.State.Step != nil
 	}
+	maps.DeleteFunc(s.looks, func(_ string, l look) bool { return list.Begun.After(l.begun) })
 	maps.DeleteFunc(s.writes, func(_ string, w write) bool {
 		return list.Begun.After(w.at.Add(s.config.WriteSettle))
 	})

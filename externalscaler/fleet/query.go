@@ -168,6 +168,17 @@ func (f *Fleet) Twin(runner bitbucket.Runner) bool {
 	return own != "" && own != runner.UUID && runner.State.Status == bitbucket.StatusUnregistered
 }
 
+// Loose are the pods of ours that no group is left for; their State is that of
+// their runners.
+func (f *Fleet) Loose() []Member { return f.snapshot.Load().loose }
+
+// Reused counts the runners of ephemeral groups that took another step, since the
+// start of this process.
+func (f *Fleet) Reused() int64 { return f.reused.Load() }
+
+// Owner is the label that marks this installation's runners.
+func (f *Fleet) Owner() string { return f.config.Owner }
+
 // Report takes what a pod's sidecar says of its runner.
 func (f *Fleet) Report(podUID string, report Telemetry) {
 	report.Since = f.config.Clock.Now()
@@ -177,21 +188,24 @@ func (f *Fleet) Report(podUID string, report Telemetry) {
 
 // Detach says that a pod's sidecar can no longer be heard.
 func (f *Fleet) Detach(podUID string) {
-	f.telemetry.detach(podUID)
+	f.telemetry.detach(podUID, f.config.Clock.Now())
 	f.Changed()
 }
 
+// Ask says that a pod asks for its registration.
+func (f *Fleet) Ask(podUID string) { f.telemetry.ask(podUID, f.config.Clock.Now()) }
+
 // Tell says that a pod was told to end: it counts for nothing from now on.
 func (f *Fleet) Tell(podUID string) {
-	f.telemetry.tell(podUID)
+	f.telemetry.tell(podUID, f.config.Clock.Now())
 	f.Changed()
 }
 
 // Told reports whether a pod was told to end.
-func (f *Fleet) Told(podUID string) bool {
-	_, told := f.telemetry.get(podUID)
-	return told
-}
+func (f *Fleet) Told(podUID string) bool { return !f.telemetry.get(podUID).told.IsZero() }
 
-// Owner is the label that marks this installation's runners.
-func (f *Fleet) Owner() string { return f.config.Owner }
+// Replace says that a pod's runner ends once its successor is online, or no longer.
+func (f *Fleet) Replace(podUID string, replaced bool) {
+	f.telemetry.replace(podUID, replaced)
+	f.Changed()
+}

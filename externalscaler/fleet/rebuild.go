@@ -5,14 +5,15 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"bitbucket-runner-scaler/bitbucket"
 )
 
 // rebuild joins all that is known into the next snapshot.
 func (f *Fleet) rebuild() {
 	now := f.config.Clock.Now()
-	next := &snapshot{groups: map[GroupKey]*Group{}, errs: map[GroupKey]error{}, pods: map[string]podPlace{}, names: map[string]string{}}
+	next := &snapshot{
+		served: f.asked.Load(), groups: map[GroupKey]*Group{}, errs: map[GroupKey]error{},
+		pods: map[string]podPlace{}, names: map[string]string{},
+	}
 	live := map[string]struct{}{}
 	if f.config.Kubernetes != nil {
 		f.groupsOfKubernetes(next, live, now)
@@ -25,6 +26,7 @@ func (f *Fleet) rebuild() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.trackIdle(next, now)
+	f.trackUse(next)
 	next.scopes = f.scopesInUse(now)
 	f.snapshot.Store(next)
 	close(f.changed)
@@ -34,14 +36,18 @@ func (f *Fleet) rebuild() {
 // groupsOfKubernetes reads the groups from their ScaledJobs and joins each with
 // its Jobs, their pods, and the runners named after those.
 func (f *Fleet) groupsOfKubernetes(next *snapshot, live map[string]struct{}, now time.Time) {
+	// Jobs first: a pod that they show is then among the pods, or has ended.
 	jobs := map[string][]Job{}
 	for _, job := range f.config.Kubernetes.Jobs() {
 		jobs[job.ScaledJobUID] = append(jobs[job.ScaledJobUID], job)
 		if job.Pod != nil {
 			live[job.Pod.UID] = struct{}{}
-			report, _ := f.telemetry.get(job.Pod.UID)
-			next.names[RunnerName(job.Pod.Name, job.Pod.UID)] = report.RunnerUUID
 		}
+	}
+	pods := f.config.Kubernetes.Pods()
+	for _, pod := range pods {
+		live[pod.UID] = struct{}{}
+		next.names[RunnerName(pod.Name, pod.UID)] = f.telemetry.get(pod.UID).RunnerUUID
 	}
 	scaledJobs := slices.Clone(f.config.Kubernetes.ScaledJobs())
 	slices.SortFunc(scaledJobs, func(a, b ScaledJob) int { // the older of two duplicates stays
@@ -65,16 +71,16 @@ func (f *Fleet) groupsOfKubernetes(next *snapshot, live map[string]struct{}, now
 			continue
 		}
 		accepted = append(accepted, group)
-		group.UID, group.Hold = scaledJob.UID, scaledJob.Hold
-		view := group.Scope.view()
-		f.join(group, jobs[scaledJob.UID], view)
+		group.UID, group.Generation, group.Hold = scaledJob.UID, scaledJob.Generation, scaledJob.Hold
+		f.join(group, slices.DeleteFunc(jobs[scaledJob.UID], func(job Job) bool { return job.Namespace != scaledJob.Namespace }), now)
 		for i, member := range group.Members {
-			if member.Job.Pod != nil {
-				next.pods[member.Job.Pod.UID] = podPlace{group: group.GroupKey, member: i}
+			if member.Pod != nil {
+				next.pods[member.Pod.UID] = podPlace{group: group.GroupKey, member: i}
 			}
 		}
 		next.groups[group.GroupKey] = group
 	}
+	f.joinLoose(next, pods, now)
 }
 
 // groupsOfCalls makes the groups that were called for lately, of the runners
@@ -96,76 +102,25 @@ func (f *Fleet) groupsOfCalls(next *snapshot, now time.Time) {
 		want := call.spec.RunnerLabels(f.config.Owner)
 		for _, runner := range view.runners {
 			if sameLabels(runner.Labels, want) {
-				group.Members = append(group.Members, f.member(nil, &runner, view))
+				member := Member{Scope: scope, Runner: &runner}
+				f.complete(&member, view)
+				group.Members = append(group.Members, member)
 			}
 		}
-		f.count(group, view)
+		group.observe(len(view.runners))
 		next.groups[key] = group
 	}
 }
 
-// join fills in a group's members: one for each unfinished Job.
-func (f *Fleet) join(group *Group, jobs []Job, view scopeView) {
-	byName := make(map[string][]*bitbucket.Runner, len(view.runners))
-	for i := range view.runners {
-		if f.config.Ours(view.runners[i]) {
-			byName[view.runners[i].Name] = append(byName[view.runners[i].Name], &view.runners[i])
+// observe makes the observation that the rules are applied to.
+func (g *Group) observe(registered int) {
+	g.Observation = observe(g.Members)
+	for _, member := range g.Members {
+		if member.Runner != nil && member.Scope == g.Scope {
+			registered--
 		}
 	}
-	group.ListBegun = view.begun
-	for i := range jobs {
-		var runner *bitbucket.Runner
-		if pod := jobs[i].Pod; pod != nil {
-			report, _ := f.telemetry.get(pod.UID)
-			runner = own(byName[RunnerName(pod.Name, pod.UID)], report.RunnerUUID)
-		}
-		group.Members = append(group.Members, f.member(&jobs[i], runner, view))
-	}
-	f.count(group, view)
-}
-
-// own picks a pod's runner among those of its name. A registration whose answer
-// was lost may leave a second one: the pod's is the one that its sidecar reports,
-// and otherwise the one that has connected.
-func own(named []*bitbucket.Runner, reported string) *bitbucket.Runner {
-	var found *bitbucket.Runner
-	for _, runner := range named {
-		switch {
-		case runner.UUID == reported:
-			return runner
-		case found == nil || found.State.Status == bitbucket.StatusUnregistered:
-			found = runner
-		}
-	}
-	return found
-}
-
-func (f *Fleet) member(job *Job, runner *bitbucket.Runner, view scopeView) Member {
-	m := Member{Job: job, Runner: runner}
-	var told bool
-	if job != nil && job.Pod != nil {
-		m.Name = RunnerName(job.Pod.Name, job.Pod.UID)
-		m.Telemetry, told = f.telemetry.get(job.Pod.UID)
-	}
-	serverNow := view.serverDate.Add(f.config.Clock.Since(view.begun))
-	if runner != nil {
-		m.Name = runner.Name
-		m.Age = serverNow.Sub(runner.CreatedOn)
-	}
-	m.State = classify(&m, told, view.stepSeen, view.begun, serverNow)
-	return m
-}
-
-// count makes the observation that the rules are applied to.
-func (f *Fleet) count(group *Group, view scopeView) {
-	group.Observation = observe(group.Members)
-	registered := 0
-	for _, member := range group.Members {
-		if member.Runner != nil {
-			registered++
-		}
-	}
-	group.Observation.OtherRegistered = len(view.runners) - registered
+	g.Observation.OtherRegistered = registered
 }
 
 // setAside takes the unfilled minimum of each group off the others' room.
@@ -184,20 +139,39 @@ func (f *Fleet) setAside(next *snapshot) {
 // trackIdle remembers since when each runner has been idle. Called locked.
 func (f *Fleet) trackIdle(next *snapshot, now time.Time) {
 	idle := map[string]time.Time{}
-	for _, group := range next.groups {
-		for i := range group.Members {
-			m := &group.Members[i]
-			if m.State != Idle || m.Runner == nil {
-				continue
-			}
-			since, ok := f.idle[m.Runner.UUID]
-			if !ok {
-				since = now
-			}
-			idle[m.Runner.UUID], m.IdleSince = since, since
+	for _, m := range next.members() {
+		if m.State != Idle && m.State != Replaced || m.Runner == nil {
+			continue
 		}
+		since, ok := f.idle[m.Runner.UUID]
+		if !ok {
+			since = now
+		}
+		idle[m.Runner.UUID], m.IdleSince = since, since
 	}
 	f.idle = idle
+}
+
+// trackUse remembers which runners had a step, and the last of them, and counts
+// those of ephemeral groups that took another. Called locked.
+func (f *Fleet) trackUse(next *snapshot) {
+	used := map[string]string{}
+	for group, m := range next.members() {
+		if m.Runner == nil {
+			continue
+		}
+		last, known := f.used[m.Runner.UUID]
+		step, taken := m.step()
+		if !known && !taken {
+			continue
+		}
+		m.Used = true
+		if group != nil && group.Spec.Rules.Ephemeral && last != "" && step != "" && step != last {
+			f.reused.Add(1)
+		}
+		used[m.Runner.UUID] = cmp.Or(step, last)
+	}
+	f.used = used
 }
 
 func cmpKey(a, b GroupKey) int {

@@ -33,6 +33,8 @@ type Scope struct {
 
 	config Config
 	log    *zap.Logger
+	// namespace is one that may use the credentials set.
+	namespace string
 	notify func()
 	// claim makes this scope the one that stands for its UUIDs; false if another,
 	// written otherwise, does already.
@@ -46,7 +48,9 @@ type Scope struct {
 	list     *bitbucket.RunnerList
 	listErr  error
 	stepSeen bool
+	kept     bool
 	writes   map[string]write // by runner UUID
+	looks    map[string]look  // by runner UUID, newer than the list
 	// suspect are runners of ours that vanished from the newest list in a body;
 	// nil unless a second list is awaited.
 	suspect []bitbucket.Runner
@@ -66,6 +70,7 @@ func newScope(credentials string, written bitbucket.Scope, client Bitbucket, con
 		claim:  func(bitbucket.Scope) bool { return true },
 		serial: make(chan struct{}, 1),
 		writes: map[string]write{},
+		looks:  map[string]look{},
 		wake:   make(chan struct{}, 1),
 	}
 }
@@ -115,14 +120,18 @@ func (s *Scope) Runners() []bitbucket.Runner {
 	return view.runners
 }
 
-// Listed is a runner as the last list itself shows it, without what was written
-// since: a list that shows a runner DISABLED was made after that took effect,
-// however late Bitbucket applied the write or however old a list it gave.
+// Listed is a runner as the last list, or a later read of it alone, shows it,
+// without what was written since: what shows a runner DISABLED was made after that
+// took effect, however late Bitbucket applied the write or however old a list it
+// gave.
 // stepSeen says whether the scope's lists have been seen to carry steps, without
 // which none on the runner proves nothing.
 func (s *Scope) Listed(uuid string) (runner bitbucket.Runner, stepSeen, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if l, ok := s.looks[uuid]; ok {
+		return l.runner, s.stepSeen, true
+	}
 	if s.list != nil {
 		for _, runner := range s.list.Runners {
 			if runner.UUID == uuid {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket"
@@ -38,6 +39,7 @@ func (f *Fleet) scope(key GroupKey, spec runnergroup.Group, used time.Time) (*Sc
 			return nil, fmt.Errorf("%d scopes are served already: %w", len(f.scopes), ErrTooManyScopes)
 		}
 		running = f.start(id, client)
+		running.namespace = key.Namespace
 	}
 	running.use(client, used)
 	if running.alias != nil {
@@ -90,8 +92,11 @@ func (f *Fleet) claim(running *runningScope, resolved bitbucket.Scope) bool {
 func (f *Fleet) scopesInUse(now time.Time) []*Scope {
 	var used []*Scope
 	for key, running := range f.scopes {
+		// Where runners of ours are left without a group, somebody must still see
+		// that they go.
+		holds := f.config.Kubernetes != nil && slices.ContainsFunc(running.Runners(), f.config.Ours)
 		running.mu.Lock()
-		unused := now.Sub(running.lastUse) > f.config.IdleScope
+		unused := now.Sub(running.lastUse) > f.config.IdleScope && !holds
 		resolved := running.resolved
 		running.mu.Unlock()
 		switch {

@@ -15,6 +15,12 @@ type write struct {
 	at      time.Time
 }
 
+// look is a runner as a read of it alone showed it.
+type look struct {
+	runner bitbucket.Runner
+	begun  time.Time
+}
+
 func (s *Scope) record(w write) {
 	w.at = s.config.Clock.Now()
 	s.mu.Lock()
@@ -29,6 +35,11 @@ func (s *Scope) record(w write) {
 
 // Create registers a runner; for the registrar alone.
 func (s *Scope) Create(ctx context.Context, runner bitbucket.NewRunner) (bitbucket.Runner, error) {
+	ctx, cancel, err := s.writable(ctx)
+	if err != nil {
+		return bitbucket.Runner{}, err
+	}
+	defer cancel()
 	created, err := s.using().CreateRunner(ctx, s.Resolved(), runner)
 	if err != nil {
 		if errors.Is(err, bitbucket.ErrOutcomeUnknown) {
@@ -44,6 +55,11 @@ func (s *Scope) Create(ctx context.Context, runner bitbucket.NewRunner) (bitbuck
 
 // Disable lets a runner take no new step.
 func (s *Scope) Disable(ctx context.Context, runner bitbucket.Runner) error {
+	ctx, cancel, err := s.writable(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
 	if err := s.using().DisableRunner(ctx, s.Resolved(), runner.UUID); err != nil {
 		return err
 	}
@@ -54,6 +70,11 @@ func (s *Scope) Disable(ctx context.Context, runner bitbucket.Runner) error {
 
 // Delete removes a runner; one that is gone already counts as removed.
 func (s *Scope) Delete(ctx context.Context, runner bitbucket.Runner) error {
+	ctx, cancel, err := s.writable(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
 	if err := s.using().DeleteRunner(ctx, s.Resolved(), runner.UUID); err != nil {
 		return err
 	}
@@ -61,8 +82,17 @@ func (s *Scope) Delete(ctx context.Context, runner bitbucket.Runner) error {
 	return nil
 }
 
-// Get reads one runner live.
+// Get reads one runner live. What it shows stands beside the list's from then on:
+// see Listed.
 func (s *Scope) Get(ctx context.Context, uuid string) (bitbucket.Runner, error) {
+	begun := s.config.Clock.Now()
 	runner, _, err := s.using().GetRunner(ctx, s.Resolved(), uuid)
-	return runner, err
+	if err != nil {
+		return bitbucket.Runner{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looks[uuid] = look{runner: runner, begun: begun}
+	s.stepSeen = s.stepSeen || runner.State.Step != nil
+	return runner, nil
 }

@@ -64,7 +64,8 @@ type Observation struct {
 	// online, and nothing tells.
 	Pending, Starting, Idle, Busy, Unknown int
 	// Dead weight. Draining: disabled without a step; DrainingBusy: disabled, its
-	// step still runs; Lost: offline too long; Outdated: replaced, and draining.
+	// step still runs; Lost: offline too long; Outdated: idle and still taking steps,
+	// to end once its successor is online.
 	Draining, DrainingBusy, Lost, Outdated int
 	// Queued steps wait for a runner of the group; meaningless unless QueueVisible.
 	Queued       int
@@ -79,8 +80,14 @@ type Observation struct {
 func (o Observation) Capacity() int { return o.Pending + o.Starting + o.Idle + o.Busy + o.Unknown }
 
 // Online counts the runners that the ratio is over: a disabled one that still has
-// its step is one of them.
-func (o Observation) Online() int { return o.Idle + o.Busy + o.Unknown + o.DrainingBusy }
+// its step is one of them, and one whose successor is yet to come.
+func (o Observation) Online() int {
+	return o.Idle + o.Busy + o.Unknown + o.DrainingBusy + o.Outdated
+}
+
+// standing is what the group has, and is to keep: a runner that is being replaced
+// leaves its place to its successor.
+func (o Observation) standing() int { return o.Capacity() + o.Outdated }
 
 // DeadWeight counts the unfinished Jobs that give no capacity, which KEDA counts
 // all the same.
@@ -164,7 +171,7 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 	d := Decision{Desired: p.runners, Effective: p.runners, Reason: p.reason, Note: p.note, Observation: o, Rules: rules, Time: now}
 	// Fixed is never held up, its count being its ceiling, but is recorded: a group
 	// that leaves it is paced like any other.
-	highest := window.record(p.runners, min(o.Capacity(), ceiling, room), rules.CoolDown, now)
+	highest := window.record(p.runners, min(o.standing(), ceiling, room), rules.CoolDown, now)
 	if d.Effective = min(highest, ceiling, room); d.Effective > d.Desired {
 		d.Reason = ReasonCoolDown
 		d.Note = fmt.Sprintf("%s, but %d were asked for within the last %v", p.note, d.Effective, rules.CoolDown)
@@ -202,7 +209,7 @@ func (o Observation) unknown() string {
 // is known is idle where that would scale up and busy where that would scale
 // down, so that a restart neither grows nor shrinks a group.
 func byRatio(rules Rules, o Observation) proposal {
-	online, capacity := o.Online(), o.Capacity()
+	online, capacity := o.Online(), o.standing()
 	if online == 0 {
 		return proposal{capacity, ReasonHold, fmt.Sprintf("none online, %d starting", capacity)}
 	}

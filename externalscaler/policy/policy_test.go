@@ -160,7 +160,7 @@ func TestSingleDecisions(t *testing.T) {
 		"a fixed count of none":                       {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed }), policy.Observation{Idle: 7}, 0, 0, policy.ReasonFixed},
 		"no more than the scope has room for":         {rules(), policy.Observation{Busy: 4, OtherRegistered: 90, OtherUnfilledMin: 5}, 5, 5, policy.ReasonRunnerLimit},
 		"a full scope":                                {rules(), policy.Observation{OtherRegistered: 120}, 0, 0, policy.ReasonRunnerLimit},
-		"all kinds of dead weight are told":           {rules(), policy.Observation{Idle: 1, Draining: 1, DrainingBusy: 1, Lost: 1, Outdated: 1}, 1, 5, policy.ReasonHold},
+		"all kinds of dead weight are told":           {rules(), policy.Observation{Idle: 1, Draining: 1, DrainingBusy: 1, Lost: 1, Outdated: 1}, 2, 6, policy.ReasonHold},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := policy.Decide(c.rules, &policy.Window{}, c.o, start)

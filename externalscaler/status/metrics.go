@@ -61,12 +61,14 @@ var (
 	toldDesc    = prometheus.NewDesc(namespace+"_told_jobs", "Unfinished Jobs that KEDA is told to keep.", []string{"namespace", "scaledjob"}, nil)
 	ageDesc     = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions rest on.", []string{"namespace", "scaledjob"}, nil)
 	faultyDesc  = prometheus.NewDesc(namespace+"_group_faulty", "1 while nothing can be decided for a group.", []string{"namespace", "scaledjob"}, nil)
+	unreadDesc  = prometheus.NewDesc(namespace+"_unrecognized_output", "Runners whose log lines are not understood, so that only Bitbucket tells whether they are busy.", []string{"namespace", "scaledjob"}, nil)
+	reusedDesc  = prometheus.NewDesc(namespace+"_runners_reused_total", "Runners of ephemeral groups that took another step, being the last one online.", nil, nil)
 	budgetDesc  = prometheus.NewDesc(namespace+"_api_budget_remaining", "Calls to Bitbucket that are left of the rolling hour's budget.", []string{"credentials"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, toldDesc, ageDesc, faultyDesc, budgetDesc} {
+	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, toldDesc, ageDesc, faultyDesc, unreadDesc, reusedDesc, budgetDesc} {
 		ch <- desc
 	}
 }
@@ -85,11 +87,13 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 			gauge(toldDesc, float64(group.Told), group.Namespace, group.Name)
 		}
 		gauge(faultyDesc, faulty, group.Namespace, group.Name)
+		gauge(unreadDesc, float64(group.Unrecognized), group.Namespace, group.Name)
 		gauge(ageDesc, group.ListAge, group.Namespace, group.Name)
 		for state, count := range group.Runners {
 			gauge(runnersDesc, float64(count), group.Namespace, group.Name, state)
 		}
 	}
+	ch <- prometheus.MustNewConstMetric(reusedDesc, prometheus.CounterValue, float64(g.status.Reused()))
 	for name, client := range g.clients() {
 		gauge(budgetDesc, float64(client.Budget().Remaining()), name)
 	}

@@ -29,12 +29,14 @@ type Group struct {
 	ListAge float64 `json:"listAgeSeconds"`
 	// Runners counts by state.
 	Runners map[string]int `json:"runners"`
-	Desired int            `json:"desired"`
-	Told    int            `json:"told"`
-	Reason  string         `json:"reason"`
-	Note    string         `json:"note"`
-	Decided time.Time      `json:"decidedOn"`
-	Hold    string         `json:"scaleDownHeld,omitempty"`
+	// Unrecognized counts the members whose runner's output is not understood.
+	Unrecognized int       `json:"unrecognizedOutput,omitempty"`
+	Desired      int       `json:"desired"`
+	Told         int       `json:"told"`
+	Reason       string    `json:"reason"`
+	Note         string    `json:"note"`
+	Decided      time.Time `json:"decidedOn"`
+	Hold         string    `json:"scaleDownHeld,omitempty"`
 }
 
 // Status shows a fleet and its decisions.
@@ -48,6 +50,9 @@ type Status struct {
 func New(fleet *fleet.Fleet, decisions *externalscaler.Decisions, now func() time.Time) *Status {
 	return &Status{fleet: fleet, decisions: decisions, now: now}
 }
+
+// Reused counts the runners of ephemeral groups that took another step.
+func (s *Status) Reused() int64 { return s.fleet.Reused() }
 
 // Groups are all groups as of now, in the order of their names.
 func (s *Status) Groups() []Group {
@@ -72,6 +77,9 @@ func (s *Status) group(g *fleet.Group) Group {
 	}
 	for _, m := range g.Members {
 		shown.Runners[m.State.String()]++
+		if m.Telemetry.Unrecognized {
+			shown.Unrecognized++
+		}
 	}
 	var decision policy.Decision
 	decision, err := s.decisions.Decide(g.GroupKey)

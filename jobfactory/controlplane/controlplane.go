@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/bitbucket"
@@ -38,6 +39,7 @@ type Cluster interface {
 	fleet.Kubernetes
 	registrar.TokenReviewer
 	reaper.Pods
+	reaper.Jobs
 	reaper.Events
 }
 
@@ -59,10 +61,26 @@ type Config struct {
 	Lookup         func(string) (string, bool)
 	// The times are those of fleet.Config and reaper.Config.
 	PollInterval, MaxStaleness, WriteSettle, OrphanGrace, ReaperInterval time.Duration
-	// StepSettle is reaper.Config.Settle.
-	StepSettle              time.Duration
+	// StepSettle is reaper.Config.Settle; the others are named as there and in
+	// fleet.Config.
+	StepSettle, LostSight, LostAfter, StartLimit, DetachedLimit time.Duration
+
 	DryRun, UnsafeScaleDown bool
-	Logger                  *zap.Logger
+	// Places keeps across restarts where runners of ours may be; nil where that need
+	// not be.
+	Places fleet.Places
+	// Election decides which of several replicas leads; nil where this is the only
+	// one.
+	Election Election
+	// Signpost leads KEDA and the sidecars to the leader; nil where nothing need be
+	// done for that.
+	Signpost Signpost
+	// WhileLeading runs beside the rest while this process leads, and ends with its
+	// context; nil for nothing.
+	WhileLeading func(context.Context) error
+	// ServerOptions are the gRPC server's, such as transport credentials.
+	ServerOptions []grpc.ServerOption
+	Logger        *zap.Logger
 }
 
 // ControlPlane is the wired process.
@@ -73,6 +91,7 @@ type ControlPlane struct {
 	decisions *externalscaler.Decisions
 	status    *status.Status
 	reaper    *reaper.Reaper // nil without a cluster
+	gate      externalscaler.Gate
 	grpc      *externalscaler.Server
 	http      *http.Server
 	ready     atomic.Bool
@@ -105,10 +124,15 @@ func New(c Config) (*ControlPlane, error) {
 			return client, nil
 		},
 		PollInterval: c.PollInterval, MaxStaleness: c.MaxStaleness, WriteSettle: c.WriteSettle,
+		StartLimit: c.StartLimit, LostAfter: c.LostAfter,
 		Logger: c.Logger.Named("fleet"),
 	}
 	if c.Cluster != nil {
 		settings.Kubernetes = c.Cluster
+	}
+	settings.Places = c.Places
+	if c.Election != nil {
+		settings.Tenure = c.Election
 	}
 	var err error
 	if p.fleet, err = fleet.New(settings); err != nil {
@@ -118,7 +142,8 @@ func New(c Config) (*ControlPlane, error) {
 	p.status = status.New(p.fleet, p.decisions, time.Now)
 	registry := prometheus.NewRegistry()
 	metrics = status.NewMetrics(registry, p.status, store.Clients)
-	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), p.services(metrics)...)
+	registry.MustRegister(p.leader())
+	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
 	p.http = &http.Server{
 		Handler:           p.status.Handler(registry, p.ready.Load),
 		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: 2 * time.Minute,
@@ -135,11 +160,12 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 		return []externalscaler.Registrable{scaler}
 	}
 	r := registrar.New(registrar.Config{
-		Fleet: p.fleet, Reviewer: c.Cluster, WriteSettle: c.WriteSettle,
+		Fleet: p.fleet, Reviewer: c.Cluster, Pods: c.Cluster, WriteSettle: c.WriteSettle,
 		Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
 	})
 	p.reaper = reaper.New(reaper.Config{
-		Fleet: p.fleet, Decider: p.decisions, Sidecars: r, Pods: c.Cluster, Events: c.Cluster, Settle: c.StepSettle,
+		Fleet: p.fleet, Decider: p.decisions, Sidecars: r, Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, Settle: c.StepSettle,
+		LostSight: c.LostSight, StartLimit: c.StartLimit, DetachedLimit: c.DetachedLimit,
 		Interval: c.ReaperInterval, OrphanGrace: c.OrphanGrace, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})
@@ -152,16 +178,34 @@ func (p *ControlPlane) Changed() { p.fleet.Changed() }
 // Status is what an operator sees.
 func (p *ControlPlane) Status() *status.Status { return p.status }
 
+// leader tells who leads.
+func (p *ControlPlane) leader() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bitbucket_runner_scaler_leader", Help: "1 while this process leads, 0 while it is a standby.",
+	}, func() float64 {
+		if p.Leading() {
+			return 1
+		}
+		return 0
+	})
+}
+
 // Run serves on both listeners until ctx ends, and closes them. The cluster's
-// caches must hold their first lists already.
+// caches must hold their first lists already: then it is ready, leader or not.
 func (p *ControlPlane) Run(ctx context.Context, grpcListener, httpListener net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return p.serveHTTP(ctx, httpListener) })
-	group.Go(func() error { return p.fleet.Run(ctx) })
-	group.Go(func() error { return p.grpc.Serve(ctx, grpcListener) })
-	if p.reaper != nil {
-		group.Go(func() error { return p.reaper.Run(ctx) })
+	// The servers outlive ctx until leading has ended in order.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if p.config.Election == nil {
+		p.gate.Open(p.holds) // before the first call, which nobody else would answer
 	}
+	group.Go(func() error { return p.serveHTTP(serving, httpListener) })
+	group.Go(func() error { return p.grpc.Serve(serving, grpcListener) })
+	group.Go(func() error {
+		defer stop()
+		return p.compete(ctx)
+	})
 	p.ready.Store(true)
 	p.log.Info("serving", zap.String("version", p.config.Version), zap.Stringer("grpc", grpcListener.Addr()),
 		zap.Stringer("http", httpListener.Addr()), zap.String("owner", p.config.Owner))

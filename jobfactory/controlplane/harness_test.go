@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"context"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,8 +49,14 @@ func quick() controlplane.Config {
 // start starts a plane with one group of these settings.
 func start(t *testing.T, config controlplane.Config, settings map[string]string) *plane {
 	t.Helper()
+	return startWith(t, emulator.Options{RateLimit: 1 << 20}, config, settings)
+}
+
+// startWith does so with an emulator of these options.
+func startWith(t *testing.T, options emulator.Options, config controlplane.Config, settings map[string]string) *plane {
+	t.Helper()
 	bed, err := testbed.Start(t.Context(), testbed.Config{
-		Dir: t.TempDir(), Emulator: emulator.Options{RateLimit: 1 << 20}, ControlPlane: config,
+		Dir: t.TempDir(), Emulator: options, ControlPlane: config,
 		KEDAInterval: time.Hour, Logger: zaptest.NewLogger(t),
 	})
 	if err != nil {
@@ -145,6 +152,12 @@ type pod struct {
 	job   fleet.Job
 	token string
 	uuid  string // of its runner
+	place *runnerv1.Place
+	// terminating is what it says of its pod.
+	terminating bool
+	// drained is closed when the sidecar is told that its runner was disabled.
+	drained chan struct{}
+	once    sync.Once
 	// stopped is closed when the sidecar is told to end the runner.
 	stopped chan struct{}
 	stream  grpc.BidiStreamingClient[runnerv1.AttachRequest, runnerv1.AttachResponse]
@@ -153,7 +166,7 @@ type pod struct {
 
 func (p *plane) pod(owner fleet.ScaledJob) *pod {
 	job, token := p.Cluster.CreateJob(owner)
-	return &pod{p: p, job: job, token: token, stopped: make(chan struct{})}
+	return &pod{p: p, job: job, token: token, stopped: make(chan struct{}), drained: make(chan struct{})}
 }
 
 func (d *pod) ctx() context.Context {
@@ -165,7 +178,7 @@ func (d *pod) register() (*runnerv1.RegisterResponse, error) {
 	defer cancel()
 	response, err := d.p.wire.Register(ctx, &runnerv1.RegisterRequest{})
 	if uuid := response.GetRunner().GetUuid(); uuid != "" {
-		d.uuid = uuid
+		d.uuid, d.place = uuid, response.GetRunner().GetPlace()
 	}
 	return response, err
 }
@@ -186,6 +199,9 @@ func (d *pod) attach(state runnerv1.RunnerState) {
 			if err != nil {
 				return
 			}
+			if order.GetDrain() != nil {
+				d.once.Do(func() { close(d.drained) })
+			}
 			if order.GetStop() != nil {
 				close(d.stopped)
 				return
@@ -197,7 +213,7 @@ func (d *pod) attach(state runnerv1.RunnerState) {
 
 func (d *pod) report(state runnerv1.RunnerState, step string) {
 	d.p.t.Helper()
-	if err := d.stream.Send(&runnerv1.AttachRequest{RunnerUuid: d.uuid, State: state, StepUuid: step}); err != nil {
+	if err := d.stream.Send(&runnerv1.AttachRequest{RunnerUuid: d.uuid, State: state, StepUuid: step, Place: d.place, Terminating: d.terminating}); err != nil {
 		d.p.t.Fatal(err)
 	}
 }

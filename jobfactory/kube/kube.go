@@ -6,6 +6,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -123,15 +124,27 @@ func (c *Cluster) Stop() {
 
 const byOwner = "owner"
 
+// ownerIndex files pods under the Job that controls them, by namespace and UID: an
+// owner is always in the namespace of what it owns, and whoever may create pods
+// can write any UID there, of another namespace's Job too.
 func ownerIndex(obj any) ([]string, error) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
 		return nil, nil
 	}
-	if owner := metav1.GetControllerOf(pod); owner != nil {
-		return []string{string(owner.UID)}, nil
+	if uid, ok := controlledBy(pod, "Job", batchv1.GroupName); ok {
+		return []string{pod.Namespace + "/" + uid}, nil
 	}
 	return nil, nil
+}
+
+// controlledBy is the UID of an object's controller, if it is of that kind.
+func controlledBy(object metav1.Object, kind, group string) (uid string, ok bool) {
+	owner := metav1.GetControllerOf(object)
+	if owner == nil || owner.Kind != kind || !strings.HasPrefix(owner.APIVersion, group+"/") {
+		return "", false
+	}
+	return string(owner.UID), true
 }
 
 // slim drops what is never read, so that a thousand pods stay small.
@@ -142,6 +155,8 @@ func slim(obj any) (any, error) {
 		o.Status.ContainerStatuses, o.Status.InitContainerStatuses = nil, nil
 	case *batchv1.Job:
 		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
+		// The others are copies of the ScaledJob's.
+		o.Annotations = map[string]string{generationAnnotation: o.Annotations[generationAnnotation]}
 	}
 	return obj, nil
 }

@@ -128,10 +128,12 @@ var (
 	noon       = metav1.NewTime(time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC))
 )
 
+var apiVersions = map[string]string{"Job": "batch/v1", "CronJob": "batch/v1", "ScaledJob": "keda.sh/v1alpha1"}
+
 func meta(name, uid, ownerKind, ownerUID string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: "team", Name: name, UID: types.UID(uid), CreationTimestamp: noon, Labels: map[string]string{ScaledJobLabel: "builds"},
-		OwnerReferences: []metav1.OwnerReference{{Kind: ownerKind, UID: types.UID(ownerUID), Controller: &controller}},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: apiVersions[ownerKind], Kind: ownerKind, UID: types.UID(ownerUID), Controller: &controller}},
 	}
 }
 
@@ -175,7 +177,13 @@ func TestJobsAreTheUnfinishedOnesOfScaledJobsWithThePodThatCounts(t *testing.T) 
 	foreign := &batchv1.Job{ObjectMeta: meta("cron-1", "cron", "CronJob", "cron-uid")}
 	failed, live := pod("builds-1-b", "failed", "job", corev1.PodFailed), pod("builds-1-a", "live", "job", corev1.PodRunning)
 	failed.CreationTimestamp = metav1.NewTime(noon.Add(time.Minute))
-	c, client := watch(t, []runtime.Object{job, done, foreign, failed, live, pod("builds-2-a", "old", "done", corev1.PodSucceeded)})
+	// Whoever may create pods elsewhere, or later, can name the Job as their owner.
+	elsewhere, later, ofAnotherKind := pod("intruder", "1", "job", corev1.PodRunning), pod("builds-1-x", "2", "job", corev1.PodRunning), pod("builds-1-y", "3", "job", corev1.PodRunning)
+	elsewhere.Namespace, elsewhere.CreationTimestamp, elsewhere.Labels = "intruders", metav1.NewTime(noon.Add(-time.Hour)), map[string]string{ScaledJobLabel: "builds"}
+	later.CreationTimestamp = metav1.NewTime(noon.Add(time.Minute))
+	ofAnotherKind.CreationTimestamp = metav1.NewTime(noon.Add(-time.Hour))
+	ofAnotherKind.OwnerReferences[0].APIVersion = "example.com/v1"
+	c, client := watch(t, []runtime.Object{job, done, foreign, failed, live, elsewhere, later, ofAnotherKind, pod("builds-2-a", "old", "done", corev1.PodSucceeded)})
 	want := []fleet.Job{{
 		Namespace: "team", Name: "builds-1", UID: "job", ScaledJobUID: "builds-uid", CreatedOn: noon.Time,
 		Pod: &fleet.Pod{Namespace: "team", Name: "builds-1-a", UID: "live", CreatedOn: noon.Time},
@@ -184,7 +192,7 @@ func TestJobsAreTheUnfinishedOnesOfScaledJobsWithThePodThatCounts(t *testing.T) 
 		t.Errorf("got %s", diff)
 	}
 	pods, err := c.LivePods(t.Context())
-	if err != nil || len(pods) != 1 || pods[0].UID != "live" {
+	if err != nil || len(pods) != 4 {
 		t.Errorf("live pods: got %+v, %v", pods, err)
 	}
 	changed := make(chan struct{}, 100)

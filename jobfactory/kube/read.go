@@ -8,7 +8,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
@@ -58,7 +57,8 @@ func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bo
 		return fleet.ScaledJob{
 			GroupKey: fleet.GroupKey{Namespace: u.GetNamespace(), Name: u.GetName()},
 			UID:      string(u.GetUID()), CreatedOn: u.GetCreationTimestamp().Time,
-			Metadata: trigger.Metadata, Hold: hold(u.GetAnnotations(), s),
+			Generation: strconv.FormatInt(u.GetGeneration(), 10),
+			Metadata:   trigger.Metadata, Hold: hold(u.GetAnnotations(), s),
 		}, true
 	}
 	return fleet.ScaledJob{}, false
@@ -84,6 +84,10 @@ func pausedBy(value string) bool {
 	return err != nil || paused
 }
 
+// generationAnnotation is where KEDA writes the ScaledJob's generation on a Job
+// (pkg/scaling/executor/scale_jobs.go).
+const generationAnnotation = "scaledjob.keda.sh/generation"
+
 // Jobs implements fleet.Kubernetes.
 func (c *Cluster) Jobs() []fleet.Job {
 	var found []fleet.Job
@@ -92,13 +96,14 @@ func (c *Cluster) Jobs() []fleet.Job {
 		if !ok || finished(job) {
 			continue
 		}
-		owner := metav1.GetControllerOf(job)
-		if owner == nil || owner.Kind != "ScaledJob" {
+		owner, ok := controlledBy(job, "ScaledJob", scaledJobs.Group)
+		if !ok {
 			continue
 		}
 		found = append(found, fleet.Job{
-			Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: string(owner.UID),
-			CreatedOn: job.CreationTimestamp.Time, Pod: c.newestPod(string(job.UID)),
+			Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: owner,
+			Generation: job.Annotations[generationAnnotation],
+			CreatedOn:  job.CreationTimestamp.Time, Pod: c.podOfJob(job),
 		})
 	}
 	return found
@@ -112,30 +117,45 @@ func finished(job *batchv1.Job) bool {
 	})
 }
 
-// newestPod is the pod of a Job that counts: an unfinished one before a finished
-// one, then the youngest.
-func (c *Cluster) newestPod(jobUID string) *fleet.Pod {
-	pods, err := c.pods.GetIndexer().ByIndex(byOwner, jobUID)
+// podOfJob is the pod of a Job that counts: an unfinished one before a finished
+// one, then the oldest, since a Job of one pod makes no second while it has one,
+// and whoever may create pods in its namespace could.
+func (c *Cluster) podOfJob(job *batchv1.Job) *fleet.Pod {
+	pods, err := c.pods.GetIndexer().ByIndex(byOwner, job.Namespace+"/"+string(job.UID))
 	if err != nil {
 		return nil
 	}
-	var newest *fleet.Pod
+	var found *fleet.Pod
 	for _, obj := range pods {
 		p, ok := obj.(*corev1.Pod)
 		if !ok {
 			continue
 		}
 		pod := podOf(p)
-		if newest == nil || newest.Finished && !pod.Finished || newest.Finished == pod.Finished && newest.CreatedOn.Before(pod.CreatedOn) {
-			newest = &pod
+		if found == nil || found.Finished && !pod.Finished || found.Finished == pod.Finished && pod.CreatedOn.Before(found.CreatedOn) {
+			found = &pod
 		}
 	}
-	return newest
+	return found
+}
+
+// Pods implements fleet.Kubernetes.
+func (c *Cluster) Pods() []fleet.Pod {
+	var found []fleet.Pod
+	for _, obj := range c.pods.GetStore().List() {
+		if pod, ok := obj.(*corev1.Pod); ok {
+			if pod := podOf(pod); !pod.Finished {
+				found = append(found, pod)
+			}
+		}
+	}
+	return found
 }
 
 func podOf(pod *corev1.Pod) fleet.Pod {
 	return fleet.Pod{
 		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), CreatedOn: pod.CreationTimestamp.Time,
+		Node: pod.Spec.NodeName, Deleting: pod.DeletionTimestamp != nil,
 		Finished: pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 	}
 }

@@ -1,8 +1,10 @@
-// Package reaper takes runners away: the surplus of a group, by disabling one,
-// looking again, and only then telling its sidecar to end it; and runners of ours
-// that no pod is left for. It never deletes a runner that may be busy: what is
-// not known counts as busy. How many there should be is decided by package
-// policy; the last deletion of a runner that ended in order is the registrar's.
+// Package reaper takes runners away: the surplus of a group, those that had their
+// one step, the outdated, the lost, those of pods that end, the Jobs that never
+// came to anything, and runners of ours that no pod is left for. However it comes
+// to that, a runner is disabled, looked at again, and told to end only when a
+// witness says that it has no step: what is not known counts as busy. How many
+// there should be is decided by package policy; the deletion of a runner that
+// ended in order is the registrar's.
 package reaper
 
 import (
@@ -28,6 +30,8 @@ type Decider interface {
 type Sidecars interface {
 	// Stop tells a pod's sidecar to end its runner; false if it cannot be told.
 	Stop(podUID, reason string) bool
+	// Drain tells it that its runner was disabled, for its log.
+	Drain(podUID, reason string)
 }
 
 // Pods reads the runner pods live, not from a cache: a watch that lags must
@@ -36,28 +40,30 @@ type Pods interface {
 	LivePods(ctx context.Context) ([]fleet.Pod, error)
 }
 
+// Jobs ends Jobs that nothing else would end.
+type Jobs interface {
+	// DeleteJob deletes the Job of that UID and its pod; one that is gone counts as
+	// deleted.
+	DeleteJob(ctx context.Context, namespace, name, uid string) error
+}
+
 // Events tells the users of a ScaledJob what was done and why.
 type Events interface {
 	Event(group fleet.GroupKey, uid, reason, message string)
 }
-
-// Reasons of a removal, for metrics and events.
-const (
-	ReasonSurplus = "Surplus"
-	ReasonOrphan  = "Orphan"
-	// ReasonDisableUnsupported: Bitbucket refuses to disable, so nothing is retired.
-	ReasonDisableUnsupported = "DisableUnsupported"
-)
 
 // Config is what a Reaper is made of.
 type Config struct {
 	Fleet    *fleet.Fleet
 	Decider  Decider
 	Sidecars Sidecars
-	// Pods is nil where there is no Kubernetes: then nothing is ever an orphan.
+	// Pods and Jobs are nil where there is no Kubernetes: then nothing is ever an
+	// orphan, and no Job is deleted.
 	Pods   Pods
+	Jobs   Jobs
 	Events Events
-	// Interval between two looks. Default 2 s.
+	// Interval between two looks at the latest; each change of the fleet brings one.
+	// Default 2 s.
 	Interval time.Duration
 	// OrphanGrace is how long a runner must have been without a pod in this
 	// process's own sight. Default 5 min.
@@ -66,9 +72,20 @@ type Config struct {
 	// it: where lists carry no steps, a disabled runner must have been idle, by its
 	// own word, for so long. Default 35 s: it asks every 30 s.
 	Settle time.Duration
+	// LostSight is how long, and over two lists at least, a runner must have looked
+	// lost in this process's own sight: after an outage of Bitbucket's all do for a
+	// moment. Default 1 min.
+	LostSight time.Duration
+	// StartLimit is how long a Job may go without asking for a runner, once it has a
+	// node, and one told to end may take to do so. Default 10 min.
+	StartLimit time.Duration
+	// DetachedLimit is how long a sidecar must have been silent until its idle and
+	// disabled runner is ended by deleting the Job. Default 2 min.
+	DetachedLimit time.Duration
 	// PassTimeout bounds one pass over a group or a scope. Default 60 s.
 	PassTimeout time.Duration
-	// DryRun only says what would be done.
+	// DryRun only says what would be done. Pods that are being deleted are still
+	// drained: they end anyhow, and busy ones must not.
 	DryRun bool
 	// UnsafeScaleDown retires idle runners even where Bitbucket cannot disable
 	// them: one that takes a step in that moment loses it.
@@ -79,7 +96,32 @@ type Config struct {
 	Logger *zap.Logger
 }
 
-// Reaper removes surplus and orphaned runners.
+func (c Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.Interval, 2*time.Second)
+	def(&c.OrphanGrace, 5*time.Minute)
+	def(&c.Settle, 35*time.Second)
+	def(&c.LostSight, time.Minute)
+	def(&c.StartLimit, fleet.StartLimit)
+	def(&c.DetachedLimit, 2*time.Minute)
+	def(&c.PassTimeout, time.Minute)
+	if c.Clock == nil {
+		c.Clock = clock.RealClock{}
+	}
+	if c.Count == nil {
+		c.Count = func(string) {}
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c
+}
+
+// Reaper removes runners that are no longer wanted, or no longer there.
 type Reaper struct {
 	config Config
 	log    *zap.Logger
@@ -92,10 +134,12 @@ type Reaper struct {
 	failures map[any]failure
 	// podless are the runners seen without a pod, by UUID.
 	podless map[string]*sighting
-	// drained: since when a list has shown a runner disabled, by UUID.
-	drained map[string]time.Time
-	// said are the groups that were told once why nothing is retired.
-	said map[fleet.GroupKey]string
+	// watched are the things that something is done about only once they have lasted.
+	watched map[watchKey]*watched
+	// leaving are the runners that were disabled, by UUID, and why.
+	leaving map[string]removal
+	// said is what the users of each group were told last, by reason.
+	said map[saidKey]string
 }
 
 // failure delays the next pass over the same thing, so that what fails every time
@@ -108,32 +152,15 @@ type failure struct {
 // maxDelay bounds the delay after failures.
 const maxDelay = time.Minute
 
+// leastInterval is the least time between two looks, however fast the fleet changes.
+const leastInterval = 20 * time.Millisecond
+
 // New makes a Reaper.
 func New(config Config) *Reaper {
-	if config.Interval == 0 {
-		config.Interval = 2 * time.Second
-	}
-	if config.OrphanGrace == 0 {
-		config.OrphanGrace = 5 * time.Minute
-	}
-	if config.PassTimeout == 0 {
-		config.PassTimeout = time.Minute
-	}
-	if config.Settle == 0 {
-		config.Settle = 35 * time.Second
-	}
-	if config.Clock == nil {
-		config.Clock = clock.RealClock{}
-	}
-	if config.Count == nil {
-		config.Count = func(string) {}
-	}
-	if config.Logger == nil {
-		config.Logger = zap.NewNop()
-	}
+	config = config.withDefaults()
 	return &Reaper{
-		config: config, log: config.Logger, running: map[any]struct{}{},
-		failures: map[any]failure{}, podless: map[string]*sighting{}, drained: map[string]time.Time{}, said: map[fleet.GroupKey]string{},
+		config: config, log: config.Logger, running: map[any]struct{}{}, failures: map[any]failure{},
+		podless: map[string]*sighting{}, watched: map[watchKey]*watched{}, leaving: map[string]removal{}, said: map[saidKey]string{},
 	}
 }
 
@@ -141,26 +168,47 @@ func New(config Config) *Reaper {
 // so that a failure in one never holds up another.
 func (r *Reaper) Run(ctx context.Context) error {
 	defer r.passes.Wait()
-	ticker := r.config.Clock.NewTicker(r.config.Interval)
-	defer ticker.Stop()
 	for {
+		changed := r.config.Fleet.Wait()
 		r.look(ctx)
-		select {
-		case <-ctx.Done():
+		if !r.sleep(ctx, leastInterval, nil) || !r.sleep(ctx, r.config.Interval, changed) {
 			return nil
-		case <-ticker.C():
 		}
 	}
 }
 
+// sleep waits; false if ctx ended. It is cut short by changed.
+func (r *Reaper) sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) bool {
+	timer := r.config.Clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-changed:
+	case <-timer.C():
+	}
+	return true
+}
+
+// looseKey names the pass over a scope's pods without a group.
+type looseKey struct{ scope *fleet.Scope }
+
 func (r *Reaper) look(ctx context.Context) {
-	groups := r.config.Fleet.Groups()
-	r.forget(groups)
+	groups, loose := r.config.Fleet.Groups(), r.config.Fleet.Loose()
+	r.forget(groups, loose)
 	for _, group := range groups {
-		if group, err := r.config.Fleet.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
-			r.stopDrained(group)
-			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.retire(ctx, group.GroupKey) })
+		if _, err := r.config.Fleet.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
+			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.tend(ctx, group.GroupKey) })
 		}
+	}
+	scopes := map[*fleet.Scope][]fleet.Member{}
+	for _, m := range loose {
+		if m.Terminating() && m.State != fleet.Gone {
+			scopes[m.Scope] = append(scopes[m.Scope], m)
+		}
+	}
+	for scope, members := range scopes {
+		r.pass(ctx, looseKey{scope}, func(ctx context.Context) error { return r.release(ctx, members) })
 	}
 	if r.config.Pods == nil {
 		return
@@ -168,6 +216,43 @@ func (r *Reaper) look(ctx context.Context) {
 	for scope, runners := range r.overdue(r.config.Fleet.Podless()) {
 		r.pass(ctx, scope, func(ctx context.Context) error { return r.removeOrphans(ctx, scope, runners) })
 	}
+}
+
+// tend does for one group what is due: first what is urgent, then what may wait.
+// The last three count who stays online, so each needs a snapshot that shows what
+// the one before has done, and the pass ends with the first that does anything.
+func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
+	if err := r.config.Fleet.Sync(ctx); err != nil {
+		return err
+	}
+	group, err := r.config.Fleet.Group(key)
+	if err != nil {
+		return nil //nolint:nilerr // nothing current is known, so nothing is done; the fleet says why
+	}
+	errs := []error{r.drain(ctx, of(group), group.Members)}
+	r.stopDrained(of(group), group.Members)
+	errs = append(errs, r.endLost(ctx, group), r.endForgotten(ctx, group), r.endStuck(ctx, group))
+	decision, err := r.config.Decider.Decide(key)
+	if err != nil {
+		return errors.Join(errs...)
+	}
+	errs = append(errs, r.endUnwanted(ctx, group, decision))
+	for _, rule := range []func(context.Context, *fleet.Group, policy.Decision) (bool, error){r.spend, r.retire, r.renew} {
+		acted, err := rule(ctx, group, decision)
+		errs = append(errs, err)
+		if acted {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// release drains the pods that no group is left for.
+func (r *Reaper) release(ctx context.Context, members []fleet.Member) error {
+	key := fleet.GroupKey{Namespace: members[0].Pod.Namespace}
+	err := r.drain(ctx, subject{GroupKey: key}, members)
+	r.stopDrained(subject{GroupKey: key}, members)
+	return err
 }
 
 // pass runs one pass unless the last one over the same thing still runs, or
@@ -183,6 +268,9 @@ func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) er
 		ctx, cancel := context.WithTimeout(ctx, r.config.PassTimeout)
 		defer cancel()
 		err := do(ctx)
+		if errors.Is(err, fleet.ErrNotWritable) {
+			err = nil // so it is for every group, and ends by itself
+		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			r.log.Warn("pass failed, it is tried again", zap.Error(err))
 		}
@@ -199,15 +287,26 @@ func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) er
 	})
 }
 
-// forget drops what is remembered of groups and failures that are no more.
-func (r *Reaper) forget(groups []*fleet.Group) {
-	present := map[fleet.GroupKey]struct{}{}
+// forget drops what is remembered of what is no more.
+func (r *Reaper) forget(groups []*fleet.Group, loose []fleet.Member) {
+	present, uuids := map[fleet.GroupKey]struct{}{}, map[string]struct{}{}
+	remember := func(members []fleet.Member) {
+		for _, m := range members {
+			if m.Runner != nil {
+				uuids[m.Runner.UUID] = struct{}{}
+			}
+		}
+	}
 	for _, group := range groups {
 		present[group.GroupKey] = struct{}{}
+		remember(group.Members)
 	}
+	remember(loose)
 	now := r.config.Clock.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.said, func(key fleet.GroupKey, _ string) bool { _, ok := present[key]; return !ok })
+	maps.DeleteFunc(r.said, func(key saidKey, _ string) bool { _, ok := present[key.group]; return !ok })
 	maps.DeleteFunc(r.failures, func(_ any, f failure) bool { return now.Sub(f.until) > maxDelay })
+	maps.DeleteFunc(r.watched, func(_ watchKey, w *watched) bool { return now.Sub(w.last) > watchMemory })
+	maps.DeleteFunc(r.leaving, func(uuid string, _ removal) bool { _, ok := uuids[uuid]; return !ok })
 }

@@ -5,50 +5,75 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
-
-	"go.uber.org/zap"
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
 
-// retire disables a group's surplus; stopDrained ends it once it is idle.
-func (r *Reaper) retire(ctx context.Context, key fleet.GroupKey) error {
-	group, err := r.config.Fleet.Group(key)
-	if err != nil {
-		return nil //nolint:nilerr // nothing current is known, so nothing is done; the fleet says why
+// onlineSight is how long a runner that no list shows ONLINE yet must have said so
+// itself: it says it a moment before Bitbucket knows.
+const onlineSight = time.Second
+
+// spend disables the runners of an ephemeral group that took their step, as soon
+// as another one can take the next. One enabled runner always stays, so that steps
+// wait rather than fail.
+func (r *Reaper) spend(ctx context.Context, group *fleet.Group, _ policy.Decision) (acted bool, err error) {
+	if !group.Spec.Rules.Ephemeral {
+		return false, nil
 	}
-	if group.Hold != "" {
-		r.say(group, "ScaleDownHeld", group.Hold)
-		return nil
+	var spent []fleet.Member
+	fresh := false
+	for _, m := range group.Members {
+		switch {
+		case !m.Enabled() || m.Runner == nil:
+		case m.Used:
+			spent = append(spent, m)
+		case m.State != fleet.Replaced && r.online(m):
+			fresh = true
+		}
 	}
-	decision, err := r.config.Decider.Decide(key)
-	if err != nil {
-		return nil //nolint:nilerr // as above
+	if !fresh && len(spent) > 0 {
+		// The last one: of those with a step the one that began last, which keeps the
+		// next step waiting the longest.
+		last := slices.MaxFunc(spent, func(a, b fleet.Member) int {
+			return cmp.Or(compareBool(a.State == fleet.Busy, b.State == fleet.Busy), a.Telemetry.Since.Compare(b.Telemetry.Since), cmp.Compare(a.Name, b.Name))
+		})
+		spent = slices.DeleteFunc(spent, func(m fleet.Member) bool { return m.Name == last.Name })
 	}
-	victims := surplus(group, decision)
-	if len(victims) == 0 {
-		return nil
-	}
-	if r.config.DryRun {
-		r.say(group, "DryRun", fmt.Sprintf("%d idle runners would be retired", len(victims)))
-		return nil
-	}
-	disabled, err := r.disable(ctx, group, victims)
-	if disabled > 0 {
-		// Looked at once for the whole batch; who took a step meanwhile stays
-		// disabled, finishes it, and is stopped by a later pass.
-		err = errors.Join(err, group.Scope.Refresh(ctx))
-	}
-	return err
+	return r.disableAll(ctx, group, spent, removal{ReasonEphemeral, "it took its one step"})
 }
 
-// surplus picks the runners to retire: the longest idle first, each older than
-// the cool-down, idle by its own sidecar's word, and so one that can be stopped.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// online says whether Bitbucket has seen a runner come ONLINE, for all that is known.
+func (r *Reaper) online(m fleet.Member) bool {
+	listed, _, ok := m.Scope.Listed(m.Runner.UUID)
+	return ok && listed.State.Status == bitbucket.StatusOnline || m.Telemetry.Attached && r.config.Clock.Since(m.Telemetry.Since) >= onlineSight
+}
+
+// retire disables a group's surplus; stopDrained ends it once it is idle.
+func (r *Reaper) retire(ctx context.Context, group *fleet.Group, decision policy.Decision) (acted bool, err error) {
+	if group.Hold != "" {
+		r.say(of(group), "ScaleDownHeld", "", group.Hold)
+		return false, nil
+	}
+	return r.disableAll(ctx, group, surplus(group, decision), removal{ReasonSurplus, "surplus"})
+}
+
+// surplus picks the runners to retire: the outdated before the others, the longest
+// idle first, each older than the cool-down, idle by its own sidecar's word, and so
+// one that can be stopped.
 func surplus(group *fleet.Group, decision policy.Decision) []fleet.Member {
 	var idle []fleet.Member
 	for _, m := range group.Members {
@@ -57,102 +82,101 @@ func surplus(group *fleet.Group, decision policy.Decision) []fleet.Member {
 		}
 	}
 	slices.SortStableFunc(idle, func(a, b fleet.Member) int {
-		return cmp.Or(a.IdleSince.Compare(b.IdleSince), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(compareBool(b.Outdated, a.Outdated), a.IdleSince.Compare(b.IdleSince), cmp.Compare(a.Name, b.Name))
 	})
 	return idle[:min(len(idle), decision.Surplus())]
 }
 
-func saysIdle(m fleet.Member) bool {
-	return m.Telemetry.Attached && m.Telemetry.Activity == fleet.ActivityIdle
-}
-
-func (r *Reaper) disable(ctx context.Context, group *fleet.Group, victims []fleet.Member) (disabled int, err error) {
-	for _, m := range victims {
-		err := group.Scope.Disable(ctx, *m.Runner)
+// disableAll disables members, and reports whether any was.
+func (r *Reaper) disableAll(ctx context.Context, group *fleet.Group, members []fleet.Member, why removal) (acted bool, err error) {
+	for _, m := range members {
+		if r.dry(of(group), m, why) {
+			continue
+		}
+		disabled, err := r.disable(ctx, of(group), m, why)
+		acted = acted || disabled
 		switch {
-		case errors.Is(err, bitbucket.ErrNotFound):
-			continue
 		case errors.Is(err, bitbucket.ErrDisableUnsupported) && r.config.UnsafeScaleDown:
-			r.stop(group, m, "surplus, and Bitbucket cannot disable it")
-			continue
+			if saysIdle(m) {
+				r.stop(of(group), m, removal{why.reason, why.why + ", and Bitbucket cannot disable it"})
+			}
 		case errors.Is(err, bitbucket.ErrDisableUnsupported):
-			r.say(group, ReasonDisableUnsupported, "Bitbucket refuses to disable runners, so none is retired; --unsafe-scale-down would retire them at the risk of a step")
-			return disabled, nil
+			r.refused(of(group))
+			return acted, nil
 		case err != nil:
-			return disabled, fmt.Errorf("retire runner %s of %s: %w", m.Runner.UUID, group.GroupKey, err)
-		}
-		disabled++
-		r.log.Info("runner disabled", zap.Stringer("group", group.GroupKey), zap.String("runner", m.Runner.UUID), zap.String("name", m.Name))
-	}
-	return disabled, nil
-}
-
-func (r *Reaper) stop(group *fleet.Group, m fleet.Member, why string) {
-	if m.Job == nil || m.Job.Pod == nil || !r.config.Sidecars.Stop(m.Job.Pod.UID, why) {
-		return
-	}
-	r.config.Count(ReasonSurplus)
-	r.log.Info("runner stopped", zap.Stringer("group", group.GroupKey), zap.String("runner", m.Runner.UUID), zap.String("reason", why))
-	r.event(group, ReasonSurplus, fmt.Sprintf("runner %s of Job %s was stopped: %s", m.Name, m.Job.Name, why))
-}
-
-// say tells a group's users something once, until it is something else.
-func (r *Reaper) say(group *fleet.Group, reason, message string) {
-	r.mu.Lock()
-	known := r.said[group.GroupKey] == reason+message
-	r.said[group.GroupKey] = reason + message
-	r.mu.Unlock()
-	if known {
-		return
-	}
-	r.log.Warn("nothing is retired", zap.Stringer("group", group.GroupKey), zap.String("reason", reason), zap.String("why", message))
-	r.event(group, reason, message)
-}
-
-func (r *Reaper) event(group *fleet.Group, reason, message string) {
-	if r.config.Events != nil {
-		r.config.Events.Event(group.GroupKey, group.UID, reason, message)
-	}
-}
-
-// stopDrained ends the runners that are idle by their own sidecar, and disabled by
-// what a list itself says.
-func (r *Reaper) stopDrained(group *fleet.Group) {
-	for _, m := range group.Members {
-		if m.State == fleet.Draining && m.Runner != nil && saysIdle(m) && !r.config.DryRun && r.settled(group.Scope, m) {
-			r.stop(group, m, "disabled and idle")
+			return acted, err
 		}
 	}
+	return acted, nil
 }
 
-// settled says whether a drained runner can have no step that it has not learned
-// of yet: a list made while it was disabled shows none. Where the scope's lists
-// carry no steps, time must tell.
-func (r *Reaper) settled(scope *fleet.Scope, m fleet.Member) bool {
-	listed, stepSeen, ok := scope.Listed(m.Runner.UUID)
-	if !ok || listed.State.Status != bitbucket.StatusDisabled {
-		return false
+// renew replaces runners that are outdated or too old, one at a time: KEDA is
+// told of one more, and the old one is disabled once as many are online without it
+// as are wanted. Where max or the scope leaves no room for a successor, it goes
+// first.
+func (r *Reaper) renew(ctx context.Context, group *fleet.Group, decision policy.Decision) (acted bool, err error) {
+	if group.Hold != "" {
+		return false, nil // KEDA would make no successor
 	}
-	if step := listed.State.Step; step != nil {
-		// What ended after the list was made, its sidecar has reported.
-		return step.UUID != "" && step.UUID == m.Telemetry.LastStep
+	var current *fleet.Member
+	var candidates []fleet.Member
+	unfinished, coming, online := 0, 0, 0
+	for i, m := range group.Members {
+		switch m.State {
+		case fleet.Pending, fleet.Starting:
+			coming++
+		case fleet.Replaced:
+			current = &group.Members[i]
+		case fleet.Draining, fleet.DrainingBusy:
+			coming++ // what it leaves behind comes first
+		case fleet.Idle:
+			if reason := aged(group, m); reason.reason != "" && saysIdle(m) {
+				candidates = append(candidates, m)
+			}
+		}
+		if m.State != fleet.Gone {
+			unfinished++
+		}
+		if m.Enabled() && m.State != fleet.Replaced && m.Runner != nil && r.online(m) {
+			online++
+		}
 	}
-	if stepSeen {
-		return true
+	if current == nil {
+		if len(candidates) == 0 || coming > 0 {
+			return false, nil
+		}
+		slices.SortStableFunc(candidates, func(a, b fleet.Member) int { return cmp.Compare(b.Age, a.Age) })
+		first := candidates[0]
+		if r.dry(of(group), first, aged(group, first)) {
+			return false, nil
+		}
+		r.config.Fleet.Replace(first.Pod.UID, true)
+		return true, nil
 	}
-	now := r.config.Clock.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	maps.DeleteFunc(r.drained, func(_ string, since time.Time) bool { return now.Sub(since) > drainedFor })
-	since, ok := r.drained[m.Runner.UUID]
-	if !ok {
-		r.drained[m.Runner.UUID], since = now, now
+	why := aged(group, *current)
+	if why.reason == "" { // its ScaledJob is again as it was
+		r.config.Fleet.Replace(current.Pod.UID, false)
+		return true, nil
 	}
-	if idle := m.Telemetry.Since; idle.After(since) {
-		since = idle
+	room := unfinished < ceiling(group) && decision.Reason != policy.ReasonRunnerLimit
+	if online < decision.Effective && (room || coming > 0) {
+		return false, nil
 	}
-	return now.Sub(since) >= r.config.Settle
+	return r.disableAll(ctx, group, []fleet.Member{*current}, why)
 }
 
-// drainedFor bounds the memory of drained runners; what is forgotten waits anew.
-const drainedFor = time.Hour
+// aged is why an idle runner is to be replaced; zero if it is not.
+func aged(group *fleet.Group, m fleet.Member) removal {
+	switch age := group.Spec.MaxAge; {
+	case m.Outdated:
+		return removal{ReasonOutdated, "its ScaledJob was changed since"}
+	case age > 0 && m.Age > age:
+		return removal{ReasonMaxAge, fmt.Sprintf("it is older than %v", age)}
+	}
+	return removal{}
+}
+
+// ceiling is how many Jobs the group may have.
+func ceiling(group *fleet.Group) int {
+	return max(group.Spec.Rules.Max, group.Spec.Rules.Count)
+}

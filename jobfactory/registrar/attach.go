@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -23,6 +24,21 @@ func (r *Registrar) Stop(podUID, reason string) bool {
 	r.config.Fleet.Tell(podUID)
 	session.order(stopOrder(reason))
 	return true
+}
+
+// Drain tells a pod's sidecar that its runner takes no new step, and is stopped
+// once it is idle.
+func (r *Registrar) Drain(podUID, reason string) {
+	r.mu.Lock()
+	session := r.sessions[podUID]
+	r.mu.Unlock()
+	if session != nil {
+		session.order(drainOrder(reason))
+	}
+}
+
+func drainOrder(reason string) *runnerv1.AttachResponse {
+	return &runnerv1.AttachResponse{Order: &runnerv1.AttachResponse_Drain{Drain: &runnerv1.Drain{Reason: reason}}}
 }
 
 func stopOrder(reason string) *runnerv1.AttachResponse {
@@ -43,10 +59,14 @@ type session struct {
 	replaced chan struct{}
 }
 
+// maxOrders is more than a pod is ever told in one session: the acknowledgement
+// of its end, once that its runner drains, and Stop.
+const maxOrders = 4
+
 func (s *session) order(order *runnerv1.AttachResponse) {
 	select {
 	case s.orders <- order:
-	default: // the sidecar has an order of ours that it has not read yet
+	default: // the sidecar has orders of ours that it has not read yet
 	}
 }
 
@@ -66,7 +86,7 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 		return err
 	}
 	pod := identity.PodUID
-	mine := &session{orders: make(chan *runnerv1.AttachResponse, 1), replaced: make(chan struct{})}
+	mine := &session{orders: make(chan *runnerv1.AttachResponse, maxOrders), replaced: make(chan struct{})}
 	r.mu.Lock()
 	if old := r.sessions[pod]; old != nil {
 		close(old.replaced)
@@ -108,10 +128,15 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 
 // receive reads states until the stream ends.
 func (r *Registrar) receive(stream grpc.BidiStreamingServer[runnerv1.AttachRequest, runnerv1.AttachResponse], pod string, mine *session) {
+	acknowledged := false
 	for {
 		request, err := stream.Recv()
 		if err != nil {
 			return
+		}
+		if request.GetTerminating() && !acknowledged {
+			acknowledged = true
+			mine.order(drainOrder("the pod ends, its runner is disabled and stopped once it is idle"))
 		}
 		if !r.report(pod, mine, request) {
 			return
@@ -130,6 +155,17 @@ func (r *Registrar) report(pod string, mine *session, request *runnerv1.AttachRe
 	r.config.Fleet.Report(pod, fleet.Telemetry{
 		Attached: true, RunnerUUID: request.GetRunnerUuid(),
 		Activity: activities[request.GetState()], StepUUID: request.GetStepUuid(),
+		Place: placeOf(request.GetPlace()), Terminating: request.GetTerminating(), Unrecognized: request.GetUnrecognizedOutput(),
 	})
 	return true
+}
+
+// placeOf reads a place; anything but UUIDs, which would cost a call to resolve,
+// was not told by us.
+func placeOf(place *runnerv1.Place) fleet.Place {
+	scope := bitbucket.Scope{Workspace: place.GetWorkspaceUuid(), Repository: place.GetRepositoryUuid()}
+	if place.GetCredentials() == "" || !bitbucket.IsUUID(scope.Workspace) || scope.Repository != "" && !bitbucket.IsUUID(scope.Repository) {
+		return fleet.Place{}
+	}
+	return fleet.Place{Credentials: place.GetCredentials(), Scope: scope}
 }

@@ -21,17 +21,20 @@ import (
 // noRoomDelay is when a sidecar that found no room in the scope may ask again.
 const noRoomDelay = 15 * time.Second
 
+// settleDelay is when to ask a leader again that may not write yet.
+const settleDelay = 2 * time.Second
+
 // Register creates the runner of the calling pod; the contract is in
 // proto/runner/v1.
 func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest) (*runnerv1.RegisterResponse, error) {
 	identity, err := r.authenticate(ctx)
 	if err != nil {
-		r.config.Count("refused")
 		return nil, err
 	}
+	r.config.Fleet.Ask(identity.PodUID)
 	group, _, err := r.member(ctx, identity)
 	if err != nil {
-		r.config.Count("refused")
+		r.config.Count(refusals[status.Code(err)])
 		return nil, err
 	}
 	// One at a time in a scope, or two could both see the last free place.
@@ -55,6 +58,9 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 	return response, nil
 }
 
+// refusals are the outcomes of a pod without a usable group, by the answer's code.
+var refusals = map[codes.Code]string{codes.NotFound: "no_group", codes.InvalidArgument: "invalid_group"}
+
 func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fleet.Member, identity Identity) (response *runnerv1.RegisterResponse, outcome string, err error) {
 	if _, err := r.config.Fleet.Group(group.GroupKey); err != nil {
 		return nil, "failed", status.Error(codes.Unavailable, err.Error())
@@ -62,11 +68,14 @@ func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fle
 	if member.State == fleet.Gone { // it counts for nothing any more, so it must not have a runner either
 		return finish("the Job was told to end before"), "finished", nil
 	}
+	if err := group.Scope.Writable(); err != nil { // what is not known yet must not be counted
+		return nil, "failed", r.statusOf(err)
+	}
 	name := fleet.RunnerName(identity.PodName, identity.PodUID)
 	count := r.census(group, name)
 	for _, existing := range count.own {
 		if err := r.replaceable(existing, member); err != nil {
-			return nil, "refused", err
+			return nil, "runner_exists", err
 		}
 	}
 	full := count.live >= limit(group)
@@ -86,11 +95,40 @@ func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fle
 	case full:
 		r.config.Fleet.Tell(identity.PodUID)
 		return finish(fmt.Sprintf("%d live runners of %s already, max is %d", count.live, group.GroupKey, limit(group))), "finished", nil
-	case count.others >= fleet.ScopeLimit:
+	case count.others >= fleet.ScopeLimit && !r.reclaim(ctx, group.Scope):
 		return nil, "no_room", retryIn(codes.ResourceExhausted, noRoomDelay,
 			fmt.Sprintf("%d runners are registered in %s, Bitbucket allows %d", count.others, group.Scope.Written, fleet.ScopeLimit))
 	}
 	return r.create(ctx, group, identity, name, outcome)
+}
+
+// reclaim takes a place of the full scope back from a runner of ours that is
+// OFFLINE and has no pod, by the API server's own word. The reaper would wait for
+// its grace; a Job that is wanted now need not.
+func (r *Registrar) reclaim(ctx context.Context, scope *fleet.Scope) bool {
+	if r.config.Pods == nil {
+		return false
+	}
+	for _, runner := range r.config.Fleet.Podless()[scope] {
+		if runner.State.Status != bitbucket.StatusOffline {
+			continue
+		}
+		pods, err := r.config.Pods.LivePods(ctx)
+		if err != nil || slices.ContainsFunc(pods, func(pod fleet.Pod) bool { return fleet.RunnerName(pod.Name, pod.UID) == runner.Name }) {
+			return false // its pod is new, or nobody knows: the sidecar asks again
+		}
+		current, err := scope.Get(ctx, runner.UUID)
+		if err != nil || current.State.Status != bitbucket.StatusOffline {
+			continue
+		}
+		if err := r.delete(ctx, scope, current); err != nil {
+			r.log.Warn("an OFFLINE runner's place was not taken back", zap.String("runner", runner.UUID), zap.Error(err))
+			return false
+		}
+		r.log.Info("an OFFLINE runner's place was taken back", zap.String("runner", runner.UUID), zap.String("name", runner.Name))
+		return true
+	}
+	return false
 }
 
 func finish(reason string) *runnerv1.RegisterResponse {
@@ -211,7 +249,9 @@ func (r *Registrar) create(ctx context.Context, group *fleet.Group, identity Ide
 		environment["OAUTH_TOKEN_ENDPOINT"] = client.TokenEndpoint
 	}
 	return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Runner{
-		Runner: &runnerv1.Runner{Uuid: runner.UUID, Name: name, Environment: environment},
+		Runner: &runnerv1.Runner{Uuid: runner.UUID, Name: name, Environment: environment, Place: &runnerv1.Place{
+			Credentials: group.Scope.Credentials, WorkspaceUuid: scope.Workspace, RepositoryUuid: scope.Repository,
+		}},
 	}}, outcome, nil
 }
 
@@ -248,6 +288,8 @@ func (r *Registrar) statusOf(err error) error {
 	switch {
 	case errors.As(err, &limited):
 		return retryIn(codes.ResourceExhausted, max(limited.RetryAfter, noRoomDelay), err.Error())
+	case errors.Is(err, fleet.ErrNotWritable):
+		return retryIn(codes.Unavailable, settleDelay, err.Error())
 	case errors.Is(err, bitbucket.ErrBudgetExhausted), errors.Is(err, bitbucket.ErrRunnerLimit):
 		return retryIn(codes.ResourceExhausted, noRoomDelay, err.Error())
 	case errors.Is(err, bitbucket.ErrMissingScope), errors.Is(err, bitbucket.ErrForbidden), errors.Is(err, bitbucket.ErrUnauthorized):

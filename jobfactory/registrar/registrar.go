@@ -40,6 +40,11 @@ type TokenReviewer interface {
 	Review(ctx context.Context, token string) (Identity, error)
 }
 
+// Pods reads the runner pods live, not from a cache.
+type Pods interface {
+	LivePods(ctx context.Context) ([]fleet.Pod, error)
+}
+
 // Config is what a Registrar is made of.
 type Config struct {
 	Fleet    *fleet.Fleet
@@ -51,8 +56,13 @@ type Config struct {
 	MemberWait time.Duration
 	// WriteTimeout bounds each write at Bitbucket, retries included. Default 15 s.
 	WriteTimeout time.Duration
-	// Count is called once for each registration, with its outcome: registered,
-	// replaced, finished, no_room, ambiguous, refused or failed.
+	// Pods tells whether an OFFLINE runner that holds the last place of a scope has
+	// a pod left; nil where no place is ever taken back.
+	Pods Pods
+	// Count is called once for each registration with its outcome: registered,
+	// replaced, finished, no_room, ambiguous, failed, or why it was refused:
+	// no_group, invalid_group, runner_exists. For a call of any kind that did not
+	// prove who it is: unauthenticated, or unreviewed where nobody could tell.
 	Count  func(outcome string)
 	Clock  clock.PassiveClock
 	Logger *zap.Logger
@@ -121,8 +131,20 @@ func (s Service) Register(server grpc.ServiceRegistrar) {
 	runnerv1.RegisterRunnerServiceServer(server, s.registrar)
 }
 
-// authenticate finds the calling pod from its token.
+// authenticate finds the calling pod from its token, and counts who cannot say.
 func (r *Registrar) authenticate(ctx context.Context) (Identity, error) {
+	identity, err := r.review(ctx)
+	switch status.Code(err) {
+	case codes.OK:
+	case codes.Unauthenticated:
+		r.config.Count("unauthenticated")
+	default:
+		r.config.Count("unreviewed")
+	}
+	return identity, err
+}
+
+func (r *Registrar) review(ctx context.Context) (Identity, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	values := md.Get("authorization")
 	if len(values) != 1 {

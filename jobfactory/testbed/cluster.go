@@ -21,10 +21,13 @@ import (
 type Cluster struct {
 	// Changed is called after each change, as a watch would; set before use.
 	Changed func()
+	// Removed is called when a pod is deleted, for the node to end it; set before use.
+	Removed func(pod fleet.Pod)
 
 	mu         sync.Mutex
 	scaledJobs map[string]fleet.ScaledJob    // by UID
 	jobs       map[string]fleet.Job          // by UID, unfinished
+	loose      map[string]fleet.Pod          // by the UID of their deleted Job
 	tokens     map[string]registrar.Identity // by token
 	completed  map[fleet.GroupKey]int        // Jobs that completed
 	failed     map[fleet.GroupKey]int        // Jobs that failed
@@ -41,7 +44,8 @@ type Event struct {
 // NewCluster makes an empty cluster.
 func NewCluster() *Cluster {
 	return &Cluster{
-		Changed: func() {}, scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{},
+		Changed: func() {}, Removed: func(fleet.Pod) {},
+		scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{}, loose: map[string]fleet.Pod{},
 		tokens: map[string]registrar.Identity{}, completed: map[fleet.GroupKey]int{}, failed: map[fleet.GroupKey]int{},
 	}
 }
@@ -72,7 +76,7 @@ func (c *Cluster) CreateJob(owner fleet.ScaledJob) (job fleet.Job, token string)
 	name := owner.Name + "-" + strconv.FormatInt(int64(c.created+1000), 36)
 	now := time.Now()
 	pod := fleet.Pod{Namespace: owner.Namespace, Name: name + "-pod", UID: uuid.NewString(), CreatedOn: now}
-	job = fleet.Job{Namespace: owner.Namespace, Name: name, UID: uuid.NewString(), ScaledJobUID: owner.UID, CreatedOn: now, Pod: &pod}
+	job = fleet.Job{Namespace: owner.Namespace, Name: name, UID: uuid.NewString(), ScaledJobUID: owner.UID, Generation: owner.Generation, CreatedOn: now, Pod: &pod}
 	token = uuid.NewString()
 	c.jobs[job.UID] = job
 	c.tokens[token] = registrar.Identity{Namespace: pod.Namespace, PodName: pod.Name, PodUID: pod.UID}
@@ -84,14 +88,84 @@ func (c *Cluster) CreateJob(owner fleet.ScaledJob) (job fleet.Job, token string)
 // FinishJob says that a Job's pod has ended.
 func (c *Cluster) FinishJob(uid string, succeeded bool) {
 	c.mu.Lock()
-	job := c.jobs[uid]
+	job, unfinished := c.jobs[uid]
+	if !unfinished { // deleted, and its pod has ended by now
+		pod := c.loose[uid]
+		job.Pod = &pod
+	}
 	delete(c.jobs, uid)
+	delete(c.loose, uid)
 	maps.DeleteFunc(c.tokens, func(_ string, id registrar.Identity) bool { return job.Pod != nil && id.PodUID == job.Pod.UID })
 	group := c.scaledJobs[job.ScaledJobUID].GroupKey
-	if succeeded {
+	switch {
+	case unfinished && succeeded:
 		c.completed[group]++
-	} else {
+	case unfinished:
 		c.failed[group]++
+	}
+	c.mu.Unlock()
+	c.Changed()
+}
+
+// DeleteJob implements reaper.Jobs: the Job is gone at once, its pod once its
+// containers have ended.
+func (c *Cluster) DeleteJob(_ context.Context, _, _, uid string) error {
+	c.mu.Lock()
+	job, ok := c.jobs[uid]
+	if ok && job.Pod != nil {
+		pod := *job.Pod
+		pod.Deleting = true
+		c.loose[uid], job.Pod = pod, &pod
+	}
+	delete(c.jobs, uid)
+	c.mu.Unlock()
+	if ok {
+		c.Changed()
+		c.Removed(*job.Pod)
+	}
+	return nil
+}
+
+// DeletePod deletes the pod of a Job, as an eviction does; the Job stays until its
+// pod has ended.
+func (c *Cluster) DeletePod(jobUID string) {
+	c.change(jobUID, func(job *fleet.Job) { job.Pod.Deleting = true })
+	c.mu.Lock()
+	job, ok := c.jobs[jobUID]
+	c.mu.Unlock()
+	if ok {
+		c.Removed(*job.Pod)
+	}
+}
+
+// Change gives a ScaledJob another generation, so that its Jobs are of an older one,
+// and these settings in its trigger's metadata.
+func (c *Cluster) Change(uid, generation string, settings map[string]string) fleet.ScaledJob {
+	c.mu.Lock()
+	scaledJob := c.scaledJobs[uid]
+	scaledJob.Generation = generation
+	scaledJob.Metadata = maps.Clone(scaledJob.Metadata)
+	maps.Copy(scaledJob.Metadata, settings)
+	c.scaledJobs[uid] = scaledJob
+	c.mu.Unlock()
+	c.Changed()
+	return scaledJob
+}
+
+// Schedule gives the pod of a Job to a node.
+func (c *Cluster) Schedule(jobUID, node string) {
+	c.change(jobUID, func(job *fleet.Job) { job.Pod.Node = node })
+}
+
+// change replaces a Job and its pod by changed copies: what was given out stays as
+// it was.
+func (c *Cluster) change(jobUID string, apply func(*fleet.Job)) {
+	c.mu.Lock()
+	if job, ok := c.jobs[jobUID]; ok {
+		pod := *job.Pod
+		job.Pod = &pod
+		apply(&job)
+		c.jobs[jobUID] = job
 	}
 	c.mu.Unlock()
 	c.Changed()
@@ -136,15 +210,20 @@ func (c *Cluster) Jobs() []fleet.Job {
 	return slices.Collect(maps.Values(c.jobs))
 }
 
-// LivePods implements reaper.Pods.
-func (c *Cluster) LivePods(context.Context) ([]fleet.Pod, error) {
+// Pods implements fleet.Kubernetes.
+func (c *Cluster) Pods() []fleet.Pod {
 	jobs := c.Jobs()
 	pods := make([]fleet.Pod, 0, len(jobs))
 	for _, job := range jobs {
 		pods = append(pods, *job.Pod)
 	}
-	return pods, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.AppendSeq(pods, maps.Values(c.loose))
 }
+
+// LivePods implements reaper.Pods.
+func (c *Cluster) LivePods(context.Context) ([]fleet.Pod, error) { return c.Pods(), nil }
 
 // Review implements registrar.TokenReviewer.
 func (c *Cluster) Review(_ context.Context, token string) (registrar.Identity, error) {

@@ -98,6 +98,7 @@ func Start(ctx context.Context, config Config) (bed *Bed, err error) {
 		dir: config.Dir, binaries: config.Binaries, scaler: b.GRPCAddress, env: config.RunnerEnv,
 		log: config.Logger.Named("node"), stop: map[string]context.CancelFunc{},
 	}
+	b.Cluster.Removed = func(pod fleet.Pod) { b.node.remove(pod.UID) }
 	b.keda = newKEDA(b.conn, b.Cluster, config.KEDAInterval, b.createJob, config.Logger.Named("keda"))
 	return b, nil
 }

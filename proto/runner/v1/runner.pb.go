@@ -234,7 +234,11 @@ type Runner struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The environment of Atlassian's runner container. It holds the OAuth secret
 	// of this one runner: never log it, never write it to a file.
-	Environment   map[string]string `protobuf:"bytes,3,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Environment map[string]string `protobuf:"bytes,3,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Where it is registered. The sidecar keeps it and sends it with Attach, so
+	// that a control plane that was started since finds the runner, whatever its
+	// ScaledJob says by now.
+	Place         *Place `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -290,6 +294,76 @@ func (x *Runner) GetEnvironment() map[string]string {
 	return nil
 }
 
+func (x *Runner) GetPlace() *Place {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+// Place is where a runner is registered. It holds no secret.
+type Place struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the credentials set.
+	Credentials string `protobuf:"bytes,1,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	// UUIDs, braces included; no repository for a runner of the workspace.
+	WorkspaceUuid  string `protobuf:"bytes,2,opt,name=workspace_uuid,json=workspaceUuid,proto3" json:"workspace_uuid,omitempty"`
+	RepositoryUuid string `protobuf:"bytes,3,opt,name=repository_uuid,json=repositoryUuid,proto3" json:"repository_uuid,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Place) Reset() {
+	*x = Place{}
+	mi := &file_runner_v1_runner_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Place) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Place) ProtoMessage() {}
+
+func (x *Place) ProtoReflect() protoreflect.Message {
+	mi := &file_runner_v1_runner_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Place.ProtoReflect.Descriptor instead.
+func (*Place) Descriptor() ([]byte, []int) {
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Place) GetCredentials() string {
+	if x != nil {
+		return x.Credentials
+	}
+	return ""
+}
+
+func (x *Place) GetWorkspaceUuid() string {
+	if x != nil {
+		return x.WorkspaceUuid
+	}
+	return ""
+}
+
+func (x *Place) GetRepositoryUuid() string {
+	if x != nil {
+		return x.RepositoryUuid
+	}
+	return ""
+}
+
 // Finish tells a Job that it is one too many.
 type Finish struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -301,7 +375,7 @@ type Finish struct {
 
 func (x *Finish) Reset() {
 	*x = Finish{}
-	mi := &file_runner_v1_runner_proto_msgTypes[3]
+	mi := &file_runner_v1_runner_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +387,7 @@ func (x *Finish) String() string {
 func (*Finish) ProtoMessage() {}
 
 func (x *Finish) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[3]
+	mi := &file_runner_v1_runner_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +400,7 @@ func (x *Finish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finish.ProtoReflect.Descriptor instead.
 func (*Finish) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{3}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Finish) GetReason() string {
@@ -343,14 +417,23 @@ type AttachRequest struct {
 	// The state as of now.
 	State RunnerState `protobuf:"varint,2,opt,name=state,proto3,enum=runner.v1.RunnerState" json:"state,omitempty"`
 	// UUID of the step where state is BUSY, braces included; empty if unknown.
-	StepUuid      string `protobuf:"bytes,3,opt,name=step_uuid,json=stepUuid,proto3" json:"step_uuid,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	StepUuid string `protobuf:"bytes,3,opt,name=step_uuid,json=stepUuid,proto3" json:"step_uuid,omitempty"`
+	// Where the runner is registered, as Register told it.
+	Place *Place `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
+	// The pod is being deleted (eviction, node drain, a deleted Job): the control
+	// plane acknowledges with Drain, disables the runner, and sends Stop once it is
+	// idle. Until Stop, or its own end, the runner goes on.
+	Terminating bool `protobuf:"varint,5,opt,name=terminating,proto3" json:"terminating,omitempty"`
+	// The runner's output has told nothing for so long that its lines must be of a
+	// format that this sidecar does not know. Then state is UNKNOWN.
+	UnrecognizedOutput bool `protobuf:"varint,6,opt,name=unrecognized_output,json=unrecognizedOutput,proto3" json:"unrecognized_output,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_runner_v1_runner_proto_msgTypes[4]
+	mi := &file_runner_v1_runner_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -362,7 +445,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[4]
+	mi := &file_runner_v1_runner_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -375,7 +458,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{4}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AttachRequest) GetRunnerUuid() string {
@@ -399,6 +482,27 @@ func (x *AttachRequest) GetStepUuid() string {
 	return ""
 }
 
+func (x *AttachRequest) GetPlace() *Place {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *AttachRequest) GetTerminating() bool {
+	if x != nil {
+		return x.Terminating
+	}
+	return false
+}
+
+func (x *AttachRequest) GetUnrecognizedOutput() bool {
+	if x != nil {
+		return x.UnrecognizedOutput
+	}
+	return false
+}
+
 type AttachResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Order:
@@ -412,7 +516,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_runner_v1_runner_proto_msgTypes[5]
+	mi := &file_runner_v1_runner_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +528,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[5]
+	mi := &file_runner_v1_runner_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +541,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{5}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AttachResponse) GetOrder() isAttachResponse_Order {
@@ -470,7 +574,9 @@ type isAttachResponse_Order interface {
 }
 
 type AttachResponse_Drain struct {
-	// Take no new step; end once idle.
+	// The control plane takes the runner away: it takes no new step, and Stop
+	// follows once it is idle. For the log, and the answer to `terminating`: a
+	// control plane that does not know of draining never sends it.
 	Drain *Drain `protobuf:"bytes,1,opt,name=drain,proto3,oneof"`
 }
 
@@ -484,15 +590,16 @@ func (*AttachResponse_Drain) isAttachResponse_Order() {}
 func (*AttachResponse_Stop) isAttachResponse_Order() {}
 
 type Drain struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for the log of the pod.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_runner_v1_runner_proto_msgTypes[6]
+	mi := &file_runner_v1_runner_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +611,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[6]
+	mi := &file_runner_v1_runner_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +624,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{6}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Drain) GetReason() string {
@@ -536,7 +643,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_runner_v1_runner_proto_msgTypes[7]
+	mi := &file_runner_v1_runner_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +655,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[7]
+	mi := &file_runner_v1_runner_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +668,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{7}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Stop) GetReason() string {
@@ -581,7 +688,7 @@ type DeregisterRequest struct {
 
 func (x *DeregisterRequest) Reset() {
 	*x = DeregisterRequest{}
-	mi := &file_runner_v1_runner_proto_msgTypes[8]
+	mi := &file_runner_v1_runner_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +700,7 @@ func (x *DeregisterRequest) String() string {
 func (*DeregisterRequest) ProtoMessage() {}
 
 func (x *DeregisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[8]
+	mi := &file_runner_v1_runner_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +713,7 @@ func (x *DeregisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterRequest.ProtoReflect.Descriptor instead.
 func (*DeregisterRequest) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{8}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeregisterRequest) GetRunnerUuid() string {
@@ -627,7 +734,7 @@ type DeregisterResponse struct {
 
 func (x *DeregisterResponse) Reset() {
 	*x = DeregisterResponse{}
-	mi := &file_runner_v1_runner_proto_msgTypes[9]
+	mi := &file_runner_v1_runner_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +746,7 @@ func (x *DeregisterResponse) String() string {
 func (*DeregisterResponse) ProtoMessage() {}
 
 func (x *DeregisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[9]
+	mi := &file_runner_v1_runner_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +759,7 @@ func (x *DeregisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterResponse.ProtoReflect.Descriptor instead.
 func (*DeregisterResponse) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{9}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeregisterResponse) GetGone() bool {
@@ -672,21 +779,29 @@ const file_runner_v1_runner_proto_rawDesc = "" +
 	"\x10RegisterResponse\x12+\n" +
 	"\x06runner\x18\x01 \x01(\v2\x11.runner.v1.RunnerH\x00R\x06runner\x12+\n" +
 	"\x06finish\x18\x02 \x01(\v2\x11.runner.v1.FinishH\x00R\x06finishB\t\n" +
-	"\aoutcome\"\xb6\x01\n" +
+	"\aoutcome\"\xde\x01\n" +
 	"\x06Runner\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12D\n" +
-	"\venvironment\x18\x03 \x03(\v2\".runner.v1.Runner.EnvironmentEntryR\venvironment\x1a>\n" +
+	"\venvironment\x18\x03 \x03(\v2\".runner.v1.Runner.EnvironmentEntryR\venvironment\x12&\n" +
+	"\x05place\x18\x04 \x01(\v2\x10.runner.v1.PlaceR\x05place\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\" \n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"y\n" +
+	"\x05Place\x12 \n" +
+	"\vcredentials\x18\x01 \x01(\tR\vcredentials\x12%\n" +
+	"\x0eworkspace_uuid\x18\x02 \x01(\tR\rworkspaceUuid\x12'\n" +
+	"\x0frepository_uuid\x18\x03 \x01(\tR\x0erepositoryUuid\" \n" +
 	"\x06Finish\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"{\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xf6\x01\n" +
 	"\rAttachRequest\x12\x1f\n" +
 	"\vrunner_uuid\x18\x01 \x01(\tR\n" +
 	"runnerUuid\x12,\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.runner.v1.RunnerStateR\x05state\x12\x1b\n" +
-	"\tstep_uuid\x18\x03 \x01(\tR\bstepUuid\"j\n" +
+	"\tstep_uuid\x18\x03 \x01(\tR\bstepUuid\x12&\n" +
+	"\x05place\x18\x04 \x01(\v2\x10.runner.v1.PlaceR\x05place\x12 \n" +
+	"\vterminating\x18\x05 \x01(\bR\vterminating\x12/\n" +
+	"\x13unrecognized_output\x18\x06 \x01(\bR\x12unrecognizedOutput\"j\n" +
 	"\x0eAttachResponse\x12(\n" +
 	"\x05drain\x18\x01 \x01(\v2\x10.runner.v1.DrainH\x00R\x05drain\x12%\n" +
 	"\x04stop\x18\x02 \x01(\v2\x0f.runner.v1.StopH\x00R\x04stopB\a\n" +
@@ -727,39 +842,42 @@ func file_runner_v1_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_runner_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_runner_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_runner_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_runner_v1_runner_proto_goTypes = []any{
 	(RunnerState)(0),           // 0: runner.v1.RunnerState
 	(*RegisterRequest)(nil),    // 1: runner.v1.RegisterRequest
 	(*RegisterResponse)(nil),   // 2: runner.v1.RegisterResponse
 	(*Runner)(nil),             // 3: runner.v1.Runner
-	(*Finish)(nil),             // 4: runner.v1.Finish
-	(*AttachRequest)(nil),      // 5: runner.v1.AttachRequest
-	(*AttachResponse)(nil),     // 6: runner.v1.AttachResponse
-	(*Drain)(nil),              // 7: runner.v1.Drain
-	(*Stop)(nil),               // 8: runner.v1.Stop
-	(*DeregisterRequest)(nil),  // 9: runner.v1.DeregisterRequest
-	(*DeregisterResponse)(nil), // 10: runner.v1.DeregisterResponse
-	nil,                        // 11: runner.v1.Runner.EnvironmentEntry
+	(*Place)(nil),              // 4: runner.v1.Place
+	(*Finish)(nil),             // 5: runner.v1.Finish
+	(*AttachRequest)(nil),      // 6: runner.v1.AttachRequest
+	(*AttachResponse)(nil),     // 7: runner.v1.AttachResponse
+	(*Drain)(nil),              // 8: runner.v1.Drain
+	(*Stop)(nil),               // 9: runner.v1.Stop
+	(*DeregisterRequest)(nil),  // 10: runner.v1.DeregisterRequest
+	(*DeregisterResponse)(nil), // 11: runner.v1.DeregisterResponse
+	nil,                        // 12: runner.v1.Runner.EnvironmentEntry
 }
 var file_runner_v1_runner_proto_depIdxs = []int32{
 	3,  // 0: runner.v1.RegisterResponse.runner:type_name -> runner.v1.Runner
-	4,  // 1: runner.v1.RegisterResponse.finish:type_name -> runner.v1.Finish
-	11, // 2: runner.v1.Runner.environment:type_name -> runner.v1.Runner.EnvironmentEntry
-	0,  // 3: runner.v1.AttachRequest.state:type_name -> runner.v1.RunnerState
-	7,  // 4: runner.v1.AttachResponse.drain:type_name -> runner.v1.Drain
-	8,  // 5: runner.v1.AttachResponse.stop:type_name -> runner.v1.Stop
-	1,  // 6: runner.v1.RunnerService.Register:input_type -> runner.v1.RegisterRequest
-	5,  // 7: runner.v1.RunnerService.Attach:input_type -> runner.v1.AttachRequest
-	9,  // 8: runner.v1.RunnerService.Deregister:input_type -> runner.v1.DeregisterRequest
-	2,  // 9: runner.v1.RunnerService.Register:output_type -> runner.v1.RegisterResponse
-	6,  // 10: runner.v1.RunnerService.Attach:output_type -> runner.v1.AttachResponse
-	10, // 11: runner.v1.RunnerService.Deregister:output_type -> runner.v1.DeregisterResponse
-	9,  // [9:12] is the sub-list for method output_type
-	6,  // [6:9] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	5,  // 1: runner.v1.RegisterResponse.finish:type_name -> runner.v1.Finish
+	12, // 2: runner.v1.Runner.environment:type_name -> runner.v1.Runner.EnvironmentEntry
+	4,  // 3: runner.v1.Runner.place:type_name -> runner.v1.Place
+	0,  // 4: runner.v1.AttachRequest.state:type_name -> runner.v1.RunnerState
+	4,  // 5: runner.v1.AttachRequest.place:type_name -> runner.v1.Place
+	8,  // 6: runner.v1.AttachResponse.drain:type_name -> runner.v1.Drain
+	9,  // 7: runner.v1.AttachResponse.stop:type_name -> runner.v1.Stop
+	1,  // 8: runner.v1.RunnerService.Register:input_type -> runner.v1.RegisterRequest
+	6,  // 9: runner.v1.RunnerService.Attach:input_type -> runner.v1.AttachRequest
+	10, // 10: runner.v1.RunnerService.Deregister:input_type -> runner.v1.DeregisterRequest
+	2,  // 11: runner.v1.RunnerService.Register:output_type -> runner.v1.RegisterResponse
+	7,  // 12: runner.v1.RunnerService.Attach:output_type -> runner.v1.AttachResponse
+	11, // 13: runner.v1.RunnerService.Deregister:output_type -> runner.v1.DeregisterResponse
+	11, // [11:14] is the sub-list for method output_type
+	8,  // [8:11] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_runner_v1_runner_proto_init() }
@@ -771,7 +889,7 @@ func file_runner_v1_runner_proto_init() {
 		(*RegisterResponse_Runner)(nil),
 		(*RegisterResponse_Finish)(nil),
 	}
-	file_runner_v1_runner_proto_msgTypes[5].OneofWrappers = []any{
+	file_runner_v1_runner_proto_msgTypes[6].OneofWrappers = []any{
 		(*AttachResponse_Drain)(nil),
 		(*AttachResponse_Stop)(nil),
 	}
@@ -781,7 +899,7 @@ func file_runner_v1_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runner_v1_runner_proto_rawDesc), len(file_runner_v1_runner_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,61 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Tenure says whether, and until when, this process is the one that may write
+// at Bitbucket: of several replicas only the leader is.
+type Tenure interface {
+	// Term is the present one; false where this process may not write.
+	Term() (Term, bool)
+}
+
+// Term bounds the writes of a leader.
+type Term struct {
+	// From: nothing is written before it, nor before a list begun after it, since
+	// the last writes of a leader that died may still be taking effect. Zero where
+	// the one before left in order.
+	From time.Time
+	// Until: every write has ended by then, since another may lead from then on.
+	// Zero without a bound. It moves on as the lease is renewed.
+	Until time.Time
+}
+
+// ErrNotWritable says that this process may not write in the scope, or not yet.
+var ErrNotWritable = errors.New("not the leader, or not settled as one yet")
+
+// writable gives the context for one write, bounded by the term.
+func (s *Scope) writable(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	s.mu.Lock()
+	lost := s.config.Places != nil && !s.kept
+	s.mu.Unlock()
+	if lost {
+		return nil, nil, fmt.Errorf("scope %s would not be found again after a restart: %w", s.Written, ErrNotWritable)
+	}
+	if s.config.Tenure == nil {
+		return ctx, func() {}, nil
+	}
+	term, ok := s.config.Tenure.Term()
+	now := s.config.Clock.Now()
+	if !ok || now.Before(term.From) || !term.From.IsZero() && !s.ListBegun().After(term.From) || !term.Until.IsZero() && !now.Before(term.Until) {
+		return nil, nil, fmt.Errorf("scope %s: %w", s.Written, ErrNotWritable)
+	}
+	if term.Until.IsZero() {
+		return ctx, func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, term.Until.Sub(now))
+	return ctx, cancel, nil
+}
+
+// Writable reports whether a write may be tried now.
+func (s *Scope) Writable() error {
+	_, cancel, err := s.writable(context.Background())
+	if err == nil {
+		cancel()
+	}
+	return err
+}

@@ -1,0 +1,128 @@
+package externalscaler
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ErrCut says that calls were still being answered when the time was over.
+var ErrCut = errors.New("calls were still being answered")
+
+// openServices answer whoever leads: they speak of the process.
+var openServices = []string{"/grpc.health.", "/grpc.reflection."}
+
+// Gate lets calls in only while this process leads. All others are answered
+// UNAVAILABLE, which KEDA and the sidecars try again. It begins closed. Safe for
+// concurrent use.
+type Gate struct {
+	mu sync.RWMutex
+	// leads is nil while the gate is closed.
+	leads func() bool
+	// term ends with the gate's closing, and the streams with it.
+	term  context.Context //nolint:containedctx // the life of the streams that are let in
+	end   context.CancelFunc
+	calls sync.WaitGroup
+}
+
+// Open lets calls in for as long as leads says so: a process that was stopped for
+// a while must not answer before it has noticed. An open gate stays as it is.
+func (g *Gate) Open(leads func() bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.leads != nil {
+		return
+	}
+	g.leads = leads
+	g.term, g.end = context.WithCancel(context.Background())
+}
+
+// Close lets no more calls in, ends the streams, and waits as long as ctx lasts
+// until every call is answered; ErrCut if they are not by then.
+func (g *Gate) Close(ctx context.Context) error {
+	g.mu.Lock()
+	if g.end != nil {
+		g.end()
+	}
+	g.leads = nil
+	g.mu.Unlock()
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		g.calls.Wait()
+	}()
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return ErrCut
+	}
+}
+
+// Leads reports whether a call would be let in.
+func (g *Gate) Leads() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.leads != nil && g.leads()
+}
+
+// Options make a server's calls pass the gate.
+func (g *Gate) Options() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
+}
+
+// enter lets a call in; whoever is let in calls leave.
+func (g *Gate) enter(method string) (term context.Context, leave func(), err error) {
+	for _, open := range openServices {
+		if strings.HasPrefix(method, open) {
+			return context.Background(), func() {}, nil
+		}
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.leads == nil || !g.leads() {
+		return nil, nil, errStandby()
+	}
+	g.calls.Add(1)
+	return g.term, g.calls.Done, nil
+}
+
+func errStandby() error { return status.Error(codes.Unavailable, "standby: not the leader") }
+
+func (g *Gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	_, leave, err := g.enter(info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return handler(ctx, req)
+}
+
+func (g *Gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	term, leave, err := g.enter(info.FullMethod)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(term, cancel)()
+	if err := handler(srv, &boundStream{ServerStream: stream, ctx: ctx}); term.Err() == nil {
+		return err
+	}
+	return errStandby()
+}
+
+// boundStream is a stream that ends with the term.
+type boundStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // grpc's own way to give a stream another context
+}
+
+// Context implements grpc.ServerStream.
+func (s *boundStream) Context() context.Context { return s.ctx }

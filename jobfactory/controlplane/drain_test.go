@@ -1,0 +1,158 @@
+package controlplane_test
+
+import (
+	"testing"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+const (
+	idle = runnerv1.RunnerState_RUNNER_STATE_IDLE
+	busy = runnerv1.RunnerState_RUNNER_STATE_BUSY
+)
+
+// runStep gives the pod's runner a step, as Bitbucket and the sidecar tell it.
+func (d *pod) runStep() {
+	d.p.t.Helper()
+	d.set("step", aStep)
+	d.report(busy, aStep)
+}
+
+// endStep ends it.
+func (d *pod) endStep() {
+	d.p.t.Helper()
+	d.set("idle", "")
+	d.report(idle, "")
+}
+
+func (p *plane) counts(state string, n int) func() bool {
+	return func() bool { return p.shown("builds").Runners[state] == n }
+}
+
+func TestIdleRunnerOfADeletedPodIsDisabledAndStopped(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	d := p.pod(p.group).online()
+	p.until("it to be idle", p.counts("idle", 1))
+	p.Cluster.DeletePod(d.job.UID)
+	p.until("it to be stopped", d.told)
+	if d.status() != "DISABLED" {
+		t.Errorf("it is %s, want it disabled before it was stopped", d.status())
+	}
+}
+
+func TestBusyRunnerOfADeletedPodFinishesItsStep(t *testing.T) {
+	for name, remove := range map[string]func(p *plane, d *pod){
+		"its pod is deleted":   func(p *plane, d *pod) { p.Cluster.DeletePod(d.job.UID) },
+		"its sidecar says so":  func(_ *plane, d *pod) { d.terminating = true; d.report(busy, aStep) },
+		"its Job is deleted":   func(p *plane, d *pod) { p.deleteJob(d) },
+		"its group is deleted": func(p *plane, d *pod) { p.Cluster.Remove(p.group.UID); p.deleteJob(d) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, quick(), map[string]string{"min": "1"})
+			d := p.pod(p.group).online()
+			d.runStep()
+			p.until("it to be busy", p.counts("busy", 1))
+			remove(p, d)
+			p.until("it to be disabled", func() bool { return d.status() == "DISABLED" })
+			settle(p, 5)
+			if d.told() {
+				t.Fatal("a busy runner was told to stop")
+			}
+			d.endStep()
+			p.until("it to be stopped once its step is done", d.told)
+		})
+	}
+}
+
+func (p *plane) deleteJob(d *pod) {
+	p.t.Helper()
+	if err := p.Cluster.DeleteJob(p.t.Context(), d.job.Namespace, d.job.Name, d.job.UID); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func TestADrainIsAcknowledgedAtOnce(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	p.faults(emulator.FaultRule{Path: "*", Status: 503}) // whatever Bitbucket does
+	d := p.pod(p.group)
+	d.terminating = true
+	d.attach(idle)
+	p.until("the acknowledgement", func() bool {
+		select {
+		case <-d.drained:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+func TestTerminatingPodIsReplacedWhileItDrains(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	d := p.pod(p.group).online()
+	d.runStep()
+	p.until("it to be busy", p.counts("busy", 1))
+	before, err := p.metric(p.group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Cluster.DeletePod(d.job.UID)
+	p.until("it to count as dead weight", p.counts("draining busy", 1))
+	p.until("KEDA to be told of one more than it", func() bool { n, err := p.metric(p.group); return err == nil && n >= 2 && n >= before })
+}
+
+func TestPodThatIsDeletedBeforeItRegisteredRegistersNothing(t *testing.T) {
+	p := start(t, quick(), nil)
+	d := p.pod(p.group)
+	p.Cluster.DeletePod(d.job.UID)
+	p.until("it to count for nothing", p.counts("gone", 1))
+	if response, err := d.register(); err != nil || response.GetFinish() == nil {
+		t.Errorf("got %v, %v; want it to finish", response, err)
+	}
+	if n := len(p.state().Runners); n != 0 {
+		t.Errorf("%d runners", n)
+	}
+}
+
+func TestWhereDisablingIsRefusedADrainWaitsForIdleness(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	p.faults(emulator.FaultRule{Method: "PUT", Path: "/internal/*/state", Status: 405})
+	d := p.pod(p.group).online()
+	d.runStep()
+	p.until("it to be busy", p.counts("busy", 1))
+	p.Cluster.DeletePod(d.job.UID)
+	settle(p, 5)
+	if d.told() {
+		t.Fatal("a busy runner was told to stop")
+	}
+	d.endStep()
+	p.until("it to be stopped once it was idle for a while", d.told)
+}
+
+func TestHiddenStepsAreKnownFromTelemetryAlone(t *testing.T) {
+	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, quick(), map[string]string{"min": "1"})
+	working, resting, silent := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group)
+	working.runStep()
+	if _, err := silent.register(); err != nil {
+		t.Fatal(err)
+	}
+	silent.set("online", "")
+	p.until("each to be seen as its sidecar says", func() bool {
+		return p.counts("busy", 1)() && p.counts("idle", 1)() && p.counts("unknown", 1)()
+	})
+	for _, d := range []*pod{working, resting, silent} {
+		p.Cluster.DeletePod(d.job.UID)
+	}
+	p.until("the idle one to be stopped", resting.told)
+	settle(p, 5)
+	if working.told() {
+		t.Error("the busy one was stopped")
+	}
+	jobs := p.Cluster.Jobs()
+	if len(jobs) != 3 {
+		t.Errorf("%d Jobs are left, want the one of the unknown runner too", len(jobs))
+	}
+	working.endStep()
+	p.until("the busy one to be stopped after its step", working.told)
+}

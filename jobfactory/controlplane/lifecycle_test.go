@@ -1,0 +1,372 @@
+package controlplane_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/jobfactory/controlplane"
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+)
+
+// hasty ends within a test what takes minutes.
+func hasty() controlplane.Config {
+	config := quick()
+	config.LostAfter, config.LostSight, config.StartLimit, config.DetachedLimit = time.Second, 500*time.Millisecond, 2*time.Second, time.Second
+	return config
+}
+
+// said reports whether the group's users were told of a removal for this reason.
+func (p *plane) said(reason string) bool {
+	for _, e := range p.Cluster.EventsSeen() {
+		if e.Reason == reason {
+			return true
+		}
+	}
+	return false
+}
+
+// hasJob reports whether a pod's Job is still there.
+func (p *plane) hasJob(d *pod) bool {
+	for _, job := range p.Cluster.Jobs() {
+		if job.UID == d.job.UID {
+			return true
+		}
+	}
+	return false
+}
+
+func TestEphemeralRunnerIsDisabledOnceAnotherCanTakeTheNextStep(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "ephemeral": "true"})
+	used := p.pod(p.group).online()
+	used.runStep()
+	p.until("it to be busy", p.counts("busy", 1))
+	settle(p, 5)
+	if used.status() != "ONLINE" {
+		t.Fatalf("the last runner is %s while it is the last", used.status())
+	}
+	fresh := p.pod(p.group).online()
+	p.until("the used one to be disabled", func() bool { return used.status() == "DISABLED" })
+	settle(p, 3)
+	if used.told() || fresh.status() != "ONLINE" {
+		t.Errorf("the used one was stopped in its step: %v; the fresh one is %s", used.told(), fresh.status())
+	}
+	used.endStep()
+	p.until("the used one to be stopped after its step", used.told)
+}
+
+func TestOfUsedEphemeralRunnersTheLastStaysEnabled(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "ephemeral": "true"})
+	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()}
+	p.until("all to be idle", p.counts("idle", 3))
+	for _, d := range pods {
+		d.runStep()
+	}
+	enabled := func() (n int) {
+		for _, d := range pods {
+			if d.status() == "ONLINE" {
+				n++
+			}
+		}
+		return n
+	}
+	p.until("all but one to be disabled", func() bool { return enabled() == 1 })
+	settle(p, 5)
+	if n := enabled(); n != 1 {
+		t.Errorf("%d are enabled, want the last one", n)
+	}
+}
+
+func TestOutdatedRunnersAreReplacedOneAtATimeSuccessorFirst(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "2", "max": "5"})
+	p.group = p.Cluster.Change(p.group.UID, "1", nil)
+	old := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
+	p.until("both to be idle", p.counts("idle", 2))
+	p.group = p.Cluster.Change(p.group.UID, "2", nil)
+	told := func() (n int) {
+		for _, d := range old {
+			if d.told() {
+				n++
+			}
+		}
+		return n
+	}
+	for i := range old {
+		p.until("KEDA to be told of one more", func() bool { n, err := p.metric(p.group); return err == nil && n == 3 })
+		settle(p, 3)
+		if n := told(); n != i {
+			t.Fatalf("%d were stopped before the successor of the next is online, want %d", n, i)
+		}
+		p.pod(p.group).online()
+		p.until("the old one to be stopped", func() bool { return told() == i+1 })
+		for _, d := range old {
+			if d.told() && p.hasJob(d) {
+				p.Cluster.FinishJob(d.job.UID, true)
+			}
+		}
+	}
+	p.until("the group to be as it was", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
+	if !p.said("Outdated") {
+		t.Error("nobody was told")
+	}
+}
+
+func TestRunnerOfAScopeThatItsGroupHasLeftIsSeenToItsEnd(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "max": "3"})
+	p.group = p.Cluster.Change(p.group.UID, "1", nil)
+	d := p.pod(p.group).online()
+	d.runStep()
+	p.until("it to be busy", p.counts("busy", 1))
+	p.group = p.Cluster.Change(p.group.UID, "2", map[string]string{"repository": "app"})
+	p.until("the group to have moved", func() bool { return strings.Contains(p.shown("builds").Scope, "app") })
+	p.until("the runner that it left to be busy still", p.counts("busy", 1))
+	p.pod(p.group).online()
+	settle(p, 5)
+	if d.told() || d.status() != "ONLINE" {
+		t.Fatalf("the busy one was told to stop: %v, it is %s", d.told(), d.status())
+	}
+	d.endStep()
+	p.until("it to be stopped after its step", d.told)
+	if _, err := p.wire.Deregister(d.ctx(), &runnerv1.DeregisterRequest{RunnerUuid: d.uuid}); err != nil || d.status() != "" {
+		t.Errorf("deregistered: %v, it is %q", err, d.status())
+	}
+}
+
+func TestBusyOutdatedRunnerIsLeftToItsStep(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "max": "3"})
+	p.group = p.Cluster.Change(p.group.UID, "1", nil)
+	d := p.pod(p.group).online()
+	d.runStep()
+	p.until("it to be busy", p.counts("busy", 1))
+	p.group = p.Cluster.Change(p.group.UID, "2", nil)
+	p.pod(p.group).online()
+	settle(p, 5)
+	if d.told() || d.status() != "ONLINE" {
+		t.Errorf("it was told to stop: %v, it is %s", d.told(), d.status())
+	}
+}
+
+func TestWhereMaxLeavesNoRoomAnOldRunnerGoesFirst(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "max": "1", "maxAge": "3s"})
+	d := p.pod(p.group).online()
+	p.until("it to be stopped", d.told)
+	if !p.said("MaxAge") {
+		t.Error("nobody was told why")
+	}
+}
+
+func TestLostRunnerWithAPodIsEnded(t *testing.T) {
+	p := start(t, hasty(), map[string]string{"min": "1"})
+	attached, silent, working := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()
+	working.runStep()
+	settle(p, 2) // so that lists are known to tell steps
+	silent.cancel()
+	for _, d := range []*pod{attached, silent, working} {
+		d.set("offline", "")
+	}
+	p.until("the attached one to be stopped", attached.told)
+	p.until("the silent one's Job to be deleted", func() bool { return !p.hasJob(silent) })
+	settle(p, 5)
+	if working.told() || !p.hasJob(working) || working.status() == "" {
+		t.Errorf("the one that works by its own word was stopped: %v, or its Job deleted: %v", working.told(), !p.hasJob(working))
+	}
+	if !p.said("Lost") {
+		t.Error("nobody was told why")
+	}
+}
+
+func TestAMomentOfflineIsNotLost(t *testing.T) {
+	config := hasty()
+	config.LostSight = time.Hour
+	p := start(t, config, map[string]string{"min": "1"})
+	d := p.pod(p.group).online()
+	d.set("offline", "")
+	p.until("it to look lost", p.counts("lost", 1))
+	settle(p, 5)
+	if d.told() || d.status() != "OFFLINE" {
+		t.Errorf("it was told to stop: %v, it is %s", d.told(), d.status())
+	}
+}
+
+// call does something to the pod's runner as a person would, past the control plane.
+func (d *pod) call(method, root, suffix, body string) {
+	d.p.t.Helper()
+	url := d.p.BitbucketURL + root + "/workspaces/acme/pipelines-config/runners/" + strings.NewReplacer("{", "%7B", "}", "%7D").Replace(d.uuid) + suffix
+	request, err := http.NewRequestWithContext(d.p.t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		d.p.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+emulator.AccessToken)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		d.p.t.Fatal(err)
+	}
+	if err := response.Body.Close(); err != nil || response.StatusCode/100 != 2 {
+		d.p.t.Fatalf("%s %s: %s, %v", method, url, response.Status, err)
+	}
+}
+
+func TestRunnerThatSomebodyDeletedIsEnded(t *testing.T) {
+	p := start(t, hasty(), map[string]string{"min": "1"})
+	resting, working := p.pod(p.group).online(), p.pod(p.group).online()
+	working.runStep()
+	p.until("both to be known", func() bool { return p.counts("idle", 1)() && p.counts("busy", 1)() })
+	resting.call(http.MethodDelete, "/2.0", "", "")
+	working.call(http.MethodDelete, "/2.0", "", "")
+	p.until("the idle one to be stopped", resting.told)
+	settle(p, 5)
+	if working.told() {
+		t.Error("the one that still runs its step was stopped")
+	}
+	if !p.said("Forgotten") {
+		t.Error("nobody was told why")
+	}
+}
+
+func TestJobThatNeverAsksForARunnerIsDeletedOnceItHasANode(t *testing.T) {
+	p := start(t, hasty(), map[string]string{"min": "3"})
+	stuck, waitsForANode, asks := p.pod(p.group), p.pod(p.group), p.pod(p.group)
+	p.Cluster.Schedule(stuck.job.UID, "node")
+	p.Cluster.Schedule(asks.job.UID, "node")
+	p.faults(emulator.FaultRule{Method: "POST", Path: "*/runners", Status: 503})
+	if _, err := asks.register(); err == nil {
+		t.Fatal("registered in spite of the fault")
+	}
+	p.until("the stuck Job to be deleted", func() bool { return !p.hasJob(stuck) })
+	if !p.said("Stuck") {
+		t.Error("nobody was told why")
+	}
+	settle(p, 10)
+	if !p.hasJob(waitsForANode) || !p.hasJob(asks) {
+		t.Errorf("deleted the Job that waits for a node: %v, the one that waits for Bitbucket: %v", !p.hasJob(waitsForANode), !p.hasJob(asks))
+	}
+}
+
+func TestJobThatWasToldToEndAndDoesNotIsDeleted(t *testing.T) {
+	p := start(t, hasty(), map[string]string{"min": "1"})
+	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
+	p.until("the surplus to be stopped", func() bool { return pods[0].told() || pods[1].told() })
+	p.until("its Job, whose pod lingers, to be deleted", func() bool {
+		return slices.ContainsFunc(pods, func(d *pod) bool { return d.told() && !p.hasJob(d) })
+	})
+}
+
+func TestUnwantedJobsWithoutARunnerAreDeletedYoungestFirst(t *testing.T) {
+	p := start(t, hasty(), map[string]string{"min": "1", "max": "4"})
+	p.pod(p.group).online()
+	p.until("it to be idle", p.counts("idle", 1))
+	older, younger := p.pod(p.group), p.pod(p.group)
+	p.until("the younger Job to be deleted", func() bool { return !p.hasJob(younger) })
+	p.until("the older one too", func() bool { return !p.hasJob(older) })
+	if response, err := younger.register(); err == nil && response.GetRunner() != nil {
+		t.Error("a deleted Job's pod got a runner")
+	}
+	if !p.said("Unwanted") {
+		t.Error("nobody was told why")
+	}
+}
+
+func TestDisabledRunnerWithoutASidecarIsEndedOnlyIfListsTellSteps(t *testing.T) {
+	for name, hide := range map[string]bool{"lists tell steps": false, "lists do not": true} {
+		t.Run(name, func(t *testing.T) {
+			p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: hide}, hasty(), map[string]string{"min": "1", "coolDown": "1h"})
+			d, other := p.pod(p.group).online(), p.pod(p.group).online()
+			other.runStep() // so that lists that tell steps are known to do so
+			settle(p, 2)
+			d.cancel()
+			d.call(http.MethodPut, "/internal", "/state", `{"status":"DISABLED"}`)
+			if hide {
+				settle(p, 10)
+				if !p.hasJob(d) {
+					t.Error("its Job was deleted although nothing tells that it has no step")
+				}
+				return
+			}
+			p.until("its Job to be deleted", func() bool { return !p.hasJob(d) })
+		})
+	}
+}
+
+func TestADryRunOnlySays(t *testing.T) {
+	config := hasty()
+	config.DryRun = true
+	p := start(t, config, map[string]string{"min": "1"})
+	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
+	stuck := p.pod(p.group)
+	p.Cluster.Schedule(stuck.job.UID, "node")
+	p.until("it to be said", func() bool { return p.said("DryRun") })
+	settle(p, 15)
+	for i, d := range pods {
+		if d.told() || d.status() != "ONLINE" {
+			t.Errorf("%d: told to stop %v, %s", i, d.told(), d.status())
+		}
+	}
+	if !p.hasJob(stuck) {
+		t.Error("a Job was deleted")
+	}
+}
+
+func TestFullScopeTakesTheLastPlaceBackFromARunnerWithoutAPod(t *testing.T) {
+	config := quick()
+	config.OrphanGrace = time.Hour // the reaper would wait
+	p := start(t, config, nil)
+	var orphan string
+	for i := range 100 {
+		owner := p.Owner()
+		if i > 0 {
+			owner = "keda.other.00000000"
+		}
+		uuid, err := registerElsewhere(t, p, owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			orphan = uuid
+		}
+	}
+	if err := p.Control.SetRunner(t.Context(), orphan, "offline", ""); err != nil {
+		t.Fatal(err)
+	}
+	d := p.pod(p.group)
+	p.until("a place", func() bool {
+		response, err := d.register()
+		return err == nil && response.GetRunner() != nil
+	})
+	if n := len(p.state().Runners); n != 100 {
+		t.Errorf("%d runners, want 100 still", n)
+	}
+}
+
+func TestRemovalsAreCountedByReason(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
+	p.until("the surplus to be stopped", func() bool { return pods[0].told() || pods[1].told() })
+	p.until("it to be counted", func() bool {
+		return strings.Contains(p.metrics(), fmt.Sprintf("removals_total{reason=%q} 1", "Surplus"))
+	})
+}
+
+// metrics is what Prometheus would read.
+func (p *plane) metrics() string {
+	p.t.Helper()
+	request, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "http://"+p.HTTPAddress+"/metrics", nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
+}
