@@ -14,9 +14,6 @@ import (
 // ErrCut says that calls were still being answered when the time was over.
 var ErrCut = errors.New("calls were still being answered")
 
-// openServices answer whoever leads: they speak of the process.
-var openServices = []string{"/grpc.health.", "/grpc.reflection."}
-
 // Gate lets calls in only while this process leads. All others are answered
 // UNAVAILABLE, which KEDA and the sidecars try again. It begins closed. Safe for
 // concurrent use.
@@ -76,39 +73,44 @@ func (g *Gate) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
 }
 
-// enter lets a call in; whoever is let in calls leave.
-func (g *Gate) enter(method string) (term context.Context, leave func(), err error) {
-	for _, open := range openServices {
-		if strings.HasPrefix(method, open) {
-			return context.Background(), func() {}, nil
-		}
-	}
+// speaksOfTheProcess tells the calls that answer whoever leads.
+func speaksOfTheProcess(method string) bool {
+	return strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
+}
+
+// enter lets a call in; whoever is let in is done once.
+func (g *Gate) enter() (term context.Context, err error) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.leads == nil || !g.leads() {
-		return nil, nil, errStandby()
+		return nil, errStandby()
 	}
 	g.calls.Add(1)
-	return g.term, g.calls.Done, nil
+	return g.term, nil
 }
 
 func errStandby() error { return status.Error(codes.Unavailable, "standby: not the leader") }
 
 func (g *Gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	_, leave, err := g.enter(info.FullMethod)
-	if err != nil {
+	if speaksOfTheProcess(info.FullMethod) {
+		return handler(ctx, req)
+	}
+	if _, err := g.enter(); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer g.calls.Done()
 	return handler(ctx, req)
 }
 
 func (g *Gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	term, leave, err := g.enter(info.FullMethod)
+	if speaksOfTheProcess(info.FullMethod) {
+		return handler(srv, stream)
+	}
+	term, err := g.enter()
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer g.calls.Done()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	defer context.AfterFunc(term, cancel)()

@@ -47,7 +47,7 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 		stepSeen bool
 		finished bool
 		deleting bool
-		replaced bool
+		replaced map[string]struct{}
 		want     State
 	}{
 		"no runner":                                               {want: Pending},
@@ -90,8 +90,8 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 		"its pod is deleted, busy":                                {runner: runner(bitbucket.StatusOnline, step), deleting: true, want: DrainingBusy},
 		"its pod is deleted, nothing is known":                    {runner: runner(bitbucket.StatusOnline, ""), deleting: true, want: DrainingBusy},
 		"its sidecar says that the pod ends":                      {runner: runner(bitbucket.StatusOnline, ""), report: terminating, want: Draining},
-		"to be replaced, idle":                                    {runner: runner(bitbucket.StatusOnline, ""), stepSeen: true, replaced: true, want: Replaced},
-		"to be replaced, but it took a step":                      {runner: runner(bitbucket.StatusOnline, step), stepSeen: true, replaced: true, want: Busy},
+		"to be replaced, idle":                                    {runner: runner(bitbucket.StatusOnline, ""), stepSeen: true, replaced: map[string]struct{}{}, want: Replaced},
+		"to be replaced, but it took a step":                      {runner: runner(bitbucket.StatusOnline, step), stepSeen: true, replaced: map[string]struct{}{}, want: Busy},
 		"told to end":                                             {runner: runner(bitbucket.StatusOnline, step), told: true, want: Gone},
 		"stopping":                                                {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityStopping, after), want: Gone},
 		"its process has ended":                                   {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityEnded, after), want: Gone},
@@ -150,9 +150,9 @@ func TestTelemetryKeepsWhatItNeedsAndNoMore(t *testing.T) {
 	}
 	all.tell("pod", at)
 	all.ask("pod", at)
-	all.replace("pod", true)
+	all.replace("pod", map[string]struct{}{})
 	all.keep(map[string]struct{}{})
-	if got := all.get("pod"); !got.Attached || !got.told.IsZero() || !got.asked.IsZero() || got.replaced {
+	if got := all.get("pod"); !got.Attached || !got.told.IsZero() || !got.asked.IsZero() || got.replaced != nil {
 		t.Errorf("an attached sidecar of a pod that is gone: got %+v", got)
 	}
 	all.detach("pod", at)

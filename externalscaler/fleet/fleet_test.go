@@ -245,3 +245,76 @@ func TestEveryFaultOfTheConfigurationIsTold(t *testing.T) {
 		t.Errorf("%v lacks %s", err, diff)
 	}
 }
+
+func TestAListThatLacksAKnownStepProvesNothing(t *testing.T) {
+	begun := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	runner := bitbucket.Runner{UUID: "{r}", State: bitbucket.RunnerState{Status: bitbucket.StatusOnline}}
+	for name, c := range map[string]struct {
+		since    time.Duration
+		activity Activity
+		attached bool
+		step     *bitbucket.Step
+		want     bool
+	}{
+		"busy since long before the list": {since: -sureAfter - time.Second, activity: ActivityBusy, attached: true, want: true},
+		"busy since a moment before":      {since: -time.Second, activity: ActivityBusy, attached: true},
+		"busy, and the list shows it":     {since: -time.Hour, activity: ActivityBusy, attached: true, step: &bitbucket.Step{UUID: "{s}"}},
+		"busy when it was last heard":     {since: -time.Hour, activity: ActivityBusy},
+		"idle":                            {since: -time.Hour, activity: ActivityIdle, attached: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shown := runner
+			shown.State.Step = c.step
+			m := Member{Runner: &shown, Telemetry: Telemetry{Attached: c.attached, Activity: c.activity, Since: begun.Add(c.since)}}
+			if got := m.contradicts(begun); got != c.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+	s := newScope("default", bitbucket.Scope{Workspace: "acme"}, nil, Config{}.withDefaults(), func() {})
+	s.list, s.stepSeen = &bitbucket.RunnerList{Begun: begun}, true
+	s.doubtSteps(begun.Add(-time.Second))
+	if !s.view().stepSeen {
+		t.Error("an older list's fault was put on a newer one")
+	}
+	s.doubtSteps(begun)
+	if s.view().stepSeen {
+		t.Error("lists without a known step are still believed")
+	}
+}
+
+func TestOneListAloneMakesNoRunnerVanish(t *testing.T) {
+	s := newScope("default", bitbucket.Scope{Workspace: "acme"}, nil, Config{Owner: "keda.test"}.withDefaults(), func() {})
+	begun := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	list := func(uuids ...string) {
+		begun = begun.Add(time.Minute)
+		var runners []bitbucket.Runner
+		for _, uuid := range uuids {
+			runners = append(runners, bitbucket.Runner{UUID: uuid, Labels: []string{"keda.test"}})
+		}
+		s.accept(t.Context(), bitbucket.RunnerList{Runners: runners, Begun: begun})
+	}
+	known := func() (uuids []string) {
+		for _, runner := range s.Runners() {
+			uuids = append(uuids, runner.UUID)
+		}
+		slices.Sort(uuids)
+		return uuids
+	}
+	for i, c := range []struct{ listed, want []string }{
+		{[]string{"{a}", "{b}"}, []string{"{a}", "{b}"}},
+		{nil, []string{"{a}", "{b}"}},
+		{[]string{"{a}"}, []string{"{a}"}},
+		{[]string{"{a}"}, []string{"{a}"}},
+		{nil, []string{"{a}"}},
+		{nil, nil},
+	} {
+		list(c.listed...)
+		if got := known(); !slices.Equal(got, c.want) {
+			t.Errorf("list %d: got %v, want %v", i, got, c.want)
+		}
+	}
+	if _, _, ok := s.Listed("{a}"); ok {
+		t.Error("what no list shows is said to be listed")
+	}
+}

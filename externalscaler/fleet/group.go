@@ -71,7 +71,9 @@ type Member struct {
 	// Age of the runner's registration by Bitbucket's clock; 0 without a runner.
 	Age time.Duration
 
-	replaced bool
+	// replaced are the Jobs that the group had when the runner's replacement began;
+	// nil if it has not.
+	replaced map[string]struct{}
 }
 
 // Terminating reports whether the pod is to end.
@@ -138,7 +140,7 @@ func (c Config) classify(m *Member, stepSeen bool, listBegun, serverNow time.Tim
 		return DrainingBusy
 	case m.Terminating():
 		return Draining
-	case m.replaced && state == Idle:
+	case m.replaced != nil && state == Idle:
 		return Replaced
 	}
 	return state

@@ -47,8 +47,27 @@ func (s *snapshot) members() iter.Seq2[*Group, *Member] {
 	}
 }
 
+// found is a runner of ours with the scope that lists it.
+type found struct {
+	scope  *Scope
+	view   scopeView
+	runner *bitbucket.Runner
+}
+
+// everywhere finds runners of ours by name in all scopes that are looked at.
+func (f *Fleet) everywhere() map[string]found {
+	known := map[string]found{}
+	for _, scope := range f.snapshot.Load().scopes {
+		view := scope.view()
+		for name, named := range f.byName(view) {
+			known[name] = found{scope: scope, view: view, runner: own(named, "")}
+		}
+	}
+	return known
+}
+
 // join fills in a group's members: one for each unfinished Job.
-func (f *Fleet) join(group *Group, jobs []Job, now time.Time) {
+func (f *Fleet) join(group *Group, jobs []Job, everywhere map[string]found, now time.Time) {
 	view := group.Scope.view()
 	byName := f.byName(view)
 	group.ListBegun = view.begun
@@ -61,7 +80,7 @@ func (f *Fleet) join(group *Group, jobs []Job, now time.Time) {
 			known := f.telemetry.get(member.Pod.UID)
 			member.Runner = own(byName[member.Name], known.RunnerUUID)
 			if member.Runner == nil {
-				where = f.joinElsewhere(&member, known.Place, view, now)
+				where = f.joinElsewhere(&member, known.Place, everywhere, view, now)
 			}
 			member.Outdated = member.Outdated || member.Runner != nil && !sameLabels(member.Runner.Labels, group.Spec.RunnerLabels(f.config.Owner))
 		}
@@ -71,9 +90,13 @@ func (f *Fleet) join(group *Group, jobs []Job, now time.Time) {
 	group.observe(len(view.runners))
 }
 
-// joinElsewhere looks for a member's runner in the scope that its sidecar names:
-// its ScaledJob may have been given another since.
-func (f *Fleet) joinElsewhere(m *Member, place Place, view scopeView, now time.Time) scopeView {
+// joinElsewhere looks for a member's runner in the other scopes, and in the one
+// that its sidecar names: its ScaledJob may have been given another since.
+func (f *Fleet) joinElsewhere(m *Member, place Place, everywhere map[string]found, view scopeView, now time.Time) scopeView {
+	if other, ok := everywhere[m.Name]; ok && !sameScope(other.scope, m.Scope) {
+		m.Scope, m.Runner, m.Outdated = other.scope, other.runner, true
+		return other.view
+	}
 	if resolved := m.Scope.Resolved(); place == (Place{}) || resolved.Workspace == "" || resolved == place.Scope {
 		return view
 	}
@@ -169,6 +192,20 @@ func (f *Fleet) complete(m *Member, view scopeView) {
 		m.Age = serverNow.Sub(m.Runner.CreatedOn)
 	}
 	m.State = f.config.classify(m, view.stepSeen, view.begun, serverNow)
+	if m.contradicts(view.begun) {
+		m.Scope.doubtSteps(view.begun)
+	}
+}
+
+// sureAfter is how long a runner has had a step for sure until a list must show it.
+const sureAfter = 5 * time.Second
+
+// contradicts reports whether the list lacks a step that the runner's own process
+// has had since before it was begun.
+func (m *Member) contradicts(listBegun time.Time) bool {
+	report := m.Telemetry
+	return m.Runner != nil && m.Runner.State.Step == nil && report.Attached && report.Activity == ActivityBusy &&
+		m.Runner.State.Status != bitbucket.StatusUnregistered && listBegun.After(report.Since.Add(sureAfter))
 }
 
 // step is the step that a member's runner has or had last; false where none is

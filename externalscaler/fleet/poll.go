@@ -142,6 +142,7 @@ func (s *Scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 	}
 	s.mu.Lock()
 	recovered := s.listErr != nil
+	s.carried = s.carry(list)
 	s.list, s.listErr, s.suspect = &list, nil, nil
 	for _, runner := range list.Runners {
 		s.stepSeen = s.stepSeen || runner.State.Step != nil
@@ -155,6 +156,23 @@ func (s *Scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 		s.log.Info("the runners can be read again")
 	}
 	s.notify()
+}
+
+// carry returns the runners of ours that the list in force shows and the new one
+// lacks. Called locked.
+func (s *Scope) carry(list bitbucket.RunnerList) map[string]bitbucket.Runner {
+	carried := map[string]bitbucket.Runner{}
+	if s.list != nil {
+		for _, runner := range s.list.Runners {
+			if s.config.Ours(runner) {
+				carried[runner.UUID] = runner
+			}
+		}
+	}
+	for _, runner := range list.Runners {
+		delete(carried, runner.UUID)
+	}
+	return carried
 }
 
 // vanished returns the runners of ours that the new list lacks although we did

@@ -204,8 +204,22 @@ func (f *Fleet) Tell(podUID string) {
 // Told reports whether a pod was told to end.
 func (f *Fleet) Told(podUID string) bool { return !f.telemetry.get(podUID).told.IsZero() }
 
-// Replace says that a pod's runner ends once its successor is online, or no longer.
-func (f *Fleet) Replace(podUID string, replaced bool) {
-	f.telemetry.replace(podUID, replaced)
+// Replace says that a pod's runner ends once its successor is online.
+func (f *Fleet) Replace(podUID string) {
+	group, _, ok := f.Member(podUID)
+	if !ok {
+		return
+	}
+	jobs := map[string]struct{}{}
+	for _, m := range group.Members {
+		jobs[m.Job.UID] = struct{}{}
+	}
+	f.telemetry.replace(podUID, jobs)
+	f.Changed()
+}
+
+// Retain takes Replace back.
+func (f *Fleet) Retain(podUID string) {
+	f.telemetry.replace(podUID, nil)
 	f.Changed()
 }

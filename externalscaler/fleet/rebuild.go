@@ -56,6 +56,7 @@ func (f *Fleet) groupsOfKubernetes(next *snapshot, live map[string]struct{}, now
 		}
 		return cmpKey(a.GroupKey, b.GroupKey)
 	})
+	everywhere := f.everywhere()
 	var accepted []*Group
 	for _, scaledJob := range scaledJobs {
 		group, err := f.group(scaledJob.GroupKey, scaledJob.Metadata, now)
@@ -72,7 +73,7 @@ func (f *Fleet) groupsOfKubernetes(next *snapshot, live map[string]struct{}, now
 		}
 		accepted = append(accepted, group)
 		group.UID, group.Generation, group.Hold = scaledJob.UID, scaledJob.Generation, scaledJob.Hold
-		f.join(group, slices.DeleteFunc(jobs[scaledJob.UID], func(job Job) bool { return job.Namespace != scaledJob.Namespace }), now)
+		f.join(group, slices.DeleteFunc(jobs[scaledJob.UID], func(job Job) bool { return job.Namespace != scaledJob.Namespace }), everywhere, now)
 		for i, member := range group.Members {
 			if member.Pod != nil {
 				next.pods[member.Pod.UID] = podPlace{group: group.GroupKey, member: i}
@@ -121,6 +122,26 @@ func (g *Group) observe(registered int) {
 		}
 	}
 	g.Observation.OtherRegistered = registered
+	g.Observation.Successors = g.successors()
+}
+
+// successors counts the capacity that came since a replacement began.
+func (g *Group) successors() (n int) {
+	for _, old := range g.Members {
+		if old.State != Replaced {
+			continue
+		}
+		for _, m := range g.Members {
+			if _, before := old.replaced[m.Job.UID]; before {
+				continue
+			}
+			switch m.State {
+			case Pending, Starting, Idle, Busy, Unknown:
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // setAside takes the unfilled minimum of each group off the others' room.

@@ -35,7 +35,7 @@ type Scope struct {
 	log    *zap.Logger
 	// namespace is one that may use the credentials set.
 	namespace string
-	notify func()
+	notify    func()
 	// claim makes this scope the one that stands for its UUIDs; false if another,
 	// written otherwise, does already.
 	claim func(resolved bitbucket.Scope) bool
@@ -51,6 +51,9 @@ type Scope struct {
 	kept     bool
 	writes   map[string]write // by runner UUID
 	looks    map[string]look  // by runner UUID, newer than the list
+	// carried are runners of ours that the list in force lacks and the one before
+	// had: one list alone is not believed.
+	carried map[string]bitbucket.Runner
 	// suspect are runners of ours that vanished from the newest list in a body;
 	// nil unless a second list is awaited.
 	suspect []bitbucket.Runner
@@ -142,6 +145,16 @@ func (s *Scope) Listed(uuid string) (runner bitbucket.Runner, stepSeen, ok bool)
 	return bitbucket.Runner{}, s.stepSeen, false
 }
 
+// doubtSteps says that the list begun at that time lacks a step that there is: until
+// a list shows one again, none proves nothing.
+func (s *Scope) doubtSteps(listBegun time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.list != nil && s.list.Begun.Equal(listBegun) {
+		s.stepSeen = false
+	}
+}
+
 // scopeView is a consistent copy of what a scope knows.
 type scopeView struct {
 	runners    []bitbucket.Runner
@@ -181,7 +194,13 @@ func (s *Scope) known() []bitbucket.Runner {
 	}
 	for uuid, w := range s.writes {
 		if _, ok := seen[uuid]; !ok && !w.deleted {
+			seen[uuid] = struct{}{}
 			runners = append(runners, w.runner)
+		}
+	}
+	for uuid, runner := range s.carried {
+		if _, ok := seen[uuid]; !ok && !s.writes[uuid].deleted {
+			runners = append(runners, runner)
 		}
 	}
 	return runners

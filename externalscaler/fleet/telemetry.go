@@ -59,14 +59,15 @@ type telemetry struct {
 	// told holds the pods whose runner was told to end, or whose Job was told to
 	// complete without one, and since when: they count for nothing any more.
 	told map[string]time.Time
-	// replaced holds the pods that end once a successor is online.
-	replaced map[string]struct{}
+	// replaced holds the pods that end once a successor is online, each with the UIDs
+	// of the Jobs that its group had when that began: any other is a successor.
+	replaced map[string]map[string]struct{}
 	// asked is when each pod last asked for its registration.
 	asked map[string]time.Time
 }
 
 func newTelemetry() *telemetry {
-	return &telemetry{pods: map[string]Telemetry{}, told: map[string]time.Time{}, replaced: map[string]struct{}{}, asked: map[string]time.Time{}}
+	return &telemetry{pods: map[string]Telemetry{}, told: map[string]time.Time{}, replaced: map[string]map[string]struct{}{}, asked: map[string]time.Time{}}
 }
 
 func (t *telemetry) report(podUID string, next Telemetry) {
@@ -107,11 +108,11 @@ func (t *telemetry) tell(podUID string, now time.Time) {
 	}
 }
 
-func (t *telemetry) replace(podUID string, replaced bool) {
+func (t *telemetry) replace(podUID string, jobs map[string]struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if replaced {
-		t.replaced[podUID] = struct{}{}
+	if jobs != nil {
+		t.replaced[podUID] = jobs
 	} else {
 		delete(t.replaced, podUID)
 	}
@@ -127,14 +128,13 @@ func (t *telemetry) ask(podUID string, now time.Time) {
 type memory struct {
 	Telemetry
 	told, asked time.Time
-	replaced    bool
+	replaced    map[string]struct{}
 }
 
 func (t *telemetry) get(podUID string) memory {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, replaced := t.replaced[podUID]
-	return memory{Telemetry: t.pods[podUID], told: t.told[podUID], asked: t.asked[podUID], replaced: replaced}
+	return memory{Telemetry: t.pods[podUID], told: t.told[podUID], asked: t.asked[podUID], replaced: t.replaced[podUID]}
 }
 
 // keep forgets the pods that are not in live.
@@ -151,7 +151,7 @@ func (t *telemetry) keep(live map[string]struct{}) {
 			return !ok
 		})
 	}
-	maps.DeleteFunc(t.replaced, func(uid string, _ struct{}) bool {
+	maps.DeleteFunc(t.replaced, func(uid string, _ map[string]struct{}) bool {
 		_, ok := live[uid]
 		return !ok
 	})

@@ -30,6 +30,9 @@ var ErrNotWritable = errors.New("not the leader, or not settled as one yet")
 
 // writable gives the context for one write, bounded by the term.
 func (s *Scope) writable(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("write in scope %s: %w", s.Written, err)
+	}
 	s.mu.Lock()
 	lost := s.config.Places != nil && !s.kept
 	s.mu.Unlock()
@@ -37,18 +40,52 @@ func (s *Scope) writable(ctx context.Context) (context.Context, context.CancelFu
 		return nil, nil, fmt.Errorf("scope %s would not be found again after a restart: %w", s.Written, ErrNotWritable)
 	}
 	if s.config.Tenure == nil {
-		return ctx, func() {}, nil
+		ctx, cancel := finished(ctx)
+		return ctx, cancel, nil
 	}
 	term, ok := s.config.Tenure.Term()
 	now := s.config.Clock.Now()
 	if !ok || now.Before(term.From) || !term.From.IsZero() && !s.ListBegun().After(term.From) || !term.Until.IsZero() && !now.Before(term.Until) {
 		return nil, nil, fmt.Errorf("scope %s: %w", s.Written, ErrNotWritable)
 	}
-	if term.Until.IsZero() {
-		return ctx, func() {}, nil
+	ctx, cancel := finished(ctx)
+	if !term.Until.IsZero() {
+		go s.endWithTerm(ctx, cancel)
 	}
-	ctx, cancel := context.WithTimeout(ctx, term.Until.Sub(now))
 	return ctx, cancel, nil
+}
+
+// writeTimeout bounds each write at Bitbucket, retries included: who stops in order
+// waits for it, and a pod's grace period must have room for it.
+const writeTimeout = 15 * time.Second
+
+// finished lets a write that has begun go on to its end where the caller is told to
+// stop: cut, it might take effect under the next leader.
+func finished(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout := writeTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
+}
+
+// endWithTerm cuts a write when the term ends, which moves on while it lasts.
+func (s *Scope) endWithTerm(ctx context.Context, cut context.CancelFunc) {
+	for {
+		term, ok := s.config.Tenure.Term()
+		rest := term.Until.Sub(s.config.Clock.Now())
+		if !ok || rest <= 0 {
+			cut()
+			return
+		}
+		timer := s.config.Clock.NewTimer(rest)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C():
+		}
+	}
 }
 
 // Writable reports whether a write may be tried now.

@@ -67,6 +67,8 @@ type Observation struct {
 	// step still runs; Lost: offline too long; Outdated: idle and still taking steps,
 	// to end once its successor is online.
 	Draining, DrainingBusy, Lost, Outdated int
+	// Successors, part of the capacity, are here to take an Outdated one's place.
+	Successors int
 	// Queued steps wait for a runner of the group; meaningless unless QueueVisible.
 	Queued       int
 	QueueVisible bool
@@ -87,7 +89,9 @@ func (o Observation) Online() int {
 
 // standing is what the group has, and is to keep: a runner that is being replaced
 // leaves its place to its successor.
-func (o Observation) standing() int { return o.Capacity() + o.Outdated }
+func (o Observation) standing() int {
+	return o.Capacity() + max(0, o.Outdated-o.Successors)
+}
 
 // DeadWeight counts the unfinished Jobs that give no capacity, which KEDA counts
 // all the same.

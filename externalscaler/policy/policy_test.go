@@ -116,6 +116,15 @@ func TestWalks(t *testing.T) {
 			{0, policy.Observation{Busy: 9}, 10, 10, 10, 0, policy.ReasonAboveMax},
 			{time.Second, policy.Observation{Busy: 9, Outdated: 1}, 10, 10, 10, 0, policy.ReasonAboveMax},
 		}},
+		"a replaced runner leaves its place to its successor, and one only": {rules(func(r *policy.Rules) { r.Min = 2; r.ScaleUpThreshold = 1 }), []moment{
+			{0, policy.Observation{Busy: 1, Idle: 1}, 2, 2, 2, 0, policy.ReasonHold},
+			{1 * time.Second, policy.Observation{Busy: 1, Outdated: 1}, 2, 2, 3, 0, policy.ReasonHold},
+			{2 * time.Second, policy.Observation{Busy: 1, Outdated: 1, Pending: 1, Successors: 1}, 2, 2, 3, 0, policy.ReasonHold},
+			{3 * time.Second, policy.Observation{Busy: 1, Outdated: 1, Starting: 1, Successors: 1}, 2, 2, 3, 0, policy.ReasonHold},
+			{4 * time.Second, policy.Observation{Busy: 1, Outdated: 1, Idle: 1, Successors: 1}, 2, 2, 3, 0, policy.ReasonHold},
+			{5 * time.Second, policy.Observation{Busy: 1, Draining: 1, Idle: 1}, 2, 2, 3, 0, policy.ReasonHold},
+			{6 * time.Second, policy.Observation{Busy: 1, Idle: 1}, 2, 2, 2, 0, policy.ReasonHold},
+		}},
 		"after a restart nothing is known and nothing changes": {cool, []moment{
 			{0, policy.Observation{Unknown: 6}, 6, 6, 6, 0, policy.ReasonHold},
 			{10 * time.Minute, policy.Observation{Unknown: 6}, 6, 6, 6, 0, policy.ReasonHold},

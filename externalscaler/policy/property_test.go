@@ -26,7 +26,7 @@ func anyObservation(t *rapid.T) policy.Observation {
 	n := func(name string) int { return rapid.IntRange(0, 40).Draw(t, name) }
 	return policy.Observation{
 		Pending: n("pending"), Starting: n("starting"), Idle: n("idle"), Busy: n("busy"), Unknown: n("unknown"),
-		Draining: n("draining"), DrainingBusy: n("drainingBusy"), Lost: n("lost"), Outdated: n("outdated"),
+		Draining: n("draining"), DrainingBusy: n("drainingBusy"), Lost: n("lost"), Outdated: n("outdated"), Successors: n("successors"),
 		Queued: n("queued"), QueueVisible: rapid.Bool().Draw(t, "visible"),
 		OtherRegistered: rapid.IntRange(0, 120).Draw(t, "others"), OtherUnfilledMin: n("unfilled"),
 	}

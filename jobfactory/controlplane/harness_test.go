@@ -55,6 +55,7 @@ func start(t *testing.T, config controlplane.Config, settings map[string]string)
 // startWith does so with an emulator of these options.
 func startWith(t *testing.T, options emulator.Options, config controlplane.Config, settings map[string]string) *plane {
 	t.Helper()
+	t.Parallel() // it mostly waits
 	bed, err := testbed.Start(t.Context(), testbed.Config{
 		Dir: t.TempDir(), Emulator: options, ControlPlane: config,
 		KEDAInterval: time.Hour, Logger: zaptest.NewLogger(t),

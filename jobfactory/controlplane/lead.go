@@ -82,9 +82,7 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 		work.Go(func() error { return p.config.WhileLeading(seeking) })
 	}
 	work.Go(func() error { p.settle(seeking); return nil })
-	work.Go(func() error { p.show(seeking); return nil })
-
-	<-seeking.Done()
+	p.show(seeking) // until it ends
 	p.hide(ctx)
 	answering, cancelAnswering := context.WithTimeout(context.WithoutCancel(ctx), answerGrace)
 	defer cancelAnswering()
@@ -118,6 +116,7 @@ func (p *ControlPlane) settle(ctx context.Context) {
 // show keeps the signpost as it must be until ctx ends.
 func (p *ControlPlane) show(ctx context.Context) {
 	if p.config.Signpost == nil {
+		<-ctx.Done()
 		return
 	}
 	failing := false

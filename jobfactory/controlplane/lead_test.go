@@ -4,31 +4,19 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
-	"go.uber.org/zap/zaptest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
-	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
 	"bitbucket-runner-scaler/jobfactory/kube"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -103,215 +91,6 @@ func (p *plane) http(path string, want int) string {
 		p.t.Errorf("%s: got %d, %v, want %d", path, response.StatusCode, err, want)
 	}
 	return string(body)
-}
-
-// events are what happened, in order.
-type events struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (e *events) add(event string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all = append(e.all, event)
-}
-
-// order is where events happened first, each after the one before; false if not.
-func (e *events) order(want ...string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	at := -1
-	for _, event := range want {
-		next := slices.Index(e.all, event)
-		if next <= at {
-			return false
-		}
-		at = next
-	}
-	return true
-}
-
-// lock is one replica's way to the Lease, which can be cut.
-type lock struct {
-	resourcelock.Interface
-	events *events
-
-	mu  sync.Mutex
-	cut bool
-	// onRelease is called before the Lease is released.
-	onRelease func()
-}
-
-func (l *lock) set(cut bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut = cut
-}
-
-func (l *lock) reach() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.cut {
-		return errors.New("the API server is out of reach")
-	}
-	return nil
-}
-
-func (l *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	if err := l.reach(); err != nil {
-		return nil, nil, err
-	}
-	return l.Interface.Get(ctx)
-}
-
-func (l *lock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	return errors.Join(l.reach(), l.Interface.Create(ctx, record))
-}
-
-func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	if err := l.reach(); err != nil {
-		return err
-	}
-	if record.HolderIdentity == "" {
-		l.events.add("released")
-		l.onRelease()
-	}
-	return l.Interface.Update(ctx, record)
-}
-
-// signpost is a Role whose moves are events.
-type signpost struct {
-	*kube.Role
-	events *events
-}
-
-func (s signpost) Hide(ctx context.Context) error {
-	s.events.add("hidden")
-	return s.Role.Hide(ctx)
-}
-
-// settleTime is what an unclean takeover waits for beyond the Lease's end.
-const settleTime = 3 * time.Second
-
-// replica is a control plane that takes part in an election.
-type replica struct {
-	lock     *lock
-	election *kube.Election
-	config   controlplane.Config
-}
-
-func newReplica(t *testing.T, client kubernetes.Interface, name string) *replica {
-	t.Helper()
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: name}}
-	if _, err := client.CoreV1().Pods("system").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	seen := &events{}
-	r := &replica{lock: &lock{Interface: kube.LeaseLock(client, "system", "scaler", name), events: seen, onRelease: func() {}}, config: quick()}
-	r.election = kube.NewElection(r.lock, kube.ElectionConfig{
-		LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
-		WriteTimeout: settleTime - r.config.WriteSettle, WriteSettle: r.config.WriteSettle, Logger: zaptest.NewLogger(t),
-	})
-	r.config.Election, r.config.Signpost = r.election, signpost{Role: kube.NewRole(client, "system", name), events: seen}
-	return r
-}
-
-// pair is a control plane that leads, and the test bed's, which stands by.
-type pair struct {
-	*plane
-	leader, standby *replica
-	client          kubernetes.Interface
-	// keda and wire of the leader; the plane's own are the standby's.
-	keda pb.ExternalScalerClient
-	wire runnerv1.RunnerServiceClient
-	// stop ends the leader in order, and gives Run's error.
-	stop func() error
-}
-
-func startPair(t *testing.T) *pair {
-	t.Helper()
-	client := fake.NewClientset()
-	b := &pair{client: client, leader: newReplica(t, client, "leader"), standby: newReplica(t, client, "standby")}
-	b.standby.lock.set(true) // until the other leads
-	// So that the list from which on it may write is one that it asked for itself.
-	b.standby.config.PollInterval = time.Hour
-	b.plane = start(t, b.standby.config, map[string]string{"workspace": "acme", "min": "1"})
-	address := b.serve(t)
-	conn := dial(t, address)
-	b.keda, b.wire = pb.NewExternalScalerClient(conn), runnerv1.NewRunnerServiceClient(conn)
-	b.until("the first to lead", func() bool { _, err := b.leaderMetric(); return err == nil })
-	b.standby.lock.set(false)
-	return b
-}
-
-// serve runs the leader.
-func (b *pair) serve(t *testing.T) (address string) {
-	t.Helper()
-	config := b.leader.config
-	config.Owner, config.Cluster, config.HourlyBudget = b.Owner(), b.Cluster, 1000
-	config.Bitbucket = bitbucket.Config{BaseURL: b.BitbucketURL, OAuthURL: b.BitbucketURL + "/site/oauth2/access_token"}
-	config.Lookup = func(name string) (string, bool) {
-		value, ok := map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": "emulator-client", "BITBUCKET_OAUTH_CLIENT_SECRET": "emulator-secret"}[name]
-		return value, ok
-	}
-	config.Logger = zaptest.NewLogger(t).Named("leader")
-	plane, err := controlplane.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var listeners [2]net.Listener
-	for i := range listeners {
-		if listeners[i], err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	var outcome error
-	go func() {
-		defer close(ended)
-		outcome = plane.Run(ctx, listeners[0], listeners[1])
-	}()
-	b.stop = func() error {
-		cancel()
-		<-ended
-		return outcome
-	}
-	t.Cleanup(func() { _ = b.stop() }) // its outcome is the test's to look at
-	return listeners[0].Addr().String()
-}
-
-func (b *pair) leaderMetric() (int64, error) {
-	answer, err := b.keda.GetMetrics(b.t.Context(), &pb.GetMetricsRequest{ScaledObjectRef: ref(b.group)})
-	if err != nil {
-		return 0, err
-	}
-	return answer.GetMetricValues()[0].GetMetricValue(), nil
-}
-
-// ledTo is the pod that the Service leads to; several are joined.
-func (b *pair) ledTo() string {
-	pods, err := b.client.CoreV1().Pods("system").List(b.t.Context(), metav1.ListOptions{LabelSelector: kube.RoleLabel + "=" + kube.RoleLeader})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	names := make([]string, 0, len(pods.Items))
-	for i := range pods.Items {
-		names = append(names, pods.Items[i].Name)
-	}
-	return strings.Join(names, " ")
-}
-
-// posts counts the registrations that reached Bitbucket.
-func (b *pair) posts() int {
-	n := 0
-	for route, calls := range b.state().Counters.Calls {
-		if strings.HasPrefix(route, "POST ") && strings.Contains(route, "runners") {
-			n += calls
-		}
-	}
-	return n
 }
 
 func TestTheNextLeaderAnswersAtOnceAndWritesLater(t *testing.T) {

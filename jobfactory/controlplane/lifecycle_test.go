@@ -102,7 +102,12 @@ func TestOutdatedRunnersAreReplacedOneAtATimeSuccessorFirst(t *testing.T) {
 		if n := told(); n != i {
 			t.Fatalf("%d were stopped before the successor of the next is online, want %d", n, i)
 		}
-		p.pod(p.group).online()
+		successor := p.pod(p.group)
+		settle(p, 3)
+		if n, err := p.metric(p.group); err != nil || n != 3 {
+			t.Fatalf("KEDA is told of %d, %v, once the successor's Job is there; want 3 still", n, err)
+		}
+		successor.online()
 		p.until("the old one to be stopped", func() bool { return told() == i+1 })
 		for _, d := range old {
 			if d.told() && p.hasJob(d) {
@@ -125,6 +130,7 @@ func TestRunnerOfAScopeThatItsGroupHasLeftIsSeenToItsEnd(t *testing.T) {
 	p.group = p.Cluster.Change(p.group.UID, "2", map[string]string{"repository": "app"})
 	p.until("the group to have moved", func() bool { return strings.Contains(p.shown("builds").Scope, "app") })
 	p.until("the runner that it left to be busy still", p.counts("busy", 1))
+	p.until("the first list of where it is now", func() bool { _, err := p.metric(p.group); return err == nil })
 	p.pod(p.group).online()
 	settle(p, 5)
 	if d.told() || d.status() != "ONLINE" {

@@ -109,6 +109,9 @@ func (r *Reaper) settled(m fleet.Member) bool {
 		return false
 	case listed.State.Step != nil:
 		return endedStep(m, listed) // what ended after the list was made, its sidecar has reported
+	case stepSeen && report.Attached && !trustworthy(m, r.config.StartLimit):
+		// Its sidecar may have been started again a moment ago, and know more soon.
+		return r.config.Clock.Since(report.Since) >= r.config.Settle
 	case stepSeen:
 		return true
 	case !trustworthy(m, r.config.StartLimit):

@@ -69,7 +69,7 @@ func (r *Reaper) endUnwanted(ctx context.Context, group *fleet.Group, decision p
 		unwanted := i < excess
 		w := r.watch(m.Job.UID, "unwanted", unwanted, group.ListBegun)
 		why := removal{ReasonUnwanted, fmt.Sprintf("it has no runner yet, and for %v no more than %d were wanted", group.Spec.Rules.CoolDown, decision.Effective)}
-		if unwanted && w.lasted >= max(group.Spec.Rules.CoolDown, 2*r.config.Interval) && !r.dry(of(group), m, why) {
+		if unwanted && w.lasted >= max(group.Spec.Rules.CoolDown, 5*r.config.Interval) && !r.dry(of(group), m, why) {
 			errs = append(errs, r.deleteUnregistered(ctx, of(group), m, why))
 		}
 	}

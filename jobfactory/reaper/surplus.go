@@ -150,12 +150,12 @@ func (r *Reaper) renew(ctx context.Context, group *fleet.Group, decision policy.
 		if r.dry(of(group), first, aged(group, first)) {
 			return false, nil
 		}
-		r.config.Fleet.Replace(first.Pod.UID, true)
+		r.config.Fleet.Replace(first.Pod.UID)
 		return true, nil
 	}
 	why := aged(group, *current)
 	if why.reason == "" { // its ScaledJob is again as it was
-		r.config.Fleet.Replace(current.Pod.UID, false)
+		r.config.Fleet.Retain(current.Pod.UID)
 		return true, nil
 	}
 	room := unfinished < ceiling(group) && decision.Reason != policy.ReasonRunnerLimit
