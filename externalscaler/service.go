@@ -29,6 +29,8 @@ const handlerTimeout = 2 * time.Second
 
 // Fleet is what the service asks of the observed runners.
 type Fleet interface {
+	// Carries reports whether a ScaledJob of that name has exactly this metadata.
+	Carries(key fleet.GroupKey, metadata map[string]string) bool
 	// Serves reports whether a ScaledJob of that name carries these settings.
 	Serves(ctx context.Context, key fleet.GroupKey, spec runnergroup.Group) error
 	// Call makes a group known where there is no Kubernetes to read it from.
@@ -116,26 +118,33 @@ func (s *Service) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStre
 
 // decide finds the group that a call asks for and its decision.
 func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (policy.Decision, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
-	defer cancel()
-	spec, err := runnergroup.Parse(ref.GetScalerMetadata())
-	if err != nil {
-		return policy.Decision{}, statusOf(err)
-	}
 	key := fleet.GroupKey{Namespace: ref.GetNamespace(), Name: ref.GetName()}
-	if s.kubernetes {
-		err = s.fleet.Serves(ctx, key, spec)
-	} else {
-		_, err = s.fleet.Call(ctx, key, spec)
-	}
-	if err != nil {
-		return policy.Decision{}, statusOf(err)
+	// Nearly always KEDA sends what was read, and found sound, already.
+	if !s.fleet.Carries(key, ref.GetScalerMetadata()) {
+		if err := s.find(ctx, key, ref.GetScalerMetadata()); err != nil {
+			return policy.Decision{}, statusOf(err)
+		}
 	}
 	decision, err := s.decisions.Decide(key)
 	if err != nil {
 		return policy.Decision{}, statusOf(err)
 	}
 	return decision, nil
+}
+
+// find reads the metadata and finds the group that it is of.
+func (s *Service) find(ctx context.Context, key fleet.GroupKey, metadata map[string]string) error {
+	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	spec, err := runnergroup.Parse(metadata)
+	if err != nil {
+		return err
+	}
+	if s.kubernetes {
+		return s.fleet.Serves(ctx, key, spec)
+	}
+	_, err = s.fleet.Call(ctx, key, spec)
+	return err
 }
 
 // statusOf gives an error the code that tells KEDA's users where to look.

@@ -49,6 +49,8 @@ func (o *observed) Wait() <-chan struct{} {
 	return o.changed
 }
 
+func (o *observed) Carries(fleet.GroupKey, map[string]string) bool { return false }
+
 func (o *observed) Serves(context.Context, fleet.GroupKey, runnergroup.Group) error { return nil }
 func (o *observed) Call(context.Context, fleet.GroupKey, runnergroup.Group) (*fleet.Group, error) {
 	return o.Group(fleet.GroupKey{})

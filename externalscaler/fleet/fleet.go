@@ -105,8 +105,7 @@ func (f *Fleet) Changed() {
 
 // Sync waits for a snapshot that shows all that was known when it was called.
 func (f *Fleet) Sync(ctx context.Context) error {
-	asked := f.asked.Add(1)
-	f.Changed()
+	asked := f.asked.Load()
 	for {
 		wait := f.Wait()
 		if f.snapshot.Load().served >= asked {

@@ -94,6 +94,8 @@ func (m Member) Enabled() bool {
 type Group struct {
 	GroupKey
 	UID string
+	// Metadata of the trigger as it is in the ScaledJob.
+	Metadata map[string]string
 	// Generation of the ScaledJob.
 	Generation string
 	Spec       runnergroup.Group

@@ -86,6 +86,13 @@ func (f *Fleet) Call(ctx context.Context, key GroupKey, spec runnergroup.Group) 
 	}
 }
 
+// Carries reports whether the ScaledJob of that name carries exactly this metadata,
+// and it is sound.
+func (f *Fleet) Carries(key GroupKey, metadata map[string]string) bool {
+	group, ok := f.snapshot.Load().groups[key]
+	return ok && group.Metadata != nil && maps.Equal(group.Metadata, metadata)
+}
+
 // Serves reports whether the ScaledJob of that name carries a trigger with the
 // same settings, after waiting for the watch to bring it as long as ctx lasts.
 func (f *Fleet) Serves(ctx context.Context, key GroupKey, spec runnergroup.Group) error {

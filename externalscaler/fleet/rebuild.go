@@ -72,7 +72,7 @@ func (f *Fleet) groupsOfKubernetes(next *snapshot, live map[string]struct{}, now
 			continue
 		}
 		accepted = append(accepted, group)
-		group.UID, group.Generation, group.Hold = scaledJob.UID, scaledJob.Generation, scaledJob.Hold
+		group.UID, group.Generation, group.Hold, group.Metadata = scaledJob.UID, scaledJob.Generation, scaledJob.Hold, scaledJob.Metadata
 		f.join(group, slices.DeleteFunc(jobs[scaledJob.UID], func(job Job) bool { return job.Namespace != scaledJob.Namespace }), everywhere, now)
 		for i, member := range group.Members {
 			if member.Pod != nil {
