@@ -14,6 +14,10 @@ STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLA
 # kubectl comes from the same module, with the same flags, as the local cluster's.
 KUBECTL := CGO_ENABLED=0 $(GO) -C e2e/tools/kubernetes run -trimpath -buildvcs=false k8s.io/kubernetes/cmd/kubectl
 FUZZ    ?= 15s
+# The rounds of chaos: the first's seed, how many, and more flags of e2e/chaos.
+SEED    ?= 1
+ROUNDS  ?= 12
+CHAOS   ?=
 # Passes a variable on as a flag only if it was given on make's command line: a
 # KUBECONFIG that is merely in the environment is not meant for a demo.
 given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
@@ -49,6 +53,16 @@ test: ## the tests of the main module, with the race detector
 e2e: ## end-to-end tests on a real local cluster (built on the first run: half an hour)
 	$(GO) -C e2e run ./cmd/cluster build
 	$(GO) -C e2e test -race -count=1 -p 1 -timeout 20m -v ./...
+
+.PHONY: e2e-full
+e2e-full: ## those too that take long
+	$(GO) -C e2e run ./cmd/cluster build
+	E2E_FULL=1 $(GO) -C e2e test -race -count=1 -p 1 -timeout 90m -v ./...
+
+.PHONY: chaos
+chaos: ## random load and faults: make chaos SEED=17 ROUNDS=1 plays that round again; Linux
+	$(GO) -C e2e run ./cmd/cluster build
+	$(GO) -C e2e run ./chaos -seed $(SEED) -rounds $(ROUNDS) $(CHAOS)
 
 .PHONY: lint
 lint: ## golangci-lint in both modules, buf lint, manifests

@@ -115,19 +115,24 @@ func (f *Fleet) joinElsewhere(m *Member, place Place, everywhere map[string]foun
 
 // joinLoose collects the pods of ours that belong to no group any more: their
 // Jobs or ScaledJobs were deleted, and their runners may still have a step.
-func (f *Fleet) joinLoose(next *snapshot, pods []Pod, now time.Time) {
+func (f *Fleet) joinLoose(next *snapshot, pods []Pod, everywhere map[string]found, now time.Time) {
 	for i := range pods {
 		if _, ok := next.pods[pods[i].UID]; ok {
 			continue
 		}
-		known := f.telemetry.get(pods[i].UID)
-		scope := f.placed(&pods[i], known.Place, now)
-		if scope == nil {
+		member := Member{Pod: &pods[i], Name: RunnerName(pods[i].Name, pods[i].UID)}
+		listed := everywhere[member.Name]
+		member.Scope, member.Runner = listed.scope, listed.runner
+		if member.Scope == nil {
+			member.Scope = f.placed(&pods[i], f.telemetry.get(pods[i].UID).Place, now)
+		}
+		if member.Scope == nil {
 			continue
 		}
-		member := Member{Pod: &pods[i], Name: RunnerName(pods[i].Name, pods[i].UID), Scope: scope}
-		view := scope.view()
-		member.Runner = own(f.byName(view)[member.Name], known.RunnerUUID)
+		view := member.Scope.view()
+		if member.Runner == nil {
+			member.Runner = own(f.byName(view)[member.Name], "")
+		}
 		f.complete(&member, view)
 		next.loose = append(next.loose, member)
 	}

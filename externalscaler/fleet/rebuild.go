@@ -81,7 +81,7 @@ func (f *Fleet) groupsOfKubernetes(next *snapshot, live map[string]struct{}, now
 		}
 		next.groups[group.GroupKey] = group
 	}
-	f.joinLoose(next, pods, now)
+	f.joinLoose(next, pods, everywhere, now)
 }
 
 // groupsOfCalls makes the groups that were called for lately, of the runners
