@@ -116,6 +116,8 @@ func runner(g RunnerGroup) corev1.Container {
 		Name:    runnerContainer,
 		Image:   g.Images.Runner,
 		Command: append([]string{SharedDir + "/sidecar", "exec", "--"}, g.Entrypoint...),
+		// An evicted or deleted pod's runner takes no new step and finishes its last.
+		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{SharedDir + "/sidecar", "drain"}}}},
 		// The runner's identity and secret are not here: exec fetches them.
 		Env:          []corev1.EnvVar{{Name: "SIDECAR_DIR", Value: SharedDir}},
 		Resources:    g.Resources,

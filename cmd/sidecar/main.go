@@ -1,5 +1,5 @@
 // Command sidecar runs inside a runner Job: as native sidecar (run), as process 1
-// of the runner container (exec) and as startup probe (ready). This package is
+// of the runner container (exec) and as startup probe (ready), and as preStop hook (drain). This package is
 // flags and wiring only.
 package main
 
@@ -29,13 +29,14 @@ const usage = `usage: sidecar COMMAND [flags]
 
   run       register this pod's runner, follow it, and take it away on SIGTERM
   exec      exec [flags] -- COMMAND [ARGUMENTS]: run the runner with its environment
+  drain     preStop hook of the runner container: return once the runner has ended in order
   ready     exit 0 once the runner is registered, or the Job was told to finish
   version   print the version
 
 Each flag can be given as environment variable too: SIDECAR_DIR for --dir.
 `
 
-var errUsage = errors.New("want one of the commands run, exec, ready, version")
+var errUsage = errors.New("want one of the commands run, exec, drain, ready, version")
 
 func main() {
 	code, err := run(context.Background(), os.Args[1:], os.Stdout)
@@ -55,6 +56,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) (code int, err er
 		err = register(ctx, args)
 	case "exec":
 		code, err = execute(ctx, args)
+	case "drain":
+		err = drain(ctx, args)
 	case "ready":
 		err = ready(ctx, args)
 	case "version", "--version":
@@ -140,6 +143,26 @@ func execute(ctx context.Context, args []string) (int, error) {
 	}
 	config.Logger = log
 	return sidecar.Exec(ctx, config)
+}
+
+func drain(ctx context.Context, args []string) error {
+	c := newCommon("drain")
+	var timeout time.Duration
+	c.Duration(&timeout, "timeout", 0, 0, "give up after this time; 0: never, the pod's grace period ends the wait")
+	if err := c.Read(args); err != nil {
+		return err
+	}
+	c.NoArguments()
+	log, faulty := c.logger()
+	if err := errors.Join(append(c.Faults, faulty)...); err != nil {
+		return err
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	return sidecar.Drain(ctx, c.dir, log)
 }
 
 func ready(ctx context.Context, args []string) error {

@@ -13,8 +13,8 @@ func TestFaultsAreNamed(t *testing.T) {
 		code int
 		want []string
 	}{
-		"no command":             {nil, 2, []string{"run, exec, ready, version"}},
-		"unknown command":        {[]string{"drive"}, 2, []string{`"drive"`, "run, exec, ready, version"}},
+		"no command":             {nil, 2, []string{"run, exec, drain, ready, version"}},
+		"unknown command":        {[]string{"drive"}, 2, []string{`"drive"`, "run, exec, drain, ready, version"}},
 		"run without an address": {[]string{"run"}, 1, []string{`scaler-address: "", want host:port`}},
 		"run with every fault": {
 			[]string{"run", "--tls", "maybe", "--dir", "here", "--token-file", "", "--log-level", "loud", "extra"},

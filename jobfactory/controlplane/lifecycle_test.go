@@ -60,8 +60,23 @@ func TestEphemeralRunnerIsDisabledOnceAnotherCanTakeTheNextStep(t *testing.T) {
 	p.until("the used one to be stopped after its step", used.told)
 }
 
+func TestIdleEphemeralRunnerThatTookItsStepIsReplaced(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "max": "2", "ephemeral": "true", "spare": "0"})
+	used := p.pod(p.group).online()
+	used.runStep()
+	p.until("it to be busy", p.counts("busy", 1))
+	used.endStep()
+	p.until("KEDA to be told of a successor", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
+	settle(p, 3)
+	if used.told() || used.status() != "ONLINE" {
+		t.Fatalf("the last one was told to stop: %v, it is %s", used.told(), used.status())
+	}
+	p.pod(p.group).online()
+	p.until("it to be stopped", used.told)
+}
+
 func TestOfUsedEphemeralRunnersTheLastStaysEnabled(t *testing.T) {
-	p := start(t, quick(), map[string]string{"min": "1", "ephemeral": "true"})
+	p := start(t, quick(), map[string]string{"min": "3", "ephemeral": "true", "spare": "0"})
 	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()}
 	p.until("all to be idle", p.counts("idle", 3))
 	for _, d := range pods {

@@ -13,6 +13,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
@@ -79,6 +80,9 @@ func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, se
 	c.jobs = c.factory.Batch().V1().Jobs().Informer()
 	c.pods = c.factory.Core().V1().Pods().Informer()
 	c.scaledJobs = c.dynamic.ForResource(scaledJobs).Informer()
+	if err := c.scaledJobs.SetTransform(slimScaledJob); err != nil {
+		return nil, fmt.Errorf("watch: %w", err)
+	}
 	if err := c.pods.AddIndexers(cache.Indexers{byOwner: ownerIndex}); err != nil {
 		return nil, fmt.Errorf("index pods: %w", err)
 	}
@@ -145,6 +149,18 @@ func controlledBy(object metav1.Object, kind, group string) (uid string, ok bool
 		return "", false
 	}
 	return string(owner.UID), true
+}
+
+// slimScaledJob drops the pod's template, which is most of a ScaledJob and which
+// every look at the groups would read again.
+func slimScaledJob(obj any) (any, error) {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		u.SetManagedFields(nil)
+		unstructured.RemoveNestedField(u.Object, "spec", "jobTargetRef")
+		unstructured.RemoveNestedField(u.Object, "metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration")
+		unstructured.RemoveNestedField(u.Object, "status")
+	}
+	return obj, nil
 }
 
 // slim drops what is never read, so that a thousand pods stay small.

@@ -43,8 +43,10 @@ func (r *Reaper) spend(ctx context.Context, group *fleet.Group, _ policy.Decisio
 		})
 		spent = slices.DeleteFunc(spent, func(m fleet.Member) bool { return m.Name == last.Name })
 	}
-	return r.disableAll(ctx, group, spent, removal{ReasonEphemeral, "it took its one step"})
+	return r.disableAll(ctx, group, spent, spentWhy)
 }
+
+var spentWhy = removal{ReasonEphemeral, "it took its one step"}
 
 func compareBool(a, b bool) int {
 	switch {
@@ -159,7 +161,8 @@ func (r *Reaper) renew(ctx context.Context, group *fleet.Group, decision policy.
 		return true, nil
 	}
 	room := unfinished < ceiling(group) && decision.Reason != policy.ReasonRunnerLimit
-	if online < decision.Effective && (room || coming > 0) {
+	last := why.reason == ReasonEphemeral // it stays while no other is online: steps wait rather than fail
+	if online < decision.Effective && (room || coming > 0 || last) {
 		return false, nil
 	}
 	return r.disableAll(ctx, group, []fleet.Member{*current}, why)
@@ -168,6 +171,8 @@ func (r *Reaper) renew(ctx context.Context, group *fleet.Group, decision policy.
 // aged is why an idle runner is to be replaced; zero if it is not.
 func aged(group *fleet.Group, m fleet.Member) removal {
 	switch age := group.Spec.MaxAge; {
+	case m.Used && group.Spec.Rules.Ephemeral:
+		return spentWhy
 	case m.Outdated:
 		return removal{ReasonOutdated, "its ScaledJob was changed since"}
 	case age > 0 && m.Age > age:

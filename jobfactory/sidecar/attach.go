@@ -46,6 +46,7 @@ func (s *Sidecar) stream(ctx context.Context, client runnerv1.RunnerServiceClien
 		timer := time.AfterFunc(s.pace.linger, cancel)
 		context.AfterFunc(call, func() { timer.Stop() })
 	})()
+	s.ledger.acknowledge(false) // another control plane may answer now
 	stream, err := client.Attach(call)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func (s *Sidecar) stream(ctx context.Context, client runnerv1.RunnerServiceClien
 func (s *Sidecar) tell(stream runnerv1.RunnerService_AttachClient, reports ...report) bool {
 	now, _ := s.ledger.look()
 	for _, r := range reports {
-		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.state, StepUuid: r.step}
+		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.state, StepUuid: r.step, Place: now.place, Terminating: now.terminating}
 		if err := stream.Send(request); err != nil {
 			return false
 		}
@@ -102,7 +103,8 @@ func (s *Sidecar) heed(stream runnerv1.RunnerService_AttachClient) error {
 			s.log.Info("told to stop the runner", zap.String("reason", order.Stop.GetReason()))
 			s.ledger.stop(order.Stop.GetReason())
 		case *runnerv1.AttachResponse_Drain:
-			s.log.Info("told to drain: the runner takes no new step", zap.String("reason", order.Drain.GetReason()))
+			s.log.Info("the control plane takes the runner away once it is idle", zap.String("reason", order.Drain.GetReason()))
+			s.ledger.acknowledge(true)
 		}
 	}
 }

@@ -81,6 +81,9 @@ type pace struct {
 	attachBase, attachMax time.Duration
 	// settled is how long a stream must have lived for the pauses to begin anew.
 	settled time.Duration
+	// unanswered is how long a runner of a deleted pod must have been idle until it is
+	// ended without the control plane's word.
+	unanswered time.Duration
 	// inFlight is how long a registration under way may take after SIGTERM.
 	inFlight time.Duration
 	// lastWords is how long a living exec may take to report its end after SIGTERM.
@@ -99,7 +102,8 @@ func defaultPace() pace {
 		retryBase: 500 * time.Millisecond, retryMax: 15 * time.Second,
 		slow: 30 * time.Second, lag: 2 * time.Minute,
 		attachBase: 200 * time.Millisecond, attachMax: 5 * time.Second, settled: 10 * time.Second,
-		inFlight: 5 * time.Second, lastWords: 10 * time.Second,
+		unanswered: 2 * time.Minute,
+		inFlight:   5 * time.Second, lastWords: 10 * time.Second,
 		deregister: 20 * time.Second, deregisterCall: 9 * time.Second,
 		linger: 500 * time.Millisecond,
 	}

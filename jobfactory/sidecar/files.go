@@ -8,14 +8,35 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
 // marker says that a runner's environment was handed out. It holds no secret.
 type marker struct {
-	UUID string `json:"uuid"`
-	Name string `json:"name"`
+	UUID  string `json:"uuid"`
+	Name  string `json:"name"`
+	Place place  `json:"place,omitzero"`
 	// Ended is set once the runner process has ended.
 	Ended bool `json:"ended,omitempty"`
+}
+
+// place is where the runner is registered, as runner/v1 names it.
+type place struct {
+	Credentials string `json:"credentials"`
+	Workspace   string `json:"workspace"`
+	Repository  string `json:"repository,omitempty"`
+}
+
+func placeOf(p *runnerv1.Place) place {
+	return place{Credentials: p.GetCredentials(), Workspace: p.GetWorkspaceUuid(), Repository: p.GetRepositoryUuid()}
+}
+
+func (p place) wire() *runnerv1.Place {
+	if p == (place{}) {
+		return nil
+	}
+	return &runnerv1.Place{Credentials: p.Credentials, WorkspaceUuid: p.Workspace, RepositoryUuid: p.Repository}
 }
 
 // readMarker reports false where nothing was handed out. A marker that cannot be

@@ -46,6 +46,12 @@ type facts struct {
 	// stop is true once the runner is to be ended, with stopReason.
 	stop       bool
 	stopReason string
+	// terminating is true once the pod is being deleted.
+	terminating bool
+	// acknowledged is true once the control plane that the present stream leads to
+	// has said that it takes the runner away.
+	acknowledged bool
+	place        *runnerv1.Place
 	// ended is true once no runner process runs any more, nor will.
 	ended bool
 }
@@ -77,6 +83,7 @@ func (l *ledger) change(apply func()) {
 func (l *ledger) restore(m marker) {
 	l.change(func() {
 		l.facts.phase, l.facts.uuid, l.facts.name, l.facts.ended = handedOut, m.UUID, m.Name, m.Ended
+		l.facts.place = m.Place.wire()
 		state := runnerv1.RunnerState_RUNNER_STATE_UNKNOWN
 		if m.Ended {
 			state = runnerv1.RunnerState_RUNNER_STATE_ENDED
@@ -88,6 +95,7 @@ func (l *ledger) restore(m marker) {
 func (l *ledger) register(runner *runnerv1.Runner) {
 	l.change(func() {
 		l.facts.phase, l.facts.uuid, l.facts.name = registered, runner.GetUuid(), runner.GetName()
+		l.facts.place = runner.GetPlace()
 		l.environment = runner.GetEnvironment()
 	})
 }
@@ -104,7 +112,7 @@ func (l *ledger) handOut() (answer message, err error) {
 	case finished:
 		return message{Type: typeFinish, Reason: l.facts.reason}, nil
 	case registered:
-		if err := writeMarker(l.dir, marker{UUID: l.facts.uuid, Name: l.facts.name}); err != nil {
+		if err := writeMarker(l.dir, l.marker(false)); err != nil {
 			return message{}, err
 		}
 		answer = message{Type: typeEnvironment, Environment: l.environment}
@@ -159,12 +167,33 @@ func (l *ledger) end() (err error) {
 		l.facts.ended = true
 		l.reports.put(report{state: runnerv1.RunnerState_RUNNER_STATE_ENDED})
 		if l.facts.phase == handedOut {
-			if err = writeMarker(l.dir, marker{UUID: l.facts.uuid, Name: l.facts.name, Ended: true}); err != nil {
+			if err = writeMarker(l.dir, l.marker(true)); err != nil {
 				err = fmt.Errorf("note the runner's end: %w", err)
 			}
 		}
 	})
 	return err
+}
+
+// marker is what a later start of the sidecar must know. Called locked.
+func (l *ledger) marker(ended bool) marker {
+	return marker{UUID: l.facts.uuid, Name: l.facts.name, Place: placeOf(l.facts.place), Ended: ended}
+}
+
+// terminate notes that the pod is being deleted. A runner that was not started
+// never will be.
+func (l *ledger) terminate() {
+	now, _ := l.look()
+	if now.phase == registered {
+		l.stop("the pod is deleted")
+	}
+	l.change(func() { l.facts.terminating = true })
+	l.reports.again()
+}
+
+// acknowledge notes whether the control plane takes the runner away.
+func (l *ledger) acknowledge(acknowledged bool) {
+	l.change(func() { l.facts.acknowledged = acknowledged })
 }
 
 // stop notes the order to end the runner. One that was not started never will be.

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"sync"
+	"time"
 
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -24,11 +25,12 @@ type reports struct {
 
 	mu      sync.Mutex
 	latest  report
+	since   time.Time
 	pending []report
 }
 
 func newReports(first report) *reports {
-	return &reports{changed: make(chan struct{}, 1), latest: first}
+	return &reports{changed: make(chan struct{}, 1), latest: first, since: time.Now()}
 }
 
 func (r *reports) put(next report) {
@@ -37,7 +39,7 @@ func (r *reports) put(next report) {
 	if next == r.latest {
 		return
 	}
-	r.latest = next
+	r.latest, r.since = next, time.Now()
 	r.pending = append(r.pending, next)
 	if len(r.pending) > maxPending {
 		r.pending = r.pending[1:]
@@ -63,6 +65,24 @@ func (r *reports) reopen() report {
 	defer r.mu.Unlock()
 	r.pending = nil
 	return r.latest
+}
+
+// again has the present state told once more, with what else is known by now.
+func (r *reports) again() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = append(r.pending, r.latest)
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// lasting is the present state, and for how long it has been so.
+func (r *reports) lasting() (report, time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.latest, time.Since(r.since)
 }
 
 func (r *reports) now() report {

@@ -96,6 +96,8 @@ func (d *desk) answer(ctx context.Context, conn net.Conn) {
 		_ = w.send(message{Type: typeReady, Ready: now.phase != registering}) // the probe asks again
 	case typeFetch:
 		d.fetch(ctx, w)
+	case typeDrain:
+		d.drain(ctx, w)
 	case typeState:
 		if now, _ := d.ledger.look(); now.phase != handedOut {
 			_ = w.send(message{Type: typeRefused, Reason: "no environment was handed out"})

@@ -80,6 +80,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	} else {
 		uncertain = s.register(ctx)
 	}
+	parts.Go(func() { s.endUnanswered(life) })
 	if now, _ := s.ledger.look(); now.phase == registered || now.phase == handedOut {
 		parts.Go(func() { s.attach(life) })
 	}

@@ -23,6 +23,8 @@ const (
 	typeState       = "state"
 	typeEnded       = "ended"
 	typeStop        = "stop"
+	typeDrain       = "drain"
+	typeDrained     = "drained"
 )
 
 // message is one line of the socket's protocol.

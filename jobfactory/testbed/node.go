@@ -28,7 +28,8 @@ type Binaries struct {
 
 // node starts the containers of pods as processes, in the kubelet's order: the
 // native sidecar, then, once its startup probe passes, the main container; and
-// when that has ended, SIGTERM to the sidecar.
+// when that has ended, SIGTERM to the sidecar. A deleted pod's preStop hook comes
+// before all signals.
 type node struct {
 	dir      string
 	binaries Binaries
@@ -56,7 +57,7 @@ func (n *node) run(ctx context.Context, job fleet.Job, token string, finished fu
 	n.mu.Unlock()
 	n.pods.Go(func() {
 		defer remove()
-		err := n.pod(deleted, job, token)
+		err := n.pod(ctx, deleted, job, token)
 		if err != nil {
 			n.log.Info("pod ended", zap.String("pod", job.Pod.Name), zap.Error(err))
 		}
@@ -67,7 +68,7 @@ func (n *node) run(ctx context.Context, job fleet.Job, token string, finished fu
 	})
 }
 
-// remove deletes a pod: SIGTERM to the main container, then to the sidecar.
+// remove deletes a pod.
 func (n *node) remove(podUID string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -76,8 +77,9 @@ func (n *node) remove(podUID string) {
 	}
 }
 
-// pod lives until its main container has ended, or deleted is over.
-func (n *node) pod(deleted context.Context, job fleet.Job, token string) (err error) {
+// pod lives until its main container has ended, or deleted is over, and with it the
+// preStop hook. The node ends with alive.
+func (n *node) pod(alive, deleted context.Context, job fleet.Job, token string) (err error) {
 	dir := filepath.Join(n.dir, job.Pod.UID[:8]) // short: a socket's path has 108 bytes at most
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("pod's directory: %w", err)
@@ -106,8 +108,23 @@ func (n *node) pod(deleted context.Context, job fleet.Job, token string) (err er
 	case <-main.done:
 		return main.err
 	case <-deleted.Done():
+		n.preStop(alive, log, shared, filepath.Join(dir, "run", "sidecar"), main)
 		return errors.Join(errors.New("deleted"), main.end(podGrace))
 	}
+}
+
+// preStop runs the runner container's hook, which a node that ends does not.
+func (n *node) preStop(alive context.Context, log *os.File, env []string, sidecar string, main *container) {
+	if alive.Err() != nil {
+		return
+	}
+	hook := start(log, env, sidecar, "drain")
+	select {
+	case <-hook.done:
+	case <-main.done:
+	case <-alive.Done():
+	}
+	_ = hook.end(0) // how it ended is of no use to a pod that ends
 }
 
 // probe is the sidecar's startup probe.

@@ -173,12 +173,12 @@ func (b *Bed) Delete(uid string) {
 	jobs := b.Cluster.JobsOf(uid)
 	b.Cluster.Remove(uid)
 	for _, job := range jobs {
-		b.node.remove(job.Pod.UID)
+		_ = b.Cluster.DeleteJob(b.ctx, job.Namespace, job.Name, job.UID) // in memory, it never fails
 	}
 }
 
-// DeletePod deletes a pod with its grace period.
-func (b *Bed) DeletePod(podUID string) { b.node.remove(podUID) }
+// DeletePod deletes the pod of a Job with its grace period.
+func (b *Bed) DeletePod(jobUID string) { b.Cluster.DeletePod(jobUID) }
 
 func (b *Bed) createJob(owner fleet.ScaledJob) {
 	job, token := b.Cluster.CreateJob(owner)

@@ -173,10 +173,82 @@ func TestPodDeletedLeavesNoRunner(t *testing.T) {
 	}()
 	scaledJob := b.Apply(fleet.GroupKey{Namespace: "ns", Name: "builds"}, map[string]string{"workspace": "acme", "labels": "builds", "min": "1", "max": "2"})
 	first := until(t, b, "the first runner", func(s emulator.State) bool { return len(s.Runners) == 1 && s.Runners[0].Status == "ONLINE" }).Runners[0]
-	b.DeletePod(b.Cluster.JobsOf(scaledJob.UID)[0].Pod.UID)
+	b.DeletePod(b.Cluster.JobsOf(scaledJob.UID)[0].UID)
 	until(t, b, "another runner in its place", func(s emulator.State) bool {
 		return len(s.Runners) == 1 && s.Runners[0].UUID != first.UUID && s.Runners[0].Status == "ONLINE"
 	})
+}
+
+// A pod that is deleted in the middle of a step ends after it.
+func TestPodDeletedInMidStepFinishesIt(t *testing.T) {
+	for name, remove := range map[string]func(b *testbed.Bed, scaledJob fleet.ScaledJob){
+		"the pod":       func(b *testbed.Bed, s fleet.ScaledJob) { b.DeletePod(b.Cluster.JobsOf(s.UID)[0].UID) },
+		"the ScaledJob": func(b *testbed.Bed, s fleet.ScaledJob) { b.Delete(s.UID) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := bed(t)
+			defer func() {
+				if err := b.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			scaledJob := b.Apply(fleet.GroupKey{Namespace: "ns", Name: "builds"}, map[string]string{"workspace": "acme", "labels": "builds", "min": "1", "max": "1"})
+			first := until(t, b, "the first runner", func(s emulator.State) bool { return len(s.Runners) == 1 && s.Runners[0].Status == "ONLINE" }).Runners[0]
+			if _, err := b.Control.QueueSteps(t.Context(), emulator.StepRequest{Workspace: "acme", Repository: "app", Labels: []string{"linux", "builds"}, Duration: "3s", Count: 1}); err != nil {
+				t.Fatal(err)
+			}
+			until(t, b, "the step to run", func(s emulator.State) bool { return s.Runners[0].StepUUID != "" && !s.Steps[0].StartedOn.IsZero() })
+			remove(b, scaledJob)
+			until(t, b, "the step to pass and its runner to go", func(s emulator.State) bool {
+				gone := true
+				for _, r := range s.Runners {
+					gone = gone && r.UUID != first.UUID
+				}
+				return gone && s.Steps[0].Outcome == emulator.OutcomePassed
+			})
+		})
+	}
+}
+
+// Each ephemeral runner takes one step, and no step fails for want of one.
+func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
+	b := bed(t)
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	b.Apply(fleet.GroupKey{Namespace: "ns", Name: "builds"}, map[string]string{
+		"workspace": "acme", "labels": "builds", "min": "1", "max": "3", "coolDown": "1s", "ephemeral": "true",
+	})
+	until(t, b, "the first runner", func(s emulator.State) bool { return len(s.Runners) == 1 && s.Runners[0].Status == "ONLINE" })
+	const steps = 6
+	if _, err := b.Control.QueueSteps(t.Context(), emulator.StepRequest{Workspace: "acme", Repository: "app", Labels: []string{"linux", "builds"}, Duration: "2s", Count: steps}); err != nil {
+		t.Fatal(err)
+	}
+	state := until(t, b, "the steps to pass", func(s emulator.State) bool {
+		passed := 0
+		for _, step := range s.Steps {
+			if step.Outcome == emulator.OutcomePassed {
+				passed++
+			}
+		}
+		return passed == steps
+	})
+	if c := state.Counters; c.StepsFailedNoRunner != 0 || len(c.StepsLost) != 0 || c.RunnersReused > 2 {
+		t.Errorf("failed for want of a runner %d, lost %v, runners used again %d", c.StepsFailedNoRunner, c.StepsLost, c.RunnersReused)
+	}
+	until(t, b, "the used ones to go", func(s emulator.State) bool {
+		for _, r := range s.Runners {
+			if r.StepsTaken > 0 {
+				return false
+			}
+		}
+		return len(s.Runners) == 1
+	})
+	if _, failed := b.Cluster.Finished(); failed != 0 {
+		t.Errorf("%d Jobs failed, want all to complete", failed)
+	}
 }
 
 // What the demo tells, in short: to its end, with everything gone.
