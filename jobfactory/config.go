@@ -31,7 +31,7 @@ var (
 	groupKeys = []string{
 		"name", "namespace", "workspace", "repository", "labels", "architecture", "strategy", "parameters", "repositories", "credentials",
 		"resources", "docker", "docker_resources", "node_selector", "tolerations", "images", "entrypoint",
-		"scaler_address", "polling_interval", "grace_period",
+		"scaler_address", "tls", "polling_interval", "grace_period",
 	}
 	constantKeys = []string{
 		coolDownConstant, namespaceConstant, "default_sleep_time_runner_setup", "default_sleep_time_runner_delete", "runner_api_polling_interval",
@@ -138,6 +138,7 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	}
 	r.duration(fields["polling_interval"], path+".polling_interval", &g.PollingInterval)
 	r.duration(fields["grace_period"], path+".grace_period", &g.GracePeriod)
+	r.boolean(fields["tls"], path+".tls", &g.TLS)
 	r.boolean(fields["docker"], path+".docker", &g.Docker)
 	if len(r.faults) == before { // what could not be read is not blamed twice
 		r.adopt(g.Validate(), fields, node, path)

@@ -141,13 +141,15 @@ func TestTheScalerMayDoWhatItNeedsAndNoMore(t *testing.T) {
 	objects, _ := deployed(t, "../deploy/base")
 	everywhere, here := only[rbacv1.ClusterRole](t, objects), only[rbacv1.Role](t, objects)
 	want := map[string][]string{
-		"keda.sh/scaledjobs":                 {"get", "list", "watch"},
-		"batch/jobs":                         {"get", "list", "watch", "delete"},
-		"/pods":                              {"get", "list", "watch"},
-		"/events":                            {"create", "patch"},
-		"events.k8s.io/events":               {"create", "patch"},
-		"authentication.k8s.io/tokenreviews": {"create"},
-		"/namespaces/kube-system":            {"get"},
+		"keda.sh/scaledjobs":                     {"get", "list", "watch"},
+		"batch/jobs":                             {"get", "list", "watch", "delete"},
+		"/pods":                                  {"get", "list", "watch"},
+		"/events":                                {"create", "patch"},
+		"events.k8s.io/events":                   {"create", "patch"},
+		"authentication.k8s.io/tokenreviews":     {"create"},
+		"/namespaces/kube-system":                {"get"},
+		"/configmaps":                            {"create"},
+		"/configmaps/bitbucket-runner-scaler-ca": {"get", "list", "update", "delete"},
 	}
 	if diff := cmp.Diff(want, rights(everywhere.Rules)); diff != "" {
 		t.Errorf("rights everywhere: want -, got +:\n%s", diff)
@@ -158,6 +160,8 @@ func TestTheScalerMayDoWhatItNeedsAndNoMore(t *testing.T) {
 		"/pods":       {"list", "patch"},
 		"/configmaps": {"create"},
 		"/configmaps/bitbucket-runner-scaler-places": {"get", "update"},
+		"/secrets":                             {"create"},
+		"/secrets/bitbucket-runner-scaler-tls": {"get", "update"},
 	}
 	if diff := cmp.Diff(want, rights(here.Rules)); diff != "" {
 		t.Errorf("rights in its own namespace: want -, got +:\n%s", diff)

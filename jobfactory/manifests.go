@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +34,8 @@ func Manifests(groups []RunnerGroup) ([]File, error) {
 		}
 		if !seen[group.Namespace] {
 			seen[group.Namespace] = true
-			files = append(files, File{Path: path.Join(group.Namespace, "namespace.yaml"), Objects: shared(group.Namespace)})
+			secured := slices.ContainsFunc(groups, func(other RunnerGroup) bool { return other.Namespace == group.Namespace && other.TLS })
+			files = append(files, File{Path: path.Join(group.Namespace, "namespace.yaml"), Objects: shared(group.Namespace, secured)})
 		}
 		files = append(files, File{Path: path.Join(group.Namespace, "scaledjob-"+group.Name+".yaml"), Objects: []any{scaledJob}})
 	}
@@ -41,25 +43,27 @@ func Manifests(groups []RunnerGroup) ([]File, error) {
 }
 
 // shared is what the runner groups of a namespace have in common. The namespace
-// default is there already, and not ours to label.
-func shared(namespace string) []any {
+// default is there already, and not ours to label. secured says whether any group
+// speaks TLS with the scaler.
+func shared(namespace string, secured bool) []any {
 	account := &corev1.ServiceAccount{
 		TypeMeta:                     metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
 		ObjectMeta:                   metav1.ObjectMeta{Name: ServiceAccount, Namespace: namespace, Labels: appLabels()},
 		AutomountServiceAccountToken: ptr.To(false),
 	}
+	objects := []any{account}
+	if secured {
+		objects = append(objects, authentication(namespace))
+	}
 	if namespace == metav1.NamespaceDefault {
-		return []any{account}
+		return objects
 	}
 	labels := appLabels()
 	labels["pod-security.kubernetes.io/enforce"] = "privileged" // the Docker daemon is
-	return []any{
-		&corev1.Namespace{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
-			ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: labels},
-		},
-		account,
-	}
+	return append([]any{&corev1.Namespace{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+		ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: labels},
+	}}, objects...)
 }
 
 // Marshal writes objects as YAML documents as a person would: keys in a stable

@@ -88,7 +88,7 @@ func decodeStrictly(t *testing.T, data []byte) []any {
 			t.Fatal(err)
 		}
 		object, ok := map[string]any{
-			"ScaledJob": &kedav1alpha1.ScaledJob{}, "Namespace": &corev1.Namespace{}, "ServiceAccount": &corev1.ServiceAccount{},
+			"ScaledJob": &kedav1alpha1.ScaledJob{}, "TriggerAuthentication": &kedav1alpha1.TriggerAuthentication{}, "Namespace": &corev1.Namespace{}, "ServiceAccount": &corev1.ServiceAccount{},
 			"Service": &corev1.Service{}, "Deployment": &appsv1.Deployment{},
 			"ClusterRole": &rbacv1.ClusterRole{}, "ClusterRoleBinding": &rbacv1.ClusterRoleBinding{},
 			"Role": &rbacv1.Role{}, "RoleBinding": &rbacv1.RoleBinding{}, "PodDisruptionBudget": &policyv1.PodDisruptionBudget{},

@@ -15,9 +15,18 @@ const (
 	ServiceAccount = "bitbucket-runner"
 	// SharedDir is the folder that sidecar and runner share.
 	SharedDir = "/opt/bitbucket-runner-scaler"
-	// TokenDir is where the sidecar finds its pod's token, in the file "token".
-	TokenDir = "/var/run/secrets/bitbucket-runner-scaler" //nolint:gosec // a path, not a secret //nolint:gosec // a path, no credential
+	// TokenDir is where the sidecar finds its pod's token, in the file "token", and
+	// what to trust, in "ca.crt".
+	TokenDir = "/var/run/secrets/bitbucket-runner-scaler" //nolint:gosec // a path, no credential
 
+	// AuthorityMap is the ConfigMap in which the scaler publishes, in each namespace
+	// with a runner group, the authority that its certificate is of. Until it is
+	// there a pod waits.
+	AuthorityMap = "bitbucket-runner-scaler-ca"
+	// TriggerAuthentication lets KEDA read it.
+	TriggerAuthentication = "bitbucket-runner-scaler"
+
+	authorityKey  = "ca.crt"
 	tokenAudience = "bitbucket-runner-scaler"
 	// tokenSeconds outlasts a drain: the token of a terminating pod is not renewed.
 	tokenSeconds = 12 * 60 * 60
@@ -57,7 +66,7 @@ func podSpec(g RunnerGroup) corev1.PodSpec {
 		Tolerations:                   g.Tolerations,
 		InitContainers:                []corev1.Container{sidecar(g)},
 		Containers:                    []corev1.Container{runner(g)},
-		Volumes:                       volumes(),
+		Volumes:                       volumes(g),
 	}
 	if g.Docker {
 		spec.InitContainers = append(spec.InitContainers, docker(g))
@@ -72,12 +81,8 @@ func sidecar(g RunnerGroup) corev1.Container {
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/sidecar", "run"},
 		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
-		Env: []corev1.EnvVar{
-			{Name: "SIDECAR_SCALER_ADDRESS", Value: g.ScalerAddress},
-			{Name: "SIDECAR_TLS", Value: "off"},
-			{Name: "SIDECAR_DIR", Value: SharedDir},
-		},
-		StartupProbe: probe(startupTries, "/sidecar", "ready"),
+		Env:             sidecarEnv(g),
+		StartupProbe:    probe(startupTries, "/sidecar", "ready"),
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},
@@ -93,6 +98,17 @@ func sidecar(g RunnerGroup) corev1.Container {
 			{Name: tokenVolume, MountPath: TokenDir, ReadOnly: true},
 		},
 	}
+}
+
+func sidecarEnv(g RunnerGroup) []corev1.EnvVar {
+	env := []corev1.EnvVar{
+		{Name: "SIDECAR_SCALER_ADDRESS", Value: g.ScalerAddress},
+		{Name: "SIDECAR_DIR", Value: SharedDir},
+	}
+	if !g.TLS {
+		return append(env, corev1.EnvVar{Name: "SIDECAR_TLS", Value: "off"})
+	}
+	return append(env, corev1.EnvVar{Name: "SIDECAR_CA_FILE", Value: TokenDir + "/" + authorityKey})
 }
 
 func docker(g RunnerGroup) corev1.Container {
@@ -143,15 +159,21 @@ func probe(tries int32, command ...string) *corev1.Probe {
 	}
 }
 
-func volumes() []corev1.Volume {
-	token := corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+func volumes(g RunnerGroup) []corev1.Volume {
+	sources := []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
 		Audience: tokenAudience, ExpirationSeconds: ptr.To[int64](tokenSeconds), Path: "token",
-	}}
+	}}}
+	if g.TLS {
+		sources = append(sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: AuthorityMap},
+			Items:                []corev1.KeyToPath{{Key: authorityKey, Path: authorityKey}},
+		}})
+	}
 	empty := func(name string) corev1.Volume {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
 	}
 	return []corev1.Volume{
-		{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{token}}}},
+		{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: sources}}},
 		empty(sharedVolume), empty(tmpVolume), empty(containersVolume), empty(runVolume),
 	}
 }

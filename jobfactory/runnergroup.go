@@ -83,6 +83,9 @@ type RunnerGroup struct {
 	// ScalerAddress is the scaler's gRPC endpoint, host:port, for KEDA and for the
 	// sidecar alike.
 	ScalerAddress string
+	// TLS says whether KEDA and the sidecar speak TLS with the scaler. False sends
+	// each runner's OAuth secret over the cluster's network in plain text.
+	TLS bool
 	// PollingInterval is KEDA's, 1 second to 1 hour, whole seconds.
 	PollingInterval time.Duration
 	// GracePeriod is how long an evicted pod may go on, up to 7 days, whole seconds.
@@ -107,7 +110,7 @@ func NewRunnerGroup(name string, group runnergroup.Group) RunnerGroup {
 		Name: name, Namespace: DefaultNamespace, Group: group,
 		Images:        Images{Runner: DefaultRunnerImage, Sidecar: DefaultSidecarImage, Docker: DefaultDockerImage},
 		Resources:     corev1.ResourceRequirements{Requests: amounts(), Limits: amounts()},
-		ScalerAddress: DefaultScalerAddress, PollingInterval: DefaultPollingInterval, GracePeriod: DefaultGracePeriod,
+		ScalerAddress: DefaultScalerAddress, TLS: true, PollingInterval: DefaultPollingInterval, GracePeriod: DefaultGracePeriod,
 		Docker: true, Entrypoint: []string{entrypoint},
 	}
 }

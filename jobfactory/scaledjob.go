@@ -39,7 +39,7 @@ func ScaledJob(g RunnerGroup) (*kedav1alpha1.ScaledJob, error) {
 			ScalingStrategy: kedav1alpha1.ScalingStrategy{Strategy: "default"},
 			// The default deletes the running Jobs, busy ones too, on each change.
 			Rollout:      kedav1alpha1.Rollout{Strategy: "gradual"},
-			Triggers:     []kedav1alpha1.ScaleTriggers{{Type: "external", Metadata: metadata(g)}},
+			Triggers:     []kedav1alpha1.ScaleTriggers{trigger(g)},
 			JobTargetRef: jobSpec(g),
 		},
 	}, nil
@@ -54,10 +54,25 @@ func maxReplicas(r policy.Rules) int32 {
 	return int32(r.Max)
 }
 
-func metadata(g RunnerGroup) map[string]string {
-	m := g.Group.Metadata()
-	m["scalerAddress"] = g.ScalerAddress
-	return m
+func trigger(g RunnerGroup) kedav1alpha1.ScaleTriggers {
+	t := kedav1alpha1.ScaleTriggers{Type: "external", Metadata: g.Group.Metadata()}
+	t.Metadata["scalerAddress"] = g.ScalerAddress
+	if g.TLS {
+		t.Metadata["enableTLS"] = "true"
+		t.AuthenticationRef = &kedav1alpha1.AuthenticationRef{Name: TriggerAuthentication}
+	}
+	return t
+}
+
+// authentication is where KEDA reads by which authority it verifies the scaler.
+func authentication(namespace string) *kedav1alpha1.TriggerAuthentication {
+	return &kedav1alpha1.TriggerAuthentication{
+		TypeMeta:   metav1.TypeMeta{APIVersion: kedav1alpha1.SchemeGroupVersion.String(), Kind: "TriggerAuthentication"},
+		ObjectMeta: metav1.ObjectMeta{Name: TriggerAuthentication, Namespace: namespace, Labels: appLabels()},
+		Spec: kedav1alpha1.TriggerAuthenticationSpec{ConfigMapTargetRef: []kedav1alpha1.AuthConfigMapTargetRef{
+			{Parameter: "caCert", Name: AuthorityMap, Key: authorityKey},
+		}},
+	}
 }
 
 func appLabels() map[string]string {

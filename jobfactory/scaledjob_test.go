@@ -73,10 +73,15 @@ func TestScaledJobSuitsKEDA(t *testing.T) {
 		t.Errorf("rollout %q, want gradual: any other kills running Jobs", got)
 	}
 	want := []kedav1alpha1.ScaleTriggers{{Type: "external", Metadata: map[string]string{
-		"workspace": "acme", "labels": "builds", "max": "5", "coolDown": "1m0s", "scalerAddress": jobfactory.DefaultScalerAddress,
-	}}}
+		"workspace": "acme", "labels": "builds", "max": "5", "coolDown": "1m0s", "scalerAddress": jobfactory.DefaultScalerAddress, "enableTLS": "true",
+	}, AuthenticationRef: &kedav1alpha1.AuthenticationRef{Name: jobfactory.TriggerAuthentication}}}
 	if diff := cmp.Diff(want, spec.Triggers); diff != "" {
 		t.Errorf("triggers: want -, got +:\n%s", diff)
+	}
+	plain := g
+	plain.TLS = false
+	if got := scaledJob(t, plain).Spec.Triggers[0]; got.AuthenticationRef != nil || got.Metadata["enableTLS"] != "" {
+		t.Errorf("without TLS: got %+v", got)
 	}
 	read, err := runnergroup.Parse(spec.Triggers[0].Metadata)
 	if err != nil || !cmp.Equal(read, g.Group) {

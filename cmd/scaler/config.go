@@ -30,7 +30,7 @@ type config struct {
 	pollInterval, maxStaleness        time.Duration
 	writeSettle, orphanGrace          time.Duration
 	hourlyBudget                      int
-	tls, kubernetes                   string
+	tls, tlsClientCA, kubernetes      string
 	service, namespace, scalerAddress string
 	podName                           string
 	leaderElect                       bool
@@ -57,7 +57,8 @@ func parse(args []string, lookup func(string) (string, bool), out io.Writer) (co
 	set.Duration(&c.writeSettle, "write-settle", 30*time.Second, time.Nanosecond, "time that Bitbucket may take until a list shows a write")
 	set.Duration(&c.orphanGrace, "orphan-grace", 5*time.Minute, time.Nanosecond, "how long a runner must have been without a pod before it is removed")
 	set.Int(&c.hourlyBudget, "hourly-budget", 1000, 1, "how many calls an hour one credentials set may make at Bitbucket")
-	set.StringVar(&c.tls, "tls", "", "`off`: plain text between KEDA, the sidecars and the scaler; required, so that nobody runs without TLS unawares")
+	set.StringVar(&c.tls, "tls", "auto", "`auto|off|CERT,KEY[,CA]`; auto: certificates of its own, made, renewed and published; off: plain text, which shows every runner's secret to the network; or PEM files, read again when they change")
+	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities of whom KEDA must show a certificate; without it none is asked for")
 	set.StringVar(&c.kubernetes, "kubernetes", "auto", "`auto|off`; off: answer KEDA's calls alone, for a look with grpcurl")
 	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service through which triggers name this installation in scalerAddress")
 	set.StringVar(&c.namespace, "namespace", "", "`namespace` of this installation (default: the pod's own, from POD_NAMESPACE)")
@@ -112,7 +113,7 @@ func (c config) faults() []error {
 			add("%s: %q, want %s", name, given, strings.Join(accepted, " or "))
 		}
 	}
-	choice("--tls", c.tls, "off")
+	faults = append(faults, c.tlsFaults()...)
 	choice("--kubernetes", c.kubernetes, "auto", "off")
 	choice("--log-level", c.logLevel, "debug", "info", "warn", "error")
 	choice("--log-format", c.logFormat, "json", "console")
@@ -122,7 +123,7 @@ func (c config) faults() []error {
 	if c.elects() && c.podName == "" {
 		add("--pod-name: empty, want the name of this pod (or POD_NAME, or --leader-elect=false where this is the only replica)")
 	}
-	for name, path := range map[string]string{"--credentials-dir": c.credentialsDir, "--ca-bundle": c.caBundle} {
+	for name, path := range map[string]string{"--credentials-dir": c.credentialsDir, "--ca-bundle": c.caBundle, "--tls-client-ca": c.tlsClientCA} {
 		if path == "" {
 			continue
 		}
@@ -135,6 +136,37 @@ func (c config) faults() []error {
 
 // elects: replicas of this one may run beside it.
 func (c config) elects() bool { return c.kubernetes == "auto" && c.leaderElect }
+
+// files are the certificate, its key and, if given, the authorities to trust; false
+// where --tls names none.
+func (c config) files() (files [3]string, ok bool) {
+	parts := strings.Split(c.tls, ",")
+	copy(files[:], parts)
+	return files, len(parts) == 2 || len(parts) == 3
+}
+
+func (c config) tlsFaults() (faults []error) {
+	files, given := c.files()
+	switch {
+	case given:
+		for _, path := range files {
+			if _, err := os.Stat(path); path != "" && err != nil {
+				faults = append(faults, fmt.Errorf("--tls: %w", err))
+			}
+		}
+		if slices.Contains(files[:2], "") {
+			faults = append(faults, fmt.Errorf("--tls: %q, want CERT,KEY or CERT,KEY,CA", c.tls))
+		}
+	case c.tls == "auto" && c.kubernetes == "off":
+		faults = append(faults, errors.New("--tls: auto keeps its certificates in Kubernetes; with --kubernetes off want off or CERT,KEY"))
+	case c.tls != "auto" && c.tls != "off":
+		faults = append(faults, fmt.Errorf("--tls: %q, want auto, off or CERT,KEY[,CA]", c.tls))
+	}
+	if c.tlsClientCA != "" && c.tls == "off" {
+		faults = append(faults, errors.New("--tls-client-ca: wants TLS, --tls is off"))
+	}
+	return faults
+}
 
 func (c config) logger() (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(c.logLevel)

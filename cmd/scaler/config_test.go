@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +16,7 @@ func TestEveryBadValueIsToldAtOnce(t *testing.T) {
 	_, err := parse([]string{
 		"--grpc-listen", "nowhere", "--http-listen", "9", "--bitbucket-url", "ftp://x", "--bitbucket-oauth-url", "::",
 		"--cluster", "Not_A_Label", "--poll-interval", "1s", "--max-staleness", "soon", "--write-settle", "-1s", "--orphan-grace", "0",
-		"--hourly-budget", "many", "--tls", "auto", "--kubernetes", "on", "--log-level", "loud", "--log-format", "xml",
+		"--hourly-budget", "many", "--tls", "perhaps", "--kubernetes", "on", "--log-level", "loud", "--log-format", "xml",
 		"--dry-run=perhaps", "--leader-elect=never", "--unsafe-scale-down=2", "--credentials-dir", "/nonexistent/a", "--ca-bundle", "/nonexistent/b", "surplus",
 	}, empty, io.Discard)
 	if err == nil {
@@ -22,7 +24,7 @@ func TestEveryBadValueIsToldAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		`--grpc-listen: "nowhere"`, `--http-listen: "9"`, `--bitbucket-url: "ftp://x"`, `--bitbucket-oauth-url: "::"`, `--cluster: "Not_A_Label"`,
-		"--poll-interval: 1s", `--max-staleness: "soon"`, `--write-settle: "-1s"`, `--orphan-grace: "0"`, `--hourly-budget: "many"`, `--tls: "auto"`,
+		"--poll-interval: 1s", `--max-staleness: "soon"`, `--write-settle: "-1s"`, `--orphan-grace: "0"`, `--hourly-budget: "many"`, `--tls: "perhaps"`,
 		`--kubernetes: "on"`, `--log-level: "loud"`, `--log-format: "xml"`, `--dry-run: "perhaps"`, `--leader-elect: "never"`, `--unsafe-scale-down: "2"`,
 		"--credentials-dir: ", "--ca-bundle: ", `arguments: ["surplus"]`,
 	} {
@@ -68,9 +70,30 @@ func TestTheOnlyReplicaNeedsNoNameOfItsPod(t *testing.T) {
 	}
 }
 
-func TestTLSMustBeTurnedOffKnowingly(t *testing.T) {
-	if _, err := parse([]string{"--kubernetes", "off"}, empty, io.Discard); err == nil || !strings.Contains(err.Error(), `--tls: "", want off`) {
-		t.Errorf("got %v", err)
+func TestTLSIsOnUnlessItIsTurnedOffKnowingly(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pem")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		want string // part of the error; empty for none
+	}{
+		"by default":                    {nil, ""},
+		"turned off":                    {[]string{"--tls", "off"}, ""},
+		"files":                         {[]string{"--tls", file + "," + file}, ""},
+		"files and authorities":         {[]string{"--tls", file + "," + file + "," + file}, ""},
+		"a missing file":                {[]string{"--tls", file + ",/nonexistent/key"}, "--tls: stat /nonexistent/key"},
+		"no key":                        {[]string{"--tls", file + ","}, "want CERT,KEY"},
+		"a word":                        {[]string{"--tls", "on"}, "want auto, off or CERT,KEY[,CA]"},
+		"auto without Kubernetes":       {[]string{"--kubernetes", "off"}, "with --kubernetes off want off or CERT,KEY"},
+		"clients of plain text":         {[]string{"--tls", "off", "--tls-client-ca", file}, "--tls-client-ca: wants TLS"},
+		"clients by a file that is not": {[]string{"--tls-client-ca", "/nonexistent/ca"}, "--tls-client-ca: stat"},
+	} {
+		_, err := parse(append([]string{"--namespace", "ns", "--pod-name", "p"}, c.args...), empty, io.Discard)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
 	}
 }
 

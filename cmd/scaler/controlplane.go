@@ -38,6 +38,11 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		DryRun: c.dryRun, UnsafeScaleDown: c.unsafeScaleDown, Logger: log,
 	}
 	if c.kubernetes == "off" {
+		end, err := secure(ctx, c, nil, &settings)
+		if err != nil {
+			return err
+		}
+		defer end()
 		plane, err := controlplane.New(settings)
 		if err != nil {
 			return err
@@ -69,6 +74,11 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
 		return err
 	}
+	end, err := secure(watching, c, cluster, &settings)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if c.elects() {
 		if err := elect(c, access, &settings); err != nil {
 			return err

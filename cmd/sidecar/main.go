@@ -107,7 +107,8 @@ func register(ctx context.Context, args []string) error {
 	c := newCommon("run")
 	config := sidecar.Config{Version: version}
 	c.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
-	c.StringVar(&config.TLS, "tls", sidecar.TLSOff, "`off`: plain HTTP/2")
+	c.StringVar(&config.TLS, "tls", sidecar.TLSOn, "`on|off`; off: plain HTTP/2, the runner's secret can be read on the network")
+	c.StringVar(&config.CAFile, "ca-file", "/var/run/secrets/bitbucket-runner-scaler/ca.crt", "PEM `file` with the authorities of which the control plane's certificate must be")
 	c.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
 	if err := c.Read(args); err != nil {
 		return err

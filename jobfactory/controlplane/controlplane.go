@@ -78,6 +78,8 @@ type Config struct {
 	// WhileLeading runs beside the rest while this process leads, and ends with its
 	// context; nil for nothing.
 	WhileLeading func(context.Context) error
+	// Collectors are further metrics.
+	Collectors []prometheus.Collector
 	// ServerOptions are the gRPC server's, such as transport credentials.
 	ServerOptions []grpc.ServerOption
 	Logger        *zap.Logger
@@ -142,7 +144,7 @@ func New(c Config) (*ControlPlane, error) {
 	p.status = status.New(p.fleet, p.decisions, time.Now)
 	registry := prometheus.NewRegistry()
 	metrics = status.NewMetrics(registry, p.status, store.Clients)
-	registry.MustRegister(p.leader())
+	registry.MustRegister(append(c.Collectors, p.leader())...)
 	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
 	p.http = &http.Server{
 		Handler:           p.status.Handler(registry, p.ready.Load),

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -88,7 +89,12 @@ func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, se
 	}
 	for _, informer := range []cache.SharedIndexInformer{c.jobs, c.pods, c.scaledJobs} {
 		if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: func(any) { c.notify() }, DeleteFunc: func(any) { c.notify() }, UpdateFunc: func(_, _ any) { c.notify() },
+			AddFunc: func(any) { c.notify() }, DeleteFunc: func(any) { c.notify() },
+			UpdateFunc: func(before, after any) {
+				if !sameScaledJob(before, after) {
+					c.notify()
+				}
+			},
 		}); err != nil {
 			return nil, fmt.Errorf("watch: %w", err)
 		}
@@ -161,6 +167,14 @@ func slimScaledJob(obj any) (any, error) {
 		unstructured.RemoveNestedField(u.Object, "status")
 	}
 	return obj, nil
+}
+
+// sameScaledJob is true for two of a ScaledJob that differ in its status alone, which
+// KEDA writes at every poll.
+func sameScaledJob(before, after any) bool {
+	a, ok := before.(*unstructured.Unstructured)
+	b, also := after.(*unstructured.Unstructured)
+	return ok && also && a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() && maps.Equal(a.GetAnnotations(), b.GetAnnotations())
 }
 
 // slim drops what is never read, so that a thousand pods stay small.

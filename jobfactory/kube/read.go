@@ -42,6 +42,9 @@ func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
 
 // scaledJobOf reads the group of a ScaledJob; false if no trigger names us.
 func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bool) {
+	if !c.named(u) {
+		return fleet.ScaledJob{}, false
+	}
 	raw, err := json.Marshal(u.Object)
 	if err != nil {
 		return fleet.ScaledJob{}, false
@@ -62,6 +65,19 @@ func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bo
 		}, true
 	}
 	return fleet.ScaledJob{}, false
+}
+
+// named reports whether a trigger names us; most ScaledJobs of a cluster are others',
+// and this is all that is read of them.
+func (c *Cluster) named(u *unstructured.Unstructured) bool {
+	triggers, _, err := unstructured.NestedFieldNoCopy(u.Object, "spec", "triggers")
+	list, ok := triggers.([]any)
+	return err == nil && ok && slices.ContainsFunc(list, func(entry any) bool {
+		trigger, _ := entry.(map[string]any)
+		metadata, _ := trigger["metadata"].(map[string]any)
+		address, _ := metadata["scalerAddress"].(string)
+		return c.serves(address, u.GetNamespace())
+	})
 }
 
 // hold says why a group must not be scaled down.

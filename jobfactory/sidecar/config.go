@@ -21,15 +21,22 @@ const (
 // maxSocketPath is what fits into sockaddr_un.sun_path, see unix(7).
 const maxSocketPath = 107
 
-// TLSOff is the only transport for now: plain HTTP/2 within the cluster.
-const TLSOff = "off"
+// How the connection to the control plane is secured.
+const (
+	TLSOn = "on"
+	// TLSOff is plain HTTP/2: the runner's OAuth secret crosses the network readable.
+	TLSOff = "off"
+)
 
 // Config is what a Sidecar is made of.
 type Config struct {
 	// ScalerAddress is the control plane's gRPC endpoint, host:port. Required.
 	ScalerAddress string
-	// TLS says how the connection is secured: "off".
+	// TLS says how the connection is secured: TLSOn or TLSOff.
 	TLS string
+	// CAFile holds, in PEM, the authorities of which the control plane's certificate
+	// must be. It is read again when it changes. Required with TLSOn.
+	CAFile string
 	// TokenFile holds the pod's projected ServiceAccount token. It is read again
 	// for each call, since it is renewed while the pod lives. Required.
 	TokenFile string
@@ -48,8 +55,11 @@ func (c Config) Validate() error {
 	if host, port, err := net.SplitHostPort(c.ScalerAddress); err != nil || host == "" || port == "" {
 		faults = append(faults, fmt.Errorf("scaler-address: %q, want host:port", c.ScalerAddress))
 	}
-	if c.TLS != TLSOff {
-		faults = append(faults, fmt.Errorf("tls: %q, want %q", c.TLS, TLSOff))
+	if c.TLS != TLSOff && c.TLS != TLSOn {
+		faults = append(faults, fmt.Errorf("tls: %q, want %q or %q", c.TLS, TLSOn, TLSOff))
+	}
+	if c.TLS == TLSOn && c.CAFile == "" {
+		faults = append(faults, fmt.Errorf("ca-file: %q, want the path of a file", c.CAFile))
 	}
 	if c.TokenFile == "" {
 		faults = append(faults, fmt.Errorf("token-file: %q, want the path of a file", c.TokenFile))

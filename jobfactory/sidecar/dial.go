@@ -14,8 +14,11 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials/tls/certprovider/pemfile"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/security/advancedtls"
 	"google.golang.org/grpc/status"
 
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
@@ -59,9 +62,32 @@ func (t tokenFile) GetRequestMetadata(context.Context, ...string) (map[string]st
 // RequireTransportSecurity implements credentials.PerRPCCredentials.
 func (t tokenFile) RequireTransportSecurity() bool { return t.secure }
 
+// rootsEvery is how soon a changed CA file is believed.
+const rootsEvery = 10 * time.Second
+
+// transport secures the connection; close ends the watch of the CA file.
+func transport(config Config) (creds credentials.TransportCredentials, end func(), err error) {
+	if config.TLS == TLSOff {
+		return insecure.NewCredentials(), func() {}, nil
+	}
+	roots, err := pemfile.NewProvider(pemfile.Options{RootFile: config.CAFile, RefreshDuration: rootsEvery})
+	if err != nil {
+		return nil, nil, fmt.Errorf("ca-file: %w", err)
+	}
+	creds, err = advancedtls.NewClientCreds(&advancedtls.Options{
+		RootOptions: advancedtls.RootCertificateOptions{RootProvider: roots}, VerificationType: advancedtls.CertAndHostVerification,
+	})
+	if err != nil {
+		roots.Close()
+		return nil, nil, fmt.Errorf("ca-file: %w", err)
+	}
+	return creds, roots.Close, nil
+}
+
 // link is the connection to the control plane. Safe for concurrent use.
 type link struct {
 	dial func() (*grpc.ClientConn, error)
+	end  func()
 
 	mu     sync.Mutex
 	conn   *grpc.ClientConn
@@ -69,9 +95,13 @@ type link struct {
 }
 
 func newLink(config Config) (*link, error) {
+	creds, end, err := transport(config)
+	if err != nil {
+		return nil, err
+	}
 	dial := func() (*grpc.ClientConn, error) {
 		return grpc.NewClient(config.ScalerAddress,
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithTransportCredentials(creds),
 			grpc.WithPerRPCCredentials(tokenFile{path: config.TokenFile, secure: config.TLS != TLSOff}),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 			grpc.WithConnectParams(grpc.ConnectParams{
@@ -85,9 +115,10 @@ func newLink(config Config) (*link, error) {
 	}
 	conn, err := dial()
 	if err != nil {
+		end()
 		return nil, fmt.Errorf("connect to %s: %w", config.ScalerAddress, err)
 	}
-	return &link{dial: dial, conn: conn}, nil
+	return &link{dial: dial, end: end, conn: conn}, nil
 }
 
 // use calls f with a client. Where a connection that stands answers Unavailable,
@@ -120,4 +151,5 @@ func (l *link) close() {
 	defer l.mu.Unlock()
 	l.closed = true
 	_ = l.conn.Close() // fails only where it is closed already
+	l.end()
 }

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/utils/clock"
+
+	"bitbucket-runner-scaler/jobfactory/certificates"
+	"bitbucket-runner-scaler/jobfactory/controlplane"
+	"bitbucket-runner-scaler/jobfactory/kube"
+)
+
+// secure gives the gRPC server its certificate, and publishes the authority to
+// trust to the namespaces of the runner groups. end stops what looks after both.
+// cluster is nil without Kubernetes.
+func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *controlplane.Config) (end func(), err error) {
+	if c.tls == "off" {
+		return func() {}, nil
+	}
+	log := settings.Logger.Named("certificates")
+	var source certificates.Source
+	if files, given := c.files(); given {
+		own, err := certificates.NewFiles(ctx, files[0], files[1], files[2])
+		if err != nil {
+			return nil, fmt.Errorf("--tls: %w", err)
+		}
+		source, end = own, own.Close
+	} else {
+		authority := certificates.NewAuthority(cluster.CertificatesIn(c.namespace), c.serverNames(), clock.RealClock{}, log)
+		if err := authority.Start(ctx); err != nil {
+			return nil, fmt.Errorf("--tls auto: %w", err)
+		}
+		source, end = authority, look(ctx, authority, log)
+	}
+	var clients []byte
+	if c.tlsClientCA != "" {
+		if clients, err = os.ReadFile(c.tlsClientCA); err != nil {
+			end()
+			return nil, fmt.Errorf("--tls-client-ca: %w", err)
+		}
+	}
+	if settings.ServerOptions, err = certificates.ServerOptions(source, clients); err != nil {
+		end()
+		return nil, fmt.Errorf("--tls-client-ca: %w", err)
+	}
+	settings.Collectors = append(settings.Collectors, expiry(source))
+	if cluster != nil {
+		settings.WhileLeading = certificates.NewPublisher(source, cluster, c.publishedTo(cluster), clock.RealClock{}, log).Run
+	}
+	return end, nil
+}
+
+// look looks after an authority's certificates until the result is called.
+func look(ctx context.Context, authority *certificates.Authority, log *zap.Logger) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		if err := authority.Run(ctx); err != nil {
+			log.Error("the certificates are not looked after any more", zap.Error(err))
+		}
+	})
+	return func() { cancel(); looking.Wait() }
+}
+
+// publishedTo are the namespaces that need the authority: those of the runner
+// groups, and our own.
+func (c config) publishedTo(cluster *kube.Cluster) func() []string {
+	return func() []string {
+		scaledJobs := cluster.ScaledJobs()
+		namespaces := make([]string, 0, 1+len(scaledJobs))
+		namespaces = append(namespaces, c.namespace)
+		for _, scaledJob := range scaledJobs {
+			namespaces = append(namespaces, scaledJob.Namespace)
+		}
+		slices.Sort(namespaces)
+		return slices.Compact(namespaces)
+	}
+}
+
+// serverNames are all by which KEDA and the sidecars may call the Service.
+func (c config) serverNames() []string {
+	base := c.service + "." + c.namespace
+	names := []string{base + ".svc.cluster.local", base + ".svc", base, c.service, "localhost", "127.0.0.1", "::1"}
+	if host, _, err := net.SplitHostPort(c.scalerAddress); err == nil {
+		names = append(names, host)
+	}
+	return names
+}
+
+// expiry tells when the served certificate ends.
+func expiry(source certificates.Source) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bitbucket_runner_scaler_certificate_expiry_timestamp_seconds", Help: "When the served certificate ends; 0 where there is none.",
+	}, func() float64 {
+		certificate, err := source.Certificate(context.Background())
+		if err != nil || certificate.Leaf == nil {
+			return 0
+		}
+		return float64(certificate.Leaf.NotAfter.Unix())
+	})
+}

@@ -1,0 +1,80 @@
+package certificates
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// Source is where the server's certificate comes from, and the authorities by which
+// clients verify it.
+type Source interface {
+	Certificate(ctx context.Context) (*tls.Certificate, error)
+	Bundle(ctx context.Context) ([]byte, error)
+}
+
+// ServerOptions secure a gRPC server. clients are the authorities, in PEM, of whom
+// KEDA must show a certificate, or nil. Sidecars show none: they prove who they are
+// with a token.
+func ServerOptions(source Source, clients []byte) ([]grpc.ServerOption, error) {
+	config := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return source.Certificate(hello.Context()) },
+	}
+	var options []grpc.ServerOption
+	if len(clients) > 0 {
+		config.ClientCAs = x509.NewCertPool()
+		if err := validBundle(clients); err != nil {
+			return nil, err
+		}
+		config.ClientCAs.AppendCertsFromPEM(clients)
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+		options = append(options, grpc.ChainUnaryInterceptor(verifiedUnary), grpc.ChainStreamInterceptor(verifiedStream))
+	}
+	return append(options, grpc.Creds(credentials.NewTLS(config))), nil
+}
+
+// kedaService is what KEDA calls.
+const kedaService = "/externalscaler.ExternalScaler/"
+
+func verifiedUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := verified(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+func verifiedStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := verified(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return handler(srv, stream)
+}
+
+// verified refuses a call of KEDA's whose connection showed no certificate.
+func verified(ctx context.Context, method string) error {
+	if !strings.HasPrefix(method, kedaService) {
+		return nil
+	}
+	if from, ok := peer.FromContext(ctx); ok {
+		if info, ok := from.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 {
+			return nil
+		}
+	}
+	return status.Error(codes.Unauthenticated, "a client certificate is required (tlsClientCert and tlsClientKey of the trigger's TriggerAuthentication)")
+}
+
+func validBundle(bundle []byte) error {
+	if !x509.NewCertPool().AppendCertsFromPEM(bundle) {
+		return errors.New("authorities to trust: want one or more certificates in PEM")
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bitbucket-runner-scaler/jobfactory/certificates"
+)
+
+// Names of what secures the gRPC port, and the label of all that is ours.
+const (
+	// CertificateSecret, in our own namespace, holds the authority's key.
+	CertificateSecret = "bitbucket-runner-scaler-tls" //nolint:gosec // a name, no credential
+	// AuthorityMap, in each namespace with a runner group, holds what to trust.
+	AuthorityMap = "bitbucket-runner-scaler-ca"
+
+	partOfKey = "app.kubernetes.io/part-of"
+	partOf    = "bitbucket-runner-scaler"
+)
+
+// CertificateStore implements certificates.Store in a Secret of one namespace.
+type CertificateStore struct {
+	cluster   *Cluster
+	namespace string
+}
+
+// CertificatesIn stores the certificates in that namespace, the control plane's own.
+func (c *Cluster) CertificatesIn(namespace string) CertificateStore {
+	return CertificateStore{cluster: c, namespace: namespace}
+}
+
+// Load implements certificates.Store.
+func (s CertificateStore) Load(ctx context.Context) (certificates.Pair, string, error) {
+	secret, err := s.cluster.client.CoreV1().Secrets(s.namespace).Get(ctx, CertificateSecret, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return certificates.Pair{}, "", nil
+	}
+	if err != nil {
+		return certificates.Pair{}, "", fmt.Errorf("read Secret %s/%s: %w", s.namespace, CertificateSecret, err)
+	}
+	return certificates.Pair{
+		Bundle: secret.Data[certificates.BundleKey], AuthorityKey: secret.Data[certificates.AuthorityKeyKey],
+		Chain: secret.Data[certificates.ChainKey], Key: secret.Data[certificates.KeyKey],
+	}, secret.ResourceVersion, nil
+}
+
+// Save implements certificates.Store: the version is the Secret's resource version.
+func (s CertificateStore) Save(ctx context.Context, pair certificates.Pair, version string) error {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: CertificateSecret, Namespace: s.namespace, ResourceVersion: version, Labels: map[string]string{partOfKey: partOf}},
+		Type:       corev1.SecretTypeOpaque,
+		Data: map[string][]byte{
+			certificates.BundleKey: pair.Bundle, certificates.AuthorityKeyKey: pair.AuthorityKey,
+			certificates.ChainKey: pair.Chain, certificates.KeyKey: pair.Key,
+		},
+	}
+	var err error
+	if secrets := s.cluster.client.CoreV1().Secrets(s.namespace); version == "" {
+		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
+	} else {
+		_, err = secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	}
+	switch {
+	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
+		return fmt.Errorf("write Secret %s/%s: %w", s.namespace, CertificateSecret, certificates.ErrConflict)
+	case err != nil:
+		return fmt.Errorf("write Secret %s/%s: %w", s.namespace, CertificateSecret, err)
+	}
+	return nil
+}
+
+// errNotOurs says that a ConfigMap of our name was made by somebody else.
+var errNotOurs = errors.New("there is one that is not ours: want the label " + partOfKey + "=" + partOf + ", or no such ConfigMap")
+
+// Publish implements certificates.Maps.
+func (c *Cluster) Publish(ctx context.Context, namespace string, bundle []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	maps := c.client.CoreV1().ConfigMaps(namespace)
+	present, err := maps.Get(ctx, AuthorityMap, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = maps.Create(ctx, &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Name: AuthorityMap, Namespace: namespace, Labels: map[string]string{partOfKey: partOf}},
+			Data:       map[string]string{certificates.BundleKey: string(bundle)},
+		}, metav1.CreateOptions{})
+	case err == nil && present.Labels[partOfKey] != partOf:
+		err = errNotOurs
+	case err == nil && present.Data[certificates.BundleKey] != string(bundle):
+		present = present.DeepCopy()
+		present.Data = map[string]string{certificates.BundleKey: string(bundle)}
+		_, err = maps.Update(ctx, present, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("write ConfigMap %s/%s: %w", namespace, AuthorityMap, err)
+	}
+	return nil
+}
+
+// Withdraw implements certificates.Maps.
+func (c *Cluster) Withdraw(ctx context.Context, namespace string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	maps := c.client.CoreV1().ConfigMaps(namespace)
+	present, err := maps.Get(ctx, AuthorityMap, metav1.GetOptions{})
+	if err == nil && present.Labels[partOfKey] == partOf {
+		err = maps.Delete(ctx, AuthorityMap, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &present.UID}})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete ConfigMap %s/%s: %w", namespace, AuthorityMap, err)
+	}
+	return nil
+}
+
+// Published implements certificates.Maps.
+func (c *Cluster) Published(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	found, err := c.client.CoreV1().ConfigMaps(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
+		FieldSelector: "metadata.name=" + AuthorityMap, LabelSelector: partOfKey + "=" + partOf,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list ConfigMaps %s: %w", AuthorityMap, err)
+	}
+	namespaces := make([]string, 0, len(found.Items))
+	for i := range found.Items {
+		namespaces = append(namespaces, found.Items[i].Namespace)
+	}
+	return namespaces, nil
+}
