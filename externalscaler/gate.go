@@ -3,11 +3,14 @@ package externalscaler
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -25,6 +28,68 @@ type Gate struct {
 	term  context.Context //nolint:containedctx // the life of the streams that are let in
 	end   context.CancelFunc
 	calls sync.WaitGroup
+	// open are the connections by their peers' addresses.
+	open map[string]net.Conn
+}
+
+// Listener gives a server's listener back, whose connections the gate knows: one
+// over which a call was not let in is closed. KEDA keeps a connection for as long as
+// it stands, and behind a Service's address a new one leads to the leader.
+func (g *Gate) Listener(listener net.Listener) net.Listener {
+	return &gatedListener{Listener: listener, gate: g}
+}
+
+type gatedListener struct {
+	net.Listener
+	gate *Gate
+}
+
+// Accept implements net.Listener.
+func (l *gatedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.gate.mu.Lock()
+	defer l.gate.mu.Unlock()
+	if l.gate.open == nil {
+		l.gate.open = map[string]net.Conn{}
+	}
+	l.gate.open[conn.RemoteAddr().String()] = conn
+	return &gatedConn{Conn: conn, gate: l.gate}, nil
+}
+
+type gatedConn struct {
+	net.Conn
+	gate *Gate
+}
+
+// Close implements net.Conn.
+func (c *gatedConn) Close() error {
+	c.gate.mu.Lock()
+	address := c.RemoteAddr().String()
+	if c.gate.open[address] == c.Conn {
+		delete(c.gate.open, address)
+	}
+	c.gate.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// answerTime lets an answer out before its connection is closed.
+const answerTime = 200 * time.Millisecond
+
+// turnAway closes the connection of a call that was not let in.
+func (g *Gate) turnAway(ctx context.Context) {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return
+	}
+	g.mu.RLock()
+	conn := g.open[from.Addr.String()]
+	g.mu.RUnlock()
+	if conn != nil {
+		time.AfterFunc(answerTime, func() { _ = conn.Close() }) // it may be closed by now
+	}
 }
 
 // Open lets calls in for as long as leads says so: a process that was stopped for
@@ -96,6 +161,7 @@ func (g *Gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 		return handler(ctx, req)
 	}
 	if _, err := g.enter(); err != nil {
+		g.turnAway(ctx)
 		return nil, err
 	}
 	defer g.calls.Done()
@@ -108,6 +174,7 @@ func (g *Gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	}
 	term, err := g.enter()
 	if err != nil {
+		g.turnAway(stream.Context())
 		return err
 	}
 	defer g.calls.Done()

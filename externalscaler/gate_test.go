@@ -3,11 +3,16 @@ package externalscaler
 import (
 	"context"
 	"errors"
+	"net"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 )
@@ -100,5 +105,69 @@ func TestClosingEndsStreamsAndWaitsForAnswers(t *testing.T) {
 	}
 	if err := <-asked; err != nil {
 		t.Errorf("the call was cut: %v", err)
+	}
+}
+
+// counting counts the connections of a listener.
+type counting struct {
+	net.Listener
+	accepted atomic.Int32
+}
+
+func (c *counting) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.accepted.Add(1)
+	}
+	return conn, err
+}
+
+func TestWhoIsTurnedAwayConnectsAnew(t *testing.T) {
+	var gate Gate
+	tcp, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := &counting{Listener: tcp}
+	server := NewServer(zap.NewNop(), gate.Options(), newPatient())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ctx, gate.Listener(listener)) }()
+	conn, err := grpc.NewClient(tcp.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := pb.NewExternalScalerClient(conn)
+	deadline := time.Now().Add(time.Minute)
+	for listener.accepted.Load() < 2 { // behind a Service, the second may lead to the leader
+		if _, err := client.GetMetricSpec(ctx, &pb.ScaledObjectRef{}); status.Code(err) != codes.Unavailable {
+			t.Fatalf("a standby: got %v", err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the connection to the standby stands")
+		}
+	}
+	gate.Open(always)
+	for answered := 0; answered < 10; { // the last connection turned away is yet to be closed
+		if _, err := client.GetMetricSpec(ctx, &pb.ScaledObjectRef{}); status.Code(err) == codes.Unimplemented {
+			answered++
+		} else {
+			answered = 0
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the leader does not answer")
+		}
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	gate.mu.RLock()
+	defer gate.mu.RUnlock()
+	if len(gate.open) != 0 {
+		t.Errorf("%d closed connections are remembered", len(gate.open))
 	}
 }

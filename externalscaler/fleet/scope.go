@@ -127,22 +127,25 @@ func (s *Scope) Runners() []bitbucket.Runner {
 // without what was written since: what shows a runner DISABLED was made after that
 // took effect, however late Bitbucket applied the write or however old a list it
 // gave.
-// stepSeen says whether the scope's lists have been seen to carry steps, without
-// which none on the runner proves nothing.
-func (s *Scope) Listed(uuid string) (runner bitbucket.Runner, stepSeen, ok bool) {
+// tellsSteps says whether what shows it shows a step of some runner: only then does
+// none on this one prove anything, since lists that told of steps once may not for
+// ever.
+func (s *Scope) Listed(uuid string) (runner bitbucket.Runner, tellsSteps, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l, ok := s.looks[uuid]; ok {
-		return l.runner, s.stepSeen, true
+		return l.runner, l.runner.State.Step != nil, true
 	}
-	if s.list != nil {
-		for _, runner := range s.list.Runners {
-			if runner.UUID == uuid {
-				return runner, s.stepSeen, true
-			}
+	if s.list == nil {
+		return bitbucket.Runner{}, false, false
+	}
+	for _, listed := range s.list.Runners {
+		if listed.UUID == uuid {
+			runner, ok = listed, true
 		}
+		tellsSteps = tellsSteps || listed.State.Step != nil
 	}
-	return bitbucket.Runner{}, s.stepSeen, false
+	return runner, tellsSteps && s.stepSeen, ok
 }
 
 // doubtSteps says that the list begun at that time lacks a step that there is: until

@@ -203,7 +203,7 @@ func (p *ControlPlane) Run(ctx context.Context, grpcListener, httpListener net.L
 		p.gate.Open(p.holds) // before the first call, which nobody else would answer
 	}
 	group.Go(func() error { return p.serveHTTP(serving, httpListener) })
-	group.Go(func() error { return p.grpc.Serve(serving, grpcListener) })
+	group.Go(func() error { return p.grpc.Serve(serving, p.gate.Listener(grpcListener)) })
 	group.Go(func() error {
 		defer stop()
 		return p.compete(ctx)

@@ -6,8 +6,8 @@ package kube
 import (
 	"context"
 	"fmt"
-	"strings"
 	"maps"
+	"strings"
 	"sync/atomic"
 	"time"
 

@@ -94,10 +94,10 @@ func (r *Reaper) endSilent(ctx context.Context, s subject, members []fleet.Membe
 }
 
 // settled says whether a runner can have no step and get none that it has not
-// learned of yet: what was read while it was disabled shows none. Where the
-// scope's lists carry no steps, its own word and time must tell.
+// learned of yet: what was read while it was disabled shows none, and those of
+// others. Where no step is shown at all, its own word and time must tell.
 func (r *Reaper) settled(m fleet.Member) bool {
-	listed, stepSeen, ok := m.Scope.Listed(m.Runner.UUID)
+	listed, tellsSteps, ok := m.Scope.Listed(m.Runner.UUID)
 	disabled := ok && listed.State.Status == bitbucket.StatusDisabled
 	// Asked at every look, so that its time counts.
 	since := r.watch(m.Runner.UUID, "disabled", disabled && trustworthy(m, r.config.StartLimit), m.Scope.ListBegun())
@@ -109,10 +109,10 @@ func (r *Reaper) settled(m fleet.Member) bool {
 		return false
 	case listed.State.Step != nil:
 		return endedStep(m, listed) // what ended after the list was made, its sidecar has reported
-	case stepSeen && report.Attached && !trustworthy(m, r.config.StartLimit):
+	case tellsSteps && report.Attached && !trustworthy(m, r.config.StartLimit):
 		// Its sidecar may have been started again a moment ago, and know more soon.
 		return r.config.Clock.Since(report.Since) >= r.config.Settle
-	case stepSeen:
+	case tellsSteps:
 		return true
 	case !trustworthy(m, r.config.StartLimit):
 		return false

@@ -74,7 +74,7 @@ func (r *Registrar) deregister(ctx context.Context, scope *fleet.Scope, runner b
 			return false, fmt.Errorf("disable runner: %w", err)
 		}
 	}
-	if listed, stepSeen, ok := scope.Listed(runner.UUID); ok && stepSeen && listed.State.Status == bitbucket.StatusDisabled && listed.State.Step == nil {
+	if listed, tellsSteps, ok := scope.Listed(runner.UUID); ok && tellsSteps && listed.State.Status == bitbucket.StatusDisabled && listed.State.Step == nil {
 		return true, r.delete(ctx, scope, listed) // as the reaper saw it before it was stopped
 	}
 	current, err := scope.Get(ctx, runner.UUID)
