@@ -7,6 +7,7 @@ package externalscaler
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
@@ -47,6 +48,14 @@ type Service struct {
 	decisions *Decisions
 	// kubernetes: groups are known from ScaledJobs, not from calls.
 	kubernetes bool
+	// asked are the groups that were called for.
+	asked sync.Map
+}
+
+// Asked reports whether the group was called for since the service was made.
+func (s *Service) Asked(key fleet.GroupKey) bool {
+	_, asked := s.asked.Load(key)
+	return asked
 }
 
 // NewService makes the service. With kubernetes, only groups whose ScaledJob
@@ -117,8 +126,15 @@ func (s *Service) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStre
 }
 
 // decide finds the group that a call asks for and its decision.
-func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (policy.Decision, error) {
+func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (_ policy.Decision, err error) {
 	key := fleet.GroupKey{Namespace: ref.GetNamespace(), Name: ref.GetName()}
+	if _, known := s.asked.Load(key); !known {
+		defer func() {
+			if c := status.Code(err); c != codes.NotFound && c != codes.InvalidArgument {
+				s.asked.Store(key, struct{}{})
+			}
+		}()
+	}
 	// Nearly always KEDA sends what was read, and found sound, already.
 	if !s.fleet.Carries(key, ref.GetScalerMetadata()) {
 		if err := s.find(ctx, key, ref.GetScalerMetadata()); err != nil {

@@ -141,7 +141,7 @@ func TestTheScalerMayDoWhatItNeedsAndNoMore(t *testing.T) {
 	objects, _ := deployed(t, "../deploy/base")
 	everywhere, here := only[rbacv1.ClusterRole](t, objects), only[rbacv1.Role](t, objects)
 	want := map[string][]string{
-		"keda.sh/scaledjobs":                     {"get", "list", "watch"},
+		"keda.sh/scaledjobs":                     {"get", "list", "watch", "patch"},
 		"batch/jobs":                             {"get", "list", "watch", "delete"},
 		"/pods":                                  {"get", "list", "watch"},
 		"/events":                                {"create", "patch"},

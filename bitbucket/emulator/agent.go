@@ -63,7 +63,7 @@ func (s *Server) agent(serve handler) handler {
 		if !ok {
 			return failure(http.StatusUnauthorized, "No such runner, or its process was started anew.")
 		}
-		c.runner = r
+		c.runner, r.seen = r, c.now
 		return serve(c)
 	}
 }
@@ -83,8 +83,10 @@ func (s *Server) runnerToken(c *call) answer {
 	if r.step != "" && r.session != "" {
 		s.lose(r, CauseProcessGone, c.now)
 	}
+	s.bury(r)
+	r.born, r.seen = c.now, c.now
 	delete(s.sessions, r.session)
-	r.session, r.byHand = newSecret(), false
+	r.session, r.byHand, r.gone = newSecret(), false, false
 	s.sessions[r.session] = r
 	s.beat(r, c.now)
 	return jsonAnswer(http.StatusOK, oauthToken{

@@ -23,6 +23,10 @@ const (
 	ActionIdle = "idle"
 	// ActionOffline loses the runner's heartbeat.
 	ActionOffline = "offline"
+	// ActionGone says that the runner's process is gone although Bitbucket has not
+	// noticed yet: what Bitbucket shows and does stays as it is, but the runner no
+	// longer counts for the peaks of Counters.
+	ActionGone = "gone"
 	// ActionUnhealthy makes it UNHEALTHY until it is set online.
 	ActionUnhealthy = "unhealthy"
 )
@@ -52,11 +56,17 @@ func NewControl(baseURL string) *Control {
 // QueueSteps queues steps and gives their UUIDs. A step that no ONLINE runner
 // matches has failed already as the call returns.
 func (c *Control) QueueSteps(ctx context.Context, request StepRequest) (uuids []string, err error) {
+	queued, err := c.QueuePipeline(ctx, request)
+	return queued.Steps, err
+}
+
+// QueuePipeline is QueueSteps that gives the steps' pipeline too.
+func (c *Control) QueuePipeline(ctx context.Context, request StepRequest) (StepsQueued, error) {
 	var queued StepsQueued
 	if err := c.call(ctx, http.MethodPost, "/steps", request, &queued); err != nil {
-		return nil, fmt.Errorf("queue steps: %w", err)
+		return StepsQueued{}, fmt.Errorf("queue steps: %w", err)
 	}
-	return queued.Steps, nil
+	return queued, nil
 }
 
 // State gives everything that the emulator knows.
@@ -72,6 +82,14 @@ func (c *Control) State(ctx context.Context) (State, error) {
 func (c *Control) SetFaults(ctx context.Context, rules []FaultRule) error {
 	if err := c.call(ctx, http.MethodPost, "/faults", FaultRules{Rules: rules}, nil); err != nil {
 		return fmt.Errorf("set faults: %w", err)
+	}
+	return nil
+}
+
+// StopPipeline cancels the open steps of a pipeline, those that run too.
+func (c *Control) StopPipeline(ctx context.Context, uuid string) error {
+	if err := c.call(ctx, http.MethodPost, "/pipelines/"+url.PathEscape(uuid)+"/stop", nil, nil); err != nil {
+		return fmt.Errorf("stop pipeline %s: %w", uuid, err)
 	}
 	return nil
 }

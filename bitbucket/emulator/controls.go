@@ -33,7 +33,8 @@ Controls:
   GET  /_emulator/state     runners, steps, counters
   POST /_emulator/faults    {"rules":[{"method":"GET","path":"/2.0/workspaces/*","status":503,"probability":0.5,"latency":"2s","count":10,
                              "dropAfterWrite":true,"applyAfter":"20s","staleFor":"15s","emptyList":true,"truncate":true}]}
-  POST /_emulator/runners/{uuid}/online | /step {"step":"{uuid}"} | /idle | /offline | /unhealthy
+  POST /_emulator/runners/{uuid}/online | /step {"step":"{uuid}"} | /idle | /offline | /unhealthy | /gone
+  POST /_emulator/pipelines/{uuid}/stop
 `
 
 func (s *Server) controlRoutes() {
@@ -43,6 +44,7 @@ func (s *Server) controlRoutes() {
 	s.control("GET /_emulator/state", func(c *call) answer { return jsonAnswer(http.StatusOK, s.state(c.now)) })
 	s.control("POST /_emulator/faults", s.setFaults)
 	s.control("POST /_emulator/runners/{uuid}/{action}", s.setRunner)
+	s.control("POST /_emulator/pipelines/{uuid}/stop", s.stopPipeline)
 }
 
 // decodeStrict reads a control's body, in which unknown keys are a slip of the
@@ -137,13 +139,34 @@ func (s *Server) setRunner(c *call) answer {
 		}
 	case ActionOffline:
 		s.disconnect(r, c.now)
+	case ActionGone:
+		r.gone = true
 	case ActionUnhealthy:
 		s.setLink(r, statusUnhealthy, c.now)
 	default:
-		return failure(http.StatusNotFound, fmt.Sprintf("Action %q: want online, step, idle, offline or unhealthy", c.PathValue("action")))
+		return failure(http.StatusNotFound, fmt.Sprintf("Action %q: want online, step, idle, offline, unhealthy or gone", c.PathValue("action")))
 	}
 	s.dispatch(c.now)
 	return jsonAnswer(http.StatusOK, r.info())
+}
+
+// stopPipeline cancels what is open of a pipeline, as a user does. A runner learns
+// of it when it reports the step's end.
+func (s *Server) stopPipeline(c *call) answer {
+	i := slices.IndexFunc(s.pipelines, func(p *pipeline) bool { return p.uuid == c.PathValue("uuid") })
+	if i < 0 {
+		return failure(http.StatusNotFound, fmt.Sprintf("Pipeline %s not found", c.PathValue("uuid")))
+	}
+	for _, st := range slices.Clone(s.pipelines[i].steps) {
+		switch st.outcome {
+		case OutcomeQueued: // the next dispatch takes it out of the queue
+			s.end(st, OutcomeFailed, CauseStopped, c.now)
+		case OutcomeRunning:
+			s.finish(s.runners[st.runner], OutcomeFailed, CauseStopped, c.now)
+		}
+	}
+	s.dispatch(c.now)
+	return noContent()
 }
 
 func (s *Server) putStep(c *call, r *runner) (refusal answer, ok bool) {
@@ -178,7 +201,7 @@ func (s *Server) putStep(c *call, r *runner) (refusal answer, ok bool) {
 func (r *runner) info() RunnerInfo {
 	return RunnerInfo{
 		UUID: r.uuid, Name: r.name, Labels: r.labels, Scope: r.scope.name, Status: r.status(),
-		Connected: r.link == statusOnline || r.link == statusUnhealthy, StepUUID: r.step, StepsTaken: r.stepsTaken,
+		Connected: r.connected(), StepUUID: r.step, StepsTaken: r.stepsTaken,
 		CreatedOn: r.createdOn, LastHeartbeat: r.lastBeat,
 	}
 }
@@ -209,6 +232,7 @@ func (s *Server) state(now time.Time) State {
 	c := &state.Counters
 	c.Calls, c.StepsLost = maps.Clone(c.Calls), maps.Clone(c.StepsLost)
 	c.PeakOnline, c.PeakRegistered = maps.Clone(c.PeakOnline), maps.Clone(c.PeakRegistered)
+	c.PeakAlive = s.peakAlive()
 	return state
 }
 

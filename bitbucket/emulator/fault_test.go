@@ -33,6 +33,20 @@ func TestAStatusFaultFiresAsOftenAsItSays(t *testing.T) {
 	}
 }
 
+func TestARuleHidesStepsWhereItMatchesAlone(t *testing.T) {
+	t.Parallel()
+	b := start(t, Options{})
+	uuid := b.online()
+	b.queue(1, "linux")
+	b.faults(FaultRule{HideStep: true, Path: workspaceRunners})
+	if step := b.list(workspaceRunners).Values[0].State.Step; step != nil {
+		t.Errorf("the list shows step %v", step)
+	}
+	if b.get(uuid).State.Step == nil {
+		t.Error("the runner's own route, which no rule matches, shows no step")
+	}
+}
+
 func TestRulesMatchByMethodAndPath(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -180,8 +180,7 @@ func (s *Server) advance(now time.Time) {
 		next.done(next.at)
 	}
 	for _, r := range s.runners {
-		connected := r.link == statusOnline || r.link == statusUnhealthy
-		if connected && !r.byHand && now.Sub(r.lastBeat) > s.options.OfflineAfter {
+		if r.connected() && !r.byHand && now.Sub(r.lastBeat) > s.options.OfflineAfter {
 			s.disconnect(r, now)
 		}
 		if r.running != nil && now.Sub(r.running.startedOn) > maxRunning {
@@ -204,7 +203,7 @@ func (s *Server) observe(sc *scope) {
 	for _, w := range s.workspaces {
 		for _, other := range w.scopes() {
 			for _, r := range other.runners {
-				if r.takesSteps() {
+				if r.takesSteps() && !r.gone {
 					online[r.labelSet]++
 				}
 			}

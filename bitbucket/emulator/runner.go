@@ -48,7 +48,11 @@ type runner struct {
 	// session is the token of the process that authenticated last.
 	session string
 	// byHand runners have no process, so no heartbeat is missed.
-	byHand   bool
+	byHand bool
+	// born and seen are the first and the last call of the present process.
+	born, seen time.Time
+	// gone runners have no process any more, and Bitbucket does not know it yet.
+	gone     bool
 	lastBeat time.Time
 	// step is the UUID of what it works on; running is nil for a step that was
 	// put on it by hand and is not the emulator's.
@@ -65,6 +69,9 @@ func (r *runner) status() string {
 	}
 	return r.link
 }
+
+// connected tells whether its heartbeats are heard.
+func (r *runner) connected() bool { return r.link == statusOnline || r.link == statusUnhealthy }
 
 // takesSteps tells whether steps may wait for it: ONLINE and enabled.
 func (r *runner) takesSteps() bool { return r.link == statusOnline && !r.disabled }

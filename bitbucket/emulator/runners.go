@@ -22,17 +22,26 @@ func (s *Server) listRunners(c *call) answer {
 	case c.fault.EmptyList:
 	case c.fault.staleFor > 0:
 		for _, r := range sc.asOf(c.now.Add(-c.fault.staleFor)) {
-			bodies = append(bodies, s.body(&r, c.base))
+			bodies = append(bodies, s.shown(c, &r))
 		}
 	default:
 		for _, r := range sc.runners {
-			bodies = append(bodies, s.body(r, c.base))
+			bodies = append(bodies, s.shown(c, r))
 		}
 	}
 	page := cutPage(c, bodies, number, length)
 	// As seen live, pagelen is the number of items on the page.
 	page.PageLen = len(page.Values)
 	return jsonAnswer(http.StatusOK, page)
+}
+
+// shown is a runner as its reader sees it.
+func (s *Server) shown(c *call, r *runner) runnerBody {
+	b := s.body(r, c.base)
+	if c.fault.HideStep {
+		b.State.Step = nil
+	}
+	return b
 }
 
 // runnerOf finds the runner that the call's path names.
@@ -53,7 +62,7 @@ func (s *Server) getRunner(c *call) answer {
 	if !ok {
 		return refusal
 	}
-	return jsonAnswer(http.StatusOK, s.body(r, c.base))
+	return jsonAnswer(http.StatusOK, s.shown(c, r))
 }
 
 func (s *Server) createRunner(c *call) answer {
@@ -110,7 +119,7 @@ func (s *Server) updateRunner(c *call) answer {
 	if !json.Valid(c.body) {
 		return failure(http.StatusBadRequest, "The request body is not JSON.")
 	}
-	return jsonAnswer(http.StatusOK, s.body(r, c.base))
+	return jsonAnswer(http.StatusOK, s.shown(c, r))
 }
 
 // setRunnerState is the internal route through which Atlassian's own autoscaler
@@ -140,7 +149,7 @@ func (s *Server) setRunnerState(c *call) answer {
 	})
 	shown := *r
 	shown.disabled = disabled
-	return jsonAnswer(http.StatusOK, s.body(&shown, c.base))
+	return jsonAnswer(http.StatusOK, s.shown(c, &shown))
 }
 
 // deleteRunner does not refuse a busy runner: its step is lost.
@@ -161,6 +170,7 @@ func (s *Server) remove(r *runner, now time.Time) {
 		s.counters.BusyRunnersDeleted++
 		s.lose(r, CauseRunnerDeleted, now)
 	}
+	s.bury(r)
 	delete(s.runners, r.uuid)
 	delete(s.clients, r.clientID)
 	delete(s.sessions, r.session)

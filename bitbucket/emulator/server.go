@@ -37,6 +37,7 @@ type Server struct {
 	spent      map[string][]time.Time
 	rules      []*rule
 	counters   Counters
+	lives      []life // of processes whose runners are gone, or that were started anew
 }
 
 // New returns an emulator. Options that do not pass Validate are used as they are.

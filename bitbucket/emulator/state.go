@@ -24,6 +24,8 @@ const (
 	CauseQueueTimeout = "queue timeout"
 	// CauseStepTimeout: it ran for more than 120 minutes.
 	CauseStepTimeout = "step timeout"
+	// CauseStopped: it was cancelled with its pipeline.
+	CauseStopped = "stopped"
 	// CauseStepFailed: the runner itself reported that it failed.
 	CauseStepFailed = "step failed"
 )
@@ -97,9 +99,12 @@ type Counters struct {
 	StepsFailedNoRunner int `json:"stepsFailedNoRunner"`
 	// RunnersReused counts the runners that took more than one step.
 	RunnersReused int `json:"runnersReused"`
-	// PeakOnline is the most runners ever ONLINE at once, by label set (sorted,
-	// joined with commas).
+	// PeakOnline is the most runners ever ONLINE and enabled at once, by label set
+	// (sorted, joined with commas).
 	PeakOnline map[string]int `json:"peakOnline"`
+	// PeakAlive is the most runners whose processes were ever alive at once, disabled
+	// ones too, by label set. A process is known to be from its first call to its last.
+	PeakAlive map[string]int `json:"peakAlive"`
 	// PeakRegistered is the most runners ever registered at once, by scope.
 	PeakRegistered map[string]int `json:"peakRegistered"`
 }
@@ -149,6 +154,8 @@ type FaultRule struct {
 	StaleFor string `json:"staleFor,omitempty"`
 	// EmptyList makes lists empty.
 	EmptyList bool `json:"emptyList,omitempty"`
+	// HideStep leaves state.step out, as Options.HideStep does everywhere.
+	HideStep bool `json:"hideStep,omitempty"`
 	// Truncate cuts the answer and the connection in the middle of the body.
 	Truncate bool `json:"truncate,omitempty"`
 }

@@ -154,11 +154,15 @@ func (a *authority) writeServiceAccountKey() error {
 	return a.writeKey("sa", key)
 }
 
-// writeKubeconfig writes a kubeconfig that holds everything itself, so that it can be copied elsewhere.
 func (a *authority) writeKubeconfig(user, path string) error {
+	return a.writeKubeconfigFor("https://"+net.JoinHostPort(nodeIP, apiPort), user, path)
+}
+
+// writeKubeconfigFor writes a kubeconfig that holds everything itself, so that it can be copied elsewhere.
+func (a *authority) writeKubeconfigFor(server, user, path string) error {
 	config := clientcmdapi.NewConfig()
 	cluster, auth := clientcmdapi.NewCluster(), clientcmdapi.NewAuthInfo()
-	cluster.Server = "https://" + net.JoinHostPort(nodeIP, apiPort)
+	cluster.Server = server
 	for _, file := range []struct {
 		name string
 		into *[]byte

@@ -54,12 +54,8 @@ func BuildImages(ctx context.Context, builder ImageBuilder, out io.Writer) (err 
 	if err != nil {
 		return err
 	}
-	binaries := "bin/linux/" + runtime.GOARCH
-	if err := in(ctx, root, "make", "--no-print-directory", binaries); err != nil {
-		return err
-	}
 	_, _ = fmt.Fprintln(out, "building the images")
-	if err := builder.BuildImage(ctx, filepath.Join(root, "Dockerfile"), root, ScalerImage, "TARGETARCH="+runtime.GOARCH); err != nil {
+	if err := BuildScaler(ctx, builder, root, ScalerImage); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "brs-emulator-")
@@ -76,6 +72,14 @@ func BuildImages(ctx context.Context, builder ImageBuilder, out io.Writer) (err 
 		return fmt.Errorf("build the emulator: %w: %s", err, text)
 	}
 	return builder.BuildImage(ctx, filepath.Join(root, "e2e", "installation", "emulator.Dockerfile"), dir, EmulatorImage)
+}
+
+// BuildScaler builds the product's image from a checkout.
+func BuildScaler(ctx context.Context, builder ImageBuilder, root, ref string) error {
+	if err := in(ctx, root, "make", "--no-print-directory", "bin/linux/"+runtime.GOARCH); err != nil {
+		return err
+	}
+	return builder.BuildImage(ctx, filepath.Join(root, "Dockerfile"), root, ref, "TARGETARCH="+runtime.GOARCH)
 }
 
 func in(ctx context.Context, dir, name string, args ...string) error {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,15 +23,22 @@ type Edit struct {
 	Metadata map[string]string
 	// Images run in place of the local ones.
 	Images Images
+	// PlainText does without TLS, as an example of a build before it does.
+	PlainText bool
+	// Root is the checkout whose example it is. Default: this one.
+	Root string
 }
 
 // Example gives deploy/examples/scaledjob.yaml, edited, with the stand-in runner
 // in the place of Atlassian's and of the Docker daemon, which the emulated steps
 // do not use.
 func Example(edit Edit) (string, error) {
-	root, err := Root()
-	if err != nil {
-		return "", err
+	root := edit.Root
+	if root == "" {
+		var err error
+		if root, err = Root(); err != nil {
+			return "", err
+		}
 	}
 	text, err := os.ReadFile(filepath.Join(root, "deploy", "examples", "scaledjob.yaml"))
 	if err != nil {
@@ -79,6 +87,10 @@ func (e Edit) apply(scaledJob *unstructured.Unstructured) error {
 	if err := unstructured.SetNestedStringMap(trigger, metadata, "metadata"); err != nil {
 		return err
 	}
+	if e.PlainText {
+		unstructured.RemoveNestedField(trigger, "metadata", "enableTLS")
+		unstructured.RemoveNestedField(trigger, "authenticationRef")
+	}
 	spec["triggers"] = []any{trigger}
 	return e.pod(spec)
 }
@@ -89,7 +101,7 @@ func (e Edit) pod(spec map[string]any) error {
 	if err != nil || !found {
 		return fmt.Errorf("pod: %w", err)
 	}
-	pod["terminationGracePeriodSeconds"] = int64(60)
+	pod["terminationGracePeriodSeconds"] = int64(120)
 	delete(pod, "nodeSelector")
 	var inits []any
 	initContainers, _ := pod["initContainers"].([]any)
@@ -99,9 +111,17 @@ func (e Edit) pod(spec map[string]any) error {
 			continue
 		}
 		container["image"] = ScalerImage
+		if e.PlainText {
+			container["env"] = plainText(container["env"])
+		}
 		inits = append(inits, container)
 	}
 	pod["initContainers"] = inits
+	if e.PlainText {
+		if err := withoutAuthorities(pod); err != nil {
+			return err
+		}
+	}
 	containers, _ := pod["containers"].([]any)
 	for _, c := range containers {
 		container, _ := c.(map[string]any)
@@ -115,6 +135,40 @@ func (e Edit) pod(spec map[string]any) error {
 		container["resources"] = map[string]any{"requests": map[string]any{"cpu": "10m", "memory": "32Mi"}, "limits": map[string]any{"memory": "64Mi"}}
 	}
 	return unstructured.SetNestedMap(spec, pod, path...)
+}
+
+// plainText gives the sidecar's environment without what it needs for TLS.
+func plainText(env any) []any {
+	var kept []any
+	variables, _ := env.([]any)
+	for _, v := range variables {
+		variable, _ := v.(map[string]any)
+		if name := variable["name"]; name != "SIDECAR_TLS" && name != "SIDECAR_CA_FILE" {
+			kept = append(kept, v)
+		}
+	}
+	return append(kept, map[string]any{"name": "SIDECAR_TLS", "value": "off"})
+}
+
+// withoutAuthorities leaves the token alone in the sidecar's volume.
+func withoutAuthorities(pod map[string]any) error {
+	volumes, _ := pod["volumes"].([]any)
+	for _, v := range volumes {
+		volume, _ := v.(map[string]any)
+		sources, found, err := unstructured.NestedSlice(volume, "projected", "sources")
+		if err != nil || !found {
+			continue
+		}
+		sources = slices.DeleteFunc(sources, func(source any) bool {
+			fields, _ := source.(map[string]any)
+			_, bundle := fields["configMap"]
+			return bundle
+		})
+		if err := unstructured.SetNestedSlice(volume, sources, "projected", "sources"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Apply applies a copy of the example.

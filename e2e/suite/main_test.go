@@ -3,11 +3,18 @@ package suite
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/e2e/cluster"
@@ -17,20 +24,44 @@ import (
 // patience bounds each wait for a condition.
 const patience = 3 * time.Minute
 
-// shared is the cluster and what is installed in it.
+// shared is what the tests share.
 var shared struct {
-	cluster *cluster.Cluster
 	*installation.Installation
+	client   kubernetes.Interface
+	binaries cluster.Binaries
+	images   installation.ImageBuilder
+	// node is the folder of the node's files.
+	node string
+}
+
+// full names the variable that makes the tests run that take long; their names
+// begin with TestLong.
+const full = "E2E_FULL"
+
+// choose sets the test flags that the command line may still overrule: how many
+// tests run at a time, since most of the time each waits for pods, and which.
+func choose() error {
+	flags := map[string]string{"test.parallel": "6"}
+	if os.Getenv(full) == "" {
+		flags["test.skip"] = "^TestLong"
+	}
+	var errs []error
+	for name, value := range flags {
+		errs = append(errs, flag.Set(name, value))
+	}
+	return errors.Join(errs...)
 }
 
 func TestMain(m *testing.M) {
+	if err := choose(); err != nil {
+		panic(err)
+	}
 	code := cluster.Run(m, func(ctx context.Context, c *cluster.Cluster) error {
 		if err := installation.BuildImages(ctx, c, os.Stderr); err != nil {
 			return err
 		}
-		installed, err := installation.Install(ctx, installation.Kube{Kubectl: c.Binaries().Kubectl, Kubeconfig: c.Kubeconfig()}, installation.Images{})
-		shared.cluster, shared.Installation = c, installed
-		return err
+		shared.images = c
+		return install(ctx, c.Binaries(), c.Kubeconfig())
 	})
 	if shared.Installation != nil {
 		shared.Close()
@@ -38,15 +69,35 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// install fills shared in.
+func install(ctx context.Context, binaries cluster.Binaries, kubeconfig string) error {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return err
+	}
+	config.QPS, config.Burst = 100, 200 // many tests look at the same time
+	if shared.client, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	shared.binaries, shared.node = binaries, filepath.Dir(kubeconfig)
+	shared.Installation, err = installation.Install(ctx, installation.Kube{Kubectl: binaries.Kubectl, Kubeconfig: kubeconfig}, installation.Images{})
+	return err
+}
+
 // group applies a copy of the example under that name, which is its label too,
 // and deletes it with the test; then nothing of it may be left.
 func group(t *testing.T, name string, metadata map[string]string) {
 	t.Helper()
-	all := map[string]string{"labels": name, "coolDown": "10s"}
-	for key, value := range metadata {
-		all[key] = value
-	}
-	if err := shared.Apply(t.Context(), installation.Edit{Name: name, Metadata: all}); err != nil {
+	edited(t, installation.Edit{Name: name, Metadata: metadata})
+}
+
+// edited is a group with further changes in its copy of the example.
+func edited(t *testing.T, edit installation.Edit) {
+	t.Helper()
+	name, all := edit.Name, map[string]string{"labels": edit.Name, "coolDown": "10s"}
+	maps.Copy(all, edit.Metadata)
+	edit.Metadata = all
+	if err := shared.Apply(t.Context(), edit); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -143,10 +194,16 @@ func untilOnline(t *testing.T, label string, all, busy int) {
 	})
 }
 
+// queue queues steps of the repository app, and gives their UUIDs.
 func queue(t *testing.T, label string, count int, duration string) []string {
 	t.Helper()
+	return queueIn(t, "app", label, count, duration)
+}
+
+func queueIn(t *testing.T, repository, label string, count int, duration string) []string {
+	t.Helper()
 	uuids, err := shared.Control.QueueSteps(t.Context(), emulator.StepRequest{
-		Workspace: "acme", Repository: "app", Labels: []string{"self.hosted", "linux", label}, Count: count, Duration: duration,
+		Workspace: "acme", Repository: repository, Labels: []string{"self.hosted", "linux", label}, Count: count, Duration: duration,
 	})
 	if err != nil {
 		t.Fatal(err)

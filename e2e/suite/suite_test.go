@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -120,9 +122,13 @@ func TestGrpcurlListsTheServiceAndReadsTheMetric(t *testing.T) {
 	}
 	defer wait()
 	defer cancel()
+	bundle := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(bundle, authorities(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	grpcurl := func(args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(ctx, "go", append([]string{"tool", "-modfile=.ci/tools.mod", "grpcurl", "-plaintext", "-max-time", "20"}, args...)...)
+		cmd := exec.CommandContext(ctx, "go", append([]string{"tool", "-modfile=.ci/tools.mod", "grpcurl", "-cacert", bundle, "-servername", serverName, "-max-time", "20"}, args...)...)
 		cmd.Dir = root
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -178,7 +184,7 @@ func TestStandInArithmeticIsKEDAs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), shared.cluster.Binaries().KEDAArithmetic)
+	cmd := exec.CommandContext(t.Context(), shared.binaries.KEDAArithmetic)
 	cmd.Stdin = strings.NewReader(in.String())
 	out, err := cmd.Output()
 	if err != nil {

@@ -75,6 +75,8 @@ type Config struct {
 	// Signpost leads KEDA and the sidecars to the leader; nil where nothing need be
 	// done for that.
 	Signpost Signpost
+	// Nudger makes KEDA look at a ScaledJob anew; nil where that is never needed.
+	Nudger Nudger
 	// WhileLeading runs beside the rest while this process leads, and ends with its
 	// context; nil for nothing.
 	WhileLeading func(context.Context) error
@@ -91,6 +93,7 @@ type ControlPlane struct {
 	log       *zap.Logger
 	fleet     *fleet.Fleet
 	decisions *externalscaler.Decisions
+	service   *externalscaler.Service
 	status    *status.Status
 	reaper    *reaper.Reaper // nil without a cluster
 	gate      externalscaler.Gate
@@ -157,9 +160,9 @@ func New(c Config) (*ControlPlane, error) {
 // and the reaper beside it.
 func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Registrable {
 	c := p.config
-	scaler := externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)
+	p.service = externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)
 	if c.Cluster == nil {
-		return []externalscaler.Registrable{scaler}
+		return []externalscaler.Registrable{p.service}
 	}
 	r := registrar.New(registrar.Config{
 		Fleet: p.fleet, Reviewer: c.Cluster, Pods: c.Cluster, WriteSettle: c.WriteSettle,
@@ -171,7 +174,7 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 		Interval: c.ReaperInterval, OrphanGrace: c.OrphanGrace, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})
-	return []externalscaler.Registrable{scaler, r.Service()}
+	return []externalscaler.Registrable{p.service, r.Service()}
 }
 
 // Changed says that the cluster is no longer as it was.

@@ -82,6 +82,7 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 		work.Go(func() error { return p.config.WhileLeading(seeking) })
 	}
 	work.Go(func() error { p.settle(seeking); return nil })
+	work.Go(func() error { p.nudge(seeking); return nil })
 	p.show(seeking) // until it ends
 	p.hide(ctx)
 	answering, cancelAnswering := context.WithTimeout(context.WithoutCancel(ctx), answerGrace)

@@ -42,15 +42,17 @@ var scaledJobs = schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha
 // Cluster is a Kubernetes cluster with KEDA. Safe for concurrent use.
 type Cluster struct {
 	// serves tells whether an external trigger's scalerAddress names us.
-	serves     func(scalerAddress, namespace string) bool
-	changed    atomic.Pointer[func()]
-	recorder   *recorder
-	client     kubernetes.Interface
-	factory    informers.SharedInformerFactory
-	dynamic    dynamicinformer.DynamicSharedInformerFactory
-	jobs       cache.SharedIndexInformer
-	pods       cache.SharedIndexInformer
-	scaledJobs cache.SharedIndexInformer
+	serves   func(scalerAddress, namespace string) bool
+	changed  atomic.Pointer[func()]
+	recorder *recorder
+	client   kubernetes.Interface
+	// dynamicClient is for ScaledJobs.
+	dynamicClient dynamic.Interface
+	factory       informers.SharedInformerFactory
+	dynamic       dynamicinformer.DynamicSharedInformerFactory
+	jobs          cache.SharedIndexInformer
+	pods          cache.SharedIndexInformer
+	scaledJobs    cache.SharedIndexInformer
 }
 
 // New makes a Cluster; Start fills its caches.
@@ -73,7 +75,7 @@ func New(settings *rest.Config, serves func(scalerAddress, namespace string) boo
 }
 
 func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
-	c := &Cluster{serves: serves, client: client}
+	c := &Cluster{serves: serves, client: client, dynamicClient: dynamicClient}
 	c.factory = informers.NewSharedInformerFactoryWithOptions(client, 0,
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = ScaledJobLabel }),
 		informers.WithTransform(slim))

@@ -82,7 +82,7 @@ func (c *Cluster) named(u *unstructured.Unstructured) bool {
 
 // hold says why a group must not be scaled down.
 func hold(annotations map[string]string, s scaledJob) string {
-	switch value, annotated := annotations["autoscaling.keda.sh/paused"]; {
+	switch value, annotated := annotations[pausedAnnotation]; {
 	case annotated && pausedBy(value):
 		return "the ScaledJob is paused (annotation autoscaling.keda.sh/paused)"
 	case len(s.Spec.Triggers) > 1:

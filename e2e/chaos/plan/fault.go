@@ -1,0 +1,127 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind is a kind of fault.
+type Kind string
+
+// At Bitbucket.
+const (
+	Status429 Kind = "status 429"
+	Status500 Kind = "status 500"
+	Status503 Kind = "status 503"
+	// Timeouts: calls hang for longer than their caller waits.
+	Timeouts Kind = "timeouts"
+	// LostReplies: a write is done, and its answer is lost.
+	LostReplies Kind = "lost replies"
+	SlowBodies  Kind = "slow"
+	Truncated   Kind = "truncated"
+	// Gone: nobody listens.
+	Gone Kind = "Bitbucket gone"
+	// HiddenSteps: neither lists nor runners show steps.
+	HiddenSteps Kind = "no step shown"
+	EmptyLists  Kind = "empty lists"
+	// StaleLists lag behind writes.
+	StaleLists Kind = "stale lists"
+	// LateWrites are answered at once and done later.
+	LateWrites Kind = "late writes"
+)
+
+// To our own processes, and in Kubernetes.
+const (
+	// ScalerKilled: SIGKILL to the leader, which is started again.
+	ScalerKilled Kind = "scaler killed"
+	// ScalerStopped: SIGTERM to the leader, as in a rolling update.
+	ScalerStopped Kind = "scaler stopped"
+	// LeaderLost: the leader is cut off from the API server for longer than its lease.
+	LeaderLost    Kind = "leader lost"
+	SidecarKilled Kind = "sidecar killed"
+	// PodKilled: all its processes at once, and its object by force.
+	PodKilled Kind = "pod killed"
+	// NodeGone: a node with all that runs on it, and its objects.
+	NodeGone Kind = "node gone"
+	// PodDeleted: in order, as by kubectl delete pod.
+	PodDeleted Kind = "pod deleted"
+	// NodeDrained: all pods of a node are evicted.
+	NodeDrained Kind = "node drained"
+	// ScaledJobChanged: its Jobs are outdated from then on.
+	ScaledJobChanged Kind = "ScaledJob changed"
+	// APIServerAway: no replica of the scaler reaches it.
+	APIServerAway Kind = "API server away"
+	WatchDropped  Kind = "watch dropped"
+	// ClockStepped: the wall clock of the scalers' machine is set.
+	ClockStepped Kind = "clock stepped"
+)
+
+// Kinds are all of them.
+var Kinds = []Kind{
+	Status429, Status500, Status503, Timeouts, LostReplies, SlowBodies, Truncated, Gone, HiddenSteps, EmptyLists, StaleLists, LateWrites,
+	ScalerKilled, ScalerStopped, LeaderLost, SidecarKilled, PodKilled, NodeGone, PodDeleted, NodeDrained, ScaledJobChanged,
+	APIServerAway, WatchDropped, ClockStepped,
+}
+
+// TakesRunners reports whether a fault takes runners away, so that a group may be
+// without one for a while through nobody's fault but the plan's.
+func (k Kind) TakesRunners() bool {
+	return slices.Contains([]Kind{PodKilled, NodeGone, PodDeleted, NodeDrained}, k)
+}
+
+// faults makes at least MinFaults of at least MinFaultKinds kinds.
+func (m *maker) faults() {
+	p := &m.plan
+	kinds := slices.DeleteFunc(slices.Clone(Kinds), func(k Kind) bool { return slices.Contains(m.without, k) })
+	m.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+	kinds = kinds[:min(len(kinds), MinFaultKinds+m.IntN(5))]
+	for i := range max(MinFaults, len(kinds)) + m.IntN(4) {
+		kind := kinds[i%len(kinds)] // so each kind occurs
+		p.Faults = append(p.Faults, m.fault(kind))
+	}
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+}
+
+func (m *maker) fault(kind Kind) Fault {
+	f := Fault{Kind: kind, At: m.between(5*time.Second, m.plan.Length*9/10), Pick: m.IntN(1000), Busy: m.chance(0.6)}
+	switch kind {
+	case Status429, Status500, Status503, SlowBodies, Truncated, LostReplies, Timeouts:
+		f.For, f.Probability = m.spell(10*time.Second, 45*time.Second), choose(m, 0.3, 0.6, 1)
+	case HiddenSteps, EmptyLists:
+		f.For, f.Probability = m.spell(10*time.Second, 45*time.Second), choose(m, 0.5, 1)
+	case StaleLists, LateWrites:
+		// Together they stay below the time that Bitbucket is given.
+		f.For, f.Probability = m.spell(20*time.Second, 45*time.Second), choose(m, 0.5, 1)
+		f.Lag = m.between(time.Second, m.plan.Times.WriteSettle*4/10)
+	case Gone:
+		f.For = 5 * time.Minute
+		if m.real {
+			f.For = m.between(30*time.Second, 60*time.Second)
+		}
+	case LeaderLost, APIServerAway:
+		f.For = m.spell(5*time.Second, 30*time.Second)
+	case ClockStepped:
+		f.For, f.Step = m.spell(20*time.Second, 90*time.Second), choose(m, -time.Hour, -time.Minute, time.Minute, time.Hour)
+	}
+	return f
+}
+
+// String is one line.
+func (f Fault) String() string {
+	parts := []string{string(f.Kind)}
+	if f.For > 0 {
+		parts = append(parts, "for "+f.For.String())
+	}
+	if f.Probability > 0 {
+		parts = append(parts, fmt.Sprintf("probability %g", f.Probability))
+	}
+	if f.Lag > 0 {
+		parts = append(parts, "lag "+f.Lag.String())
+	}
+	if f.Step != 0 {
+		parts = append(parts, "by "+f.Step.String())
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,255 @@
+// Package plan makes the plan of a round of chaos: its groups, its load and its
+// faults with all their times, as a pure function of a seed. What becomes of it is no
+// concern of this package.
+package plan
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Every plan has at least these.
+const (
+	MinGroups     = 3
+	MinScopes     = 2
+	MinSteps      = 20
+	MinFaults     = 5
+	MinFaultKinds = 3
+)
+
+// Plan is a round. All times are those of the round's clock, from the moment at which
+// the load begins.
+type Plan struct {
+	Seed uint64
+	// Rate is how many times as fast as the machine's the round's clock runs.
+	Rate int
+	// HideStep is true where Bitbucket shows no steps in the whole round.
+	HideStep bool
+	Times    Times
+	Groups   []Group
+	// Pipelines and Faults are in the order of their times.
+	Pipelines []Pipeline
+	Faults    []Fault
+	// Length of load and faults.
+	Length time.Duration
+}
+
+// Times are the scaler's flags.
+type Times struct {
+	PollInterval, WriteSettle, OrphanGrace time.Duration
+}
+
+// Group is a runner group.
+type Group struct {
+	Name string
+	// Namespace is "a" or "b".
+	Namespace string
+	// Repository is the scope's, empty for the workspace's; StepsIn is where the
+	// steps run.
+	Repository, StepsIn string
+	Min, Max            int
+	CoolDown, MaxAge    time.Duration
+	Ephemeral           bool
+}
+
+// Spare is how many runners the group keeps free.
+func (g Group) Spare() int {
+	if g.Ephemeral {
+		return 1
+	}
+	return 0
+}
+
+// Rest is how many runners it has when nothing is to be done.
+func (g Group) Rest() int { return max(g.Min, g.Spare()) }
+
+// Pipeline is a burst of parallel steps for a group.
+type Pipeline struct {
+	At    time.Duration
+	Group int // index of Plan.Groups
+	Steps int
+	// Duration of each step.
+	Duration time.Duration
+	// StopAfter cancels it so long after; 0: never.
+	StopAfter time.Duration
+}
+
+// Fault is something that goes wrong.
+type Fault struct {
+	Kind Kind
+	At   time.Duration
+	// For is how long it lasts; 0 for what happens in a moment.
+	For time.Duration
+	// Probability that a call meets it, for those of Bitbucket's.
+	Probability float64
+	// Lag is how late writes are applied, or how old lists are.
+	Lag time.Duration
+	// Pick chooses the victim among those that there are; Busy prefers a busy one.
+	Pick int
+	Busy bool
+	// Step is how far the clock is set.
+	Step time.Duration
+}
+
+// Options are what a suite decides about its plans.
+type Options struct {
+	// Rate is Plan.Rate.
+	Rate int
+	// Without are kinds that must not occur.
+	Without []Kind
+}
+
+// New makes the plan of a seed.
+func New(seed uint64, options Options) Plan {
+	rate := max(options.Rate, 1)
+	m := &maker{
+		Rand: rand.New(rand.NewPCG(seed, 0xC4A05)), //nolint:gosec // chance that can be repeated, no secret
+		plan: Plan{Seed: seed, Rate: rate}, real: rate == 1, without: options.Without,
+	}
+	m.times()
+	m.groups()
+	m.load()
+	m.faults()
+	return m.plan
+}
+
+// maker makes one plan.
+type maker struct {
+	*rand.Rand
+	plan Plan
+	// real is true for the machine's own clock: then long times are spared.
+	real    bool
+	without []Kind
+}
+
+// between is a chance time of whole tenths of a second.
+func (m *maker) between(least, most time.Duration) time.Duration {
+	const grain = 100 * time.Millisecond
+	return least + time.Duration(m.Int64N(int64((most-least)/grain)+1))*grain
+}
+
+// spell is a chance time, half as long by the machine's own clock.
+func (m *maker) spell(least, most time.Duration) time.Duration {
+	if m.real {
+		return m.between(least/2, most/2)
+	}
+	return m.between(least, most)
+}
+
+func choose[T any](m *maker, from ...T) T { return from[m.IntN(len(from))] }
+
+func (m *maker) chance(of float64) bool { return m.Float64() < of }
+
+func (m *maker) times() {
+	p := &m.plan
+	p.HideStep = m.chance(0.25)
+	p.Length = m.between(100*time.Second, 150*time.Second)
+	p.Times = Times{
+		PollInterval: choose(m, 10*time.Second, 20*time.Second, 30*time.Second),
+		WriteSettle:  choose(m, 10*time.Second, 20*time.Second, 30*time.Second),
+		OrphanGrace:  choose(m, 20*time.Second, 30*time.Second, time.Minute),
+	}
+	if m.real {
+		p.Length = m.between(60*time.Second, 80*time.Second)
+		p.Times = Times{
+			PollInterval: 10 * time.Second, WriteSettle: choose(m, 5*time.Second, 10*time.Second, 20*time.Second),
+			OrphanGrace: choose(m, 15*time.Second, 30*time.Second),
+		}
+	}
+}
+
+// repositories of the workspace; the empty one stands for its own scope.
+var repositories = []string{"", "app", "web"}
+
+func (m *maker) groups() {
+	scopes := m.Perm(len(repositories))[:MinScopes+m.IntN(len(repositories)-MinScopes+1)]
+	for i := range MinGroups + m.IntN(2) {
+		scope := scopes[i%len(scopes)] // so each scope has one
+		g := Group{
+			Name: fmt.Sprintf("g%d", i+1), Namespace: choose(m, "a", "b"), Repository: repositories[scope],
+			Min: 1 + m.IntN(2), Ephemeral: m.chance(0.3), CoolDown: m.between(10*time.Second, 25*time.Second),
+		}
+		g.StepsIn = g.Repository
+		if g.StepsIn == "" {
+			g.StepsIn = choose(m, "app", "web")
+		}
+		g.Max = max(g.Min, g.Rest()) + 1 + m.IntN(4)
+		if m.chance(0.2) {
+			g.MaxAge = m.between(60*time.Second, 120*time.Second)
+		}
+		m.plan.Groups = append(m.plan.Groups, g)
+	}
+}
+
+// load makes at least MinSteps steps, some of each kind.
+func (m *maker) load() {
+	p := &m.plan
+	for steps := 0; steps < MinSteps+m.IntN(25) || len(p.Pipelines) < 5; {
+		one := Pipeline{At: m.between(0, p.Length*8/10), Group: m.IntN(len(p.Groups)), Steps: choose(m, 1, 1, 2, 3, 5, 8)}
+		one.Duration = m.between(3*time.Second, 15*time.Second)
+		if m.chance(0.3) {
+			one.Duration = m.spell(30*time.Second, 60*time.Second)
+		}
+		if m.chance(0.15) {
+			one.StopAfter = m.between(2*time.Second, 30*time.Second)
+		}
+		steps += one.Steps
+		p.Pipelines = append(p.Pipelines, one)
+	}
+	slices.SortStableFunc(p.Pipelines, func(a, b Pipeline) int { return int(a.At - b.At) })
+}
+
+// Steps is how many steps there are.
+func (p Plan) Steps() int {
+	n := 0
+	for _, one := range p.Pipelines {
+		n += one.Steps
+	}
+	return n
+}
+
+// Scopes is in how many scopes the groups' runners are registered.
+func (p Plan) Scopes() int {
+	seen := map[string]struct{}{}
+	for _, g := range p.Groups {
+		seen[g.Repository] = struct{}{}
+	}
+	return len(seen)
+}
+
+// Kinds is how often each kind of fault occurs.
+func (p Plan) Kinds() map[Kind]int {
+	kinds := map[Kind]int{}
+	for _, f := range p.Faults {
+		kinds[f.Kind]++
+	}
+	if p.HideStep {
+		kinds[HiddenSteps]++
+	}
+	return kinds
+}
+
+// String tells all of the plan.
+func (p Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d, clock x%d, %v of load, hide steps: %v, poll %v, write settle %v, orphan grace %v\n",
+		p.Seed, p.Rate, p.Length, p.HideStep, p.Times.PollInterval, p.Times.WriteSettle, p.Times.OrphanGrace)
+	for _, g := range p.Groups {
+		fmt.Fprintf(&b, "  group %s in %s: scope %q, steps in %s, min %d, max %d, cool-down %v, max age %v, ephemeral %v\n",
+			g.Name, g.Namespace, g.Repository, g.StepsIn, g.Min, g.Max, g.CoolDown, g.MaxAge, g.Ephemeral)
+	}
+	for _, one := range p.Pipelines {
+		fmt.Fprintf(&b, "  at %v: %d steps of %v for %s", one.At, one.Steps, one.Duration, p.Groups[one.Group].Name)
+		if one.StopAfter > 0 {
+			fmt.Fprintf(&b, ", stopped after %v", one.StopAfter)
+		}
+		b.WriteByte('\n')
+	}
+	for _, f := range p.Faults {
+		fmt.Fprintf(&b, "  at %v: %s\n", f.At, f)
+	}
+	return b.String()
+}

@@ -1,0 +1,169 @@
+package round
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"syscall"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/e2e/chaos/network"
+	"bitbucket-runner-scaler/e2e/chaos/plan"
+)
+
+// fail makes a fault happen at its time and waits for its end. One that finds no
+// victim is not booked.
+func (r *Round) fail(ctx context.Context, number int, f plan.Fault) {
+	if !r.at(ctx, f.At) {
+		return
+	}
+	done := true
+	switch f.Kind {
+	case plan.Gone:
+		r.note("%s", f)
+		r.bitbucket.Set(network.Refuse)
+		r.pause(ctx, f.For)
+		r.bitbucket.Set(network.Pass)
+	case plan.ScalerKilled, plan.ScalerStopped, plan.LeaderLost:
+		done = r.failLeader(ctx, f)
+	case plan.SidecarKilled, plan.PodKilled, plan.PodDeleted:
+		done = r.failPod(ctx, f)
+	case plan.NodeGone, plan.NodeDrained:
+		done = r.failNode(ctx, f)
+	case plan.ScaledJobChanged:
+		done = r.change(ctx, f)
+	case plan.APIServerAway:
+		r.note("%s", f)
+		for _, one := range r.replicas {
+			one.api.Set(network.Refuse)
+		}
+		r.pause(ctx, f.For)
+		for _, one := range r.replicas {
+			one.api.Set(network.Pass)
+		}
+	case plan.WatchDropped:
+		r.note("%s", f)
+		for _, one := range r.replicas {
+			one.api.DropWatches()
+		}
+	case plan.ClockStepped:
+		r.note("%s", f)
+		r.scalerClock.Step(f.Step)
+		r.pause(ctx, f.For)
+		r.scalerClock.Step(0)
+	default:
+		done = r.failBitbucket(ctx, number, f)
+	}
+	if done {
+		r.count(f.Kind)
+	}
+}
+
+// Paths of runners at Bitbucket.
+const (
+	anyRunners = "*/pipelines-config/runners*"
+	runnerList = "*/pipelines-config/runners"
+)
+
+// rules are what a fault of Bitbucket's means to the emulator.
+func rules(f plan.Fault) []emulator.FaultRule {
+	rule := emulator.FaultRule{Path: anyRunners, Probability: f.Probability}
+	writes := func(rule emulator.FaultRule) (all []emulator.FaultRule) {
+		for _, method := range []string{"POST", "PUT", "DELETE"} {
+			rule.Method = method
+			all = append(all, rule)
+		}
+		return all
+	}
+	switch f.Kind {
+	case plan.Status429:
+		rule.Status = 429
+	case plan.Status500:
+		rule.Status = 500
+	case plan.Status503:
+		rule.Status = 503
+	case plan.Timeouts:
+		rule.Latency = "3m"
+	case plan.SlowBodies:
+		rule.Latency = "4s"
+	case plan.Truncated:
+		rule.Truncate = true
+	case plan.LostReplies:
+		rule.DropAfterWrite = true
+		return writes(rule)
+	case plan.LateWrites:
+		rule.ApplyAfter = f.Lag.String()
+		return writes(rule)
+	case plan.HiddenSteps:
+		rule.Method, rule.HideStep = "GET", true
+	case plan.EmptyLists:
+		rule.Method, rule.Path, rule.EmptyList = "GET", runnerList, true
+	case plan.StaleLists:
+		rule.Method, rule.Path, rule.StaleFor = "GET", runnerList, f.Lag.String()
+	}
+	return []emulator.FaultRule{rule}
+}
+
+func (r *Round) failBitbucket(ctx context.Context, number int, f plan.Fault) bool {
+	r.note("%s", f)
+	if !r.setRules(ctx, number, rules(f)) {
+		return false
+	}
+	r.pause(ctx, f.For)
+	return r.setRules(context.WithoutCancel(ctx), number, nil)
+}
+
+// setRules puts a fault's rules in force, or ends them. Of several faults the first
+// of the plan wins.
+func (r *Round) setRules(ctx context.Context, number int, rules []emulator.FaultRule) bool {
+	r.ruling.Lock()
+	defer r.ruling.Unlock()
+	r.active[number] = rules
+	var all []emulator.FaultRule
+	for _, n := range slices.Sorted(maps.Keys(r.active)) {
+		all = append(all, r.active[n]...)
+	}
+	if err := r.control.SetFaults(ctx, all); err != nil {
+		r.violate("faults were not set: %v", err)
+		return false
+	}
+	return true
+}
+
+func (r *Round) failLeader(ctx context.Context, f plan.Fault) bool {
+	one, ok := r.leader(ctx)
+	if !ok {
+		r.note("no leader for %s", f.Kind)
+		return false
+	}
+	r.note("%s: %s", f, one.pod)
+	switch f.Kind {
+	case plan.ScalerKilled:
+		one.signal(syscall.SIGKILL)
+	case plan.ScalerStopped:
+		one.signal(syscall.SIGTERM)
+	default:
+		one.api.Set(network.Hang)
+		r.pause(ctx, f.For)
+		one.api.Set(network.Pass)
+	}
+	return true
+}
+
+// change makes a group's Jobs outdated, as a new image does.
+func (r *Round) change(ctx context.Context, f plan.Fault) bool {
+	g := r.plan.Groups[f.Pick%len(r.plan.Groups)]
+	r.note("%s: %s", f, g.Name)
+	patch := fmt.Sprintf(`{"spec":{"jobTargetRef":{"template":{"metadata":{"annotations":{"chaos/changed":%q}}}}}}`, time.Now().Format(time.RFC3339Nano))
+	_, err := r.suite.Dynamic.Resource(scaledJobs).Namespace(r.namespace(g.Namespace)).
+		Patch(ctx, g.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	if err != nil {
+		r.note("ScaledJob %s not changed: %v", g.Name, err)
+	}
+	return err == nil
+}

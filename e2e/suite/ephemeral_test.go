@@ -1,0 +1,38 @@
+package suite
+
+import (
+	"testing"
+)
+
+func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
+	t.Parallel()
+	const steps = 20
+	group(t, "ephemeral", map[string]string{"ephemeral": "true", "min": "1", "max": "5"})
+	untilOnline(t, "ephemeral", 1, 0)
+	uuids := queue(t, "ephemeral", steps, "8s")
+	untilPassed(t, uuids)
+	taken := map[string]int{}
+	for _, uuid := range uuids {
+		taken[stepOf(t, uuid).RunnerUUID]++
+	}
+	again := steps - len(taken)
+	t.Logf("%d steps on %d runners: %d took a further one", steps, len(taken), again)
+	// Only the last one that is online may be given a second step: the first, until
+	// the next ones are up, and seldom later.
+	if again > steps/4 {
+		t.Errorf("%d steps were run by %d runners only: %v", steps, len(taken), taken)
+	}
+	untilOnline(t, "ephemeral", 1, 0)
+	until(t, "the used runners' Jobs to end", func() (bool, error) {
+		jobs, _, _, err := shared.Jobs(t.Context())
+		return jobs["ephemeral"] == 1 && len(runners(t, "ephemeral")) == 1, err
+	})
+	for _, runner := range runners(t, "ephemeral") {
+		if runner.StepsTaken > 0 {
+			t.Errorf("runner %s took %d steps and is still there", runner.Name, runner.StepsTaken)
+		}
+	}
+	if failed := failedJobs(t, "ephemeral"); len(failed) > 0 {
+		t.Errorf("Jobs %v failed", failed)
+	}
+}

@@ -1,0 +1,119 @@
+package suite
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"bitbucket-runner-scaler/e2e/installation"
+)
+
+const (
+	// earlier names the variable with the commit that the present build must get
+	// along with; earliest is the default, the first release of the wire.
+	earlier, earliest = "E2E_PREVIOUS", "46648b7"
+	previousImage     = "e2e.local/bitbucket-runner-scaler:previous"
+)
+
+// An update of the control plane never comes at the same moment as one of the
+// runners' Jobs: each must get along with the other's previous build.
+func TestLongBuildsGetAlongWithThePreviousOne(t *testing.T) {
+	previous := checkout(t, cmp.Or(os.Getenv(earlier), earliest))
+	if err := installation.BuildScaler(t.Context(), shared.images, previous, previousImage); err != nil {
+		t.Fatal(err)
+	}
+	present, err := installation.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, now := release{previous, previousImage}, release{present, installation.ScalerImage}
+	t.Cleanup(func() { now.deploy(t, "") })
+	for name, c := range map[string]struct{ runners, first, then release }{
+		"newer sidecars, and their control plane is updated":       {now, old, now},
+		"newer sidecars, and the control plane's update is undone": {now, now, old},
+		"older sidecars, and the control plane is updated":         {old, old, now},
+		"older sidecars with a newer control plane":                {old, now, now},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.first.deploy(t, plainText)
+			edited(t, installation.Edit{
+				Name: "skew", Metadata: map[string]string{"min": "1", "max": "4"},
+				Root: c.runners.root, Images: installation.Images{Scaler: c.runners.image}, PlainText: true,
+			})
+			untilOnline(t, "skew", 1, 0)
+			steps := queue(t, "skew", 8, "10s")
+			untilBusy(t, "skew", 2)
+			c.then.deploy(t, plainText)
+			untilDone(t, "skew", steps)
+			pod := pods(t, "skew")
+			evict(t, pod[len(pod)-1])
+			untilEnded(t, pod[len(pod)-1])
+			untilOnline(t, "skew", 1, 0)
+		})
+	}
+}
+
+// release is a build of the product: its checkout, and its image.
+type release struct{ root, image string }
+
+// plainText is what the previous build speaks; the present one must be told to.
+const plainText = "--tls=off"
+
+// deploy puts the control plane of a release in the place of the present one, with
+// a further flag. The emulator stays as it is: with another, all runners would be
+// gone.
+func (r release) deploy(t *testing.T, flag string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	manifests, err := shared.Kube.Run(ctx, "", "kustomize", filepath.Join(r.root, "e2e", "installation", "overlay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents := slices.DeleteFunc(strings.Split(manifests, "\n---\n"), func(document string) bool {
+		return strings.Contains(document, ": "+installation.Emulator+"\n")
+	})
+	manifests = strings.ReplaceAll(strings.Join(documents, "\n---\n"), installation.ScalerImage, r.image)
+	if flag != "" && !strings.Contains(manifests, flag) {
+		manifests = afterFirst.ReplaceAllString(manifests, "$0$1"+flag+"\n")
+	}
+	if _, err := shared.Kube.Run(ctx, manifests, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shared.Kube.Run(ctx, "", "-n", installation.ControlPlane, "rollout", "status", "deployment/"+installation.Scaler, "--timeout=120s"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// afterFirst finds the line of a flag that every build's manifest has.
+var afterFirst = regexp.MustCompile(`(?m)^( *- )--cluster=k8s\n`)
+
+// checkout gives a folder with the tree of a commit.
+func checkout(t *testing.T, commit string) string {
+	t.Helper()
+	root, err := installation.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	archive := exec.CommandContext(t.Context(), "git", "-C", root, "archive", commit)
+	unpack := exec.CommandContext(t.Context(), "tar", "-x", "-C", folder)
+	reader, writer := io.Pipe()
+	var complaints strings.Builder
+	archive.Stdout, archive.Stderr, unpack.Stdin = writer, &complaints, reader
+	if err := unpack.Start(); err != nil {
+		t.Fatal(err)
+	}
+	err = archive.Run()
+	_ = writer.Close()
+	if unpacked := unpack.Wait(); err != nil || unpacked != nil {
+		t.Fatalf("commit %s: %v, %v: %s", commit, err, unpacked, complaints.String())
+	}
+	return folder
+}

@@ -1,0 +1,50 @@
+package suite
+
+import (
+	"crypto/tls"
+	"math/big"
+	"net"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"bitbucket-runner-scaler/e2e/installation"
+)
+
+// A certificate is renewed as its end comes near; one that is gone is renewed at
+// once, which no test has to wait months for.
+func TestARenewedCertificateCostsNoStepAndNoPoll(t *testing.T) {
+	group(t, "renewed", map[string]string{"min": "1", "max": "4"})
+	untilOnline(t, "renewed", 1, 0)
+	before := served(t)
+	steps := queue(t, "renewed", 8, "15s")
+	untilBusy(t, "renewed", 2)
+	secrets := shared.client.CoreV1().Secrets(installation.ControlPlane)
+	if _, err := secrets.Patch(t.Context(), "bitbucket-runner-scaler-tls", types.MergePatchType, []byte(`{"data":{"tls.crt":"","tls.key":""}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "another certificate to be served", func() (bool, error) { return served(t).Cmp(before) != 0, nil })
+	untilDone(t, "renewed", steps)
+	text, err := shared.Kube.Run(t.Context(), "", "-n", installation.Runners, "get", "events", "--field-selector", "involvedObject.name=renewed,reason=KEDAScalerFailed", "-o", "jsonpath={.items[*].message}")
+	if err != nil || text != "" {
+		t.Errorf("KEDA's polls failed: %s, %v", text, err)
+	}
+}
+
+// served is the serial number of the certificate that the scaler shows now.
+func served(t *testing.T) *big.Int {
+	t.Helper()
+	service, err := shared.client.CoreV1().Services(installation.ControlPlane).Get(t.Context(), installation.Scaler, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := trusting(t)
+	config.NextProtos = []string{"h2"}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", net.JoinHostPort(service.Spec.ClusterIP, "9090"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber
+}
