@@ -170,7 +170,7 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	})
 	p.reaper = reaper.New(reaper.Config{
 		Fleet: p.fleet, Decider: p.decisions, Sidecars: r, Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, Settle: c.StepSettle,
-		LostSight: c.LostSight, StartLimit: c.StartLimit, DetachedLimit: c.DetachedLimit,
+		LostAfter: c.LostAfter, LostSight: c.LostSight, StartLimit: c.StartLimit, DetachedLimit: c.DetachedLimit,
 		Interval: c.ReaperInterval, OrphanGrace: c.OrphanGrace, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})

@@ -314,6 +314,26 @@ func TestDisabledRunnerWithoutASidecarIsEndedOnlyIfListsTellSteps(t *testing.T) 
 	}
 }
 
+func TestDisabledOrphanIsKeptLongerWhereListsTellNoSteps(t *testing.T) {
+	config := quick()
+	config.OrphanGrace, config.LostAfter = time.Millisecond, time.Hour
+	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, config, nil)
+	lost, unborn := p.pod(p.group).online(), p.pod(p.group)
+	if _, err := unborn.register(); err != nil {
+		t.Fatal(err)
+	}
+	lost.runStep()
+	for _, d := range []*pod{lost, unborn} {
+		p.Cluster.FinishJob(d.job.UID, false) // without grace, or on a node that is cut off
+	}
+	lost.call(http.MethodPut, "/internal", "/state", `{"status":"DISABLED"}`)
+	p.until("the one that never came online to be removed", func() bool { return unborn.status() == "" })
+	settle(p, 10)
+	if lost.status() != "DISABLED" {
+		t.Errorf("the one that may have a step is %q, want it still there", lost.status())
+	}
+}
+
 func TestADryRunOnlySays(t *testing.T) {
 	config := hasty()
 	config.DryRun = true

@@ -42,7 +42,7 @@ func (r *Reaper) overdue(podless map[*fleet.Scope][]bitbucket.Runner) map[*fleet
 				r.podless[runner.UUID] = &sighting{since: now}
 				continue
 			}
-			if !waiting && now.Sub(seen.since) >= r.config.OrphanGrace && begun.After(seen.looked) && removable(runner) {
+			if !waiting && now.Sub(seen.since) >= r.grace(scope, runner) && begun.After(seen.looked) && removable(runner) {
 				seen.looked = begun
 				due[scope] = append(due[scope], runner)
 			}
@@ -50,6 +50,16 @@ func (r *Reaper) overdue(podless map[*fleet.Scope][]bitbucket.Runner) map[*fleet
 	}
 	maps.DeleteFunc(r.podless, func(uuid string, _ *sighting) bool { _, ok := current[uuid]; return !ok })
 	return due
+}
+
+// grace is how long a runner must have been without a pod. DISABLED hides whether
+// it is connected still: where no step is shown at all, it may have one until
+// Bitbucket would have noticed that its process is gone.
+func (r *Reaper) grace(scope *fleet.Scope, runner bitbucket.Runner) time.Duration {
+	if _, tellsSteps, _ := scope.Listed(runner.UUID); runner.State.Status == bitbucket.StatusDisabled && !tellsSteps {
+		return max(r.config.OrphanGrace, r.config.LostAfter)
+	}
+	return r.config.OrphanGrace
 }
 
 // removeOrphans deletes runners without a pod: those that are OFFLINE, and those
@@ -84,8 +94,8 @@ func (r *Reaper) removeOrphan(ctx context.Context, scope *fleet.Scope, listed bi
 	if err != nil {
 		return err
 	}
-	if !removable(before) {
-		return nil
+	if !removable(before) || before.State.Status != listed.State.Status {
+		return nil // it is no longer what the list showed, by which its grace was measured
 	}
 	if r.config.DryRun {
 		r.sayOrphan(before)

@@ -68,6 +68,9 @@ type Config struct {
 	// OrphanGrace is how long a runner must have been without a pod in this
 	// process's own sight. Default 5 min.
 	OrphanGrace time.Duration
+	// LostAfter is the same for one that is DISABLED where lists show no steps.
+	// Default 5 min.
+	LostAfter time.Duration
 	// Settle is how long a runner may take to learn of a step that was assigned to
 	// it: where lists carry no steps, a disabled runner must have been idle, by its
 	// own word, for so long. Default 35 s: it asks every 30 s.
@@ -104,6 +107,7 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.Interval, 2*time.Second)
 	def(&c.OrphanGrace, 5*time.Minute)
+	def(&c.LostAfter, fleet.LostAfter)
 	def(&c.Settle, 35*time.Second)
 	def(&c.LostSight, time.Minute)
 	def(&c.StartLimit, fleet.StartLimit)
