@@ -78,18 +78,20 @@ func (c *gatedConn) Close() error {
 // answerTime lets an answer out before its connection is closed.
 const answerTime = 200 * time.Millisecond
 
-// turnAway closes the connection of a call that was not let in.
+// turnAway closes the connection of a call that was not let in, unless this process
+// has led: then other calls may still be answered over it, and it ends soon anyway.
 func (g *Gate) turnAway(ctx context.Context) {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return
 	}
-	g.mu.RLock()
-	conn := g.open[from.Addr.String()]
-	g.mu.RUnlock()
-	if conn != nil {
-		time.AfterFunc(answerTime, func() { _ = conn.Close() }) // it may be closed by now
-	}
+	time.AfterFunc(answerTime, func() {
+		g.mu.RLock()
+		defer g.mu.RUnlock()
+		if conn := g.open[from.Addr.String()]; conn != nil && g.term == nil {
+			_ = conn.Close() // it may be closed by now
+		}
+	})
 }
 
 // Open lets calls in for as long as leads says so: a process that was stopped for

@@ -185,6 +185,7 @@ func TestLostRunnerWithAPodIsEnded(t *testing.T) {
 	p := start(t, hasty(), map[string]string{"min": "1"})
 	attached, silent, working := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()
 	working.runStep()
+	p.pod(p.group).online().runStep() // lists tell of its step
 	settle(p, 2) // so that lists are known to tell steps
 	silent.cancel()
 	for _, d := range []*pod{attached, silent, working} {

@@ -20,6 +20,8 @@
 //	                                    {"type":"environment","environment":{…}}   to one client only, ever
 //	                                    {"type":"finish","reason":"…"}             start nothing
 //	                                    {"type":"refused","reason":"…"}            it was handed out before
+//	{"type":"drain"}                  the preStop hook. Answered {"type":"drained"} once the runner has
+//	                                  ended, or none was ever started
 //	{"type":"state","state":"idle"}   exec, after the connection broke: its present state
 //
 // After "environment" or a first "state" the connection stays open. Up go

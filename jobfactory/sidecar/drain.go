@@ -89,13 +89,24 @@ func (d *desk) drain(ctx context.Context, w *wire) {
 // An idle runner that nobody disables may still be given a step, so this waits for
 // long; what is not known to be idle is busy.
 func (s *Sidecar) endUnanswered(ctx context.Context) {
+	var asked time.Time // of the first look since which nobody has answered
 	for pause(ctx, min(time.Second, s.pace.unanswered/10)) {
 		now, _ := s.ledger.look()
 		if now.ended || now.phase == finished {
 			return
 		}
+		if !now.terminating || now.acknowledged {
+			asked = time.Time{}
+			continue
+		}
+		if asked.IsZero() {
+			asked = time.Now()
+		}
+		// Idleness from before nobody answered counts for nothing: the runner could
+		// be given a step all the while, and the control plane may be about to answer.
 		last, lasted := s.ledger.reports.lasting()
-		if now.terminating && !now.acknowledged && last.state == runnerv1.RunnerState_RUNNER_STATE_IDLE && lasted >= s.pace.unanswered {
+		lasted = min(lasted, time.Since(asked))
+		if last.state == runnerv1.RunnerState_RUNNER_STATE_IDLE && lasted >= s.pace.unanswered {
 			s.log.Warn("the control plane does not answer, the idle runner of the deleted pod is ended", zap.Duration("idle", lasted))
 			s.ledger.stop("the pod is deleted, and the control plane does not answer")
 			return

@@ -14,8 +14,10 @@ import (
 //
 // They are no documented interface: a line that is not known says nothing.
 var (
-	lineOnline     = []byte(`Updating runner status to "ONLINE"`)
-	lineStep       = []byte(`Getting step StepId{`)
+	lineOnline = []byte(`Updating runner status to "ONLINE"`)
+	// lineStep is followed by the step's identity. Whatever its shape, a runner that
+	// gets a step is not idle.
+	lineStep       = []byte(`Getting step `)
 	lineStepUUID   = []byte(`stepUuid={`)
 	lineCompleting = []byte(`Completing step with result`)
 )

@@ -21,6 +21,7 @@ func TestKnownLinesTellTheState(t *testing.T) {
 		"online":              {`[2026-11-23 01:02:03,004] Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.`, runnerv1.RunnerState_RUNNER_STATE_IDLE, "", true},
 		"step":                {`[x] Getting step StepId{accountUuid={a}, repositoryUuid={b}, pipelineUuid={c}, stepUuid=` + uuid + `}.`, runnerv1.RunnerState_RUNNER_STATE_BUSY, uuid, true},
 		"step without a UUID": {`Getting step StepId{somethingElse}`, runnerv1.RunnerState_RUNNER_STATE_BUSY, "", true},
+		"step, other shape":   {`Getting step Step(id=1)`, runnerv1.RunnerState_RUNNER_STATE_BUSY, "", true},
 		"step with nonsense":  {`Getting step StepId{stepUuid={<script>}}`, runnerv1.RunnerState_RUNNER_STATE_BUSY, "", true},
 		"completed":           {`Completing step with result Result{status=PASSED, error=None}.`, runnerv1.RunnerState_RUNNER_STATE_IDLE, "", true},
 		"another status":      {`Updating runner status to "OFFLINE"`, 0, "", false},

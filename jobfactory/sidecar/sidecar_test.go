@@ -334,14 +334,19 @@ func TestARegistrationWithoutAnAnswerIsDeregistered(t *testing.T) {
 
 func TestAStandbysConnectionIsReplaced(t *testing.T) {
 	c, dir := startControlPlane(t), folder(t)
+	looked := make(chan struct{})
 	c.onRegister = func(try int) (*runnerv1.RegisterResponse, error) {
 		if try == 1 {
+			<-looked
 			return nil, status.Error(codes.Unavailable, "standby")
 		}
 		return aRunner(), nil
 	}
 	s := startSidecar(t, c, dir, nil)
+	s.link.mu.Lock()
 	before := s.link.conn
+	s.link.mu.Unlock()
+	close(looked)
 	s.ready(t)
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()

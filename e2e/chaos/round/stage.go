@@ -131,7 +131,7 @@ func (r *Round) strike(ctx context.Context) error {
 	var errs []error
 	for _, n := range r.present() {
 		n.Vanish()
-		errs = append(errs, n.Unregister(ctx))
+		errs = append(errs, r.until(ctx, "the node "+n.Name()+" to be deleted", 0, n.Unregister)) // the API server may be away
 	}
 	for _, gate := range []*network.Gate{r.bitbucket, r.service} {
 		if gate != nil {
