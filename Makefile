@@ -52,7 +52,7 @@ test: ## the tests of the main module, with the race detector
 .PHONY: e2e
 e2e: ## end-to-end tests on a real local cluster (built on the first run: half an hour)
 	$(GO) -C e2e run ./cmd/cluster build
-	$(GO) -C e2e test -race -count=1 -p 1 -timeout 20m -v ./...
+	$(GO) -C e2e test -race -count=1 -p 1 -timeout 45m -v ./...
 
 .PHONY: e2e-full
 e2e-full: ## those too that take long

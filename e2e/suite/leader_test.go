@@ -40,7 +40,7 @@ func TestALeadersDeathInABurstCostsNoStep(t *testing.T) {
 	untilDone(t, "killed", steps)
 }
 
-func TestARollingUpdateInABurstCostsNoStep(t *testing.T) {
+func TestLongRollingUpdateInABurstCostsNoStep(t *testing.T) {
 	group(t, "rolled", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "rolled", 1, 0)
 	ask := asker(t, "rolled", map[string]string{"min": "1", "max": "4"})
@@ -58,7 +58,7 @@ func TestARollingUpdateInABurstCostsNoStep(t *testing.T) {
 
 // One node cannot take what is drained from it, so the pods are evicted one after
 // another, as a drain of two nodes does.
-func TestADrainOfTheControlPlaneInABurstCostsNoStep(t *testing.T) {
+func TestLongDrainOfTheControlPlaneInABurstCostsNoStep(t *testing.T) {
 	group(t, "moved", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "moved", 1, 0)
 	ask := asker(t, "moved", map[string]string{"min": "1", "max": "4"})

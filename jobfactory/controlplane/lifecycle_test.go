@@ -186,7 +186,7 @@ func TestLostRunnerWithAPodIsEnded(t *testing.T) {
 	attached, silent, working := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()
 	working.runStep()
 	p.pod(p.group).online().runStep() // lists tell of its step
-	settle(p, 2) // so that lists are known to tell steps
+	settle(p, 2)                      // so that lists are known to tell steps
 	silent.cancel()
 	for _, d := range []*pod{attached, silent, working} {
 		d.set("offline", "")
