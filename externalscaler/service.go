@@ -30,6 +30,8 @@ const handlerTimeout = 2 * time.Second
 
 // Fleet is what the service asks of the observed runners.
 type Fleet interface {
+	// Known reports whether there is a ScaledJob of that name, sound or not.
+	Known(key fleet.GroupKey) bool
 	// Carries reports whether a ScaledJob of that name has exactly this metadata.
 	Carries(key fleet.GroupKey, metadata map[string]string) bool
 	// Serves reports whether a ScaledJob of that name carries these settings.
@@ -126,11 +128,11 @@ func (s *Service) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStre
 }
 
 // decide finds the group that a call asks for and its decision.
-func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (_ policy.Decision, err error) {
+func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (policy.Decision, error) {
 	key := fleet.GroupKey{Namespace: ref.GetNamespace(), Name: ref.GetName()}
 	if _, known := s.asked.Load(key); !known {
 		defer func() {
-			if c := status.Code(err); c != codes.NotFound && c != codes.InvalidArgument {
+			if s.fleet.Known(key) { // or anybody could fill the memory
 				s.asked.Store(key, struct{}{})
 			}
 		}()

@@ -49,6 +49,8 @@ func (o *observed) Wait() <-chan struct{} {
 	return o.changed
 }
 
+func (o *observed) Known(fleet.GroupKey) bool { return true }
+
 func (o *observed) Carries(fleet.GroupKey, map[string]string) bool { return false }
 
 func (o *observed) Serves(context.Context, fleet.GroupKey, runnergroup.Group) error { return nil }

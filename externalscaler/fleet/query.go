@@ -86,6 +86,14 @@ func (f *Fleet) Call(ctx context.Context, key GroupKey, spec runnergroup.Group) 
 	}
 }
 
+// Known reports whether there is a group of that name, sound or not.
+func (f *Fleet) Known(key GroupKey) bool {
+	s := f.snapshot.Load()
+	_, sound := s.groups[key]
+	_, faulty := s.errs[key]
+	return sound || faulty
+}
+
 // Carries reports whether the ScaledJob of that name carries exactly this metadata,
 // and it is sound.
 func (f *Fleet) Carries(key GroupKey, metadata map[string]string) bool {

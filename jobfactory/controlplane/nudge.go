@@ -38,7 +38,7 @@ func (p *ControlPlane) nudge(ctx context.Context) {
 	for sleep(ctx, nudgeLook) {
 		now := time.Now()
 		waiting := map[fleet.GroupKey]*try{}
-		for _, group := range p.fleet.Groups() {
+		for _, group := range p.config.Cluster.ScaledJobs() { // faulty ones too: KEDA is to tell of the fault
 			if group.Metadata["enableTLS"] != "true" || group.Hold != "" || p.service.Asked(group.GroupKey) {
 				continue
 			}
