@@ -55,14 +55,14 @@ func (s *Scope) writable(ctx context.Context) (context.Context, context.CancelFu
 	return ctx, cancel, nil
 }
 
-// writeTimeout bounds each write at Bitbucket, retries included: who stops in order
+// WriteTimeout bounds each write at Bitbucket, retries included: who stops in order
 // waits for it, and a pod's grace period must have room for it.
-const writeTimeout = 15 * time.Second
+const WriteTimeout = 15 * time.Second
 
 // finished lets a write that has begun go on to its end where the caller is told to
 // stop: cut, it might take effect under the next leader.
 func finished(ctx context.Context) (context.Context, context.CancelFunc) {
-	timeout := writeTimeout
+	timeout := WriteTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline))
 	}

@@ -28,10 +28,6 @@ const (
 	RetryPeriod   = 500 * time.Millisecond
 )
 
-// writeTimeout is the longest that one write at Bitbucket may take, retries
-// included (registrar.Config.WriteTimeout).
-const writeTimeout = 15 * time.Second
-
 // electionQPS is for a few calls each retry period, and the labels.
 const electionQPS = 20
 
@@ -46,7 +42,8 @@ type ElectionConfig struct {
 	RenewDeadline time.Duration
 	// RetryPeriod is the time between two renewals, or two looks of a standby.
 	RetryPeriod time.Duration
-	// WriteTimeout is the longest that one write at Bitbucket may take. Default 15 s.
+	// WriteTimeout is the longest that one write at Bitbucket may take. Default
+	// fleet.WriteTimeout.
 	WriteTimeout time.Duration
 	// WriteSettle is how long Bitbucket may take until a list shows a write.
 	WriteSettle time.Duration
@@ -62,7 +59,7 @@ func (c ElectionConfig) withDefaults() ElectionConfig {
 	def(&c.LeaseDuration, LeaseDuration)
 	def(&c.RenewDeadline, RenewDeadline)
 	def(&c.RetryPeriod, RetryPeriod)
-	def(&c.WriteTimeout, writeTimeout)
+	def(&c.WriteTimeout, fleet.WriteTimeout)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}

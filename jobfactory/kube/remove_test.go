@@ -12,8 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	k8stesting "k8s.io/client-go/testing"
-
-	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
 func TestAJobIsDeletedWithItsPodsAndNoOtherOfItsName(t *testing.T) {
@@ -45,26 +43,6 @@ func TestAJobIsDeletedWithItsPodsAndNoOtherOfItsName(t *testing.T) {
 		if err := refusing.DeleteJob(t.Context(), "team", "builds-1", "job"); (err != nil) != c.fails {
 			t.Errorf("%s: got %v", name, err)
 		}
-	}
-}
-
-func TestAPodIsReadFromTheServerItself(t *testing.T) {
-	live := pod("builds-1-a", "live", "job", corev1.PodRunning)
-	live.Spec.NodeName = "node-1"
-	c, client := watch(t, []runtime.Object{live})
-	want := fleet.Pod{Namespace: "team", Name: "builds-1-a", UID: "live", CreatedOn: noon.Time, Node: "node-1"}
-	got, ok, err := c.GetPod(t.Context(), "team", "builds-1-a")
-	if diff := cmp.Diff(want, got); diff != "" || !ok || err != nil {
-		t.Errorf("got %v, %v, want -, got +:\n%s", ok, err, diff)
-	}
-	if _, ok, err := c.GetPod(t.Context(), "team", "other"); ok || err != nil {
-		t.Errorf("none of that name: got %v, %v", ok, err)
-	}
-	client.PrependReactor("get", "pods", func(k8stesting.Action) (bool, runtime.Object, error) {
-		return true, nil, apierrors.NewInternalError(errors.New("etcd"))
-	})
-	if _, ok, err := c.GetPod(t.Context(), "team", "builds-1-a"); ok || err == nil {
-		t.Errorf("a server that fails: got %v, %v", ok, err)
 	}
 }
 
