@@ -58,7 +58,7 @@ func parse(args []string, lookup func(string) (string, bool), out io.Writer) (co
 	set.Duration(&c.orphanGrace, "orphan-grace", 5*time.Minute, time.Nanosecond, "how long a runner must have been without a pod before it is removed")
 	set.Int(&c.hourlyBudget, "hourly-budget", 1000, 1, "how many calls an hour one credentials set may make at Bitbucket")
 	set.StringVar(&c.tls, "tls", "auto", "`auto|off|CERT,KEY[,CA]`; auto: certificates of its own, made, renewed and published; off: plain text, which shows every runner's secret to the network; or PEM files, read again when they change")
-	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities of whom KEDA must show a certificate; without it none is asked for")
+	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities of whom KEDA must show a certificate, read again when it changes; without it none is asked for")
 	set.StringVar(&c.kubernetes, "kubernetes", "auto", "`auto|off`; off: answer KEDA's calls alone, for a look with grpcurl")
 	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service through which triggers name this installation in scalerAddress")
 	set.StringVar(&c.namespace, "namespace", "", "`namespace` of this installation (default: the pod's own, from POD_NAMESPACE)")

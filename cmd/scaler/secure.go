@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/credentials/tls/certprovider"
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/jobfactory/certificates"
@@ -39,17 +39,16 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 		}
 		source, end = authority, look(ctx, authority, log)
 	}
-	var clients []byte
+	var clients certprovider.Provider
 	if c.tlsClientCA != "" {
-		if clients, err = os.ReadFile(c.tlsClientCA); err != nil {
+		if clients, err = certificates.NewClientAuthorities(c.tlsClientCA); err != nil {
 			end()
 			return nil, fmt.Errorf("--tls-client-ca: %w", err)
 		}
+		endSource := end
+		end = func() { endSource(); clients.Close() }
 	}
-	if settings.ServerOptions, err = certificates.ServerOptions(source, clients); err != nil {
-		end()
-		return nil, fmt.Errorf("--tls-client-ca: %w", err)
-	}
+	settings.ServerOptions = certificates.ServerOptions(source, clients)
 	settings.Collectors = append(settings.Collectors, expiry(source))
 	if cluster != nil {
 		settings.Nudger = cluster

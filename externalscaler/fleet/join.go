@@ -222,6 +222,6 @@ func (m *Member) step() (uuid string, taken bool) {
 	case m.Runner.State.Step != nil:
 		return m.Runner.State.Step.UUID, true
 	default:
-		return report.LastStep, report.LastStep != ""
+		return report.LastStep, report.LastStep != "" || report.StepsBegun > 0
 	}
 }

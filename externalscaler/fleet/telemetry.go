@@ -46,6 +46,8 @@ type Telemetry struct {
 	Terminating bool
 	// Unrecognized is true where the runner's output is not understood.
 	Unrecognized bool
+	// StepsBegun is how many steps the runner has begun; it never falls.
+	StepsBegun uint32
 	// Since is when Activity was first reported, by the local clock.
 	Since time.Time
 	// DetachedSince is when the stream ended; zero while it is open.
@@ -88,6 +90,7 @@ func (t *telemetry) report(podUID string, next Telemetry) {
 		next.Place = last.Place
 	}
 	next.Terminating = next.Terminating || last.Terminating
+	next.StepsBegun = max(next.StepsBegun, last.StepsBegun)
 	t.pods[podUID] = next
 }
 

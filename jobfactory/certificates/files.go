@@ -41,6 +41,23 @@ func NewFiles(ctx context.Context, certificate, key, bundle string) (*Files, err
 	return f, nil
 }
 
+// NewClientAuthorities reads the authorities of clients from a file in PEM, and takes
+// up each change of it. The caller closes the result.
+func NewClientAuthorities(file string) (certprovider.Provider, error) {
+	bundle, err := os.ReadFile(file)
+	if err == nil {
+		err = validBundle(bundle)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("authorities of clients: %w", err)
+	}
+	provider, err := pemfile.NewProvider(pemfile.Options{RootFile: file, RefreshDuration: reloadEvery})
+	if err != nil {
+		return nil, fmt.Errorf("authorities of clients: %w", err)
+	}
+	return provider, nil
+}
+
 // Close ends the watch.
 func (f *Files) Close() { f.provider.Close() }
 

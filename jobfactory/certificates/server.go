@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/tls/certprovider"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
@@ -21,25 +23,29 @@ type Source interface {
 	Bundle(ctx context.Context) ([]byte, error)
 }
 
-// ServerOptions secure a gRPC server. clients are the authorities, in PEM, of whom
-// KEDA must show a certificate, or nil. Sidecars show none: they prove who they are
-// with a token.
-func ServerOptions(source Source, clients []byte) ([]grpc.ServerOption, error) {
+// ServerOptions secure a gRPC server. clients has the authorities of whom KEDA must
+// show a certificate, or is nil. Sidecars show none: they prove who they are with a
+// token.
+func ServerOptions(source Source, clients certprovider.Provider) []grpc.ServerOption {
 	config := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return source.Certificate(hello.Context()) },
 	}
 	var options []grpc.ServerOption
-	if len(clients) > 0 {
-		config.ClientCAs = x509.NewCertPool()
-		if err := validBundle(clients); err != nil {
-			return nil, err
-		}
-		config.ClientCAs.AppendCertsFromPEM(clients)
+	if clients != nil {
 		config.ClientAuth = tls.VerifyClientCertIfGiven
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			material, err := clients.KeyMaterial(hello.Context())
+			if err != nil {
+				return nil, fmt.Errorf("authorities of clients: %w", err)
+			}
+			current := config.Clone()
+			current.ClientCAs = material.Roots
+			return current, nil
+		}
 		options = append(options, grpc.ChainUnaryInterceptor(verifiedUnary), grpc.ChainStreamInterceptor(verifiedStream))
 	}
-	return append(options, grpc.Creds(credentials.NewTLS(config))), nil
+	return append(options, grpc.Creds(credentials.NewTLS(config)))
 }
 
 // kedaService is what KEDA calls.

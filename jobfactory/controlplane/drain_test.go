@@ -156,3 +156,50 @@ func TestHiddenStepsAreKnownFromTelemetryAlone(t *testing.T) {
 	working.endStep()
 	p.until("the busy one to be stopped after its step", working.told)
 }
+
+func TestARunnerWhoseLinesAreNotUnderstoodIsKnownFromListsAlone(t *testing.T) {
+	for name, hide := range map[string]bool{"lists tell steps": false, "lists do not": true} {
+		t.Run(name, func(t *testing.T) {
+			p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: hide}, hasty(), map[string]string{"min": "1"})
+			known, strange := p.pod(p.group).online(), p.pod(p.group)
+			known.runStep()
+			strange.unread = true
+			if _, err := strange.register(); err != nil {
+				t.Fatal(err)
+			}
+			strange.attach(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN)
+			strange.set("online", "")
+			strange.set("step", "{dddddddd-2222-4222-8222-222222222222}")
+			p.until("its users to be told", func() bool { return p.said("UnrecognizedOutput") && p.shown("builds").Unrecognized == 1 })
+			p.Cluster.DeletePod(strange.job.UID)
+			p.until("it to be disabled", func() bool { return strange.status() == "DISABLED" })
+			settle(p, 10)
+			if strange.told() {
+				t.Fatal("it was stopped in its step")
+			}
+			strange.set("idle", "")
+			if hide {
+				settle(p, 10)
+				if strange.told() {
+					t.Error("it was stopped although nothing tells that it has no step")
+				}
+				return
+			}
+			p.until("it to be stopped after its step", strange.told)
+		})
+	}
+}
+
+func TestARunnerThatNeverCameOnlineIsEndedThoughItsLinesTellNothing(t *testing.T) {
+	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, hasty(), map[string]string{"min": "1"})
+	mute := p.pod(p.group)
+	mute.unread = true
+	if _, err := mute.register(); err != nil {
+		t.Fatal(err)
+	}
+	mute.attach(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN)
+	p.until("it to be stopped", mute.told)
+	if !p.said("Lost") {
+		t.Error("nobody was told why")
+	}
+}

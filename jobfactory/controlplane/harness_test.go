@@ -156,6 +156,10 @@ type pod struct {
 	place *runnerv1.Place
 	// terminating is what it says of its pod.
 	terminating bool
+	// begun is how many steps it says that its runner has begun.
+	begun uint32
+	// unread is true where it does not understand the runner's lines.
+	unread bool
 	// drained is closed when the sidecar is told that its runner was disabled.
 	drained chan struct{}
 	once    sync.Once
@@ -214,7 +218,11 @@ func (d *pod) attach(state runnerv1.RunnerState) {
 
 func (d *pod) report(state runnerv1.RunnerState, step string) {
 	d.p.t.Helper()
-	if err := d.stream.Send(&runnerv1.AttachRequest{RunnerUuid: d.uuid, State: state, StepUuid: step, Place: d.place, Terminating: d.terminating}); err != nil {
+	said := &runnerv1.AttachRequest{
+		RunnerUuid: d.uuid, State: state, StepUuid: step, Place: d.place,
+		Terminating: d.terminating, StepsBegun: d.begun, UnrecognizedOutput: d.unread,
+	}
+	if err := d.stream.Send(said); err != nil {
 		d.p.t.Fatal(err)
 	}
 }

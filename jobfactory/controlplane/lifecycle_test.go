@@ -75,6 +75,17 @@ func TestIdleEphemeralRunnerThatTookItsStepIsReplaced(t *testing.T) {
 	p.until("it to be stopped", used.told)
 }
 
+// A control plane that was started after the step has only the sidecar's word.
+func TestEphemeralRunnerThatTookItsStepBeforeTheStartIsReplaced(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1", "max": "2", "ephemeral": "true", "spare": "0"})
+	used := p.pod(p.group)
+	used.begun = 1
+	used.online()
+	p.until("KEDA to be told of a successor", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
+	p.pod(p.group).online()
+	p.until("it to be stopped", used.told)
+}
+
 func TestOfUsedEphemeralRunnersTheLastStaysEnabled(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "3", "ephemeral": "true", "spare": "0"})
 	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -64,11 +63,9 @@ func (r *Reaper) stopDrained(s subject, members []fleet.Member) {
 		if m.State != fleet.Draining || m.Runner == nil || !m.Terminating() && r.config.DryRun || !r.settled(m) {
 			continue
 		}
-		r.mu.Lock()
-		why, known := r.leaving[m.Runner.UUID]
-		r.mu.Unlock()
-		if !known {
-			why = removal{ReasonDisabled, "it was disabled"}
+		why := removal{ReasonDisabled, "it was disabled"}
+		if left, known := r.left(m); known {
+			why = left.removal
 		}
 		if m.Telemetry.Attached {
 			r.stop(s, m, why)
@@ -100,7 +97,7 @@ func (r *Reaper) settled(m fleet.Member) bool {
 	listed, tellsSteps, ok := m.Scope.Listed(m.Runner.UUID)
 	disabled := ok && listed.State.Status == bitbucket.StatusDisabled
 	// Asked at every look, so that its time counts.
-	since := r.watch(m.Runner.UUID, "disabled", disabled && trustworthy(m, r.config.StartLimit), m.Scope.ListBegun())
+	since := r.watch(m.Runner.UUID, "disabled", disabled && r.trustworthy(m), m.Scope.ListBegun())
 	report := m.Telemetry
 	switch {
 	case !disabled:
@@ -109,22 +106,40 @@ func (r *Reaper) settled(m fleet.Member) bool {
 		return false
 	case listed.State.Step != nil:
 		return endedStep(m, listed) // what ended after the list was made, its sidecar has reported
-	case tellsSteps && report.Attached && !trustworthy(m, r.config.StartLimit):
+	case tellsSteps && report.Attached && !r.trustworthy(m):
 		// Its sidecar may have been started again a moment ago, and know more soon.
 		return r.config.Clock.Since(report.Since) >= r.config.Settle
 	case tellsSteps:
 		return true
-	case !trustworthy(m, r.config.StartLimit):
+	case !r.trustworthy(m):
 		return false
 	}
 	idle := r.config.Clock.Since(report.Since)
 	return since.lasted >= r.config.Settle && idle >= r.config.Settle
 }
 
-// trustworthy says whether a member's own word is that it has no step: that it is
-// idle, or that it never came online.
-func trustworthy(m fleet.Member, limit time.Duration) bool {
-	return saysIdle(m) || m.Telemetry.Attached && m.Telemetry.Activity == fleet.ActivityStarting && m.Age > limit
+// left is what is remembered of a runner that was disabled.
+func (r *Reaper) left(m fleet.Member) (leaving, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left, known := r.leaving[m.Runner.UUID]
+	return left, known
+}
+
+// trustworthy says whether it is known without Bitbucket's lists that a member has no
+// step: its own word is that it is idle; or it has not come online for so long, by
+// its own word and by Bitbucket's until it was disabled.
+func (r *Reaper) trustworthy(m fleet.Member) bool {
+	report := m.Telemetry
+	offline := report.Activity == fleet.ActivityStarting || report.Unrecognized && report.StepsBegun == 0 && report.Activity != fleet.ActivityBusy
+	left, _ := r.left(m)
+	return saysIdle(m) || report.Attached && offline && left.neverOnline
+}
+
+// retirable says whether a runner that counts as idle can be told to end: by its own
+// word it is idle; or its lines are not understood, and so Bitbucket's lists say it.
+func retirable(m fleet.Member) bool {
+	return m.State == fleet.Idle && m.Runner != nil && (saysIdle(m) || m.Telemetry.Attached && m.Telemetry.Unrecognized)
 }
 
 // saysIdle says whether a member's sidecar is a witness that it has no step.

@@ -141,7 +141,7 @@ type Reaper struct {
 	// watched are the things that something is done about only once they have lasted.
 	watched map[watchKey]*watched
 	// leaving are the runners that were disabled, by UUID, and why.
-	leaving map[string]removal
+	leaving map[string]leaving
 	// said is what the users of each group were told last, by reason.
 	said map[saidKey]string
 }
@@ -164,7 +164,7 @@ func New(config Config) *Reaper {
 	config = config.withDefaults()
 	return &Reaper{
 		config: config, log: config.Logger, running: map[any]struct{}{}, failures: map[any]failure{},
-		podless: map[string]*sighting{}, watched: map[watchKey]*watched{}, leaving: map[string]removal{}, said: map[saidKey]string{},
+		podless: map[string]*sighting{}, watched: map[watchKey]*watched{}, leaving: map[string]leaving{}, said: map[saidKey]string{},
 	}
 }
 
@@ -233,6 +233,7 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 	if err != nil {
 		return nil //nolint:nilerr // nothing current is known, so nothing is done; the fleet says why
 	}
+	r.tellUnrecognized(group)
 	errs := []error{r.drain(ctx, of(group), group.Members)}
 	r.stopDrained(of(group), group.Members)
 	errs = append(errs, r.endLost(ctx, group), r.endForgotten(ctx, group), r.endStuck(ctx, group))
@@ -312,5 +313,5 @@ func (r *Reaper) forget(groups []*fleet.Group, loose []fleet.Member) {
 	maps.DeleteFunc(r.said, func(key saidKey, _ string) bool { _, ok := present[key.group]; return !ok })
 	maps.DeleteFunc(r.failures, func(_ any, f failure) bool { return now.Sub(f.until) > maxDelay })
 	maps.DeleteFunc(r.watched, func(_ watchKey, w *watched) bool { return now.Sub(w.last) > watchMemory })
-	maps.DeleteFunc(r.leaving, func(uuid string, _ removal) bool { _, ok := uuids[uuid]; return !ok })
+	maps.DeleteFunc(r.leaving, func(uuid string, _ leaving) bool { _, ok := uuids[uuid]; return !ok })
 }

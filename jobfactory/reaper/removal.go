@@ -25,12 +25,22 @@ const (
 	ReasonOrphan      = "Orphan"
 	// ReasonDisabled: disabled by somebody else, or before this process led.
 	ReasonDisabled = "Disabled"
+	// ReasonUnrecognized: the runner's log lines are not understood; it stays.
+	ReasonUnrecognized = "UnrecognizedOutput"
 	// ReasonDisableUnsupported: Bitbucket refuses to disable, so nothing is retired.
 	ReasonDisableUnsupported = "DisableUnsupported"
 )
 
 // removal is why a runner was disabled.
 type removal struct{ reason, why string }
+
+// leaving is a runner that was disabled.
+type leaving struct {
+	removal
+	// neverOnline is true where it had not come online within the start-up limit, which
+	// its status, DISABLED, does not show any more.
+	neverOnline bool
+}
 
 // subject is the ScaledJob that a member belongs to; only its namespace is known
 // where it was deleted.
@@ -63,7 +73,7 @@ func (r *Reaper) disable(ctx context.Context, s subject, m fleet.Member, why rem
 	}
 	r.mu.Lock()
 	if _, known := r.leaving[m.Runner.UUID]; !known {
-		r.leaving[m.Runner.UUID] = why
+		r.leaving[m.Runner.UUID] = leaving{why, m.Runner.State.Status == bitbucket.StatusUnregistered && m.Age > r.config.StartLimit}
 	}
 	r.mu.Unlock()
 	if m.Pod != nil {
@@ -77,6 +87,16 @@ func (r *Reaper) disable(ctx context.Context, s subject, m fleet.Member, why rem
 // refused tells the users once that Bitbucket cannot disable.
 func (r *Reaper) refused(s subject) {
 	r.say(s, ReasonDisableUnsupported, "", "Bitbucket refuses to disable runners, so none is retired; --unsafe-scale-down would retire them at the risk of a step")
+}
+
+// tellUnrecognized tells the users once that log lines are not understood.
+func (r *Reaper) tellUnrecognized(group *fleet.Group) {
+	for _, m := range group.Members {
+		if m.Telemetry.Unrecognized {
+			r.say(of(group), ReasonUnrecognized, "", "log lines of runners are of a format that is not known: only Bitbucket's lists tell whether they are busy; where those show no steps, such runners are not removed")
+			return
+		}
+	}
 }
 
 // stop tells a member's sidecar to end its runner, and counts it.
@@ -158,7 +178,7 @@ func (r *Reaper) say(s subject, reason, about, message string) {
 	if known {
 		return
 	}
-	r.log.Warn("nothing is removed", zap.Stringer("group", s), zap.String("reason", reason), zap.String("why", message))
+	r.log.Warn("the ScaledJob's users are told", zap.Stringer("group", s), zap.String("reason", reason), zap.String("message", message))
 	r.event(s, reason, message)
 }
 

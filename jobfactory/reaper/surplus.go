@@ -74,12 +74,12 @@ func (r *Reaper) retire(ctx context.Context, group *fleet.Group, decision policy
 }
 
 // surplus picks the runners to retire: the outdated before the others, the longest
-// idle first, each older than the cool-down, idle by its own sidecar's word, and so
-// one that can be stopped.
+// idle first, each older than the cool-down, and
+// attached, and so one that can be stopped.
 func surplus(group *fleet.Group, decision policy.Decision) []fleet.Member {
 	var idle []fleet.Member
 	for _, m := range group.Members {
-		if m.State == fleet.Idle && m.Runner != nil && m.Age >= group.Spec.Rules.CoolDown && saysIdle(m) {
+		if m.Age >= group.Spec.Rules.CoolDown && retirable(m) {
 			idle = append(idle, m)
 		}
 	}
@@ -132,7 +132,7 @@ func (r *Reaper) renew(ctx context.Context, group *fleet.Group, decision policy.
 		case fleet.Draining, fleet.DrainingBusy:
 			coming++ // what it leaves behind comes first
 		case fleet.Idle:
-			if reason := aged(group, m); reason.reason != "" && saysIdle(m) {
+			if reason := aged(group, m); reason.reason != "" && retirable(m) {
 				candidates = append(candidates, m)
 			}
 		}

@@ -156,6 +156,7 @@ func (r *Registrar) report(pod string, mine *session, request *runnerv1.AttachRe
 		Attached: true, RunnerUUID: request.GetRunnerUuid(),
 		Activity: activities[request.GetState()], StepUUID: request.GetStepUuid(),
 		Place: placeOf(request.GetPlace()), Terminating: request.GetTerminating(), Unrecognized: request.GetUnrecognizedOutput(),
+		StepsBegun: request.GetStepsBegun(),
 	})
 	return true
 }

@@ -91,9 +91,7 @@ func (r *Registrar) deregister(ctx context.Context, scope *fleet.Scope, runner b
 }
 
 func (r *Registrar) delete(ctx context.Context, scope *fleet.Scope, runner bitbucket.Runner) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.WriteTimeout)
-	defer cancel()
-	if err := scope.Delete(ctx, runner); err != nil {
+	if err := scope.Delete(context.WithoutCancel(ctx), runner); err != nil {
 		return fmt.Errorf("delete runner %s: %w", runner.UUID, err)
 	}
 	return nil

@@ -222,9 +222,7 @@ func (r *Registrar) settled(scope *fleet.Scope, name string) error {
 func (r *Registrar) create(ctx context.Context, group *fleet.Group, identity Identity, name, outcome string) (*runnerv1.RegisterResponse, string, error) {
 	// A registration begun is brought to its end, whatever becomes of the caller:
 	// an aborted POST would leave a runner that nobody knows.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.WriteTimeout)
-	defer cancel()
-	runner, err := group.Scope.Create(ctx, bitbucket.NewRunner{Name: name, Labels: group.Spec.RunnerLabels(r.config.Fleet.Owner())})
+	runner, err := group.Scope.Create(context.WithoutCancel(ctx), bitbucket.NewRunner{Name: name, Labels: group.Spec.RunnerLabels(r.config.Fleet.Owner())})
 	if err != nil {
 		if errors.Is(err, bitbucket.ErrOutcomeUnknown) {
 			r.doubt(name, attempt{scope: group.Scope, at: r.config.Clock.Now()})

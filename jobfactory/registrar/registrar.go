@@ -54,9 +54,6 @@ type Config struct {
 	// MemberWait bounds how long a call waits for the watch to show its pod.
 	// Default 5 s.
 	MemberWait time.Duration
-	// WriteTimeout bounds each write at Bitbucket, retries included. Default
-	// fleet.WriteTimeout.
-	WriteTimeout time.Duration
 	// Pods tells whether an OFFLINE runner that holds the last place of a scope has
 	// a pod left; nil where no place is ever taken back.
 	Pods Pods
@@ -101,9 +98,6 @@ type registration struct {
 func New(config Config) *Registrar {
 	if config.MemberWait == 0 {
 		config.MemberWait = 5 * time.Second
-	}
-	if config.WriteTimeout == 0 {
-		config.WriteTimeout = fleet.WriteTimeout
 	}
 	if config.Count == nil {
 		config.Count = func(string) {}

@@ -79,7 +79,8 @@ func (s *Sidecar) stream(ctx context.Context, client runnerv1.RunnerServiceClien
 func (s *Sidecar) tell(stream runnerv1.RunnerService_AttachClient, reports ...report) bool {
 	now, _ := s.ledger.look()
 	for _, r := range reports {
-		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.state, StepUuid: r.step, Place: now.place, Terminating: now.terminating}
+		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.state, StepUuid: r.step, Place: now.place, Terminating: now.terminating,
+			UnrecognizedOutput: r.unrecognized, StepsBegun: r.begun}
 		if err := stream.Send(request); err != nil {
 			return false
 		}

@@ -25,7 +25,8 @@
 //	{"type":"state","state":"idle"}   exec, after the connection broke: its present state
 //
 // After "environment" or a first "state" the connection stays open. Up go
-// {"type":"state","state":"starting|idle|busy|stopping","step":"{…}"} and at last
+// {"type":"state","state":"starting|idle|busy|stopping|unknown","step":"{…}"}, with
+// "steps_begun" and "unrecognized_output" as in runner/v1, and at last
 // {"type":"ended","exit_code":0}; down goes {"type":"stop","reason":"…"}, again
 // after each reconnection.
 //

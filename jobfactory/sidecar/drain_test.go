@@ -4,8 +4,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -84,4 +88,92 @@ func TestADrainWaitsForTheStep(t *testing.T) {
 	if code := e.wait(t); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
+}
+
+func TestADrainOutlivesTheSidecar(t *testing.T) {
+	c, dir := startControlPlane(t), folder(t)
+	first := startProgram(t, "run", dir, c.address)
+	eventually(t, "the first sidecar is ready", func() bool { return Ready(t.Context(), dir) == nil })
+	release := filepath.Join(dir, "..", "release")
+	e := startExec(t, dir, online+step+`while [ ! -e `+release+` ]; do sleep 0.05; done; `+passed+forever)
+	eventually(t, "the step runs", func() bool { return c.last(0) == "BUSY "+stepID })
+	done := drained(t, dir)
+	eventually(t, "the control plane is told", c.toldOfTheEnd)
+	_ = first.cmd.Process.Kill() // as for want of memory
+	_ = first.cmd.Wait()
+	startSidecar(t, c, dir, nil)
+	eventually(t, "all is told anew", func() bool {
+		said := c.latest()
+		return said.GetTerminating() && said.GetStepUuid() == stepID && said.GetStepsBegun() == 1
+	})
+	if err := os.WriteFile(release, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the step's end is told", func() bool { return c.latest().GetState() == runnerv1.RunnerState_RUNNER_STATE_IDLE })
+	c.stop("the pod ends")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if code := e.wait(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// A pod that is being deleted gets no new token: with a long step, the control plane
+// refuses the old one when the connection breaks.
+func TestADrainOutlivesTheToken(t *testing.T) {
+	c, dir := startControlPlane(t), folder(t)
+	s := startSidecar(t, c, dir, func(p *pace) { p.unanswered = 300 * time.Millisecond })
+	s.ready(t)
+	release := filepath.Join(dir, "..", "release")
+	e := startExec(t, dir, online+step+`while [ ! -e `+release+` ]; do sleep 0.05; done; `+passed+forever)
+	eventually(t, "the step runs", func() bool { return c.last(0) == "BUSY "+stepID })
+	expired := status.Error(codes.Unauthenticated, "the token has expired")
+	c.refused.Store(&expired)
+	c.onDeregister = func(context.Context, int) error { return expired }
+	c.restart(t)
+	done := drained(t, dir)
+	eventually(t, "the hook is served", func() bool { now, _ := s.ledger.look(); return now.terminating })
+	select {
+	case err := <-done:
+		t.Fatalf("drained while the step ran: %v", err)
+	case <-time.After(2 * s.pace.unanswered):
+	}
+	if err := os.WriteFile(release, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if code := e.wait(t); code != 0 || !strings.Contains(e.stdout.String(), "Completing step") {
+		t.Errorf("exit code %d and output %q, want 0 and the step's end", code, e.stdout.String())
+	}
+}
+
+func TestAPodThatEndsWhileItRegistersStartsNoRunner(t *testing.T) {
+	c, dir := startControlPlane(t), folder(t)
+	permitted := make(chan struct{})
+	c.onRegister = func(int) (*runnerv1.RegisterResponse, error) { <-permitted; return aRunner(), nil }
+	startSidecar(t, c, dir, nil)
+	e := startExec(t, dir, "echo started")
+	if err := <-drained(t, dir); err != nil {
+		t.Fatal(err)
+	}
+	close(permitted)
+	if code := e.wait(t); code != 0 || e.stdout.String() != "" {
+		t.Errorf("exit code %d and output %q, want 0 and none", code, e.stdout.String())
+	}
+	eventually(t, "the runner is deregistered", func() bool { _, _, n := c.counts(); return n == 1 })
+}
+
+func TestLinesOfAnUnknownFormatAreTold(t *testing.T) {
+	c, dir := startControlPlane(t), folder(t)
+	startSidecar(t, c, dir, nil).ready(t)
+	e := startExec(t, dir, online+passed+forever) // of the beginning of a step they told nothing
+	eventually(t, "it is told", func() bool {
+		said := c.latest()
+		return said.GetState() == runnerv1.RunnerState_RUNNER_STATE_UNKNOWN && said.GetUnrecognizedOutput()
+	})
+	c.stop("the pod ends")
+	e.wait(t)
 }

@@ -7,13 +7,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
-
-	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
 // ExecConfig is what Exec works with.
@@ -108,8 +105,8 @@ func Exec(ctx context.Context, config ExecConfig) (exitCode int, err error) {
 	case answer.Type != typeEnvironment:
 		return failure, fmt.Errorf("%w: %s", ErrRefused, answer.Reason)
 	}
-	e := executor{config: config, log: config.Logger, reports: newReports(report{state: runnerv1.RunnerState_RUNNER_STATE_STARTING}), stop: make(chan string, 1), ended: make(chan int, 1)}
-	child, err := start(config, merge(os.Environ(), answer.Environment), e.observe)
+	e := executor{config: config, log: config.Logger, account: newAccount(config.Logger), stop: make(chan string, 1), ended: make(chan int, 1)}
+	child, err := start(config, merge(os.Environ(), answer.Environment), e.account.observe)
 	// Best effort: the only copy that is left is the runner's own.
 	clear(answer.Environment)
 	runtime.GC()
@@ -182,23 +179,11 @@ func ask(ctx context.Context, dir string) (*wire, message, error) {
 type executor struct {
 	config  ExecConfig
 	log     *zap.Logger
-	reports *reports
+	account *account
 	// stop gets the reason when the sidecar wants the runner ended.
 	stop chan string
 	// ended gets the runner's exit code.
 	ended chan int
-
-	mu       sync.Mutex
-	stopping bool
-}
-
-// observe takes a state that the runner's output tells.
-func (e *executor) observe(r report) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.stopping {
-		e.reports.put(r)
-	}
 }
 
 // run looks after the runner to its end and returns the exit code.
@@ -216,12 +201,16 @@ func (e *executor) run(ctx context.Context, child *process, w *wire, signals <-c
 		cancel()
 	}()
 
+	silent := time.AfterFunc(silence, e.account.silent)
+	defer silent.Stop()
 	var kill <-chan time.Time
 	stopped := false
 	for {
 		select {
 		case caught := <-signals:
-			e.tearDown(caught)
+			if caught == syscall.SIGTERM || caught == syscall.SIGINT {
+				e.account.tearDown()
+			}
 			child.signal(caught.(syscall.Signal))
 		case reason := <-e.stop:
 			if stopped {
@@ -229,10 +218,7 @@ func (e *executor) run(ctx context.Context, child *process, w *wire, signals <-c
 			}
 			stopped = true
 			e.log.Info("ending the runner", zap.String("reason", reason))
-			e.mu.Lock()
-			e.stopping = true
-			e.reports.put(report{state: runnerv1.RunnerState_RUNNER_STATE_STOPPING})
-			e.mu.Unlock()
+			e.account.stop()
 			child.signal(syscall.SIGTERM)
 			timer := time.NewTimer(e.config.StopGrace)
 			defer timer.Stop()
@@ -249,16 +235,5 @@ func (e *executor) run(ctx context.Context, child *process, w *wire, signals <-c
 			}
 			return code
 		}
-	}
-}
-
-// tearDown reports a runner that a signal is about to end, unless it has a step:
-// that may go on, and busy is the truth until its end.
-func (e *executor) tearDown(caught os.Signal) {
-	if caught != syscall.SIGTERM && caught != syscall.SIGINT {
-		return
-	}
-	if e.reports.now().state != runnerv1.RunnerState_RUNNER_STATE_BUSY {
-		e.observe(report{state: runnerv1.RunnerState_RUNNER_STATE_STOPPING})
 	}
 }

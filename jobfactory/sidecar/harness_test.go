@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -75,6 +76,8 @@ type controlPlane struct {
 
 	onRegister   func(try int) (*runnerv1.RegisterResponse, error)
 	onDeregister func(ctx context.Context, try int) error
+	// refused, if not nil, is the error with which every stream is refused.
+	refused atomic.Pointer[error]
 
 	mu          sync.Mutex
 	registers   []time.Time
@@ -134,6 +137,9 @@ func (c *controlPlane) Register(ctx context.Context, _ *runnerv1.RegisterRequest
 }
 
 func (c *controlPlane) Attach(stream runnerv1.RunnerService_AttachServer) error {
+	if refused := c.refused.Load(); refused != nil {
+		return *refused
+	}
 	c.mu.Lock()
 	index := len(c.streams)
 	c.streams = append(c.streams, nil)
@@ -200,6 +206,17 @@ func (c *controlPlane) last(index int) string {
 		return ""
 	}
 	return states[len(states)-1]
+}
+
+// latest is what the newest stream said last.
+func (c *controlPlane) latest() *runnerv1.AttachRequest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.streams) == 0 || len(c.streams[len(c.streams)-1]) == 0 {
+		return nil
+	}
+	stream := c.streams[len(c.streams)-1]
+	return stream[len(stream)-1]
 }
 
 func (c *controlPlane) counts() (registers, streams, deregisters int) {

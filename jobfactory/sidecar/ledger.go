@@ -97,6 +97,9 @@ func (l *ledger) register(runner *runnerv1.Runner) {
 		l.facts.phase, l.facts.uuid, l.facts.name = registered, runner.GetUuid(), runner.GetName()
 		l.facts.place = runner.GetPlace()
 		l.environment = runner.GetEnvironment()
+		if l.facts.terminating {
+			l.abandon("the pod is deleted")
+		}
 	})
 }
 
@@ -143,7 +146,7 @@ func (l *ledger) disconnect(exec int) {
 		}
 		l.facts.connected = false
 		if !l.facts.ended {
-			l.reports.put(report{state: runnerv1.RunnerState_RUNNER_STATE_UNKNOWN})
+			l.reports.put(report{state: runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, begun: l.reports.now().begun})
 		}
 	})
 }
@@ -183,11 +186,10 @@ func (l *ledger) marker(ended bool) marker {
 // terminate notes that the pod is being deleted. A runner that was not started
 // never will be.
 func (l *ledger) terminate() {
-	now, _ := l.look()
-	if now.phase == registered {
-		l.stop("the pod is deleted")
-	}
-	l.change(func() { l.facts.terminating = true })
+	l.change(func() {
+		l.facts.terminating = true
+		l.abandon("the pod is deleted")
+	})
 	l.reports.again()
 }
 
@@ -200,11 +202,16 @@ func (l *ledger) acknowledge(acknowledged bool) {
 func (l *ledger) stop(reason string) {
 	l.change(func() {
 		l.facts.stop, l.facts.stopReason = true, reason
-		if l.facts.phase != registered {
-			return
-		}
-		l.environment = nil
-		l.facts.phase, l.facts.reason, l.facts.ended = finished, reason, true
-		l.reports.put(report{state: runnerv1.RunnerState_RUNNER_STATE_ENDED})
+		l.abandon(reason)
 	})
+}
+
+// abandon gives up a runner that waits for exec. Called locked.
+func (l *ledger) abandon(reason string) {
+	if l.facts.phase != registered {
+		return
+	}
+	l.environment = nil
+	l.facts.phase, l.facts.reason, l.facts.ended = finished, reason, true
+	l.reports.put(report{state: runnerv1.RunnerState_RUNNER_STATE_ENDED})
 }

@@ -30,7 +30,7 @@ type process struct {
 }
 
 // start starts the command in a process group of its own and begins to reap.
-func start(config ExecConfig, environment []string, found func(report)) (*process, error) {
+func start(config ExecConfig, environment []string, found func(sign, string)) (*process, error) {
 	path, err := exec.LookPath(config.Command[0])
 	if err != nil {
 		return nil, fmt.Errorf("find the runner's command: %w", err)
@@ -68,7 +68,7 @@ func start(config ExecConfig, environment []string, found func(report)) (*proces
 }
 
 // pass copies the runner's output unchanged and at once, and then looks at it.
-func pass(to io.Writer, from io.Reader, found func(report)) {
+func pass(to io.Writer, from io.Reader, found func(sign, string)) {
 	lines := scanner{found: found}
 	buffer := make([]byte, 32<<10)
 	for {

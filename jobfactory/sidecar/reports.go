@@ -12,6 +12,10 @@ type report struct {
 	state runnerv1.RunnerState
 	// step is the UUID of the step, braces included, where state is BUSY.
 	step string
+	// begun is how many steps the runner has begun.
+	begun uint32
+	// unrecognized is true where the runner's lines are of a format that is not known.
+	unrecognized bool
 }
 
 // maxPending bounds the reports kept while nobody takes them; what matters most

@@ -1,10 +1,6 @@
 package sidecar
 
-import (
-	"bytes"
-
-	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
-)
+import "bytes"
 
 // What the lines of Atlassian's runner (6.0) say of its state, as
 //
@@ -29,15 +25,30 @@ const (
 	maxUUID = 64
 )
 
-// parseLine tells the state that a line of the runner's log announces.
-func parseLine(line []byte) (report, bool) {
+// sign is what a line of the runner's log announces.
+type sign int
+
+const (
+	signOnline sign = iota + 1
+	// signStep: it begins a step.
+	signStep
+	// signCompleting: its step has ended.
+	signCompleting
+)
+
+// parseLine reads a line; it returns 0 where the line announces nothing. step is the
+// UUID of the step that begins, empty where none is told.
+func parseLine(line []byte) (found sign, step string) {
 	if _, rest, ok := bytes.Cut(line, lineStep); ok {
-		return report{state: runnerv1.RunnerState_RUNNER_STATE_BUSY, step: stepUUID(rest)}, true
+		return signStep, stepUUID(rest)
 	}
-	if bytes.Contains(line, lineCompleting) || bytes.Contains(line, lineOnline) {
-		return report{state: runnerv1.RunnerState_RUNNER_STATE_IDLE}, true
+	switch {
+	case bytes.Contains(line, lineCompleting):
+		return signCompleting, ""
+	case bytes.Contains(line, lineOnline):
+		return signOnline, ""
 	}
-	return report{}, false
+	return 0, ""
 }
 
 // stepUUID reads the step's UUID, braces included; empty where there is none.
@@ -60,7 +71,7 @@ func stepUUID(step []byte) string {
 
 // scanner finds the known lines in a stream, in bounded memory.
 type scanner struct {
-	found func(report)
+	found func(found sign, step string)
 	line  []byte
 }
 
@@ -73,8 +84,8 @@ func (s *scanner) scan(data []byte) {
 		if !ended {
 			return
 		}
-		if r, ok := parseLine(s.line); ok {
-			s.found(r)
+		if found, step := parseLine(s.line); found != 0 {
+			s.found(found, step)
 		}
 		s.line = s.line[:0]
 		data = rest

@@ -6,49 +6,51 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-func TestKnownLinesTellTheState(t *testing.T) {
+func TestKnownLinesAreSigns(t *testing.T) {
 	const uuid = "{0a1b2c3d-1111-4111-8111-111111111111}"
 	for name, tc := range map[string]struct {
 		line  string
-		state runnerv1.RunnerState
+		found sign
 		step  string
-		known bool
 	}{
-		"online":              {`[2026-11-23 01:02:03,004] Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.`, runnerv1.RunnerState_RUNNER_STATE_IDLE, "", true},
-		"step":                {`[x] Getting step StepId{accountUuid={a}, repositoryUuid={b}, pipelineUuid={c}, stepUuid=` + uuid + `}.`, runnerv1.RunnerState_RUNNER_STATE_BUSY, uuid, true},
-		"step without a UUID": {`Getting step StepId{somethingElse}`, runnerv1.RunnerState_RUNNER_STATE_BUSY, "", true},
-		"step, other shape":   {`Getting step Step(id=1)`, runnerv1.RunnerState_RUNNER_STATE_BUSY, "", true},
-		"step with nonsense":  {`Getting step StepId{stepUuid={<script>}}`, runnerv1.RunnerState_RUNNER_STATE_BUSY, "", true},
-		"completed":           {`Completing step with result Result{status=PASSED, error=None}.`, runnerv1.RunnerState_RUNNER_STATE_IDLE, "", true},
-		"another status":      {`Updating runner status to "OFFLINE"`, 0, "", false},
-		"anything":            {`Starting websocket listening to RUNNER_UPDATED events.`, 0, "", false},
-		"empty":               {``, 0, "", false},
+		"online":              {`[2026-11-23 01:02:03,004] Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.`, signOnline, ""},
+		"step":                {`[x] Getting step StepId{accountUuid={a}, repositoryUuid={b}, pipelineUuid={c}, stepUuid=` + uuid + `}.`, signStep, uuid},
+		"step without a UUID": {`Getting step StepId{somethingElse}`, signStep, ""},
+		"step, other shape":   {`Getting step Step(id=1)`, signStep, ""},
+		"step with nonsense":  {`Getting step StepId{stepUuid={<script>}}`, signStep, ""},
+		"completed":           {`Completing step with result Result{status=PASSED, error=None}.`, signCompleting, ""},
+		"another status":      {`Updating runner status to "OFFLINE"`, 0, ""},
+		"anything":            {`Starting websocket listening to RUNNER_UPDATED events.`, 0, ""},
+		"empty":               {``, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, known := parseLine([]byte(tc.line))
-			want := report{state: tc.state, step: tc.step}
-			if known != tc.known || got != want {
-				t.Errorf("got %v %v, want %v %v", got, known, want, tc.known)
+			found, step := parseLine([]byte(tc.line))
+			if found != tc.found || step != tc.step {
+				t.Errorf("got %v %q, want %v %q", found, step, tc.found, tc.step)
 			}
 		})
 	}
 }
 
 func TestALongLineHidesNoLaterOne(t *testing.T) {
-	var found []report
-	s := scanner{found: func(r report) { found = append(found, r) }}
+	var found []sign
+	s := scanner{found: func(one sign, _ string) { found = append(found, one) }}
 	s.scan([]byte(strings.Repeat("x", 10*maxLine)))
 	s.scan([]byte("\nCompleting step with result\n"))
-	if diff := cmp.Diff(1, len(found)); diff != "" {
+	if diff := cmp.Diff([]sign{signCompleting}, found); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
 	if cap(s.line) > 2*maxLine {
 		t.Errorf("%d bytes kept, want %d at most", cap(s.line), 2*maxLine)
 	}
+}
+
+// told is a sign with its step.
+type told struct {
+	found sign
+	step  string
 }
 
 func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
@@ -59,10 +61,10 @@ func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
 		if cut < 1 {
 			cut = 1
 		}
-		var whole, pieces []report
-		s := scanner{found: func(r report) { whole = append(whole, r) }}
+		var whole, pieces, lines []told
+		s := scanner{found: func(found sign, step string) { whole = append(whole, told{found, step}) }}
 		s.scan(data)
-		p := scanner{found: func(r report) { pieces = append(pieces, r) }}
+		p := scanner{found: func(found sign, step string) { pieces = append(pieces, told{found, step}) }}
 		for rest := data; len(rest) > 0; {
 			n := min(cut, len(rest))
 			p.scan(rest[:n])
@@ -71,17 +73,16 @@ func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
 				t.Fatalf("%d bytes kept of a line, want %d at most", len(p.line), maxLine)
 			}
 		}
-		var lines []report
 		for _, line := range bytes.SplitAfter(data, []byte("\n")) {
 			line, ended := bytes.CutSuffix(line, []byte("\n"))
-			if r, ok := parseLine(line[:min(len(line), maxLine)]); ok && ended {
-				lines = append(lines, r)
+			if found, step := parseLine(line[:min(len(line), maxLine)]); found != 0 && ended {
+				lines = append(lines, told{found, step})
 			}
 		}
-		if diff := cmp.Diff(lines, whole, cmp.AllowUnexported(report{})); diff != "" {
+		if diff := cmp.Diff(lines, whole, cmp.AllowUnexported(told{})); diff != "" {
 			t.Errorf("as a whole (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(lines, pieces, cmp.AllowUnexported(report{})); diff != "" {
+		if diff := cmp.Diff(lines, pieces, cmp.AllowUnexported(told{})); diff != "" {
 			t.Errorf("in pieces (-want +got):\n%s", diff)
 		}
 		for _, r := range whole {

@@ -208,7 +208,7 @@ func (d *desk) heed(exec int, m message) {
 	switch m.Type {
 	case typeState:
 		state := stateOf(m.State)
-		r := report{state: state}
+		r := report{state: state, begun: m.Begun, unrecognized: m.Unrecognized}
 		if state == runnerv1.RunnerState_RUNNER_STATE_BUSY {
 			r.step = m.Step
 		}

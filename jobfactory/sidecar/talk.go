@@ -31,7 +31,7 @@ func (e *executor) talk(ctx context.Context, w *wire) {
 			}
 			e.log.Debug("sidecar not reached", zap.Error(err))
 		}
-		if err := w.send(stateMessage(e.reports.reopen())); err != nil {
+		if err := w.send(stateMessage(e.account.reports.reopen())); err != nil {
 			e.log.Debug("sidecar not told", zap.Error(err))
 		}
 	}
@@ -52,7 +52,7 @@ func (e *executor) converse(ctx context.Context, w *wire) (done bool) {
 		select {
 		case <-broken:
 			return false
-		case <-e.reports.changed:
+		case <-e.account.reports.changed:
 			if e.tellPending(w) != nil {
 				return false
 			}
@@ -67,7 +67,7 @@ func (e *executor) converse(ctx context.Context, w *wire) (done bool) {
 }
 
 func (e *executor) tellPending(w *wire) error {
-	for _, r := range e.reports.take() {
+	for _, r := range e.account.reports.take() {
 		if err := w.send(stateMessage(r)); err != nil {
 			return err
 		}

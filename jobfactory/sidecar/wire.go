@@ -36,6 +36,9 @@ type message struct {
 	State       string            `json:"state,omitempty"`
 	Step        string            `json:"step,omitempty"`
 	ExitCode    int               `json:"exit_code,omitempty"`
+	// Begun and Unrecognized go with a state, as in runner/v1's AttachRequest.
+	Begun        uint32 `json:"steps_begun,omitempty"`
+	Unrecognized bool   `json:"unrecognized_output,omitempty"`
 }
 
 // Bounds of a line: the longest down to exec is an environment, those up to the
@@ -109,6 +112,7 @@ var stateNames = map[runnerv1.RunnerState]string{
 	runnerv1.RunnerState_RUNNER_STATE_IDLE:     "idle",
 	runnerv1.RunnerState_RUNNER_STATE_BUSY:     "busy",
 	runnerv1.RunnerState_RUNNER_STATE_STOPPING: "stopping",
+	runnerv1.RunnerState_RUNNER_STATE_UNKNOWN:  "unknown",
 }
 
 // stateOf is the state of a name; one that a later exec may know is UNKNOWN.
@@ -122,7 +126,7 @@ func stateOf(name string) runnerv1.RunnerState {
 }
 
 func stateMessage(r report) message {
-	return message{Type: typeState, State: stateNames[r.state], Step: r.step}
+	return message{Type: typeState, State: stateNames[r.state], Step: r.step, Begun: r.begun, Unrecognized: r.unrecognized}
 }
 
 // Ready asks the sidecar that serves dir whether the runner is registered, or

@@ -424,11 +424,16 @@ type AttachRequest struct {
 	// plane acknowledges with Drain, disables the runner, and sends Stop once it is
 	// idle. Until Stop, or its own end, the runner goes on.
 	Terminating bool `protobuf:"varint,5,opt,name=terminating,proto3" json:"terminating,omitempty"`
-	// The runner's output has told nothing for so long that its lines must be of a
-	// format that this sidecar does not know. Then state is UNKNOWN.
+	// The runner's log lines are of a format that this sidecar does not know: they
+	// have told nothing for 5 minutes, or the end of a step whose beginning they did
+	// not tell. Where state would be IDLE it is UNKNOWN, and Bitbucket's lists alone
+	// tell whether the runner has a step.
 	UnrecognizedOutput bool `protobuf:"varint,6,opt,name=unrecognized_output,json=unrecognizedOutput,proto3" json:"unrecognized_output,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// How many steps the runner has begun, this one included. A control plane that was
+	// started since knows by it that an ephemeral runner has had its step.
+	StepsBegun    uint32 `protobuf:"varint,7,opt,name=steps_begun,json=stepsBegun,proto3" json:"steps_begun,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachRequest) Reset() {
@@ -501,6 +506,13 @@ func (x *AttachRequest) GetUnrecognizedOutput() bool {
 		return x.UnrecognizedOutput
 	}
 	return false
+}
+
+func (x *AttachRequest) GetStepsBegun() uint32 {
+	if x != nil {
+		return x.StepsBegun
+	}
+	return 0
 }
 
 type AttachResponse struct {
@@ -793,7 +805,7 @@ const file_runner_v1_runner_proto_rawDesc = "" +
 	"\x0eworkspace_uuid\x18\x02 \x01(\tR\rworkspaceUuid\x12'\n" +
 	"\x0frepository_uuid\x18\x03 \x01(\tR\x0erepositoryUuid\" \n" +
 	"\x06Finish\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xf6\x01\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x97\x02\n" +
 	"\rAttachRequest\x12\x1f\n" +
 	"\vrunner_uuid\x18\x01 \x01(\tR\n" +
 	"runnerUuid\x12,\n" +
@@ -801,7 +813,9 @@ const file_runner_v1_runner_proto_rawDesc = "" +
 	"\tstep_uuid\x18\x03 \x01(\tR\bstepUuid\x12&\n" +
 	"\x05place\x18\x04 \x01(\v2\x10.runner.v1.PlaceR\x05place\x12 \n" +
 	"\vterminating\x18\x05 \x01(\bR\vterminating\x12/\n" +
-	"\x13unrecognized_output\x18\x06 \x01(\bR\x12unrecognizedOutput\"j\n" +
+	"\x13unrecognized_output\x18\x06 \x01(\bR\x12unrecognizedOutput\x12\x1f\n" +
+	"\vsteps_begun\x18\a \x01(\rR\n" +
+	"stepsBegun\"j\n" +
 	"\x0eAttachResponse\x12(\n" +
 	"\x05drain\x18\x01 \x01(\v2\x10.runner.v1.DrainH\x00R\x05drain\x12%\n" +
 	"\x04stop\x18\x02 \x01(\v2\x0f.runner.v1.StopH\x00R\x04stopB\a\n" +
