@@ -55,9 +55,10 @@ e2e: ## end-to-end tests on a real local cluster (built on the first run: half a
 	$(GO) -C e2e test -race -count=1 -p 1 -timeout 45m -v ./...
 
 .PHONY: e2e-full
-e2e-full: ## those too that take long
+e2e-full: ## those too that take long, and all again with lists that show no steps
 	$(GO) -C e2e run ./cmd/cluster build
 	E2E_FULL=1 $(GO) -C e2e test -race -count=1 -p 1 -timeout 90m -v ./...
+	E2E_FULL=1 E2E_HIDE_STEP=1 $(GO) -C e2e test -race -count=1 -timeout 90m -v ./suite
 
 .PHONY: chaos
 chaos: ## random load and faults: make chaos SEED=17 ROUNDS=1 plays that round again; Linux

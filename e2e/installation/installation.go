@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 
@@ -106,9 +107,9 @@ type Installation struct {
 // the overlay's.
 type Images struct{ Scaler, Emulator string }
 
-// Install applies the control plane and the emulator and waits until both are
-// available.
-func Install(ctx context.Context, kube Kube, images Images) (*Installation, error) {
+// Install applies the control plane and the emulator, with further flags for it, and
+// waits until both are available.
+func Install(ctx context.Context, kube Kube, images Images, emulatorFlags ...string) (*Installation, error) {
 	root, err := Root()
 	if err != nil {
 		return nil, err
@@ -118,6 +119,9 @@ func Install(ctx context.Context, kube Kube, images Images) (*Installation, erro
 		return nil, err
 	}
 	manifests = images.in(manifests)
+	for _, flag := range emulatorFlags {
+		manifests = emulatorsFirst.ReplaceAllString(manifests, "$0$1"+flag+"\n")
+	}
 	if _, err := kube.Run(ctx, manifests, "apply", "--server-side", "-f", "-"); err != nil {
 		return nil, err
 	}
@@ -135,6 +139,9 @@ func Install(ctx context.Context, kube Kube, images Images) (*Installation, erro
 	url := "http://" + address
 	return &Installation{Kube: kube, BitbucketURL: url, Control: emulator.NewControl(url), cancel: cancel, forwarded: wait}, nil
 }
+
+// emulatorsFirst finds the line of the emulator's first flag.
+var emulatorsFirst = regexp.MustCompile(`(?m)^( *- )--listen=:7990\n`)
 
 func (i Images) in(manifests string) string {
 	if i.Scaler != "" {

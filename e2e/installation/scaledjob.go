@@ -1,6 +1,7 @@
 package installation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -23,6 +25,10 @@ type Edit struct {
 	Metadata map[string]string
 	// Images run in place of the local ones.
 	Images Images
+	// GracePeriod of its pods. Default 2 min.
+	GracePeriod time.Duration
+	// TokenLife of its sidecars' tokens, 10 min at least. Default: the example's.
+	TokenLife time.Duration
 	// PlainText does without TLS, as an example of a build before it does.
 	PlainText bool
 	// Root is the checkout whose example it is. Default: this one.
@@ -101,7 +107,7 @@ func (e Edit) pod(spec map[string]any) error {
 	if err != nil || !found {
 		return fmt.Errorf("pod: %w", err)
 	}
-	pod["terminationGracePeriodSeconds"] = int64(120)
+	pod["terminationGracePeriodSeconds"] = int64(cmp.Or(e.GracePeriod, 2*time.Minute).Seconds())
 	delete(pod, "nodeSelector")
 	var inits []any
 	initContainers, _ := pod["initContainers"].([]any)
@@ -117,10 +123,8 @@ func (e Edit) pod(spec map[string]any) error {
 		inits = append(inits, container)
 	}
 	pod["initContainers"] = inits
-	if e.PlainText {
-		if err := withoutAuthorities(pod); err != nil {
-			return err
-		}
+	if err := e.projected(pod); err != nil {
+		return err
 	}
 	containers, _ := pod["containers"].([]any)
 	for _, c := range containers {
@@ -150,8 +154,8 @@ func plainText(env any) []any {
 	return append(kept, map[string]any{"name": "SIDECAR_TLS", "value": "off"})
 }
 
-// withoutAuthorities leaves the token alone in the sidecar's volume.
-func withoutAuthorities(pod map[string]any) error {
+// projected changes what the sidecar's volume holds: the token, and the authorities.
+func (e Edit) projected(pod map[string]any) error {
 	volumes, _ := pod["volumes"].([]any)
 	for _, v := range volumes {
 		volume, _ := v.(map[string]any)
@@ -162,8 +166,14 @@ func withoutAuthorities(pod map[string]any) error {
 		sources = slices.DeleteFunc(sources, func(source any) bool {
 			fields, _ := source.(map[string]any)
 			_, bundle := fields["configMap"]
-			return bundle
+			return bundle && e.PlainText
 		})
+		for _, source := range sources {
+			fields, _ := source.(map[string]any)
+			if token, ok := fields["serviceAccountToken"].(map[string]any); ok && e.TokenLife > 0 {
+				token["expirationSeconds"] = int64(e.TokenLife.Seconds())
+			}
+		}
 		if err := unstructured.SetNestedSlice(volume, sources, "projected", "sources"); err != nil {
 			return err
 		}

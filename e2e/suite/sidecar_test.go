@@ -1,7 +1,21 @@
 package suite
 
 import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bitbucket-runner-scaler/e2e/installation"
 )
 
 func TestAStepOutlivesItsSidecarsDeath(t *testing.T) {
@@ -11,6 +25,7 @@ func TestAStepOutlivesItsSidecarsDeath(t *testing.T) {
 	steps := queue(t, "orphaned", 1, "20s")
 	pod := working(t, "orphaned")
 	first := processOf(t, string(pod.UID), "/sidecar", "run")
+	first.isSmall(t)
 	first.kill(t)
 	until(t, "the sidecar to run again", func() (bool, error) {
 		second := processOf(t, string(pod.UID), "/sidecar", "run")
@@ -28,4 +43,88 @@ func TestAStepOutlivesItsSidecarsDeath(t *testing.T) {
 	if failed := failedJobs(t, "orphaned"); len(failed) > 0 {
 		t.Errorf("Jobs %v failed", failed)
 	}
+}
+
+// What one sidecar may take, in bytes: there are as many as runners.
+const mostMemory, mostBinary = 20 << 20, 15_000_000
+
+// isSmall holds a sidecar against its bounds.
+func (p process) isSmall(t *testing.T) {
+	t.Helper()
+	folder := fmt.Sprintf("/proc/%d/", p.pid)
+	status, err := os.ReadFile(folder + "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	line, _, _ := strings.Cut(rest, "kB")
+	resident, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := os.Stat(folder + "exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the sidecar has %.1f MiB resident, its binary %.2f MB", float64(resident)/1024, float64(binary.Size())/1e6)
+	if resident<<10 > mostMemory || binary.Size() > mostBinary {
+		t.Errorf("want at most %d bytes resident and %d of binary", mostMemory, mostBinary)
+	}
+}
+
+// The pod of a long step outlives its sidecar's token, which the kubelet does not
+// renew once the pod is being deleted; then the sidecar is refused.
+func TestLongDrainThatOutlivesItsToken(t *testing.T) {
+	edited(t, installation.Edit{Name: "expired", Metadata: still, GracePeriod: 30 * time.Minute, TokenLife: 10 * time.Minute})
+	untilOnline(t, "expired", 1, 0)
+	steps := queue(t, "expired", 1, "13m")
+	pod := working(t, "expired")
+	expiry := tokenExpiry(t, pod)
+	if err := shared.client.CoreV1().Pods(pod.Namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	untilWithin(t, 15*time.Minute, "the token to have expired", func() (bool, error) { return time.Now().After(expiry.Add(10 * time.Second)), nil })
+	if now := tokenExpiry(t, pod); !now.Equal(expiry) {
+		t.Fatalf("the token was renewed until %s", now)
+	}
+	for _, args := range [][]string{{"restart"}, {"status", "--timeout=120s"}} {
+		if _, err := shared.Kube.Run(t.Context(), "", append([]string{"-n", installation.ControlPlane, "rollout", args[0], "deployment/" + installation.Scaler}, args[1:]...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the sidecar to be refused", func() (bool, error) {
+		log, err := shared.Kube.Run(context.WithoutCancel(t.Context()), "", "-n", pod.Namespace, "logs", pod.Name, "-c", "sidecar", "--tail=20")
+		return strings.Contains(log, "Unauthenticated"), err
+	})
+	untilWithin(t, 10*time.Minute, "the step to end", func() (bool, error) { return !stepOf(t, steps[0]).CompletedOn.IsZero(), nil })
+	untilPassed(t, steps)
+	untilWithin(t, 10*time.Minute, "the pod and its runner to be gone", func() (bool, error) {
+		left, err := shared.client.CoreV1().Pods(pod.Namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + pod.Name})
+		return err == nil && len(left.Items) == 0 && len(runners(t, "expired")) == 1, err
+	})
+}
+
+// tokenExpiry reads when the token of a pod's sidecar ends, where the node keeps it.
+func tokenExpiry(t *testing.T, pod corev1.Pod) time.Time {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(shared.node, "kubelet", "pods", string(pod.UID), "volumes", "kubernetes.io~projected", "*", "token"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("tokens %v, %v; want one", found, err)
+	}
+	token, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(token), ".")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[min(1, len(parts)-1)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Expiry int64 `json:"exp"`
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	return time.Unix(claims.Expiry, 0)
 }
