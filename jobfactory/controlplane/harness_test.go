@@ -56,10 +56,14 @@ func start(t *testing.T, config controlplane.Config, settings map[string]string)
 func startWith(t *testing.T, options emulator.Options, config controlplane.Config, settings map[string]string) *plane {
 	t.Helper()
 	t.Parallel() // it mostly waits
-	bed, err := testbed.Start(t.Context(), testbed.Config{
-		Dir: t.TempDir(), Emulator: options, ControlPlane: config,
-		KEDAInterval: time.Hour, Logger: zaptest.NewLogger(t),
-	})
+	return startIn(t, testbed.Config{Emulator: options}, config, settings)
+}
+
+// startIn does so in a bed that is set up so.
+func startIn(t *testing.T, beds testbed.Config, config controlplane.Config, settings map[string]string) *plane {
+	t.Helper()
+	beds.Dir, beds.ControlPlane, beds.KEDAInterval, beds.Logger = t.TempDir(), config, time.Hour, zaptest.NewLogger(t)
+	bed, err := testbed.Start(t.Context(), beds)
 	if err != nil {
 		t.Fatal(err)
 	}

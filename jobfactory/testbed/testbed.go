@@ -9,6 +9,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,11 @@ type Config struct {
 	Binaries Binaries
 	// Emulator are the emulator's settings.
 	Emulator emulator.Options
+	// BitbucketURL is that of another bed's emulator; empty for one of its own.
+	BitbucketURL string
+	// Namespace of the control plane, which tells two installations apart. Default
+	// testbed.
+	Namespace string
 	// ControlPlane's times; the rest is filled in.
 	ControlPlane controlplane.Config
 	// KEDAInterval is the ScaledJobs' pollingInterval.
@@ -81,14 +87,18 @@ func Start(ctx context.Context, config Config) (bed *Bed, err error) {
 			cancel()
 		}
 	}()
-	listeners, err := listen(ctx, 3)
+	listeners, err := listen(ctx, 2)
 	if err != nil {
 		return nil, err
 	}
-	b.BitbucketURL = "http://" + listeners[0].Addr().String()
-	b.GRPCAddress, b.HTTPAddress = listeners[1].Addr().String(), listeners[2].Addr().String()
-	b.serveBitbucket(listeners[0])
-	if err := b.startControlPlane(listeners[1], listeners[2]); err != nil {
+	b.GRPCAddress, b.HTTPAddress = listeners[0].Addr().String(), listeners[1].Addr().String()
+	if b.BitbucketURL = config.BitbucketURL; b.BitbucketURL == "" {
+		if err := b.serveBitbucket(ctx); err != nil {
+			return nil, err
+		}
+	}
+	b.Control = emulator.NewControl(b.BitbucketURL)
+	if err := b.startControlPlane(listeners[0], listeners[1]); err != nil {
 		return nil, err
 	}
 	if b.conn, err = grpc.NewClient(b.GRPCAddress, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
@@ -116,16 +126,22 @@ func listen(ctx context.Context, n int) ([]net.Listener, error) {
 	return listeners, nil
 }
 
-func (b *Bed) serveBitbucket(listener net.Listener) {
+func (b *Bed) serveBitbucket(ctx context.Context) error {
+	listeners, err := listen(ctx, 1)
+	if err != nil {
+		return err
+	}
+	listener := listeners[0]
+	b.BitbucketURL = "http://" + listener.Addr().String()
 	b.server = emulator.New(b.config.Emulator)
 	b.http = &http.Server{Handler: b.server, ReadHeaderTimeout: 10 * time.Second}
-	b.Control = emulator.NewControl(b.BitbucketURL)
 	b.group.Go(func() error {
 		if err := b.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve the emulator: %w", err)
 		}
 		return nil
 	})
+	return nil
 }
 
 func (b *Bed) startControlPlane(grpcListener, httpListener net.Listener) error {
@@ -186,7 +202,9 @@ func (b *Bed) createJob(owner fleet.ScaledJob) {
 }
 
 // Owner is the label that marks the control plane's runners.
-func (b *Bed) Owner() string { return fleet.OwnerLabel("testbed", "kube-system", "testbed") }
+func (b *Bed) Owner() string {
+	return fleet.OwnerLabel("testbed", "kube-system", cmp.Or(b.config.Namespace, "testbed"))
+}
 
 // Groups are the runner groups as the control plane sees them.
 func (b *Bed) Groups() []status.Group { return b.Plane.Status().Groups() }
@@ -205,11 +223,16 @@ func (b *Bed) Close() error {
 	b.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	errs := []error{b.http.Shutdown(ctx)}
+	var errs []error
+	if b.http != nil {
+		errs = append(errs, b.http.Shutdown(ctx))
+	}
 	if b.conn != nil {
 		errs = append(errs, b.conn.Close())
 	}
-	b.server.Close()
+	if b.server != nil {
+		b.server.Close()
+	}
 	return errors.Join(append(errs, b.group.Wait())...)
 }
 
