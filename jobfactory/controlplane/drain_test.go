@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"testing"
+	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
@@ -38,6 +39,36 @@ func TestIdleRunnerOfADeletedPodIsDisabledAndStopped(t *testing.T) {
 	p.until("it to be stopped", d.told)
 	if d.status() != "DISABLED" {
 		t.Errorf("it is %s, want it disabled before it was stopped", d.status())
+	}
+}
+
+func TestIdleRunnerThatCouldNotBeDisabledIsNotStopped(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	d, other := p.pod(p.group).online(), p.pod(p.group).online()
+	other.runStep() // so that lists tell steps
+	p.until("both to be known", func() bool { return p.counts("idle", 1)() && p.counts("busy", 1)() })
+	p.faults(emulator.FaultRule{Method: "PUT", Path: "*/state", Status: 503})
+	p.Cluster.DeletePod(d.job.UID)
+	p.until("it to be known", p.counts("draining", 1))
+	settle(p, 10)
+	if d.told() {
+		t.Error("it was stopped while it could still be given a step")
+	}
+	p.faults()
+	p.until("it to be stopped", d.told)
+}
+
+func TestWhereNoListShowsAStepIdlenessMustLast(t *testing.T) {
+	config := quick()
+	config.StepSettle = time.Hour
+	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, config, map[string]string{"min": "1"})
+	d := p.pod(p.group).online()
+	p.until("it to be idle", p.counts("idle", 1))
+	p.Cluster.DeletePod(d.job.UID)
+	p.until("it to be disabled", func() bool { return d.status() == "DISABLED" })
+	settle(p, 10)
+	if d.told() {
+		t.Error("it was stopped although it may have been given a step that it has not learned of")
 	}
 }
 

@@ -102,8 +102,6 @@ func (r *Reaper) settled(m fleet.Member) bool {
 	switch {
 	case !disabled:
 		return false
-	case report.Attached && report.Activity == fleet.ActivityBusy:
-		return false
 	case listed.State.Step != nil:
 		return endedStep(m, listed) // what ended after the list was made, its sidecar has reported
 	case tellsSteps && report.Attached && !r.trustworthy(m):
@@ -111,11 +109,8 @@ func (r *Reaper) settled(m fleet.Member) bool {
 		return r.config.Clock.Since(report.Since) >= r.config.Settle
 	case tellsSteps:
 		return true
-	case !r.trustworthy(m):
-		return false
 	}
-	idle := r.config.Clock.Since(report.Since)
-	return since.lasted >= r.config.Settle && idle >= r.config.Settle
+	return since.lasted >= r.config.Settle && r.config.Clock.Since(report.Since) >= r.config.Settle
 }
 
 // left is what is remembered of a runner that was disabled.
