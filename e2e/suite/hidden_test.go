@@ -11,6 +11,7 @@ import (
 // alone know who is busy. A scope of its own: where lists have shown steps
 // before, a list without them means something else.
 func TestWorkedExampleWhereListsShowNoSteps(t *testing.T) {
+	t.Parallel()
 	hidden := []emulator.FaultRule{{Path: "*/repositories/*/pipelines-config/runners*", HideStep: true}}
 	if err := shared.Control.SetFaults(t.Context(), hidden); err != nil {
 		t.Fatal(err)
@@ -24,7 +25,7 @@ func TestWorkedExampleWhereListsShowNoSteps(t *testing.T) {
 		"repository": "web", "min": "1", "max": "10", "scaleUpThreshold": "0.8", "coolDown": "0s",
 	})
 	untilOnline(t, "hidden", 1, 0)
-	steps := queueIn(t, "web", "hidden", 1, "20s")
+	steps := queueIn(t, "web", "hidden", 1, "40s")
 	untilOnline(t, "hidden", 2, 1)
 	untilPassed(t, steps)
 	untilOnline(t, "hidden", 1, 0)
