@@ -175,6 +175,37 @@ func TestOrphanOfOursIsRemovedAndNobodyElses(t *testing.T) {
 	p.until("the runner that went OFFLINE to be removed", func() bool { return !present(online) })
 }
 
+func TestOrphanThatShowsAStepStaysUntilThatIsGone(t *testing.T) {
+	p := start(t, quick(), nil)
+	uuid, err := registerElsewhere(t, p, p.Owner())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(action, step string) {
+		t.Helper()
+		if err := p.Control.SetRunner(t.Context(), uuid, action, step); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("online", "")
+	set("step", aStep)
+	set("unhealthy", "")
+	status := func() string {
+		for _, r := range p.state().Runners {
+			if r.UUID == uuid {
+				return r.Status
+			}
+		}
+		return ""
+	}
+	settle(p, 10)
+	if got := status(); got != "UNHEALTHY" {
+		t.Fatalf("it is %q, want it left as it was", got)
+	}
+	set("offline", "")
+	p.until("it to be removed", func() bool { return status() == "" })
+}
+
 func TestRunnersWithPodsAreNoOrphansWhateverTheListSays(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "3"})
 	for range 3 {
