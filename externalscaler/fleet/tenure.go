@@ -16,9 +16,9 @@ type Tenure interface {
 
 // Term bounds the writes of a leader.
 type Term struct {
-	// From: nothing is written before it, nor before a list begun after it, since
-	// the last writes of a leader that died may still be taking effect. Zero where
-	// the one before left in order.
+	// From: nothing is written before a list begun after it, since the last writes
+	// of a leader that died may still be taking effect. Zero where the one before left
+	// in order.
 	From time.Time
 	// Until: every write has ended by then, since another may lead from then on.
 	// Zero without a bound. It moves on as the lease is renewed.
@@ -45,7 +45,7 @@ func (s *Scope) writable(ctx context.Context) (context.Context, context.CancelFu
 	}
 	term, ok := s.config.Tenure.Term()
 	now := s.config.Clock.Now()
-	if !ok || now.Before(term.From) || !term.From.IsZero() && !s.ListBegun().After(term.From) || !term.Until.IsZero() && !now.Before(term.Until) {
+	if !ok || !term.From.IsZero() && !s.ListBegun().After(term.From) || !term.Until.IsZero() && !now.Before(term.Until) {
 		return nil, nil, fmt.Errorf("scope %s: %w", s.Written, ErrNotWritable)
 	}
 	ctx, cancel := finished(ctx)
