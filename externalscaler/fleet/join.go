@@ -210,7 +210,13 @@ const sureAfter = 5 * time.Second
 func (m *Member) contradicts(listBegun time.Time) bool {
 	report := m.Telemetry
 	return m.Runner != nil && m.Runner.State.Step == nil && report.Attached && report.Activity == ActivityBusy &&
-		m.Runner.State.Status != bitbucket.StatusUnregistered && listBegun.After(report.Since.Add(sureAfter))
+		connected(m.Runner.State.Status) && listBegun.After(report.Since.Add(sureAfter))
+}
+
+// connected is false for the states in which Bitbucket shows no step, whatever the
+// runner does.
+func connected(status bitbucket.Status) bool {
+	return status != bitbucket.StatusUnregistered && status != bitbucket.StatusOffline
 }
 
 // step is the step that a member's runner has or had last; false where none is

@@ -42,6 +42,27 @@ func TestIdleRunnerOfADeletedPodIsDisabledAndStopped(t *testing.T) {
 	}
 }
 
+// Its log tells of a step's end before Bitbucket is told.
+func TestRunnerIsNotStoppedBeforeBitbucketKnowsOfItsStepsEnd(t *testing.T) {
+	config := quick()
+	config.StepSettle = time.Hour
+	p := start(t, config, map[string]string{"min": "1"})
+	d, other := p.pod(p.group).online(), p.pod(p.group).online()
+	d.runStep()
+	other.runStep() // so that lists tell steps
+	p.until("both to be busy", p.counts("busy", 2))
+	p.Cluster.DeletePod(d.job.UID)
+	p.until("it to be disabled", p.counts("draining busy", 1))
+	settle(p, 2)
+	d.report(idle, "")
+	settle(p, 10)
+	if d.told() {
+		t.Fatal("it was stopped while Bitbucket still waited to hear how the step ended")
+	}
+	d.set("idle", "")
+	p.until("it to be stopped", d.told)
+}
+
 func TestIdleRunnerThatCouldNotBeDisabledIsNotStopped(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
 	d, other := p.pod(p.group).online(), p.pod(p.group).online()
@@ -162,7 +183,7 @@ func TestWhereDisablingIsRefusedADrainWaitsForIdleness(t *testing.T) {
 }
 
 func TestHiddenStepsAreKnownFromTelemetryAlone(t *testing.T) {
-	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, quick(), map[string]string{"min": "1"})
+	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, quick(), map[string]string{"min": "1", "coolDown": "1h"})
 	working, resting, silent := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group)
 	working.runStep()
 	if _, err := silent.register(); err != nil {
@@ -230,7 +251,5 @@ func TestARunnerThatNeverCameOnlineIsEndedThoughItsLinesTellNothing(t *testing.T
 	}
 	mute.attach(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN)
 	p.until("it to be stopped", mute.told)
-	if !p.said("Lost") {
-		t.Error("nobody was told why")
-	}
+	p.until("its users to be told why", func() bool { return p.said("Lost") })
 }

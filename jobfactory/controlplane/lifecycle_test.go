@@ -56,9 +56,7 @@ func TestLostRunnerWithAPodIsEnded(t *testing.T) {
 	if working.told() || !p.hasJob(working) || working.status() == "" {
 		t.Errorf("the one that works by its own word was stopped: %v, or its Job deleted: %v", working.told(), !p.hasJob(working))
 	}
-	if !p.said("Lost") {
-		t.Error("nobody was told why")
-	}
+	p.until("its users to be told why", func() bool { return p.said("Lost") })
 }
 
 func TestAMomentOfflineIsNotLost(t *testing.T) {
@@ -105,9 +103,7 @@ func TestRunnerThatSomebodyDeletedIsEnded(t *testing.T) {
 	if working.told() {
 		t.Error("the one that still runs its step was stopped")
 	}
-	if !p.said("Forgotten") {
-		t.Error("nobody was told why")
-	}
+	p.until("its users to be told why", func() bool { return p.said("Forgotten") })
 }
 
 func TestJobThatNeverAsksForARunnerIsDeletedOnceItHasANode(t *testing.T) {
@@ -120,9 +116,7 @@ func TestJobThatNeverAsksForARunnerIsDeletedOnceItHasANode(t *testing.T) {
 		t.Fatal("registered in spite of the fault")
 	}
 	p.until("the stuck Job to be deleted", func() bool { return !p.hasJob(stuck) })
-	if !p.said("Stuck") {
-		t.Error("nobody was told why")
-	}
+	p.until("its users to be told why", func() bool { return p.said("Stuck") })
 	settle(p, 10)
 	if !p.hasJob(waitsForANode) || !p.hasJob(asks) {
 		t.Errorf("deleted the Job that waits for a node: %v, the one that waits for Bitbucket: %v", !p.hasJob(waitsForANode), !p.hasJob(asks))
@@ -148,9 +142,7 @@ func TestUnwantedJobsWithoutARunnerAreDeletedYoungestFirst(t *testing.T) {
 	if response, err := younger.register(); err == nil && response.GetRunner() != nil {
 		t.Error("a deleted Job's pod got a runner")
 	}
-	if !p.said("Unwanted") {
-		t.Error("nobody was told why")
-	}
+	p.until("its users to be told why", func() bool { return p.said("Unwanted") })
 }
 
 func TestDisabledRunnerWithoutASidecarIsEndedOnlyIfListsTellSteps(t *testing.T) {

@@ -108,9 +108,7 @@ func TestOutdatedRunnersAreReplacedOneAtATimeSuccessorFirst(t *testing.T) {
 		}
 	}
 	p.until("the group to be as it was", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
-	if !p.said("Outdated") {
-		t.Error("nobody was told")
-	}
+	p.until("its users to be told why", func() bool { return p.said("Outdated") })
 }
 
 func TestRunnerOfAScopeThatItsGroupHasLeftIsSeenToItsEnd(t *testing.T) {
@@ -153,7 +151,5 @@ func TestWhereMaxLeavesNoRoomAnOldRunnerGoesFirst(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1", "max": "1", "maxAge": "3s"})
 	d := p.pod(p.group).online()
 	p.until("it to be stopped", d.told)
-	if !p.said("MaxAge") {
-		t.Error("nobody was told why")
-	}
+	p.until("its users to be told why", func() bool { return p.said("MaxAge") })
 }

@@ -103,7 +103,13 @@ func (r *Reaper) settled(m fleet.Member) bool {
 	case !disabled:
 		return false
 	case listed.State.Step != nil:
-		return endedStep(m, listed) // what ended after the list was made, its sidecar has reported
+		if !endedStep(m, listed) {
+			return false
+		}
+		// The runner tells its log of a step's end before it tells Bitbucket: a later list
+		// shows that it has, or else time must do.
+		m.Scope.Hint()
+		return r.config.Clock.Since(report.Since) >= r.config.Settle
 	case tellsSteps && report.Attached && !r.trustworthy(m):
 		// Its sidecar may have been started again a moment ago, and know more soon.
 		return r.config.Clock.Since(report.Since) >= r.config.Settle
