@@ -226,6 +226,20 @@ func TestRunnersWithPodsAreNoOrphansWhateverTheListSays(t *testing.T) {
 	}
 }
 
+func TestAWatchThatLagsMakesNoOrphan(t *testing.T) {
+	p := start(t, quick(), map[string]string{"min": "1"})
+	d := p.pod(p.group).online()
+	p.until("it to be idle", p.counts("idle", 1))
+	p.Cluster.Hide(d.job.UID)
+	d.set("offline", "")
+	settle(p, 10)
+	if got := d.status(); got != "OFFLINE" {
+		t.Fatalf("it is %q although its pod lives", got)
+	}
+	p.Cluster.FinishJob(d.job.UID, false)
+	p.until("it to be removed once its pod is gone", func() bool { return d.status() == "" })
+}
+
 func TestBitbucketOutOfReachChangesNothing(t *testing.T) {
 	config := quick()
 	config.MaxStaleness = time.Second

@@ -74,6 +74,12 @@ func TestWhoMayRegister(t *testing.T) {
 	if _, err := faulty.register(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `min: "x"`) {
 		t.Errorf("a pod of a faulty ScaledJob: got %v", err)
 	}
+	elsewhere := p.group // whoever may create Jobs in another namespace can name the ScaledJob as their owner
+	elsewhere.Namespace = "elsewhere"
+	forged := p.pod(elsewhere)
+	if _, err := forged.register(); status.Code(err) != codes.NotFound {
+		t.Errorf("a pod in another namespace than its ScaledJob: got %v", err)
+	}
 	if n := len(p.state().Runners); n != 0 {
 		t.Errorf("%d runners were registered", n)
 	}

@@ -28,6 +28,7 @@ type Cluster struct {
 	scaledJobs map[string]fleet.ScaledJob    // by UID
 	jobs       map[string]fleet.Job          // by UID, unfinished
 	loose      map[string]fleet.Pod          // by the UID of their deleted Job
+	unseen     map[string]struct{}           // UIDs of the Jobs that the watch does not show
 	tokens     map[string]registrar.Identity // by token
 	completed  map[fleet.GroupKey]int        // Jobs that completed
 	failed     map[fleet.GroupKey]int        // Jobs that failed
@@ -45,7 +46,7 @@ type Event struct {
 func NewCluster() *Cluster {
 	return &Cluster{
 		Changed: func() {}, Removed: func(fleet.Pod) {},
-		scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{}, loose: map[string]fleet.Pod{},
+		scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{}, loose: map[string]fleet.Pod{}, unseen: map[string]struct{}{},
 		tokens: map[string]registrar.Identity{}, completed: map[fleet.GroupKey]int{}, failed: map[fleet.GroupKey]int{},
 	}
 }
@@ -157,6 +158,14 @@ func (c *Cluster) Schedule(jobUID, node string) {
 	c.change(jobUID, func(job *fleet.Job) { job.Pod.Node = node })
 }
 
+// Hide has the watch show neither a Job nor its pod any more, as one that lags.
+func (c *Cluster) Hide(jobUID string) {
+	c.mu.Lock()
+	c.unseen[jobUID] = struct{}{}
+	c.mu.Unlock()
+	c.Changed()
+}
+
 // change replaces a Job and its pod by changed copies: what was given out stays as
 // it was.
 func (c *Cluster) change(jobUID string, apply func(*fleet.Job)) {
@@ -207,12 +216,16 @@ func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
 func (c *Cluster) Jobs() []fleet.Job {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Collect(maps.Values(c.jobs))
+	return slices.DeleteFunc(slices.Collect(maps.Values(c.jobs)), func(job fleet.Job) bool {
+		_, unseen := c.unseen[job.UID]
+		return unseen
+	})
 }
 
 // Pods implements fleet.Kubernetes.
-func (c *Cluster) Pods() []fleet.Pod {
-	jobs := c.Jobs()
+func (c *Cluster) Pods() []fleet.Pod { return c.podsOf(c.Jobs()) }
+
+func (c *Cluster) podsOf(jobs []fleet.Job) []fleet.Pod {
 	pods := make([]fleet.Pod, 0, len(jobs))
 	for _, job := range jobs {
 		pods = append(pods, *job.Pod)
@@ -223,7 +236,12 @@ func (c *Cluster) Pods() []fleet.Pod {
 }
 
 // LivePods implements reaper.Pods.
-func (c *Cluster) LivePods(context.Context) ([]fleet.Pod, error) { return c.Pods(), nil }
+func (c *Cluster) LivePods(context.Context) ([]fleet.Pod, error) {
+	c.mu.Lock()
+	jobs := slices.Collect(maps.Values(c.jobs))
+	c.mu.Unlock()
+	return c.podsOf(jobs), nil
+}
 
 // Review implements registrar.TokenReviewer.
 func (c *Cluster) Review(_ context.Context, token string) (registrar.Identity, error) {
