@@ -79,6 +79,22 @@ func TestIdleRunnerThatCouldNotBeDisabledIsNotStopped(t *testing.T) {
 	p.until("it to be stopped", d.told)
 }
 
+func TestRunnerIsLookedAtAfterItWasDisabled(t *testing.T) {
+	config := quick()
+	config.StepSettle, config.PollInterval = time.Millisecond, 2*time.Second
+	p := start(t, config, map[string]string{"min": "1"})
+	d := p.pod(p.group).online()
+	settle(p, 1)
+	p.until("it to be idle", p.counts("idle", 1))
+	d.set("step", aStep) // which neither the last list nor its sidecar knows of
+	p.Cluster.DeletePod(d.job.UID)
+	p.until("it to be disabled", func() bool { return d.status() == "DISABLED" })
+	settle(p, 2)
+	if d.told() {
+		t.Error("it was stopped with a step")
+	}
+}
+
 func TestWhereNoListShowsAStepIdlenessMustLast(t *testing.T) {
 	config := quick()
 	config.StepSettle = time.Hour

@@ -156,6 +156,23 @@ func TestLostReplyOfARegistrationIsNotRepeatedBlindly(t *testing.T) {
 	}
 }
 
+func TestARegistrationOfUnknownOutcomeKeepsItsPlace(t *testing.T) {
+	p := start(t, quick(), map[string]string{"max": "1"})
+	// Until it ends no list can show whether there is a runner.
+	p.faults(emulator.FaultRule{Method: "POST", Path: "*/pipelines-config/runners", DropAfterWrite: true, Count: 1}, emulator.FaultRule{Method: "GET", Path: "*/pipelines-config/runners", Status: 503})
+	if _, err := p.pod(p.group).register(); status.Code(err) != codes.Unavailable {
+		t.Fatalf("got %v, want UNAVAILABLE while the outcome is unknown", err)
+	}
+	another := p.pod(p.group)
+	p.until("the other pod to be told to finish", func() bool {
+		response, err := another.register()
+		return err == nil && response.GetFinish() != nil
+	})
+	if n := len(p.state().Runners); n != 1 {
+		t.Errorf("%d runners are registered, max is 1", n)
+	}
+}
+
 func TestRunnerThatMayRunIsNotReplaced(t *testing.T) {
 	p := start(t, quick(), nil)
 	d := p.pod(p.group)
