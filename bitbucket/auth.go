@@ -63,8 +63,10 @@ type oauthConsumer struct {
 
 	mu     sync.Mutex
 	source oauth2.TokenSource
-	// current is the last header handed out.
+	// current is the last header handed out, scopes what its token may do as far
+	// as the endpoint said.
 	current string
+	scopes  []string
 }
 
 func newOAuth(cfg Config, base http.RoundTripper) *oauthConsumer {
@@ -106,7 +108,7 @@ func (o *oauthConsumer) authorize(ctx context.Context) (string, error) {
 		header := "Bearer " + token.AccessToken
 		o.mu.Lock()
 		if o.source == source {
-			o.current = header
+			o.current, o.scopes = header, tokenScopes(token)
 		}
 		o.mu.Unlock()
 		return header, nil
@@ -124,6 +126,16 @@ func (o *oauthConsumer) authorize(ctx context.Context) (string, error) {
 		}
 		return header, nil
 	}
+}
+
+// tokenScopes reads Bitbucket's "scopes", and "scope" as RFC 6749 has it.
+func tokenScopes(token *oauth2.Token) []string {
+	for _, key := range []string{"scopes", "scope"} {
+		if text, ok := token.Extra(key).(string); ok && text != "" {
+			return splitScopes(text)
+		}
+	}
+	return nil
 }
 
 // drop leaves a token alone that another caller has fetched meanwhile.

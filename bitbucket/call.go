@@ -35,14 +35,9 @@ type reply struct {
 	body   []byte
 }
 
-// do makes a call and turns any answer but a 2xx into an error. A token that is
-// refused is replaced once: it may have been revoked before it expired.
+// do makes a call and turns any answer but a 2xx into an error.
 func (c *Client) do(ctx context.Context, cl call) (reply, error) {
-	r, header, err := c.attempt(ctx, cl)
-	if err == nil && r.status == http.StatusUnauthorized && c.auth.drop(header) {
-		c.cfg.Logger.Info("a cached OAuth token was refused, getting a fresh one")
-		r, header, err = c.attempt(ctx, cl)
-	}
+	r, header, err := c.retried(ctx, cl)
 	if err != nil {
 		return reply{}, err
 	}
@@ -50,6 +45,18 @@ func (c *Client) do(ctx context.Context, cl call) (reply, error) {
 		return reply{}, c.statusError(cl, r, header)
 	}
 	return r, nil
+}
+
+// retried makes a call, once more with a fresh token where the first is refused:
+// it may have been revoked before it expired.
+// It returns the authorization that the last try carried.
+func (c *Client) retried(ctx context.Context, cl call) (reply, string, error) {
+	r, header, err := c.attempt(ctx, cl)
+	if err == nil && r.status == http.StatusUnauthorized && c.auth.drop(header) {
+		c.cfg.Logger.Info("a cached OAuth token was refused, getting a fresh one")
+		r, header, err = c.attempt(ctx, cl)
+	}
+	return r, header, err
 }
 
 // attempt makes a call with its retries. It returns the authorization that the

@@ -143,6 +143,16 @@ func (c Credentials) Validate() error {
 	return errors.Join(faults...)
 }
 
+// CredentialKeys are the names that a set's files may have: the Secret's keys and
+// the environment's variables.
+func CredentialKeys() []string {
+	names := make([]string, 0, 2*len(credentialKeys))
+	for _, key := range credentialKeys {
+		names = append(names, key.file, key.env)
+	}
+	return names
+}
+
 // acceptedKeys lists the keys by kind, for messages.
 func acceptedKeys() string {
 	var text strings.Builder

@@ -14,6 +14,7 @@ import (
 // Scopes that routes ask for, by the names that OAuth consumers have.
 const (
 	scopeAccount     = "account"
+	scopeUser        = "account:user" // part of account but for API tokens
 	scopeRepository  = "repository"
 	scopePipeline    = "pipeline"
 	scopeRunnerRead  = "runner"
@@ -22,27 +23,26 @@ const (
 
 // credential is who calls: each has its own hourly allowance.
 type credential struct {
-	name   string
-	scopes []string
-	// accessToken tells whether answers carry X-RateLimit headers.
-	accessToken bool
+	name, kind string
+	scopes     []string
 }
 
 func (c credential) lacks(scope string) bool { return !slices.Contains(c.scopes, scope) }
 
 var (
-	readScopes = []string{scopeAccount, scopeRepository, scopePipeline, scopeRunnerRead}
+	readScopes = []string{scopeAccount, scopeUser, scopeRepository, scopePipeline, scopeRunnerRead}
 	// allScopes names both, since writing does not imply reading.
 	allScopes = append(slices.Clone(readScopes), scopeRunnerWrite)
 
-	consumerCredential = credential{name: "consumer " + OAuthClientID, scopes: allScopes}
+	consumerCredential = credential{name: "consumer " + OAuthClientID, kind: kindConsumer, scopes: allScopes}
 	basicCredentials   = map[string]credential{
-		Email + ":" + APIToken:       {name: "user " + Email, scopes: allScopes},
-		Username + ":" + AppPassword: {name: "user " + Username, scopes: allScopes},
+		Email + ":" + APIToken:         {name: "user " + Email, kind: kindAPIToken, scopes: allScopes},
+		Email + ":" + ReadOnlyAPIToken: {name: "user " + Email, kind: kindAPIToken, scopes: readScopes},
+		Username + ":" + AppPassword:   {name: "user " + Username, kind: kindAppPassword, scopes: allScopes},
 	}
 	accessTokens = map[string]credential{
-		AccessToken:   {name: "access token", scopes: allScopes, accessToken: true},
-		ReadOnlyToken: {name: "read-only access token", scopes: readScopes, accessToken: true},
+		AccessToken:   {name: "access token", kind: kindAccessToken, scopes: allScopes},
+		ReadOnlyToken: {name: "read-only access token", kind: kindAccessToken, scopes: readScopes},
 	}
 )
 
@@ -82,7 +82,7 @@ func bearerToken(r *http.Request) (value string, ok bool) {
 func missingScope(required string, c credential) answer {
 	return jsonAnswer(http.StatusForbidden, errorBody{Type: "error", Error: errorDetail{
 		Message: "Your credentials lack one or more required privilege scopes.",
-		Detail:  map[string][]string{"required": {required}, "granted": c.scopes},
+		Detail:  map[string][]string{"required": {c.named(required)}, "granted": c.granted()},
 	}})
 }
 
@@ -112,7 +112,7 @@ func (s *Server) spend(c *call) (refusal answer, ok bool) {
 // limitHeaders come only with access tokens, and do not tell what remains.
 func (s *Server) limitHeaders(c *call, a *answer) {
 	limit := s.options.RateLimit
-	if !c.credential.accessToken || limit < 0 {
+	if c.credential.kind != kindAccessToken || limit < 0 {
 		return
 	}
 	if a.header == nil {
@@ -174,7 +174,7 @@ func (s *Server) consumerToken(c *call) answer {
 	value := newSecret()
 	s.tokens[value] = token{credential: consumerCredential, expires: c.now.Add(s.options.TokenLifetime)}
 	return jsonAnswer(http.StatusOK, oauthToken{
-		AccessToken: value, Scopes: strings.Join(allScopes, " "),
+		AccessToken: value, Scopes: strings.Join(consumerCredential.granted(), " "),
 		ExpiresIn: int(s.options.TokenLifetime / time.Second), TokenType: "bearer",
 	})
 }

@@ -20,13 +20,13 @@ Bitbucket's routes, under /2.0 and /internal, with a slug or {uuid} for each nam
   PUT                 /workspaces/{workspace}/pipelines-config/runners/{uuid}/state   (/internal alone)
   the same under      /repositories/{workspace}/{repo_slug}
 and under /2.0 alone:
-  GET                 /workspaces/{workspace}, /repositories/{workspace}/{repo_slug}
+  GET                 /user, /workspaces/{workspace}, /repositories/{workspace}/{repo_slug}
   GET                 /repositories/{workspace}/{repo_slug}/pipelines[/{uuid}/steps]
   GET                 /repositories/{workspace}/{repo_slug}/src/{commit}/bitbucket-pipelines.yml
 POST /site/oauth2/access_token    for OAuth consumers;  POST /oauth/token  for runners
 
-Accepted: OAuth consumer emulator-client:emulator-secret, API token dev@example.com:emulator-token,
-app password dev:emulator-app-password, access tokens emulator-access-token and emulator-readonly-token.
+Accepted: OAuth consumer emulator-client:emulator-secret, API token dev@example.com:emulator-token
+(or emulator-readonly-token), app password dev:emulator-app-password, access tokens emulator-access-token and emulator-readonly-token.
 
 Controls:
   POST /_emulator/steps     {"workspace":"acme","repository":"app","labels":["linux","my.group"],"duration":"30s","count":5}

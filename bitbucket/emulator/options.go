@@ -15,9 +15,11 @@ const (
 	// OAuthClientID and OAuthClientSecret are those of an OAuth consumer.
 	OAuthClientID     = "emulator-client"
 	OAuthClientSecret = "emulator-secret"
-	// Email and APIToken are those of an Atlassian API token.
-	Email    = "dev@example.com"
-	APIToken = "emulator-token" //nolint:gosec // of the emulator alone
+	// Email and APIToken are those of an Atlassian API token; ReadOnlyAPIToken of
+	// the same account lacks the scope to write.
+	Email            = "dev@example.com"
+	APIToken         = "emulator-token"          //nolint:gosec // of the emulator alone
+	ReadOnlyAPIToken = "emulator-readonly-token" //nolint:gosec // of the emulator alone
 	// Username and AppPassword are those of an app password.
 	Username    = "dev"
 	AppPassword = "emulator-app-password" //nolint:gosec // of the emulator alone

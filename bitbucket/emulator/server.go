@@ -97,6 +97,7 @@ func (s *Server) routes() {
 			}
 		}
 	}
+	s.api("GET /2.0/user", scopeUser, s.getUser)
 	s.api("GET /2.0/workspaces/{workspace}", scopeAccount, s.getWorkspace)
 	s.api("GET /2.0/repositories/{workspace}/{repo_slug}", scopeRepository, s.getRepository)
 	pipelines := "/2.0/repositories/{workspace}/{repo_slug}/pipelines"
@@ -125,6 +126,7 @@ func (s *Server) api(pattern, scope string, serve handler) {
 			}
 		}
 		s.limitHeaders(c, &limit)
+		scopeHeaders(c, scope, &limit)
 		return limit
 	}, true)
 }

@@ -1,0 +1,135 @@
+package credentials
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestEveryFileThatIsWrongIsNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  []string // each is in one fault, and there are no others
+	}{
+		"good":               {map[string]string{tokenFile: "a", "namespaces": "team-a\nteam-b"}, nil},
+		"by variables' name": {map[string]string{"BITBUCKET_ACCESS_TOKEN": "a", "namespaces": "*"}, nil},
+		"a volume's own":     {map[string]string{tokenFile: "a", "namespaces": "*", "..data": "x"}, nil},
+		"misspelt":           {map[string]string{"bitbucketaccesstoken": "a", "namespaces": "*"}, []string{"bitbucketaccesstoken: unknown key, want bitbucketAccessToken?", "no credentials: want one of"}},
+		"unknown":            {map[string]string{tokenFile: "a", "namespaces": "*", "password": "b"}, []string{"password: unknown key, want bitbucketOauthClientId, "}},
+		"empty":              {map[string]string{"atlassianAccountEmail": "a@b", "atlassianApiToken": " \n", "namespaces": "*"}, []string{"atlassianApiToken: empty", "atlassianApiToken (ATLASSIAN_API_TOKEN): missing, the API token needs it"}},
+		"both kinds":         {map[string]string{tokenFile: "a", "bitbucketUsername": "u", "bitbucketAppPassword": "p", "namespaces": "*"}, []string{"app password and access token are given together"}},
+		"twice and differently": {map[string]string{tokenFile: "a", "BITBUCKET_ACCESS_TOKEN": "b", "namespaces": "*"},
+			[]string{"bitbucketAccessToken and BITBUCKET_ACCESS_TOKEN hold different values"}},
+		"no namespaces":          {map[string]string{tokenFile: "a"}, []string{"namespaces: missing or empty"}},
+		"empty namespaces":       {map[string]string{tokenFile: "a", "namespaces": "\n"}, []string{"namespaces: missing or empty"}},
+		"namespaces with commas": {map[string]string{tokenFile: "a", "namespaces": "a,b"}, []string{`namespaces: "a,b", want names`}},
+		"everything at once": {map[string]string{"bitbucketOauthClientId": "a b", "x": "", "bitbucketOauthClientSecret": ""},
+			[]string{"bitbucketOauthClientSecret: empty", "x: unknown key", "bitbucketOauthClientId (BITBUCKET_OAUTH_CLIENT_ID): holds a space", "bitbucketOauthClientSecret (BITBUCKET_OAUTH_CLIENT_SECRET): missing", "namespaces: missing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "set", c.files)
+			sets, err := Inspect(dir, func(string) (string, bool) { return "", false })
+			if err != nil || len(sets) != 1 || sets[0].Name != "set" {
+				t.Fatalf("got %+v, %v, want one set", sets, err)
+			}
+			checkFaults(t, sets[0], c.want)
+		})
+	}
+}
+
+// checkFaults wants each text in a fault of its own, and no further faults.
+func checkFaults(t *testing.T, set Set, want []string) {
+	t.Helper()
+	left := append([]string(nil), set.Faults...)
+	for _, text := range want {
+		found := false
+		for i, fault := range left {
+			if strings.Contains(fault, text) {
+				left, found = append(left[:i], left[i+1:]...), true
+				break
+			}
+		}
+		if !found {
+			t.Errorf("no fault has %q: %q", text, set.Faults)
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("further faults: %q", left)
+	}
+	if len(want) == 0 && set.Credentials.Kind() == "" {
+		t.Error("no credentials, and no fault")
+	}
+}
+
+func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "set/bitbucketAccessToken", nil) // a folder in the place of a key
+	write(t, dir, "set/namespaces", nil)
+	if err := os.WriteFile(filepath.Join(dir, tokenFile), []byte("a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	sets, err := Inspect(dir, func(string) (string, bool) { return "", false })
+	if err != nil || len(sets) != 3 {
+		t.Fatalf("got %+v, %v, want three sets", sets, err)
+	}
+	checkFaults(t, sets[0], []string{"bitbucketAccessToken: is a file, want a folder for each set"})
+	checkFaults(t, sets[1], []string{"gone: no such file or directory"})
+	checkFaults(t, sets[2], []string{"bitbucketAccessToken: is a directory", "namespaces: is a directory"})
+	if _, err := Inspect(filepath.Join(dir, "not"), nil); err == nil || !strings.Contains(err.Error(), "credentials directory: open") {
+		t.Errorf("a directory that is not there: got %v", err)
+	}
+}
+
+func TestTheEnvironmentIsTheDefaultWhereNoFolderIs(t *testing.T) {
+	env := func(values map[string]string) func(string) (string, bool) {
+		return func(name string) (string, bool) { v, ok := values[name]; return v, ok }
+	}
+	given := map[string]string{"BITBUCKET_ACCESS_TOKEN": "env"}
+	for name, c := range map[string]struct {
+		folders map[string]map[string]string
+		env     map[string]string
+		sources []string // in order; a folder's is its name
+		faults  int
+	}{
+		"the environment alone":        {nil, given, []string{Environment}, 0},
+		"nothing":                      {nil, nil, []string{Environment}, 1},
+		"half of the environment":      {nil, map[string]string{"BITBUCKET_USERNAME": "x"}, []string{Environment}, 1},
+		"a folder goes before it":      {map[string]map[string]string{Default: {tokenFile: "a", "namespaces": "*"}}, given, []string{Default}, 0},
+		"a folder without credentials": {map[string]map[string]string{Default: {"namespaces": "*"}}, given, []string{Environment}, 0},
+		"beside others":                {map[string]map[string]string{"x": {tokenFile: "a", "namespaces": "*"}}, given, []string{"x", Environment}, 0},
+		"others alone":                 {map[string]map[string]string{"x": {tokenFile: "a", "namespaces": "*"}}, nil, []string{"x"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := ""
+			if c.folders != nil {
+				dir = t.TempDir()
+			}
+			for folder, files := range c.folders {
+				write(t, dir, folder, files)
+			}
+			sets, err := Inspect(dir, env(c.env))
+			if err != nil || len(sets) != len(c.sources) {
+				t.Fatalf("got %+v, %v, want %q", sets, err, c.sources)
+			}
+			faults := 0
+			for i, set := range sets {
+				want := c.sources[i]
+				if want != Environment {
+					want = filepath.Join(dir, want)
+				}
+				if set.Source != want {
+					t.Errorf("set %s comes from %s, want %s", set.Name, set.Source, want)
+				}
+				faults += len(set.Faults)
+			}
+			if faults != c.faults {
+				t.Errorf("got %d faults, want %d: %+v", faults, c.faults, sets)
+			}
+		})
+	}
+}
