@@ -1,0 +1,133 @@
+package probe
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Basis is how a fact is known as long as nobody has looked.
+type Basis string
+
+// The bases.
+const (
+	// Documented: by Atlassian's specification, documentation or code.
+	Documented Basis = "documented"
+	// Published: third parties' code or fixtures show it.
+	Published Basis = "others' code"
+	// Inferred from what is documented.
+	Inferred Basis = "inferred"
+	// Unknown: nothing tells; the cautious side is taken.
+	Unknown Basis = "unknown"
+)
+
+// Look is what shows whether a fact holds.
+type Look string
+
+// The looks.
+const (
+	// LookLive is Live.
+	LookLive Look = "check live"
+	// LookRefusals is Live with Config.Refusals.
+	LookRefusals Look = "check live --refusals"
+	// LookCredentials is Access.
+	LookCredentials Look = "check credentials"
+	// LookImage is a run of the runner's image.
+	LookImage Look = "check image"
+	// LookNone: nothing that is harmless.
+	LookNone Look = ""
+)
+
+// Fact is something that the scaler takes to be so and that was never seen on the
+// live service.
+type Fact struct {
+	// Key names the fact for machines.
+	Key   string `json:"key"`
+	Claim string `json:"claim"`
+	Basis Basis  `json:"basis"`
+	Look  Look   `json:"look"`
+	// Scaler is what the scaler does about it.
+	Scaler string `json:"scaler"`
+	// Hidden is why no look shows it.
+	Hidden string `json:"-"`
+}
+
+// Keys of the facts that the looks of this package report on.
+const (
+	keyRegister      = "register"
+	keySecretOnce    = "secret-once"
+	keyAccessToken   = "access-token"
+	keyLabels        = "labels"
+	keyDates         = "dates"
+	keyCreateLag     = "create-lag"
+	keyStep          = "step"
+	keyInternalStep  = "internal-step"
+	keyDisable       = "disable"
+	keyDisabledShows = "disabled-shows"
+	keyEnable        = "enable"
+	keyPublicState   = "public-state"
+	keyPublicPut     = "public-put"
+	keyPutLabels     = "put-labels"
+	keyLimit         = "limit"
+	keySameName      = "same-name"
+	keyOwnUUID       = "own-uuid"
+	keyLongName      = "long-name"
+	keyManyLabels    = "many-labels"
+	keyDelete        = "delete"
+	keyDeleteLag     = "delete-lag"
+	keyRateHeaders   = "rate-headers"
+	keyScopeNames    = "scope-names"
+)
+
+// Facts are all that was never seen live, in the order in which they are looked at.
+func Facts() []Fact {
+	return []Fact{
+		{keyRegister, "a registration is answered 200 or 201 with the runner, UNREGISTERED, and its OAuth client's secret", Documented, LookLive,
+			"an answer without id and secret counts as a registration of unknown outcome", ""},
+		{keySecretOnce, "no later answer has the secret", Documented, LookLive, "keeps the secret in memory alone, from the registration to the runner's process", ""},
+		{keyAccessToken, "access tokens may register runners", Published, LookLive, "tells the refusal with the scopes; use another kind of credentials", ""},
+		{keyLabels, "labels of letters, digits and dots are kept as they were given", Documented, LookLive, "knows its own runners by a label `keda.<cluster>.<8 hex digits>` and touches no others", ""},
+		{keyDates, "`created_on` agrees with the answer's Date header", Inferred, LookLive, "takes ages from these two, never from its own clock", ""},
+		{keyCreateLag, "a list shows a registration within 30 s", Inferred, LookLive, "repeats a registration of unknown outcome only after `--write-settle` (30 s): raise it where this takes longer", ""},
+		{keyStep, "lists of API 2.0 show the step of a busy runner (`state.step`)", Unknown, LookLive, "where no step was ever seen, a runner's own log lines decide, and one that cannot be heard is never ended", ""},
+		{keyInternalStep, "the internal list is there too, and shows the step", Documented, LookLive, "does not use it", ""},
+		{keyDisable, "`PUT /internal/…/state` disables a runner, with these credentials", Inferred, LookLive,
+			"after 404 or 405 no runner is retired unless `--unsafe-scale-down`; status page, log and Event say so", ""},
+		{keyDisabledShows, "a runner that was disabled shows the status DISABLED", Inferred, LookLive, "ends no runner before it shows so", ""},
+		{keyEnable, "`ENABLED` by the same route undoes it", Inferred, LookLive, "never enables a runner", ""},
+		{keyPublicState, "API 2.0 has no route `…/state`", Unknown, LookLive, "does not use it", ""},
+		{keyPublicPut, "a PUT of the runner itself does not disable it", Unknown, LookLive, "does not use it", ""},
+		{keyPutLabels, "a PUT of the runner itself does not change its labels", Unknown, LookLive, "does not use it: a changed group gets new runners", ""},
+		{keyLimit, "beyond 100 runners a registration is answered 400, and the text names the limit", Unknown, LookLive,
+			"knows the limit by the sense of the text; else the sidecar goes on trying as after any refusal", "the scope is not full"},
+		{keySameName, "two runners may have the same name", Unknown, LookRefusals, "gives every pod its own name, takes a twin for possible and removes the one that never connected", ""},
+		{keyOwnUUID, "a registration with the UUID of another runner is answered 409", Inferred, LookRefusals, "never sends a UUID", ""},
+		{keyLongName, "names of more than 50 characters are refused", Inferred, LookRefusals, "keeps to 50", ""},
+		{keyManyLabels, "more than 10 custom labels are refused", Documented, LookRefusals, "keeps to 10, its own label included", ""},
+		{keyDelete, "a deletion is answered 204, and then GET 404", Documented, LookLive, "takes 404 of a deletion for success", ""},
+		{keyDeleteLag, "a list no longer shows a deleted runner after 30 s", Inferred, LookLive, "believes a GET before a list", ""},
+		{keyRateHeaders, "X-RateLimit headers come with access tokens only, and tell the limit but not what remains", Published, LookCredentials, "counts its own calls of the hour", ""},
+		{keyScopeNames, "answers name the scopes of the credentials (X-OAuth-Scopes, `scopes` of an OAuth token)", Published, LookCredentials, "does not use them; a 403 lists what is missing", ""},
+		{"runner-lines", "the runner's log lines tell when it is online, gets a step, and completes it", Published, LookImage, "lines that are not understood are told, and never taken for idleness", ""},
+		{"runner-sigterm", "SIGTERM ends the runner within seconds, and a step in progress dies with it", Unknown, LookImage, "signals no runner that has a step", ""},
+		{"runner-entrypoint", "the image starts with `/opt/atlassian/pipelines/runner/entrypoint.sh`", Published, LookImage, "the rendered Jobs start that; `check image` says what an image has", ""},
+		{"offline-after", "a runner whose heartbeat is lost shows OFFLINE after 1 to 2 minutes", Inferred, LookNone, "takes one for lost only after 5 minutes OFFLINE", "needs a connected runner"},
+		{"delete-busy", "deleting a busy runner is not refused, and strands its step", Inferred, LookNone, "never deletes a busy one; unknown counts as busy", "would cost a step"},
+		{"retry-after", "a 429 may lack Retry-After", Unknown, LookNone, "honours it where it is, else backs off", "would use up the hourly allowance"},
+		{"waiting-steps", "steps in the stages `pending_pending` and `in_progress_pending` wait for a runner", Inferred, LookNone, "does not read the queue yet", "needs a pipeline"},
+		{"status-webhook", "Pipelines posts an INPROGRESS commit status as a pipeline starts", Inferred, LookNone, "does not read webhooks yet", "needs a pipeline"},
+	}
+}
+
+// Markdown is the table of the facts for people; the README has it.
+func Markdown() string {
+	var text strings.Builder
+	text.WriteString("| what is taken to be so | how it is known | looked at by | what the scaler does about it |\n|---|---|---|---|\n")
+	for _, fact := range Facts() {
+		look := "nothing harmless: it " + fact.Hidden
+		if fact.Look != LookNone {
+			look = "`" + string(fact.Look) + "`"
+		}
+		_, _ = fmt.Fprintf(&text, "| %s | %s | %s | %s |\n", fact.Claim, fact.Basis, look, fact.Scaler)
+	}
+	return text.String()
+}
