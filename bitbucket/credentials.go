@@ -143,14 +143,13 @@ func (c Credentials) Validate() error {
 	return errors.Join(faults...)
 }
 
-// CredentialKeys are the names that a set's files may have: the Secret's keys and
+// CredentialKeys are the names that a set's files may have: the Secret's keys, and
 // the environment's variables.
-func CredentialKeys() []string {
-	names := make([]string, 0, 2*len(credentialKeys))
+func CredentialKeys() (files, variables []string) {
 	for _, key := range credentialKeys {
-		names = append(names, key.file, key.env)
+		files, variables = append(files, key.file), append(variables, key.env)
 	}
-	return names
+	return files, variables
 }
 
 // acceptedKeys lists the keys by kind, for messages.

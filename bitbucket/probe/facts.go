@@ -51,6 +51,13 @@ type Fact struct {
 	Hidden string `json:"-"`
 }
 
+// Keys of the facts of LookImage, which is made elsewhere.
+const (
+	KeyRunnerEntrypoint = "runner-entrypoint"
+	KeyRunnerLines      = "runner-lines"
+	KeyRunnerSigterm    = "runner-sigterm"
+)
+
 // Keys of the facts that the looks of this package report on.
 const (
 	keyRegister      = "register"
@@ -92,7 +99,7 @@ func Facts() []Fact {
 		{keyInternalStep, "the internal list is there too, and shows the step", Documented, LookLive, "does not use it", ""},
 		{keyDisable, "`PUT /internal/…/state` disables a runner, with these credentials", Inferred, LookLive,
 			"after 404 or 405 no runner is retired unless `--unsafe-scale-down`; status page, log and Event say so", ""},
-		{keyDisabledShows, "a runner that was disabled shows the status DISABLED", Inferred, LookLive, "ends no runner before it shows so", ""},
+		{keyDisabledShows, "a runner that was disabled shows the status DISABLED", Inferred, LookLive, "retires no runner before a list shows it so", ""},
 		{keyEnable, "`ENABLED` by the same route undoes it", Inferred, LookLive, "never enables a runner", ""},
 		{keyPublicState, "API 2.0 has no route `…/state`", Unknown, LookLive, "does not use it", ""},
 		{keyPublicPut, "a PUT of the runner itself does not disable it", Unknown, LookLive, "does not use it", ""},
@@ -107,9 +114,9 @@ func Facts() []Fact {
 		{keyDeleteLag, "a list no longer shows a deleted runner after 30 s", Inferred, LookLive, "believes a GET before a list", ""},
 		{keyRateHeaders, "X-RateLimit headers come with access tokens only, and tell the limit but not what remains", Published, LookCredentials, "counts its own calls of the hour", ""},
 		{keyScopeNames, "answers name the scopes of the credentials (X-OAuth-Scopes, `scopes` of an OAuth token)", Published, LookCredentials, "does not use them; a 403 lists what is missing", ""},
-		{"runner-lines", "the runner's log lines tell when it is online, gets a step, and completes it", Published, LookImage, "lines that are not understood are told, and never taken for idleness", ""},
-		{"runner-sigterm", "SIGTERM ends the runner within seconds, and a step in progress dies with it", Unknown, LookImage, "signals no runner that has a step", ""},
-		{"runner-entrypoint", "the image starts with `/opt/atlassian/pipelines/runner/entrypoint.sh`", Published, LookImage, "the rendered Jobs start that; `check image` says what an image has", ""},
+		{KeyRunnerEntrypoint, "the image starts with `/opt/atlassian/pipelines/runner/entrypoint.sh`", Published, LookImage, "the rendered Jobs start that; another one is given as `entrypoint`", ""},
+		{KeyRunnerLines, "the runner's log lines tell when it is online, gets a step, and completes it", Published, LookImage, "lines that are not understood are told, and never taken for idleness", ""},
+		{KeyRunnerSigterm, "SIGTERM ends the runner within seconds, and a step in progress dies with it", Unknown, LookImage, "signals no runner that has a step", ""},
 		{"offline-after", "a runner whose heartbeat is lost shows OFFLINE after 1 to 2 minutes", Inferred, LookNone, "takes one for lost only after 5 minutes OFFLINE", "needs a connected runner"},
 		{"delete-busy", "deleting a busy runner is not refused, and strands its step", Inferred, LookNone, "never deletes a busy one; unknown counts as busy", "would cost a step"},
 		{"retry-after", "a 429 may lack Retry-After", Unknown, LookNone, "honours it where it is, else backs off", "would use up the hourly allowance"},
@@ -118,11 +125,15 @@ func Facts() []Fact {
 	}
 }
 
-// Markdown is the table of the facts for people; the README has it.
+// Markdown is the table of the facts for people, without those that Atlassian
+// documents; the README has it.
 func Markdown() string {
 	var text strings.Builder
 	text.WriteString("| what is taken to be so | how it is known | looked at by | what the scaler does about it |\n|---|---|---|---|\n")
 	for _, fact := range Facts() {
+		if fact.Basis == Documented {
+			continue
+		}
 		look := "nothing harmless: it " + fact.Hidden
 		if fact.Look != LookNone {
 			look = "`" + string(fact.Look) + "`"

@@ -27,6 +27,7 @@ var kinds = map[string]bitbucket.Credentials{
 
 // stage is an emulator with a client of it.
 type stage struct {
+	url     string
 	server  *emulator.Server
 	control *emulator.Control
 	config  Config
@@ -35,6 +36,8 @@ type stage struct {
 	tries int
 	// publicState makes API 2.0 have the route to disable that it has under /internal.
 	publicState bool
+	// rules are the faults of a look at credentials.
+	rules []emulator.FaultRule
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -53,20 +56,25 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 func newStage(t *testing.T, options emulator.Options, credentials bitbucket.Credentials) *stage {
 	t.Helper()
 	url, server := emulator.NewTestServer(t, options)
-	s := &stage{server: server, control: emulator.NewControl(url)}
+	s := &stage{url: url, server: server, control: emulator.NewControl(url)}
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	s.config = Config{
+		Client: s.client(t, credentials), Kind: credentials.Kind(), Scope: bitbucket.Scope{Workspace: "acme"},
+		Settle: 300 * time.Millisecond, Pause: 5 * time.Millisecond, CleanLimit: 20 * time.Second,
+	}
+	return s
+}
+
+func (s *stage) client(t *testing.T, credentials bitbucket.Credentials) *bitbucket.Client {
+	t.Helper()
 	client, err := bitbucket.NewClient(bitbucket.Config{
-		BaseURL: url, OAuthURL: url + "/site/oauth2/access_token", Credentials: credentials, Transport: s,
+		BaseURL: s.url, OAuthURL: s.url + "/site/oauth2/access_token", Credentials: credentials, Transport: s,
 		Timeout: 10 * time.Second, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
-	s.config = Config{
-		Client: client, Kind: credentials.Kind(), Scope: bitbucket.Scope{Workspace: "acme"},
-		Settle: 300 * time.Millisecond, Pause: 5 * time.Millisecond, CleanLimit: 20 * time.Second,
-	}
-	return s
+	return client
 }
 
 func (s *stage) faults(t *testing.T, rules ...emulator.FaultRule) {
@@ -272,6 +280,17 @@ func TestAFullScopeShowsTheTextOfItsLimit(t *testing.T) {
 	}
 	wantVerdicts(t, found, map[string]Verdict{keyLimit: Holds, keyRegister: NotSeen})
 	s.nothingIsLeft(t, names...)
+}
+
+func TestTheLastPlacesAreLeftAlone(t *testing.T) {
+	s := newStage(t, emulator.Options{RateLimit: -1}, kinds["access token"])
+	for i := range 97 {
+		s.register(t, fmt.Sprintf("r%d", i))
+	}
+	report, _ := s.live(t.Context(), t)
+	if state := s.server.State(); !strings.Contains(report.Stopped, "97 of 100 places of acme are taken") || state.Counters.PeakRegistered["acme"] != 97 {
+		t.Errorf("stopped %q, peak %v", report.Stopped, state.Counters.PeakRegistered)
+	}
 }
 
 func TestAnInterruptAtAnyCallLeavesNothing(t *testing.T) {

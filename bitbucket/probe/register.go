@@ -13,6 +13,9 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
+// minFree is how many places must be free in a scope, its own included.
+const minFree = 4
+
 // before lists what is there: whether steps show can only be seen on runners of
 // others.
 func (v *visit) before(ctx context.Context) error {
@@ -24,6 +27,10 @@ func (v *visit) before(ctx context.Context) error {
 		return stop("the runners of %s cannot be listed: %v", v.Scope, err)
 	case !answer.OK():
 		return stop("the runners of %s cannot be listed: %s", v.Scope, said(answer))
+	}
+	// The last places are for runners that are wanted; a full scope has none to take.
+	if free := scopeLimit - len(all); free > 0 && free < minFree {
+		return stop("%d of %d places of %s are taken: the throw-away runner could be in the way of one that is wanted", len(all), scopeLimit, v.Scope)
 	}
 	v.noteSteps(keyStep, all)
 	for _, runner := range all {

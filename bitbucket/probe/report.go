@@ -100,5 +100,12 @@ func (n *notebook) fill(reason string, looks ...Look) []Finding {
 	return all
 }
 
+// Conclude gives the facts of one look their findings, by key, in order; those
+// without one could not be seen, for the reason given.
+func Conclude(look Look, found map[string]Finding, reason string) []Finding {
+	n := notebook{findings: found}
+	return n.fill(reason, look)
+}
+
 // notReached is why nothing was found where no better reason is known.
 const notReached = "not looked at"

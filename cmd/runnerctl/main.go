@@ -1,5 +1,5 @@
 // Command runnerctl is for whoever configures runner groups. It reads files and
-// writes files; it talks to no cluster.
+// writes files, and with check it talks to Bitbucket; it talks to no cluster.
 package main
 
 import (
@@ -17,6 +17,8 @@ const usage = `Usage: runnerctl COMMAND
 
   render -f FILE [-o DIR]   write the manifests of the runner groups in FILE, a
                             runners_config.yaml, to stdout or into DIR; - is stdin
+  check WHAT [flags]        look at credentials, Bitbucket itself (live) or a runner's
+                            image; runnerctl check -h says more
   version                   print the version
   help                      print this text
 `
@@ -27,7 +29,12 @@ var errUsage = errors.New("see runnerctl help")
 func main() {
 	if err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "runnerctl:", err)
-		os.Exit(1)
+		code := 1
+		var coded interface{ ExitCode() int }
+		if errors.As(err, &coded) {
+			code = coded.ExitCode()
+		}
+		os.Exit(code)
 	}
 }
 
@@ -39,12 +46,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	switch args[0] {
 	case "render":
 		err = render(args[1:], stdin, stdout, stderr)
+	case "check":
+		err = check(args[1:], stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, version)
 	case "help", "--help", "-h":
 		_, err = io.WriteString(stdout, usage)
 	default:
-		return fmt.Errorf("command %q: want render, version or help: %w", args[0], errUsage)
+		return fmt.Errorf("command %q: want render, check, version or help: %w", args[0], errUsage)
 	}
 	if errors.Is(err, flag.ErrHelp) {
 		return nil

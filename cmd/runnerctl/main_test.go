@@ -73,7 +73,7 @@ func TestCommandLine(t *testing.T) {
 		"help":            {args: []string{"help"}, stdout: "Usage: runnerctl COMMAND"},
 		"version":         {args: []string{"version"}, stdout: "dev\n"},
 		"none":            {failed: "no command"},
-		"unknown":         {args: []string{"rendre"}, failed: `command "rendre": want render, version or help`},
+		"unknown":         {args: []string{"rendre"}, failed: `command "rendre": want render, check, version or help`},
 		"without a file":  {args: []string{"render"}, failed: "want -f FILE"},
 		"further words":   {args: []string{"render", "-f", "-", "x"}, failed: "no further arguments"},
 		"file not there":  {args: []string{"render", "-f", "/not/there"}, failed: "/not/there"},

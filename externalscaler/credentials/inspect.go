@@ -112,14 +112,15 @@ func inspectFile(dir, name string) string {
 	if strings.HasPrefix(name, "..") {
 		return "" // a mounted Secret's own
 	}
-	accepted := append(bitbucket.CredentialKeys(), namespacesFile)
-	if !slices.Contains(accepted, name) {
-		for _, known := range accepted {
-			if strings.EqualFold(strings.ReplaceAll(known, "_", ""), strings.NewReplacer("_", "", "-", "", ".txt", "").Replace(name)) {
+	keys, variables := bitbucket.CredentialKeys()
+	keys = append(keys, namespacesFile)
+	if !slices.Contains(keys, name) && !slices.Contains(variables, name) {
+		for _, known := range keys {
+			if strings.EqualFold(known, strings.NewReplacer("_", "", "-", "", ".txt", "").Replace(name)) {
 				return fmt.Sprintf("%s: unknown key, want %s?", name, known)
 			}
 		}
-		return fmt.Sprintf("%s: unknown key, want %s", name, strings.Join(accepted, ", "))
+		return fmt.Sprintf("%s: unknown key, want %s", name, strings.Join(keys, ", "))
 	}
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	switch {

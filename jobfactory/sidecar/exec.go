@@ -106,7 +106,7 @@ func Exec(ctx context.Context, config ExecConfig) (exitCode int, err error) {
 		return failure, fmt.Errorf("%w: %s", ErrRefused, answer.Reason)
 	}
 	e := executor{config: config, log: config.Logger, account: newAccount(config.Logger), stop: make(chan string, 1), ended: make(chan int, 1)}
-	child, err := start(config, merge(os.Environ(), answer.Environment), e.account.observe)
+	child, err := start(config.Command, config.Stdout, config.Stderr, merge(os.Environ(), answer.Environment), e.account.observe)
 	// Best effort: the only copy that is left is the runner's own.
 	clear(answer.Environment)
 	runtime.GC()

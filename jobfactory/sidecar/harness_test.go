@@ -3,6 +3,7 @@ package sidecar
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -43,6 +44,17 @@ func TestMain(m *testing.M) {
 			err = s.Run(ctx)
 		}
 		stop()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case "try":
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		trial, err := Try(ctx, TrialConfig{Run: 300 * time.Millisecond, StopGrace: 500 * time.Millisecond, Command: os.Args[1:], Output: os.Stderr})
+		stop()
+		if err == nil {
+			err = json.NewEncoder(os.Stdout).Encode(trial)
+		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

@@ -30,8 +30,8 @@ type process struct {
 }
 
 // start starts the command in a process group of its own and begins to reap.
-func start(config ExecConfig, environment []string, found func(sign, string)) (*process, error) {
-	path, err := exec.LookPath(config.Command[0])
+func start(command []string, stdout, stderr io.Writer, environment []string, found func(sign, string)) (*process, error) {
+	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return nil, fmt.Errorf("find the runner's command: %w", err)
 	}
@@ -50,7 +50,7 @@ func start(config ExecConfig, environment []string, found func(sign, string)) (*
 	}
 	// Not through os/exec: its Wait and a reaper of all children would take each
 	// other's.
-	pid, err := syscall.ForkExec(path, config.Command, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
 		Env:   environment,
 		Files: []uintptr{0, outWrite.Fd(), errWrite.Fd()},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
@@ -61,8 +61,8 @@ func start(config ExecConfig, environment []string, found func(sign, string)) (*
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
 	p := &process{exited: make(chan int, 1), pid: pid, pipes: []*os.File{outRead, errRead}}
-	p.outputs.Go(func() { pass(config.Stdout, outRead, found) })
-	p.outputs.Go(func() { pass(config.Stderr, errRead, found) })
+	p.outputs.Go(func() { pass(stdout, outRead, found) })
+	p.outputs.Go(func() { pass(stderr, errRead, found) })
 	go p.reap()
 	return p, nil
 }

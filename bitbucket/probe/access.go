@@ -1,0 +1,370 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"bitbucket-runner-scaler/bitbucket"
+)
+
+// Account is what Access found of one set of credentials.
+type Account struct {
+	Kind       bitbucket.Kind `json:"kind"`
+	Deprecated bool           `json:"deprecated,omitempty"`
+	// Who is the account or consumer, as far as Bitbucket says; never a secret.
+	Who string `json:"who"`
+	// Scopes are those that Bitbucket names, sorted; nil where it names none.
+	Scopes []string `json:"scopes"`
+	Needs  []Need   `json:"needs"`
+	Works  []Work   `json:"works"`
+	Hourly Hourly   `json:"hourly"`
+	// Faults are what keeps the scaler from using the credentials; empty if nothing.
+	Faults []string `json:"faults,omitempty"`
+	// Unclear is why it could not be told: Bitbucket was not reached, or throttles.
+	Unclear string `json:"unclear,omitempty"`
+}
+
+// Need is a scope and what the scaler needs it for.
+type Need struct {
+	Scope string `json:"scope"`
+	For   string `json:"for"`
+	// Required is false for what the scaler can do without.
+	Required bool `json:"required"`
+	// Has is what is known: yes, no, or unknown.
+	Has Has `json:"has"`
+}
+
+// Has says whether credentials have a scope.
+type Has string
+
+// What is known of a scope.
+const (
+	HasYes     Has = "yes"
+	HasNo      Has = "no"
+	HasUnknown Has = "unknown"
+)
+
+// Work is something that was tried, without changing anything.
+type Work struct {
+	What  string `json:"what"`
+	Scope string `json:"scope"` // workspace[/repository]
+	OK    bool   `json:"ok"`
+	Said  string `json:"said"`
+}
+
+// Hourly is what is known of the allowance of calls.
+type Hourly struct {
+	// Limit is Bitbucket's own word, 0 where it says none: then 1,000 are assumed.
+	Limit int `json:"limit,omitempty"`
+	// Near is Bitbucket's word that 20 % or less are left.
+	Near bool `json:"near,omitempty"`
+	// Exhausted is a 429.
+	Exhausted bool `json:"exhausted,omitempty"`
+	// Calls are those of this look.
+	Calls int `json:"calls"`
+}
+
+// purpose is a reason to need a scope.
+type purpose int
+
+const (
+	readRunners purpose = iota
+	writeRunners
+	readWorkspace
+	readRepository
+	readPipelines
+)
+
+// needs are what the scaler needs, by the names of OAuth consumers and access tokens,
+// and those of API tokens.
+var needs = []struct {
+	purpose        purpose
+	classic, token string
+	forWhat        string
+}{
+	{readRunners, "runner", "read:runner:bitbucket", "listing runners"},
+	{writeRunners, "runner:write", "write:runner:bitbucket", "registering, disabling and deleting runners"},
+	{readWorkspace, "account", "read:workspace:bitbucket", "a workspace that is given by its slug"},
+	{readRepository, "repository", "read:repository:bitbucket", "a repository that is given by its slug, and bitbucket-pipelines.yml"},
+	{readPipelines, "pipeline", "read:pipeline:bitbucket", "the queue of steps"},
+}
+
+// access is one look at credentials.
+type access struct {
+	client  *bitbucket.Client
+	account Account
+	// shown is what the calls have shown of each purpose.
+	shown map[purpose]Has
+}
+
+// errUnclear ends a look that can tell nothing more.
+var errUnclear = errors.New("could not be told")
+
+// Access finds out whose the credentials are, which scopes they have and lack, and
+// what works in the given scopes. It changes nothing: whether it may write shows in
+// the deletion of a runner whose UUID was made up for it.
+func Access(ctx context.Context, client *bitbucket.Client, credentials bitbucket.Credentials, scopes []bitbucket.Scope) Account {
+	a := &access{client: client, shown: map[purpose]Has{}, account: Account{
+		Kind: credentials.Kind(), Deprecated: credentials.Deprecated(), Who: given(credentials), Works: []Work{},
+	}}
+	before := client.Budget().Used()
+	err := a.look(ctx, scopes)
+	a.account.Hourly.Calls = client.Budget().Used() - before
+	switch {
+	case errors.Is(err, errUnclear):
+		a.account.Unclear = strings.TrimPrefix(err.Error(), errUnclear.Error()+": ")
+	case err != nil:
+		a.account.Faults = append(a.account.Faults, err.Error())
+	}
+	a.judge()
+	return a.account
+}
+
+// given is who the credentials are by their own words.
+func given(c bitbucket.Credentials) string {
+	switch c.Kind() {
+	case bitbucket.KindOAuthConsumer:
+		return "consumer " + c.OAuthClientID
+	case bitbucket.KindAPIToken:
+		return c.AccountEmail
+	case bitbucket.KindAppPassword:
+		return c.Username
+	}
+	return "the token's own account"
+}
+
+func (a *access) look(ctx context.Context, scopes []bitbucket.Scope) error {
+	err := a.whoami(ctx)
+	// A token may be good and have no access to an account: then the scopes tell.
+	if err != nil && (!errors.Is(err, bitbucket.ErrUnauthorized) || a.account.Kind == bitbucket.KindOAuthConsumer || len(scopes) == 0) {
+		return err
+	}
+	for _, scope := range scopes {
+		if err := a.try(ctx, scope); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whoami asks for the account, and takes the scopes from the answer and the token.
+func (a *access) whoami(ctx context.Context) error {
+	granted, err := a.client.GrantedScopes(ctx)
+	switch {
+	case errors.Is(err, bitbucket.ErrUnauthorized):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", errUnclear, err)
+	}
+	a.name(granted)
+	answer, err := a.exchange(ctx, bitbucket.Request{Method: http.MethodGet, Route: "/2.0/user", Path: "/2.0/user"})
+	if err != nil {
+		return err
+	}
+	var user struct {
+		DisplayName string `json:"display_name"`
+		Nickname    string `json:"nickname"`
+		AccountID   string `json:"account_id"`
+		UUID        string `json:"uuid"`
+	}
+	if answer.OK() && json.Unmarshal(answer.Body, &user) == nil {
+		for _, part := range []string{user.DisplayName, user.AccountID} {
+			if part != "" {
+				a.account.Who += ", " + part
+			}
+		}
+	}
+	if kind := answer.Header.Get("X-Credential-Type"); kind != "" {
+		a.account.Who += " (" + strings.ReplaceAll(kind, "_", " ") + ")"
+	}
+	return nil
+}
+
+// name notes scopes that Bitbucket names.
+func (a *access) name(scopes []string) {
+	if len(scopes) == 0 {
+		return
+	}
+	a.account.Scopes = append(a.account.Scopes, scopes...)
+	slices.Sort(a.account.Scopes)
+	a.account.Scopes = slices.Compact(a.account.Scopes)
+}
+
+// exchange makes a call and notes what every answer tells.
+func (a *access) exchange(ctx context.Context, request bitbucket.Request) (bitbucket.Answer, error) {
+	answer, err := a.client.Exchange(ctx, request)
+	switch {
+	case errors.Is(err, bitbucket.ErrUnauthorized):
+		return answer, err
+	case err != nil:
+		return answer, fmt.Errorf("%w: %w", errUnclear, err)
+	}
+	a.name(answer.NamedScopes())
+	a.name(answer.Granted)
+	if limit, err := strconv.Atoi(answer.Header.Get("X-RateLimit-Limit")); err == nil {
+		a.account.Hourly.Limit = limit
+	}
+	if near, err := strconv.ParseBool(answer.Header.Get("X-RateLimit-NearLimit")); err == nil {
+		a.account.Hourly.Near = a.account.Hourly.Near || near
+	}
+	switch {
+	case answer.Status == http.StatusUnauthorized:
+		return answer, fmt.Errorf("%w: %s", bitbucket.ErrUnauthorized, said(answer))
+	case answer.Status == http.StatusTooManyRequests:
+		a.account.Hourly.Exhausted = true
+		return answer, fmt.Errorf("%w: the hour's calls are used up: %s", errUnclear, said(answer))
+	case answer.Status >= http.StatusInternalServerError:
+		return answer, fmt.Errorf("%w: %s %s: %s", errUnclear, request.Method, request.Route, said(answer))
+	}
+	return answer, nil
+}
+
+// What is tried, where it is referred to.
+const (
+	whatSlug      = "resolve the slug "
+	whatPipelines = "read pipelines"
+)
+
+// try tries in one scope what the scaler does, as far as it changes nothing.
+func (a *access) try(ctx context.Context, scope bitbucket.Scope) error {
+	for _, slug := range slugs(scope) {
+		answer, err := a.exchange(ctx, slug.request)
+		if err != nil {
+			return err
+		}
+		a.work(scope, whatSlug+slug.slug, slug.purpose, answer, "")
+	}
+	list := bitbucket.RunnersRequest(http.MethodGet, scope, false)
+	list.Query = url.Values{"pagelen": {"100"}}
+	answer, err := a.exchange(ctx, list)
+	if err != nil {
+		return err
+	}
+	a.work(scope, "list runners", readRunners, answer, countRunners(answer))
+
+	remove, err := bitbucket.RunnerRequest(http.MethodDelete, scope, "{"+uuid.NewString()+"}", false)
+	if err != nil {
+		return err
+	}
+	if answer, err = a.exchange(ctx, remove); err != nil {
+		return err
+	}
+	if answer.Status == http.StatusNotFound && a.shown[readRunners] == HasYes {
+		answer.Status = http.StatusNoContent // it may, and there is none
+		a.work(scope, "write runners", writeRunners, answer, "tried on a runner that does not exist")
+	} else {
+		a.work(scope, "write runners", writeRunners, answer, "")
+	}
+	if scope.Repository == "" {
+		return nil
+	}
+	path := "/2.0/repositories/" + url.PathEscape(scope.Workspace) + "/" + url.PathEscape(scope.Repository) + "/pipelines"
+	answer, err = a.exchange(ctx, bitbucket.Request{
+		Method: http.MethodGet, Route: "/2.0/repositories/{workspace}/{repo_slug}/pipelines", Path: path, Query: url.Values{"pagelen": {"1"}},
+	})
+	if err != nil {
+		return err
+	}
+	a.work(scope, whatPipelines, readPipelines, answer, "")
+	return nil
+}
+
+// slug is a name that must be resolved to a UUID.
+type slug struct {
+	slug    string
+	purpose purpose
+	request bitbucket.Request
+}
+
+// slugs are the names that the scaler would resolve. A repository's answer names its
+// workspace too.
+func slugs(scope bitbucket.Scope) []slug {
+	var all []slug
+	byRepository := scope.Repository != "" && !bitbucket.IsUUID(scope.Repository)
+	if !bitbucket.IsUUID(scope.Workspace) && !byRepository {
+		all = append(all, slug{scope.Workspace, readWorkspace, bitbucket.Request{
+			Method: http.MethodGet, Route: "/2.0/workspaces/{workspace}", Path: "/2.0/workspaces/" + url.PathEscape(scope.Workspace),
+		}})
+	}
+	if byRepository {
+		all = append(all, slug{scope.Repository, readRepository, bitbucket.Request{
+			Method: http.MethodGet, Route: "/2.0/repositories/{workspace}/{repo_slug}",
+			Path: "/2.0/repositories/" + url.PathEscape(scope.Workspace) + "/" + url.PathEscape(scope.Repository),
+		}})
+	}
+	return all
+}
+
+// scopeLimit is how many runners Bitbucket registers in one scope.
+const scopeLimit = 100
+
+func countRunners(answer bitbucket.Answer) string {
+	var page struct {
+		Values []json.RawMessage `json:"values"`
+		Size   int               `json:"size"`
+	}
+	if !answer.OK() || json.Unmarshal(answer.Body, &page) != nil {
+		return ""
+	}
+	count := max(page.Size, len(page.Values))
+	return fmt.Sprintf("%d registered, room for %d", count, max(0, scopeLimit-count))
+}
+
+// work notes what was tried, and what that shows of its scope.
+func (a *access) work(scope bitbucket.Scope, what string, p purpose, answer bitbucket.Answer, good string) {
+	work := Work{What: what, Scope: scope.String(), OK: answer.OK(), Said: said(answer)}
+	if answer.OK() {
+		work.Said = good
+		if good == "" {
+			work.Said = "ok"
+		}
+		a.shown[p] = HasYes
+	} else if answer.Status == http.StatusForbidden && a.shown[p] == "" {
+		a.shown[p] = HasNo
+	}
+	a.account.Works = append(a.account.Works, work)
+}
+
+// judge says of each need whether it is met, and what is a fault.
+func (a *access) judge() {
+	for _, n := range needs {
+		need := Need{Scope: n.classic, For: n.forWhat, Required: n.purpose == readRunners || n.purpose == writeRunners, Has: a.shown[n.purpose]}
+		if a.account.Kind == bitbucket.KindAPIToken {
+			need.Scope = n.token
+		}
+		switch {
+		case need.Has != "":
+		case len(a.account.Scopes) == 0:
+			need.Has = HasUnknown
+		case slices.Contains(a.account.Scopes, need.Scope):
+			need.Has = HasYes
+		case slices.ContainsFunc(a.account.Scopes, func(s string) bool { return strings.HasPrefix(s, need.Scope+":") }):
+			need.Has = HasUnknown // a scope to write may imply the one to read
+		default:
+			need.Has = HasNo
+		}
+		a.account.Needs = append(a.account.Needs, need)
+		if need.Required && need.Has == HasNo {
+			a.account.Faults = append(a.account.Faults, fmt.Sprintf("lacks the scope %s, for %s", need.Scope, need.For))
+		}
+	}
+	for _, work := range a.account.Works {
+		if work.OK || work.What == whatPipelines { // the queue is extra
+			continue
+		}
+		fault := fmt.Sprintf("%s: %s: %s", work.Scope, work.What, work.Said)
+		if strings.HasPrefix(work.What, whatSlug) {
+			fault += "; given as {uuid} it needs no such call"
+		}
+		a.account.Faults = append(a.account.Faults, fault)
+	}
+}
