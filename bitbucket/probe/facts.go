@@ -30,7 +30,7 @@ const (
 	// LookRefusals is Live with Config.Refusals.
 	LookRefusals Look = "check live --refusals"
 	// LookCredentials is Access.
-	LookCredentials Look = "check credentials"
+	LookCredentials Look = "check credentials" //nolint:gosec // a command's name
 	// LookImage is a run of the runner's image.
 	LookImage Look = "check image"
 	// LookNone: nothing that is harmless.
@@ -112,7 +112,7 @@ func Facts() []Fact {
 		{keyManyLabels, "more than 10 custom labels are refused", Documented, LookRefusals, "keeps to 10, its own label included", ""},
 		{keyDelete, "a deletion is answered 204, and then GET 404", Documented, LookLive, "takes 404 of a deletion for success", ""},
 		{keyDeleteLag, "a list no longer shows a deleted runner after 30 s", Inferred, LookLive, "believes a GET before a list", ""},
-		{keyRateHeaders, "X-RateLimit headers come with access tokens only, and tell the limit but not what remains", Published, LookCredentials, "counts its own calls of the hour", ""},
+		{keyRateHeaders, "X-RateLimit headers come with access tokens only, and tell the limit but not what remains", Documented, LookCredentials, "counts its own calls of the hour", ""},
 		{keyScopeNames, "answers name the scopes of the credentials (X-OAuth-Scopes, `scopes` of an OAuth token)", Published, LookCredentials, "does not use them; a 403 lists what is missing", ""},
 		{KeyRunnerEntrypoint, "the image starts with `/opt/atlassian/pipelines/runner/entrypoint.sh`", Published, LookImage, "the rendered Jobs start that; another one is given as `entrypoint`", ""},
 		{KeyRunnerLines, "the runner's log lines tell when it is online, gets a step, and completes it", Published, LookImage, "lines that are not understood are told, and never taken for idleness", ""},

@@ -1,0 +1,52 @@
+package probe
+
+import (
+	"flag"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the table of the README anew")
+
+const readme = "../../README.md"
+
+func TestTheReadmeHasTheTableOfTheFacts(t *testing.T) {
+	data, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	found := regexp.MustCompile(`(?s)(<!-- facts: begin[^\n]*-->\n)(.*?)(<!-- facts: end -->\n)`).FindStringSubmatchIndex(text)
+	if found == nil {
+		t.Fatal("the README has no place for the table: <!-- facts: begin … --> and <!-- facts: end -->")
+	}
+	if *update {
+		if err := os.WriteFile(readme, []byte(text[:found[4]]+Markdown()+text[found[5]:]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(Markdown(), text[found[4]:found[5]]); diff != "" {
+		t.Errorf("go test ./bitbucket/probe -update writes it; want -, got +:\n%s", diff)
+	}
+}
+
+func TestEveryFactIsWhole(t *testing.T) {
+	seen := map[string]bool{}
+	for _, fact := range Facts() {
+		if fact.Key == "" || fact.Claim == "" || fact.Basis == "" || fact.Scaler == "" || seen[fact.Key] {
+			t.Errorf("%+v", fact)
+		}
+		seen[fact.Key] = true
+		if fact.Look == LookNone && fact.Hidden == "" {
+			t.Errorf("%s: neither looked at, nor why not", fact.Key)
+		}
+		if strings.ContainsAny(fact.Claim+fact.Scaler, "|\n") {
+			t.Errorf("%s: does not fit a table", fact.Key)
+		}
+	}
+}

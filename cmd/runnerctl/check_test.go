@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/bitbucket/probe"
+)
+
+// role makes the test's binary be runnerctl: for signals, and for children that no
+// test may have beside its own.
+const role = "RUNNERCTL_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(role) != "" {
+		_ = os.Unsetenv(role)
+		os.Args[0] = "runnerctl"
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+var emulatorSecrets = []string{
+	emulator.OAuthClientSecret, emulator.APIToken, emulator.AppPassword, emulator.AccessToken, emulator.ReadOnlyToken,
+}
+
+// result is how a command ended.
+type result struct {
+	stdout, stderr string
+	err            error
+	code           int
+}
+
+// runCheck runs a check against an emulator, with an environment of its own, and
+// wants no secret in what it says.
+func runCheck(ctx context.Context, t *testing.T, url string, environment map[string]string, args ...string) result {
+	t.Helper()
+	if url != "" {
+		args = append(args, "--bitbucket-url", url, "--bitbucket-oauth-url", url+"/site/oauth2/access_token")
+	}
+	var stdout, stderr bytes.Buffer
+	err := checkWith(ctx, args, func(name string) (string, bool) { v, ok := environment[name]; return v, ok }, &stdout, &stderr)
+	r := result{stdout: stdout.String(), stderr: stderr.String(), err: err}
+	if err != nil {
+		r.code = 1
+		var coded interface{ ExitCode() int }
+		if errors.As(err, &coded) {
+			r.code = coded.ExitCode()
+		}
+	}
+	for _, secret := range emulatorSecrets {
+		if strings.Contains(r.stdout+r.stderr+fmt.Sprint(err), secret) {
+			t.Errorf("a secret is shown: %+v", r)
+		}
+	}
+	return r
+}
+
+// writeSet makes a set's folder.
+func writeSet(t *testing.T, dir, name string, files map[string]string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// everySet makes sets of every kind that the emulator accepts.
+func everySet(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	writeSet(t, dir, "consumer", map[string]string{"bitbucketOauthClientId": emulator.OAuthClientID, "bitbucketOauthClientSecret": emulator.OAuthClientSecret, "namespaces": "team-a\nteam-b"})
+	writeSet(t, dir, "api-token", map[string]string{"atlassianAccountEmail": emulator.Email, "atlassianApiToken": emulator.APIToken, "namespaces": "*"})
+	writeSet(t, dir, "app-password", map[string]string{"bitbucketUsername": emulator.Username, "bitbucketAppPassword": emulator.AppPassword, "namespaces": "*"})
+	writeSet(t, dir, "access-token", map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*"})
+	return dir
+}
+
+func TestEveryGoodSetIsToldWholly(t *testing.T) {
+	url, server := emulator.NewTestServer(t, emulator.Options{})
+	got := runCheck(t.Context(), t, url, nil, "credentials", "--credentials-dir", everySet(t), "--workspace", "acme")
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	for _, want := range []string{
+		"access-token (", "api-token (", "app-password (", "consumer (", "kind           OAuth consumer", "Atlassian has announced its end",
+		"has            write:runner:bitbucket: for registering", "works          acme: list runners: 0 registered, room for 100",
+		"namespaces     team-a, team-b", "the limit is 1000, more than a fifth of it is left",
+	} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("no %q in:\n%s", want, got.stdout)
+		}
+	}
+	if strings.Contains(got.stdout, "WRONG") || len(server.State().Runners) > 0 {
+		t.Errorf("something is wrong, or was changed:\n%s", got.stdout)
+	}
+}
+
+func TestTheExitCodeOfCredentialsTellsHowItStands(t *testing.T) {
+	good := map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.AccessToken}
+	for name, c := range map[string]struct {
+		environment map[string]string
+		files       map[string]string // of a set "team"
+		args        []string
+		faults      []emulator.FaultRule
+		code        int
+		says        string
+	}{
+		"good":                    {environment: good, args: []string{"--workspace", "acme"}, says: "default (environment)"},
+		"no workspace":            {environment: good, says: "give --workspace"},
+		"nothing":                 {code: 1, says: "no credentials: want one of"},
+		"no such set":             {environment: good, args: []string{"--credentials", "x"}, code: 1, says: `--credentials: "x", want one of default`},
+		"only reads":              {environment: map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.ReadOnlyToken}, code: 1, says: "lacks the scope runner:write"},
+		"refused":                 {environment: map[string]string{"BITBUCKET_ACCESS_TOKEN": "not-known"}, args: []string{"--workspace", "acme"}, code: 1, says: "credentials were refused"},
+		"forbidden":               {environment: good, args: []string{"--workspace", "acme"}, faults: []emulator.FaultRule{{Path: "*/runners", Status: 403}}, code: 1, says: "does not work  acme: list runners: 403: Forbidden"},
+		"throttled":               {environment: good, args: []string{"--workspace", "acme"}, faults: []emulator.FaultRule{{Path: "*/runners", Status: 429}}, code: 2, says: "used up for now"},
+		"out of reach":            {environment: good, faults: []emulator.FaultRule{{Status: 503}}, code: 2, says: "NOT TOLD"},
+		"a file too many":         {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "note": "x"}, code: 1, says: "note: unknown key, want bitbucketOauthClientId, "},
+		"no namespace":            {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken}, code: 1, says: "no namespace may use the set"},
+		"one of two":              {environment: good, files: map[string]string{"bitbucketAccessToken": ""}, code: 1, says: "bitbucketAccessToken: empty"},
+		"one of two, not chosen":  {environment: good, files: map[string]string{"bitbucketAccessToken": ""}, args: []string{"--credentials", "default"}, says: "default (environment)"},
+		"a repository alone":      {environment: good, args: []string{"--repository", "app"}, code: 1, says: "want --workspace too"},
+		"bad flags, all at once":  {environment: good, args: []string{"--workspace", "a/b", "-o", "xml", "more"}, code: 1, says: `-o: "xml", want text or json`},
+		"a bundle that is not":    {environment: good, args: []string{"--ca-bundle", "/not/there"}, code: 1, says: "--ca-bundle: open /not/there"},
+		"a directory that is not": {args: []string{"--credentials-dir", "/not/there"}, code: 1, says: "credentials directory: open /not/there"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := emulator.NewTestServer(t, emulator.Options{})
+			if err := emulator.NewControl(url).SetFaults(t.Context(), c.faults); err != nil {
+				t.Fatal(err)
+			}
+			args := append([]string{"credentials"}, c.args...)
+			if c.files != nil {
+				dir := t.TempDir()
+				writeSet(t, dir, "team", c.files)
+				args = append([]string{"credentials", "--credentials-dir", dir}, c.args...)
+			}
+			if len(c.args) > 0 && c.args[len(c.args)-1] == "more" { // flags come before what is too much
+				url = ""
+			}
+			got := runCheck(t.Context(), t, url, c.environment, args...)
+			if got.code != c.code || !strings.Contains(got.stdout+fmt.Sprint(got.err), c.says) {
+				t.Errorf("got code %d, want %d, and %q in %s%v", got.code, c.code, c.says, got.stdout, got.err)
+			}
+		})
+	}
+}
+
+func TestCredentialsAsJSON(t *testing.T) {
+	url, _ := emulator.NewTestServer(t, emulator.Options{})
+	got := runCheck(t.Context(), t, url, nil, "credentials", "--credentials-dir", everySet(t), "-o", "json", "--workspace", "acme")
+	var told struct{ Sets []setReport }
+	if err := json.Unmarshal([]byte(got.stdout), &told); err != nil || len(told.Sets) != 4 {
+		t.Fatalf("%v: %s", err, got.stdout)
+	}
+	for _, set := range told.Sets {
+		if set.Account == nil || len(set.Account.Scopes) == 0 || len(set.Account.Works) != 3 || len(set.Namespaces) == 0 {
+			t.Errorf("got %+v", set)
+		}
+	}
+}
+
+func TestLiveDoesNothingWithoutConsent(t *testing.T) {
+	url, server := emulator.NewTestServer(t, emulator.Options{})
+	environment := map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.AccessToken}
+	got := runCheck(t.Context(), t, url, environment, "live", "--workspace", "acme", "--repository", "app")
+	if got.err != nil || !strings.Contains(got.stdout, "With --yes this would, in acme/app") || !strings.Contains(got.stdout, "Nothing was done.") {
+		t.Errorf("got %v: %s", got.err, got.stdout)
+	}
+	if calls := server.State().Counters.Calls; len(calls) > 0 {
+		t.Errorf("calls were made: %v", calls)
+	}
+}
+
+func TestLiveTellsWhatHoldsAndLeavesNothing(t *testing.T) {
+	environment := map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": emulator.OAuthClientID, "BITBUCKET_OAUTH_CLIENT_SECRET": emulator.OAuthClientSecret}
+	for name, c := range map[string]struct {
+		options emulator.Options
+		faults  []emulator.FaultRule
+		args    []string
+		code    int
+		says    []string
+	}{
+		"all holds":        {says: []string{"HOLDS              `PUT /internal/…/state` disables a runner", "nothing was left behind"}},
+		"with refusals":    {args: []string{"--refusals"}, says: []string{"found: 409: A runner with uuid"}},
+		"no disabling":     {faults: []emulator.FaultRule{{Path: "/internal/*/state", Status: 404}}, code: 1, says: []string{"DOES NOT HOLD      `PUT /internal/…/state`", "found: 404", "unless `--unsafe-scale-down`", "nothing was left behind"}},
+		"steps are hidden": {options: emulator.Options{HideStep: true}, says: []string{"COULD NOT BE SEEN  lists of API 2.0 show the step", "on an idle one `step` is absent"}},
+		"throttled":        {faults: []emulator.FaultRule{{Method: "PUT", Status: 429}}, code: 2, says: []string{"429", "nothing was left behind"}},
+		"forbidden":        {faults: []emulator.FaultRule{{Method: "POST", Path: "*/runners", Status: 403}}, code: 2, says: []string{"the registration was refused: 403", "nothing was left behind"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, server := emulator.NewTestServer(t, c.options)
+			if err := emulator.NewControl(url).SetFaults(t.Context(), c.faults); err != nil {
+				t.Fatal(err)
+			}
+			got := runCheck(t.Context(), t, url, environment, append([]string{"live", "--workspace", "acme", "--yes", "--write-settle", "1s"}, c.args...)...)
+			if got.code != c.code {
+				t.Errorf("got code %d, %v, want %d", got.code, got.err, c.code)
+			}
+			for _, want := range c.says {
+				if !strings.Contains(got.stdout+fmt.Sprint(got.err), want) {
+					t.Errorf("no %q in:\n%s%v", want, got.stdout, got.err)
+				}
+			}
+			if runners := server.State().Runners; len(runners) > 0 {
+				t.Errorf("left: %+v", runners)
+			}
+		})
+	}
+}
+
+func TestLiveAsJSONAndItsFaults(t *testing.T) {
+	url, _ := emulator.NewTestServer(t, emulator.Options{})
+	environment := map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.AccessToken}
+	got := runCheck(t.Context(), t, url, environment, "live", "--workspace", "acme", "--yes", "-o", "json")
+	var report probe.Report
+	if err := json.Unmarshal([]byte(got.stdout), &report); err != nil || report.Count(probe.Holds) < 12 || !strings.HasPrefix(report.Runner, probe.NamePrefix) {
+		t.Errorf("%v: %s", err, got.stdout)
+	}
+	for name, c := range map[string]struct {
+		environment map[string]string
+		args        []string
+		says        string
+	}{
+		"no workspace":   {environment, nil, "--workspace: missing"},
+		"no credentials": {nil, []string{"--workspace", "acme"}, "no credentials: want one of"},
+		"bad settle":     {environment, []string{"--write-settle", "0s"}, `--write-settle: "0s"`},
+	} {
+		if got := runCheck(t.Context(), t, url, c.environment, append([]string{"live"}, c.args...)...); got.code != 1 || !strings.Contains(got.err.Error(), c.says) {
+			t.Errorf("%s: got %v, want %q", name, got.err, c.says)
+		}
+	}
+}
+
+// start starts runnerctl as a process; its output is whole once it has ended.
+func start(t *testing.T, environment []string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+	t.Helper()
+	command := exec.Command(os.Args[0], args...)
+	command.Env = append(append(os.Environ(), role+"=runnerctl"), environment...)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return command, &stdout, &stderr
+}
+
+func TestInterruptsDoNotKeepLiveFromTidyingUp(t *testing.T) {
+	url, server := emulator.NewTestServer(t, emulator.Options{})
+	control := emulator.NewControl(url)
+	if err := control.SetFaults(t.Context(), []emulator.FaultRule{{Method: "PUT", Latency: "5s"}, {Method: "DELETE", Latency: "300ms"}}); err != nil {
+		t.Fatal(err)
+	}
+	command, stdout, stderr := start(t, []string{"BITBUCKET_ACCESS_TOKEN=" + emulator.AccessToken},
+		"check", "live", "--workspace", "acme", "--yes", "--bitbucket-url", url, "--bitbucket-oauth-url", url+"/x")
+	waitFor(t, func() bool { return len(server.State().Runners) == 1 })
+	waitFor(t, func() bool { return called(server, "PUT") })
+	for range 2 { // an impatient user's
+		if err := command.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		waitFor(t, func() bool { return called(server, "DELETE") })
+	}
+	err := command.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(stderr.String(), "check live: interrupted") || !strings.Contains(stdout.String(), "nothing was left behind") {
+		t.Errorf("got %v\n%s%s", err, stdout, stderr)
+	}
+	if runners := server.State().Runners; len(runners) > 0 {
+		t.Errorf("left: %+v", runners)
+	}
+}
+
+func called(server *emulator.Server, method string) bool {
+	for call := range server.State().Counters.Calls {
+		if strings.HasPrefix(call, method+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+// waitFor waits for a condition, which another process brings about.
+func waitFor(t *testing.T, holds func() bool) {
+	t.Helper()
+	look, late := time.NewTicker(5*time.Millisecond), time.After(time.Minute)
+	defer look.Stop()
+	for !holds() {
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatal("it did not come to pass within a minute")
+		}
+	}
+}
+
+func TestAnImageIsTold(t *testing.T) {
+	online := `echo 'Updating runner status to "ONLINE" and checking for new steps'; `
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"it comes online and ends": {[]string{"--for", "200ms", "--", "sh", "-c", online + "exec sleep 60"}, 0, "exit code 143"},
+		"it does not end":          {[]string{"--for", "200ms", "--stop-grace", "100ms", "--", "sh", "-c", "trap '' TERM; " + online + "while :; do sleep 0.05; done"}, 1, "was killed"},
+		"it ends by itself":        {[]string{"--", "sh", "-c", "exit 3"}, 2, "it ended by itself"},
+		"as JSON":                  {[]string{"--image", "x:1", "--for", "200ms", "-o", "json", "--", "sh", "-c", online + "exec sleep 60"}, 0, `"tells": "online"`},
+		"no such command":          {[]string{"--", "/not/there"}, 1, "find the runner's command"},
+		"nothing given":            {nil, 1, "command: none given"},
+		"an image alone":           {[]string{"--image", "x:1"}, 0, "x:1 check image -- /opt/atlassian/pipelines/runner/entrypoint.sh"},
+		"an unpacked one":          {[]string{"--root", "/", "--", "/bin/sh"}, 0, "another was looked at: /bin/sh"},
+		"one without it":           {[]string{"--root", t.TempDir()}, 1, "is not in the image"},
+		"no folder":                {[]string{"--root", "/not/there"}, 1, "want a directory with the unpacked image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			command, stdout, stderr := start(t, nil, append([]string{"check", "image"}, c.args...)...)
+			err := command.Wait()
+			if code := command.ProcessState.ExitCode(); code != c.code || !strings.Contains(stdout.String()+stderr.String(), c.says) {
+				t.Errorf("got code %d, %v, want %d and %q in\n%s%s", code, err, c.code, c.says, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestChecksHelp(t *testing.T) {
+	if got := runCheck(t.Context(), t, "", nil, "help"); got.err != nil || got.stdout != checkUsage {
+		t.Errorf("got %v: %s", got.err, got.stdout)
+	}
+	for _, args := range [][]string{nil, {"creds"}} {
+		if got := runCheck(t.Context(), t, "", nil, args...); got.code != 1 || !strings.Contains(got.err.Error(), "want credentials, live or image") {
+			t.Errorf("%q: got %v", args, got.err)
+		}
+	}
+	var out bytes.Buffer
+	if err := run([]string{"check", "live", "-h"}, strings.NewReader(""), &out, &out); err != nil || !strings.Contains(out.String(), "-write-settle") {
+		t.Errorf("got %v: %s", err, &out)
+	}
+}
