@@ -14,9 +14,9 @@ import (
 
 // setReport is what is told of one credentials set.
 type setReport struct {
-	Name       string   `json:"name"`
-	Source     string   `json:"source"`
-	Namespaces []string `json:"namespaces"`
+	Name   string             `json:"name"`
+	Source string             `json:"source"`
+	Serves credentials.Serves `json:"serves"`
 	// FileFaults are those of the set's files, Account what Bitbucket says; nil where
 	// the files do not give credentials.
 	FileFaults []string       `json:"file_faults,omitempty"`
@@ -42,14 +42,10 @@ func checkCredentials(ctx context.Context, args []string, lookup func(string) (s
 	if err != nil {
 		return err
 	}
-	var scopes []bitbucket.Scope
-	if r.workspace != "" {
-		scopes = append(scopes, r.scope())
-	}
 	reports := make([]setReport, 0, len(sets))
 	var wrong, unclear int
 	for _, set := range sets {
-		report, err := r.look(ctx, set, scopes)
+		report, err := r.look(ctx, set)
 		if err != nil {
 			return err
 		}
@@ -64,7 +60,7 @@ func checkCredentials(ctx context.Context, args []string, lookup func(string) (s
 	if r.output == "json" {
 		err = writeJSON(stdout, map[string]any{"sets": reports})
 	} else {
-		err = writeSets(stdout, reports, len(scopes) > 0)
+		err = writeSets(stdout, reports)
 	}
 	switch {
 	case err != nil:
@@ -77,8 +73,8 @@ func checkCredentials(ctx context.Context, args []string, lookup func(string) (s
 	return nil
 }
 
-func (r *remote) look(ctx context.Context, set credentials.Set, scopes []bitbucket.Scope) (setReport, error) {
-	report := setReport{Name: set.Name, Source: set.Source, Namespaces: set.Namespaces, FileFaults: set.Faults}
+func (r *remote) look(ctx context.Context, set credentials.Set) (setReport, error) {
+	report := setReport{Name: set.Name, Source: set.Source, Serves: set.Serves, FileFaults: set.Faults}
 	if set.Credentials.Kind() == "" {
 		return report, nil
 	}
@@ -87,6 +83,11 @@ func (r *remote) look(ctx context.Context, set credentials.Set, scopes []bitbuck
 		return report, err
 	}
 	defer client.Close()
+	scopes := set.Serves.Scopes()
+	// A set of other workspaces is looked at there, which is no fault of it.
+	if r.workspace != "" && set.Serves.Allows(r.scope()) {
+		scopes = []bitbucket.Scope{r.scope()}
+	}
 	account := probe.Access(ctx, client, set.Credentials, scopes)
 	report.Account = &account
 	return report, nil
@@ -94,7 +95,7 @@ func (r *remote) look(ctx context.Context, set credentials.Set, scopes []bitbuck
 
 const lineWidth = 100
 
-func writeSets(to io.Writer, reports []setReport, scoped bool) error {
+func writeSets(to io.Writer, reports []setReport) error {
 	var out strings.Builder
 	line := func(label, format string, args ...any) {
 		const indent = "                 "
@@ -111,20 +112,27 @@ func writeSets(to io.Writer, reports []setReport, scoped bool) error {
 		if account := report.Account; account != nil {
 			writeAccount(line, *account)
 		}
-		line("namespaces", "%s", orNone(report.Namespaces))
-		if report.Account != nil && !scoped {
-			line("note", "give --workspace, and --repository, to see what works there")
+		line("namespaces", "%s", listed(report.Serves.Namespaces, "none"))
+		line("workspaces", "%s", listed(report.Serves.Workspaces, "any that Bitbucket gives it"))
+		if report.Serves.Repositories != nil {
+			line("repositories", "%s", listed(report.Serves.Repositories, "none"))
+		}
+		if report.Serves.Labels != nil {
+			line("labels", "%s", listed(report.Serves.Labels, "none"))
+		}
+		if report.Account != nil && len(report.Account.Works) == 0 && !report.wrong() && !report.unclear() {
+			line("note", "give --workspace, and --repository, to see what works there (or list them in the set's files)")
 		}
 	}
 	_, err := io.WriteString(to, out.String())
 	return err
 }
 
-func orNone(list []string) string {
-	if len(list) == 0 {
-		return "none"
+func listed(words []string, none string) string {
+	if len(words) == 0 {
+		return none
 	}
-	return strings.Join(list, ", ")
+	return strings.Join(words, ", ")
 }
 
 func writeAccount(line func(label, format string, args ...any), account probe.Account) {

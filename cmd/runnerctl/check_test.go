@@ -132,6 +132,9 @@ func TestTheExitCodeOfCredentialsTellsHowItStands(t *testing.T) {
 		"out of reach":            {environment: good, faults: []emulator.FaultRule{{Status: 503}}, code: 2, says: "NOT TOLD"},
 		"a file too many":         {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "note": "x"}, code: 1, says: "note: unknown key, want bitbucketOauthClientId, "},
 		"no namespace":            {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken}, code: 1, says: "no namespace may use the set"},
+		"its own workspace":       {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "workspaces": "acme"}, says: "works          acme: list runners"},
+		"of another workspace":    {environment: good, files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "workspaces": emulator.WorkspaceUUID}, args: []string{"--workspace", "acme"}, says: "works          " + emulator.WorkspaceUUID + ": list runners"},
+		"another than its own":    {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "workspaces": "nobody", "labels": "a.*"}, code: 1, says: "nobody: list runners: 404"},
 		"one of two":              {environment: good, files: map[string]string{"bitbucketAccessToken": ""}, code: 1, says: "bitbucketAccessToken: empty"},
 		"one of two, not chosen":  {environment: good, files: map[string]string{"bitbucketAccessToken": ""}, args: []string{"--credentials", "default"}, says: "default (environment)"},
 		"a repository alone":      {environment: good, args: []string{"--repository", "app"}, code: 1, says: "want --workspace too"},
@@ -169,7 +172,7 @@ func TestCredentialsAsJSON(t *testing.T) {
 		t.Fatalf("%v: %s", err, got.stdout)
 	}
 	for _, set := range told.Sets {
-		if set.Account == nil || len(set.Account.Scopes) == 0 || len(set.Account.Works) != 3 || len(set.Namespaces) == 0 {
+		if set.Account == nil || len(set.Account.Scopes) == 0 || len(set.Account.Works) != 3 || len(set.Serves.Namespaces) == 0 {
 			t.Errorf("got %+v", set)
 		}
 	}

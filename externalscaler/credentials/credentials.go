@@ -1,6 +1,6 @@
 // Package credentials resolves the name of a credentials set, as a trigger's
 // metadata gives it, to a client of Bitbucket, and says which namespaces may
-// use it. A set is a directory of a mounted Secret, or, for the set `default`,
+// use it, and for what. A set is a directory of a mounted Secret, or, for the set `default`,
 // the environment. How the credentials are presented to Bitbucket lives in
 // package bitbucket.
 package credentials
@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -21,11 +19,8 @@ import (
 // Default is the set that a group uses where its metadata names none.
 const Default = "default"
 
-// namespacesFile lists the namespaces a set serves, one a line; `*` is all.
-const namespacesFile = "namespaces"
-
-// ErrForbidden says that a set does not serve a namespace.
-var ErrForbidden = errors.New("credentials set does not serve this namespace")
+// ErrForbidden says that a set does not serve a namespace, or not for that use.
+var ErrForbidden = errors.New("credentials set does not serve this")
 
 // ErrUnknownSet says that there is no set of that name, or that it is not usable.
 var ErrUnknownSet = errors.New("no usable credentials set")
@@ -57,12 +52,9 @@ func NewStore(dir string, lookup func(string) (string, bool), newClient func(nam
 // read at each call, so that a rotated Secret takes effect without a restart.
 // Errors: ErrForbidden, ErrUnknownSet.
 func (s *Store) Client(name, namespace string) (*bitbucket.Client, error) {
-	credentials, namespaces, err := s.read(name)
+	credentials, _, err := s.open(name, namespace)
 	if err != nil {
-		return nil, fmt.Errorf("credentials: %q: %w: %w", name, ErrUnknownSet, err)
-	}
-	if !slices.Contains(namespaces, namespace) && !slices.Contains(namespaces, "*") {
-		return nil, fmt.Errorf("credentials: %q may be used from namespaces %q, not from %q: %w", name, namespaces, namespace, ErrForbidden)
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,40 +72,55 @@ func (s *Store) Client(name, namespace string) (*bitbucket.Client, error) {
 	return client, nil
 }
 
-// read finds a set's credentials and the namespaces that it serves. The
+// Allow says whether a group may use a set for its scope and labels. Client asks for
+// the namespace alone, since what runs already must be looked after whatever the set
+// serves by now. Errors: ErrForbidden, ErrUnknownSet.
+func (s *Store) Allow(name string, use Use) error {
+	_, serves, err := s.open(name, use.Namespace)
+	if err != nil {
+		return err
+	}
+	if against := serves.allow(use); against != "" {
+		return fmt.Errorf("credentials: %q may be used for %s: %w", name, against, ErrForbidden)
+	}
+	return nil
+}
+
+// open reads a set for a namespace.
+func (s *Store) open(name, namespace string) (bitbucket.Credentials, Serves, error) {
+	credentials, serves, err := s.read(name)
+	if err != nil {
+		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("credentials: %q: %w: %w", name, ErrUnknownSet, err)
+	}
+	if !serves.servesNamespace(namespace) {
+		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("credentials: %q may be used from namespaces %q, not from %q: %w", name, serves.Namespaces, namespace, ErrForbidden)
+	}
+	return credentials, serves, nil
+}
+
+// read finds a set's credentials and what it serves. The
 // environment serves every namespace: who starts the scaler with it has no
 // Kubernetes to tell namespaces apart, or has chosen so.
-func (s *Store) read(name string) (bitbucket.Credentials, []string, error) {
+func (s *Store) read(name string) (bitbucket.Credentials, Serves, error) {
 	if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, `/\`) {
-		return bitbucket.Credentials{}, nil, errors.New("want the name of a folder")
+		return bitbucket.Credentials{}, Serves{}, errors.New("want the name of a folder")
 	}
 	if s.dir != "" {
 		dir := filepath.Join(s.dir, name)
 		credentials, err := bitbucket.CredentialsFromDir(dir)
 		if err == nil {
-			namespaces, err := readNamespaces(dir)
-			return credentials, namespaces, err
+			serves, err := readServes(dir)
+			return credentials, serves, err
 		}
 		if !errors.Is(err, bitbucket.ErrNoCredentials) || name != Default {
-			return bitbucket.Credentials{}, nil, err
+			return bitbucket.Credentials{}, Serves{}, err
 		}
 	}
 	if name != Default {
-		return bitbucket.Credentials{}, nil, errors.New("only the set default can come from the environment")
+		return bitbucket.Credentials{}, Serves{}, errors.New("only the set default can come from the environment")
 	}
 	credentials, err := bitbucket.CredentialsFromEnv(s.lookup)
-	return credentials, []string{"*"}, err
-}
-
-func readNamespaces(dir string) ([]string, error) {
-	text, err := os.ReadFile(filepath.Join(dir, namespacesFile)) //nolint:gosec // a path below the operator's own directory
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil // closed by default
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read namespaces: %w", err)
-	}
-	return strings.Fields(string(text)), nil
+	return credentials, Serves{Namespaces: []string{all}}, err
 }
 
 // Clients are the clients made so far, by set, for metrics.

@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
 const tokenFile = "bitbucketAccessToken"
@@ -76,6 +78,132 @@ func TestWhoMayUseASet(t *testing.T) {
 				t.Errorf("got %v, %v, want %v", client, err, c.want)
 			}
 		})
+	}
+}
+
+func TestWhatASetMayBeUsedFor(t *testing.T) {
+	const uuid, other = "{11111111-1111-4111-8111-111111111111}", "{22222222-2222-4222-8222-222222222222}"
+	dir := t.TempDir()
+	for name, files := range map[string]map[string]string{
+		"any":          {},
+		"workspaces":   {"workspaces": "acme " + uuid},
+		"repositories": {"workspaces": "acme", "repositories": "acme/app web " + other},
+		"anywhere":     {"repositories": "app"},
+		"labels":       {"labels": "build\nteam.a.*"},
+		"nothing":      {"workspaces": ""},
+		"stars":        {"workspaces": "*", "repositories": "*", "labels": "*"},
+	} {
+		files[tokenFile], files["namespaces"] = "secret", "ns"
+		write(t, dir, name, files)
+	}
+	for name, c := range map[string]struct {
+		set                   string
+		workspace, repository string
+		labels                []string
+		against               string // empty: allowed
+	}{
+		"without restrictions":             {set: "any", workspace: "x", repository: other, labels: []string{"y"}},
+		"a workspace by its slug":          {set: "workspaces", workspace: "Acme"},
+		"by its UUID":                      {set: "workspaces", workspace: strings.ToUpper(uuid)},
+		"another":                          {set: "workspaces", workspace: "acme2", against: `workspaces ["acme"`},
+		"another by its UUID":              {set: "workspaces", workspace: other, against: `workspaces ["acme"`},
+		"a repository of the workspace":    {set: "workspaces", workspace: "acme", repository: "app"},
+		"one that may be of any workspace": {set: "workspaces", workspace: "acme", repository: other, against: "could be of any"},
+		"a listed repository":              {set: "repositories", workspace: "acme", repository: "app"},
+		"one listed by its slug alone":     {set: "repositories", workspace: "acme", repository: "WEB"},
+		"one listed by its UUID":           {set: "repositories", workspace: "acme", repository: other},
+		"one that is not":                  {set: "repositories", workspace: "acme", repository: "api", against: `repositories ["acme/app" "web"`},
+		"one by a UUID that is not":        {set: "repositories", workspace: "acme", repository: uuid, against: `repositories ["acme/app" "web"`},
+		"of another workspace":             {set: "repositories", workspace: "evil", repository: "app", against: `workspaces ["acme"]`},
+		"a whole workspace":                {set: "repositories", workspace: "acme", against: "not a whole workspace"},
+		"a slug in any workspace":          {set: "anywhere", workspace: "evil", repository: "app"},
+		"listed labels":                    {set: "labels", workspace: "x", labels: []string{"build", "team.a.big"}},
+		"a label that is not":              {set: "labels", workspace: "x", labels: []string{"build", "prod"}, against: `labels ["build" "team.a.*"], not "prod"`},
+		"the beginning of one that is not": {set: "labels", workspace: "x", labels: []string{"team.b"}, against: `not "team.b"`},
+		"an empty file":                    {set: "nothing", workspace: "acme", against: `workspaces [], not "acme"`},
+		"stars":                            {set: "stars", workspace: "acme", repository: other, labels: []string{"z"}},
+		"stars and a whole workspace":      {set: "stars", workspace: "acme"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := store(dir, nil)
+			use := Use{Namespace: "ns", Scope: bitbucket.Scope{Workspace: c.workspace, Repository: c.repository}, Labels: c.labels}
+			err := s.Allow(c.set, use)
+			if errors.Is(err, ErrForbidden) != (c.against != "") || err != nil && !strings.Contains(err.Error(), c.against) {
+				t.Errorf("got %v, want %q", err, c.against)
+			}
+			use.Namespace = "elsewhere"
+			if err := s.Allow(c.set, use); !errors.Is(err, ErrForbidden) || strings.Contains(err.Error(), "acme") {
+				t.Errorf("another namespace: got %v", err)
+			}
+			// What runs is looked after all the same.
+			if _, err := s.Client(c.set, "ns"); err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	s, _ := store(dir, map[string]string{"BITBUCKET_ACCESS_TOKEN": "x"})
+	if err := s.Allow(Default, Use{Namespace: "any", Scope: bitbucket.Scope{Workspace: "any"}}); err != nil {
+		t.Errorf("the environment: got %v", err)
+	}
+}
+
+func TestTheScopesThatTheFilesName(t *testing.T) {
+	for name, c := range map[string]struct {
+		serves Serves
+		want   string
+	}{
+		"none":                               {Serves{}, ""},
+		"workspaces":                         {Serves{Workspaces: []string{"a", "*", "b", "not/one"}}, "a b"},
+		"repositories of one workspace":      {Serves{Workspaces: []string{"a"}, Repositories: []string{"x", "b/y", "*"}}, "a/x b/y"},
+		"repositories of any workspace":      {Serves{Repositories: []string{"x", "b/y"}}, "b/y"},
+		"repositories of several workspaces": {Serves{Workspaces: []string{"a", "b"}, Repositories: []string{"x"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, scope := range c.serves.Scopes() {
+				got = append(got, scope.String())
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// Two teams, each with a namespace, a workspace and credentials of its own.
+func TestNoMetadataGivesATeamTheOthersCredentialsOrWorkspace(t *testing.T) {
+	const uuidA, uuidB = "{aaaaaaaa-1111-4111-8111-111111111111}", "{bbbbbbbb-1111-4111-8111-111111111111}"
+	dir := t.TempDir()
+	write(t, dir, "team-a", map[string]string{tokenFile: "a", "namespaces": "ns-a", "workspaces": "a " + uuidA})
+	write(t, dir, "team-b", map[string]string{tokenFile: "b", "namespaces": "ns-b", "workspaces": "b " + uuidB})
+	sets := []string{"", Default, "team-a", "team-b", "TEAM-B", "team-b/", "./team-b", "../team-b", "team-a/../team-b", "team-*", "team-a,team-b", " team-b", "..", dir + "/team-b"}
+	places := []string{"a", "b", "A", "B", uuidA, uuidB, strings.ToUpper(uuidB), "a/b", "../b", "%2e%2e", "b ", "{}", "*"}
+	repositories := []string{"", "app", uuidA, uuidB, "../b", "a/../b", "*"}
+	allowed := 0
+	for _, set := range sets {
+		for _, workspace := range places {
+			for _, repository := range repositories {
+				spec, err := runnergroup.Parse(map[string]string{"workspace": workspace, "repository": repository, "labels": "x", "credentials": set})
+				if err != nil {
+					continue // refused before
+				}
+				s, made := store(dir, nil)
+				err = s.Allow(spec.Credentials, Use{Namespace: "ns-a", Scope: bitbucket.Scope{Workspace: spec.Workspace, Repository: spec.Repository}, Labels: spec.Labels})
+				if _, clientErr := s.Client(spec.Credentials, "ns-a"); clientErr == nil && ((*made)[0].AccessToken.Reveal() != "a") {
+					t.Errorf("credentials %q gave the other team's", set)
+				}
+				if err != nil {
+					continue
+				}
+				allowed++
+				if spec.Credentials != "team-a" || !strings.EqualFold(spec.Workspace, "a") && !strings.EqualFold(spec.Workspace, uuidA) || bitbucket.IsUUID(spec.Repository) {
+					t.Errorf("team a was allowed %+v", spec)
+				}
+			}
+		}
+	}
+	if allowed == 0 {
+		t.Error("team a was not allowed its own")
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -19,8 +18,8 @@ type Set struct {
 	Source string
 	// Credentials are empty where Faults tells why they cannot be used.
 	Credentials bitbucket.Credentials
-	// Namespaces are those that may use it; "*" is all.
-	Namespaces []string
+	// Serves is what it may be used for.
+	Serves Serves
 	// Faults are all that is wrong with the files, each naming its file, and never
 	// a value.
 	Faults []string
@@ -51,18 +50,13 @@ func Inspect(dir string, lookup func(string) (string, bool)) ([]Set, error) {
 	i := slices.IndexFunc(sets, func(s Set) bool { return s.Name == Default })
 	switch {
 	case i >= 0 && !errors.Is(err, bitbucket.ErrNoCredentials) && !hasKeys(sets[i].Source):
-		sets[i] = Set{Name: Default, Source: Environment, Credentials: environment, Namespaces: []string{anyNamespace}, Faults: lines(err)}
+		sets[i] = Set{Name: Default, Source: Environment, Credentials: environment, Serves: Serves{Namespaces: []string{all}}, Faults: lines(err)}
 	case i >= 0: // the folder goes before the environment
 	case err == nil || !errors.Is(err, bitbucket.ErrNoCredentials) || len(sets) == 0:
-		sets = append(sets, Set{Name: Default, Source: Environment, Credentials: environment, Namespaces: []string{anyNamespace}, Faults: lines(err)})
+		sets = append(sets, Set{Name: Default, Source: Environment, Credentials: environment, Serves: Serves{Namespaces: []string{all}}, Faults: lines(err)})
 	}
 	return sets, nil
 }
-
-const anyNamespace = "*"
-
-// namespaceName is a DNS label, which a namespace's name must be.
-var namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func inspectFolder(dir, name string) Set {
 	set := Set{Name: name, Source: filepath.Join(dir, name)}
@@ -90,19 +84,9 @@ func inspectFolder(dir, name string) Set {
 			fault("%s", line)
 		}
 	}
-	set.Namespaces, err = readNamespaces(set.Source)
-	switch {
-	case err != nil:
-		if !slices.ContainsFunc(set.Faults, func(told string) bool { return strings.HasPrefix(told, namespacesFile+":") }) {
-			fault("%s: %v", namespacesFile, cause(err))
-		}
-	case len(set.Namespaces) == 0:
-		fault("%s: missing or empty, so no namespace may use the set: want one a line, or %s for all", namespacesFile, anyNamespace)
-	}
-	for _, namespace := range set.Namespaces {
-		if namespace != anyNamespace && !namespaceName.MatchString(namespace) {
-			fault("%s: %q, want names of namespaces, or %s for all", namespacesFile, namespace, anyNamespace)
-		}
+	set.Serves, err = readServes(set.Source)
+	if err == nil { // else the file is named already
+		set.Faults = append(set.Faults, set.Serves.faults()...)
 	}
 	return set
 }
@@ -113,7 +97,7 @@ func inspectFile(dir, name string) string {
 		return "" // a mounted Secret's own
 	}
 	keys, variables := bitbucket.CredentialKeys()
-	keys = append(keys, namespacesFile)
+	keys = append(keys, servesFiles()...)
 	if !slices.Contains(keys, name) && !slices.Contains(variables, name) {
 		for _, known := range keys {
 			if strings.EqualFold(known, strings.NewReplacer("_", "", "-", "", ".txt", "").Replace(name)) {
@@ -126,7 +110,8 @@ func inspectFile(dir, name string) string {
 	switch {
 	case err != nil:
 		return fmt.Sprintf("%s: %v", name, cause(err))
-	case name != namespacesFile && strings.TrimSpace(string(data)) == "":
+	case slices.Contains(servesFiles(), name): // what is in it is looked at as a whole
+	case strings.TrimSpace(string(data)) == "":
 		return name + ": empty"
 	}
 	return ""

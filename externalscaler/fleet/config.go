@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
 // Times after which a runner counts for less, from the design's words.
@@ -28,6 +29,9 @@ type Config struct {
 	Owner string
 	// Client gives the client of a credentials set, if the namespace may use it.
 	Client func(credentials, namespace string) (Bitbucket, error)
+	// Allow says whether a group may use its credentials set for its scope and labels;
+	// nil where Client's word is enough. Scopes where runners are left are not asked for.
+	Allow func(key GroupKey, spec runnergroup.Group) error
 	// Kubernetes is the cluster; nil where the scaler runs without one and knows
 	// runner groups from KEDA's calls alone.
 	Kubernetes Kubernetes

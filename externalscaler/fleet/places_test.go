@@ -10,6 +10,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
 // notebook keeps places in memory, and fails as often as it is told to.
@@ -93,6 +94,35 @@ func TestRunnersOfAScopeThatNobodyNamesAreFoundAfterARestart(t *testing.T) {
 		defer notes.mu.Unlock()
 		return len(notes.kept) == 0
 	})
+}
+
+func TestWhatACredentialsSetDoesNotServeIsNotPolled(t *testing.T) {
+	refused := errors.New("not for that")
+	var asked []string
+	allow := func(key GroupKey, spec runnergroup.Group) error {
+		asked = append(asked, key.String()+" "+spec.Workspace)
+		return refused
+	}
+	notes := &notebook{}
+	url, server := emulator.NewTestServer(t, emulator.Options{RateLimit: -1})
+	f, stop := startAt(t, url, Config{Places: notes, Allow: allow, Kubernetes: cluster{[]ScaledJob{builds()}}})
+	waitFor(t, "the refusal", func() bool { _, err := f.Group(builds().GroupKey); return errors.Is(err, refused) })
+	stop()
+	if len(asked) == 0 || asked[0] != "team/builds acme" || len(server.State().Counters.Calls) > 0 {
+		t.Errorf("asked for %q, calls %v", asked, server.State().Counters.Calls)
+	}
+
+	// What is left where it was served before is looked after all the same.
+	notes.kept = []KeptPlace{{Namespace: "team", Credentials: "default", Workspace: emulator.WorkspaceUUID}}
+	_, stop = startAt(t, url, Config{Places: notes, Allow: allow, Kubernetes: cluster{}})
+	defer stop()
+	waitFor(t, "a list", func() bool { return len(server.State().Counters.Calls) > 0 })
+
+	// A group that is known from a call alone is refused too.
+	r := start(t, Config{Allow: allow})
+	if _, err := r.call("builds", of("acme", "", "a")); !errors.Is(err, refused) || r.lists() > 0 {
+		t.Errorf("got %v after %d lists", err, r.lists())
+	}
 }
 
 func TestNothingIsRegisteredWhereItWouldNotBeFoundAgain(t *testing.T) {

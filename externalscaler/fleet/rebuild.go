@@ -92,7 +92,7 @@ func (f *Fleet) groupsOfCalls(next *snapshot, now time.Time) {
 	called := maps.Clone(f.called)
 	f.mu.Unlock()
 	for key, call := range called {
-		scope, err := f.scope(key, call.spec, call.at)
+		scope, err := f.admit(key, call.spec, call.at)
 		if err != nil {
 			next.errs[key] = err
 			continue

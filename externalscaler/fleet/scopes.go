@@ -16,11 +16,22 @@ func (f *Fleet) group(key GroupKey, metadata map[string]string, now time.Time) (
 	if err != nil {
 		return nil, err
 	}
-	scope, err := f.scope(key, spec, now)
+	scope, err := f.admit(key, spec, now)
 	if err != nil {
 		return nil, err
 	}
 	return &Group{GroupKey: key, Spec: spec, Scope: scope}, nil
+}
+
+// admit is scope for a group, which may be refused its credentials set: before
+// anything is asked of Bitbucket for it.
+func (f *Fleet) admit(key GroupKey, spec runnergroup.Group, used time.Time) (*Scope, error) {
+	if f.config.Allow != nil {
+		if err := f.config.Allow(key, spec); err != nil {
+			return nil, err
+		}
+	}
+	return f.scope(key, spec, used)
 }
 
 // scope finds or starts the poller of a group's scope, last asked for at used.

@@ -23,6 +23,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler"
 	"bitbucket-runner-scaler/externalscaler/credentials"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/status"
 	"bitbucket-runner-scaler/jobfactory/reaper"
 	"bitbucket-runner-scaler/jobfactory/registrar"
@@ -127,6 +128,11 @@ func New(c Config) (*ControlPlane, error) {
 				return nil, err // a nil *Client must not become a non-nil interface
 			}
 			return client, nil
+		},
+		Allow: func(key fleet.GroupKey, spec runnergroup.Group) error {
+			return store.Allow(spec.Credentials, credentials.Use{
+				Namespace: key.Namespace, Scope: bitbucket.Scope{Workspace: spec.Workspace, Repository: spec.Repository}, Labels: spec.Labels,
+			})
 		},
 		PollInterval: c.PollInterval, MaxStaleness: c.MaxStaleness, WriteSettle: c.WriteSettle,
 		StartLimit: c.StartLimit, LostAfter: c.LostAfter,
