@@ -2,94 +2,17 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/bitbucket/probe"
 )
-
-// role makes the test's binary be runnerctl: for signals, and for children that no
-// test may have beside its own.
-const role = "RUNNERCTL_TEST_ROLE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(role) != "" {
-		_ = os.Unsetenv(role)
-		os.Args[0] = "runnerctl"
-		main()
-		return
-	}
-	os.Exit(m.Run())
-}
-
-var emulatorSecrets = []string{
-	emulator.OAuthClientSecret, emulator.APIToken, emulator.AppPassword, emulator.AccessToken, emulator.ReadOnlyToken,
-}
-
-// result is how a command ended.
-type result struct {
-	stdout, stderr string
-	err            error
-	code           int
-}
-
-// runCheck runs a check against an emulator, with an environment of its own, and
-// wants no secret in what it says.
-func runCheck(ctx context.Context, t *testing.T, url string, environment map[string]string, args ...string) result {
-	t.Helper()
-	if url != "" {
-		args = append(args, "--bitbucket-url", url, "--bitbucket-oauth-url", url+"/site/oauth2/access_token")
-	}
-	var stdout, stderr bytes.Buffer
-	err := checkWith(ctx, args, func(name string) (string, bool) { v, ok := environment[name]; return v, ok }, &stdout, &stderr)
-	r := result{stdout: stdout.String(), stderr: stderr.String(), err: err}
-	if err != nil {
-		r.code = 1
-		var coded interface{ ExitCode() int }
-		if errors.As(err, &coded) {
-			r.code = coded.ExitCode()
-		}
-	}
-	for _, secret := range emulatorSecrets {
-		if strings.Contains(r.stdout+r.stderr+fmt.Sprint(err), secret) {
-			t.Errorf("a secret is shown: %+v", r)
-		}
-	}
-	return r
-}
-
-// writeSet makes a set's folder.
-func writeSet(t *testing.T, dir, name string, files map[string]string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for file, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name, file), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// everySet makes sets of every kind that the emulator accepts.
-func everySet(t *testing.T) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	writeSet(t, dir, "consumer", map[string]string{"bitbucketOauthClientId": emulator.OAuthClientID, "bitbucketOauthClientSecret": emulator.OAuthClientSecret, "namespaces": "team-a\nteam-b"})
-	writeSet(t, dir, "api-token", map[string]string{"atlassianAccountEmail": emulator.Email, "atlassianApiToken": emulator.APIToken, "namespaces": "*"})
-	writeSet(t, dir, "app-password", map[string]string{"bitbucketUsername": emulator.Username, "bitbucketAppPassword": emulator.AppPassword, "namespaces": "*"})
-	writeSet(t, dir, "access-token", map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*"})
-	return dir
-}
 
 func TestEveryGoodSetIsToldWholly(t *testing.T) {
 	url, server := emulator.NewTestServer(t, emulator.Options{})
@@ -250,19 +173,6 @@ func TestLiveAsJSONAndItsFaults(t *testing.T) {
 	}
 }
 
-// start starts runnerctl as a process; its output is whole once it has ended.
-func start(t *testing.T, environment []string, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
-	t.Helper()
-	command := exec.Command(os.Args[0], args...)
-	command.Env = append(append(os.Environ(), role+"=runnerctl"), environment...)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return command, &stdout, &stderr
-}
-
 func TestInterruptsDoNotKeepLiveFromTidyingUp(t *testing.T) {
 	url, server := emulator.NewTestServer(t, emulator.Options{})
 	control := emulator.NewControl(url)
@@ -286,29 +196,6 @@ func TestInterruptsDoNotKeepLiveFromTidyingUp(t *testing.T) {
 	}
 	if runners := server.State().Runners; len(runners) > 0 {
 		t.Errorf("left: %+v", runners)
-	}
-}
-
-func called(server *emulator.Server, method string) bool {
-	for call := range server.State().Counters.Calls {
-		if strings.HasPrefix(call, method+" ") {
-			return true
-		}
-	}
-	return false
-}
-
-// waitFor waits for a condition, which another process brings about.
-func waitFor(t *testing.T, holds func() bool) {
-	t.Helper()
-	look, late := time.NewTicker(5*time.Millisecond), time.After(time.Minute)
-	defer look.Stop()
-	for !holds() {
-		select {
-		case <-look.C:
-		case <-late:
-			t.Fatal("it did not come to pass within a minute")
-		}
 	}
 }
 
