@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Kinds of credentials, as the header X-Credential-Type was seen to name them.
+// Kinds of credentials, as the header X-Credential-Type names them. API tokens and
+// access tokens were seen to be called so; the other two names are made up.
 const (
 	kindConsumer    = "oauth2"
 	kindAPIToken    = "api_token"

@@ -1,11 +1,16 @@
 package probe
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -33,6 +38,8 @@ type stage struct {
 	// onTry is called before each try that the client sends, by its number.
 	onTry func(number int, r *http.Request)
 	tries int
+	// secrets are those of runners, as the answers had them.
+	secrets []string
 	// publicState makes API 2.0 have the route to disable that it has under /internal.
 	publicState bool
 	// rules are the faults of a look at credentials.
@@ -49,8 +56,21 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 		r = r.Clone(r.Context())
 		r.URL.Path, r.URL.RawPath = "/internal/"+path, ""
 	}
-	return http.DefaultTransport.RoundTrip(r)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	// A body that is cut off stays so: the client must notice.
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), iotest.ErrReader(cmp.Or(err, io.EOF))))
+	if found := runnerSecret.FindSubmatch(body); found != nil {
+		s.secrets = append(s.secrets, string(found[1]))
+	}
+	return resp, nil
 }
+
+var runnerSecret = regexp.MustCompile(`"secret":"([^"]+)"`)
 
 func newStage(t *testing.T, options emulator.Options, credentials bitbucket.Credentials) *stage {
 	t.Helper()
@@ -94,7 +114,7 @@ func (s *stage) live(ctx context.Context, t *testing.T) (Report, map[string]Find
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{emulator.OAuthClientSecret, emulator.APIToken, emulator.AppPassword, emulator.AccessToken} {
+	for _, secret := range append([]string{emulator.OAuthClientSecret, emulator.APIToken, emulator.AppPassword, emulator.AccessToken}, s.secrets...) {
 		if strings.Contains(string(data), secret) {
 			t.Errorf("the report shows a secret: %s", data)
 		}

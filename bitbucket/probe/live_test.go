@@ -35,6 +35,9 @@ func TestEveryKindOfCredentialsIsLookedAtAndNothingIsLeft(t *testing.T) {
 				}
 				wantVerdicts(t, found, want)
 				s.nothingIsLeft(t)
+				if len(s.secrets) == 0 {
+					t.Error("no answer had a runner's secret")
+				}
 			})
 		}
 	}
