@@ -79,7 +79,7 @@ func newStage(t *testing.T, options emulator.Options, credentials bitbucket.Cred
 	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
 	s.config = Config{
 		Client: s.client(t, credentials), Kind: credentials.Kind(), Scope: bitbucket.Scope{Workspace: "acme"},
-		Settle: 300 * time.Millisecond, Pause: 5 * time.Millisecond, CleanLimit: 20 * time.Second,
+		Settle: 3 * time.Second, Pause: 5 * time.Millisecond, CleanLimit: 20 * time.Second,
 	}
 	return s
 }
