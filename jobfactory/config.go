@@ -1,10 +1,8 @@
 package jobfactory
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,9 +12,6 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
-// maxFile bounds a configuration file, in bytes.
-const maxFile = 1 << 20
-
 // Config is what a configuration file, a runners_config.yaml, says.
 type Config struct {
 	// Groups in the file's order, valid, names distinct within a namespace.
@@ -25,43 +20,24 @@ type Config struct {
 	Notes []string
 }
 
-// Keys of a file, of a group, and of `constants`.
-var (
-	fileKeys  = []string{"groups", "constants"}
-	groupKeys = []string{
-		"name", "namespace", "workspace", "repository", "labels", "architecture", "strategy", "parameters", "repositories", "credentials",
-		"resources", "docker", "docker_resources", "node_selector", "tolerations", "images", "entrypoint",
-		"scaler_address", "tls", "polling_interval", "grace_period",
-	}
-	constantKeys = []string{
-		coolDownConstant, namespaceConstant, "default_sleep_time_runner_setup", "default_sleep_time_runner_delete", "runner_api_polling_interval",
-	}
-)
-
-const (
-	coolDownConstant  = "runner_cool_down_period"
-	namespaceConstant = "default_runner_kubernetes_namespace"
-)
-
-// ReadConfig reads a configuration file: `groups`, and optionally the `constants`
-// of Atlassian's runners-autoscaler, whose snake_case file it takes. Unknown keys
-// are refused. The error joins every *ConfigError, in the order of lines.
+// ReadConfig reads a configuration file: `groups`, and optionally `constants`. It
+// takes both forms of Atlassian's runners-autoscaler: the snake_case one, and the
+// older one with `config`, `type` and keys in camelCase. Unknown keys are refused.
+// The error joins every *ConfigError, in the order of lines, with the keys as the
+// file spells them.
 func ReadConfig(data []byte) (Config, error) {
-	root, err := parse(data)
+	root, moved, err := parse(data)
 	if err != nil {
 		return Config{}, err
 	}
 	r := &reader{}
-	file := r.object(root, "", fileKeys)
-	constants := r.texts(file["constants"], "constants", constantKeys)
-	config := Config{Notes: notes(constants)}
-	groups := r.list(file["groups"], "groups")
-	if len(groups) == 0 && len(r.faults) == 0 {
-		r.missing(root, "groups", "a list of at least one group")
-	}
+	file := r.object(root, "", names(fileKeys))
+	constants := r.texts(file["constants"], "constants", names(constantKeys))
+	config := Config{Notes: append(moved, notes(constants)...)}
+	list, groups := r.groups(file, root)
 	taken := map[string]string{}
 	for i, node := range groups {
-		path := fmt.Sprintf("groups[%d]", i)
+		path := fmt.Sprintf("%s[%d]", list, i)
 		group := r.group(node, path, constants)
 		if key := group.Namespace + "/" + group.Name; group.Name != "" {
 			if first, ok := taken[key]; ok {
@@ -78,39 +54,10 @@ func ReadConfig(data []byte) (Config, error) {
 	return config, nil
 }
 
-// parse finds the one document of a file.
-func parse(data []byte) (*yaml.Node, error) {
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("configuration: %d bytes, want at most %d", len(data), maxFile)
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var document, further yaml.Node
-	if err := decoder.Decode(&document); errors.Is(err, io.EOF) || err == nil && document.Kind == 0 {
-		return nil, fault("groups", "", "missing, want a list of at least one group")
-	} else if err != nil {
-		return nil, fmt.Errorf("configuration: not YAML: %w", err)
-	}
-	if err := decoder.Decode(&further); !errors.Is(err, io.EOF) {
-		return nil, errors.New("configuration: more than one YAML document, want one")
-	}
-	return document.Content[0], nil
-}
-
-// notes explains the constants that steered what is done elsewhere now.
-func notes(constants map[string]string) []string {
-	var notes []string
-	for _, key := range constantKeys[2:] {
-		if _, ok := constants[key]; ok {
-			notes = append(notes, fmt.Sprintf("constants.%s has no effect: nothing is slept over, and the scaler's --poll-interval says how often Bitbucket is asked", key))
-		}
-	}
-	return notes
-}
-
 // group reads one group; its faults are the reader's.
 func (r *reader) group(node *yaml.Node, path string, constants map[string]string) RunnerGroup {
 	before := len(r.faults)
-	fields := r.object(node, path, groupKeys)
+	fields := r.object(node, path, names(groupKeys))
 	g := NewRunnerGroup(r.name(fields["name"], node, path+".name"), runnergroup.Group{})
 	if namespace := constants[namespaceConstant]; namespace != "" {
 		g.Namespace = namespace
@@ -123,7 +70,7 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	}
 	into(&g.Namespace, "namespace")
 	into(&g.ScalerAddress, "scaler_address")
-	images := r.texts(fields["images"], path+".images", []string{"runner", "sidecar", "docker"})
+	images := r.texts(fields["images"], path+".images", names(imageKeys))
 	for name, image := range map[string]*string{"runner": &g.Images.Runner, "sidecar": &g.Images.Sidecar, "docker": &g.Images.Docker} {
 		if given, ok := images[name]; ok {
 			*image = given
@@ -131,8 +78,15 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	}
 	r.resources(fields["resources"], path+".resources", &g.Resources)
 	r.resources(fields["docker_resources"], path+".docker_resources", &g.DockerResources)
+	if mirror, ok := r.text(fields["image_mirror"], path+".image_mirror"); ok {
+		g.ImageMirror = mirror
+		for name, image := range map[string]*string{"runner": &g.Images.Runner, "docker": &g.Images.Docker} {
+			if _, given := images[name]; !given {
+				*image = mirrored(mirror, *image)
+			}
+		}
+	}
 	g.NodeSelector = r.texts(fields["node_selector"], path+".node_selector", nil)
-	g.Tolerations = r.tolerations(fields["tolerations"], path+".tolerations")
 	if items := r.list(fields["entrypoint"], path+".entrypoint"); fields["entrypoint"] != nil {
 		g.Entrypoint = r.strings(items, path+".entrypoint")
 	}
@@ -140,6 +94,7 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	r.duration(fields["grace_period"], path+".grace_period", &g.GracePeriod)
 	r.boolean(fields["tls"], path+".tls", &g.TLS)
 	r.boolean(fields["docker"], path+".docker", &g.Docker)
+	r.pod(fields, path, &g)
 	if len(r.faults) == before { // what could not be read is not blamed twice
 		r.adopt(g.Validate(), fields, node, path)
 	}
@@ -150,18 +105,24 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 // scaler uses.
 func (r *reader) rules(fields map[string]*yaml.Node, node *yaml.Node, path string, constants map[string]string) runnergroup.Group {
 	before := len(r.faults)
-	metadata := r.texts(fields["parameters"], path+".parameters", parameterKeys)
+	metadata := r.texts(fields["parameters"], path+".parameters", names(parameterKeys))
 	if metadata == nil {
 		metadata = map[string]string{}
+	}
+	for key, value := range metadata {
+		if value == "" { // the scaler would take it for not given
+			r.add(valueOf(fields["parameters"], key), path+".parameters."+key, value, "a value, or no such key")
+		}
 	}
 	if _, given := metadata["cool_down"]; !given && constants[coolDownConstant] != "" {
 		metadata["cool_down"] = constants[coolDownConstant]
 	}
-	for _, key := range []string{"workspace", "repository", "strategy", "credentials"} {
+	for _, key := range []string{"workspace", "repository", "strategy", "credentials", "os"} {
 		if text, ok := r.text(fields[key], path+"."+key); ok {
 			metadata[key] = text
 		}
 	}
+	r.mode(fields, path, metadata)
 	for _, key := range []string{"labels", "repositories"} {
 		metadata[key] = strings.Join(r.items(fields[key], path+"."+key), ",")
 	}
@@ -169,9 +130,11 @@ func (r *reader) rules(fields map[string]*yaml.Node, node *yaml.Node, path strin
 		if arch != archAMD && arch != archARM {
 			r.add(fields["architecture"], path+".architecture", arch, archAMD+" or "+archARM)
 		}
-		if arch == archARM {
-			metadata["os"] = linuxARM
+		system := map[string]string{archAMD: "linux", archARM: linuxARM}[arch]
+		if given, ok := metadata["os"]; ok && given != system {
+			r.add(fields["os"], path+".os", given, "what the architecture "+arch+" means, which is "+system+", or one of the two keys alone")
 		}
+		metadata["os"] = system
 	}
 	unreadable := len(r.faults) > before
 	group, err := runnergroup.Parse(metadata)
@@ -179,9 +142,15 @@ func (r *reader) rules(fields map[string]*yaml.Node, node *yaml.Node, path strin
 	if errors.As(err, &invalid) {
 		for _, f := range invalid.Faults {
 			key := configPath(f.Key)
+			if key == "architecture" && fields["os"] != nil {
+				key = "os"
+			}
 			at, name := fields[key], key
 			if parameter, ok := strings.CutPrefix(key, "parameters."); ok {
 				at = valueOf(fields["parameters"], parameter)
+				if at == nil && parameter == "count" {
+					at = valueOf(fields["parameters"], runnersCount)
+				}
 			}
 			if unreadable && at == nil {
 				continue // perhaps it is there, in a form that was refused already
@@ -246,6 +215,7 @@ func (r *reader) err() error {
 	slices.SortStableFunc(r.faults, func(a, b *ConfigError) int { return a.Line - b.Line })
 	errs := make([]error, len(r.faults))
 	for i, f := range r.faults {
+		f.Path = r.spelled(f.Path)
 		errs[i] = f
 	}
 	return errors.Join(errs...)

@@ -42,12 +42,6 @@ func fault(path, given, accepted string) *ConfigError {
 	return &ConfigError{Path: path, Given: strconv.Quote(strings.ToValidUTF8(given, "?")), Accepted: accepted}
 }
 
-// parameterKeys are the scaling rules, which a group has under `parameters`.
-var parameterKeys = []string{
-	"min", "max", "scale_up_threshold", "scale_down_threshold", "scale_up_multiplier", "scale_down_multiplier",
-	"spare", "count", "cool_down", "ephemeral", "max_age",
-}
-
 var capital = regexp.MustCompile(`[A-Z]`)
 
 // configPath is where the configuration file has what the trigger's metadata
@@ -56,9 +50,14 @@ func configPath(key string) string {
 	if key == "os" {
 		return "architecture"
 	}
-	key = capital.ReplaceAllStringFunc(key, func(s string) string { return "_" + strings.ToLower(s) })
-	if slices.Contains(parameterKeys, key) {
+	key = snake(key)
+	if slices.Contains(names(parameterKeys), key) {
 		return "parameters." + key
 	}
 	return key
+}
+
+// snake is a camelCase key in snake_case.
+func snake(key string) string {
+	return capital.ReplaceAllStringFunc(key, func(s string) string { return "_" + strings.ToLower(s) })
 }

@@ -2,6 +2,7 @@ package jobfactory
 
 import (
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -64,9 +65,12 @@ func podSpec(g RunnerGroup) corev1.PodSpec {
 		TerminationGracePeriodSeconds: ptr.To(int64(g.GracePeriod.Seconds())),
 		NodeSelector:                  selector,
 		Tolerations:                   g.Tolerations,
+		Affinity:                      g.Affinity,
+		PriorityClassName:             g.PriorityClass,
+		ImagePullSecrets:              pullSecrets(g),
 		InitContainers:                []corev1.Container{sidecar(g)},
 		Containers:                    []corev1.Container{runner(g)},
-		Volumes:                       volumes(g),
+		Volumes:                       append(volumes(g), g.Volumes...),
 	}
 	if g.Docker {
 		spec.InitContainers = append(spec.InitContainers, docker(g))
@@ -113,31 +117,33 @@ func sidecarEnv(g RunnerGroup) []corev1.EnvVar {
 
 func docker(g RunnerGroup) corev1.Container {
 	return corev1.Container{
-		Name:  dockerContainer,
-		Image: g.Images.Docker,
+		Name:            dockerContainer,
+		Image:           g.Images.Docker,
+		ImagePullPolicy: g.PullPolicy,
 		// Named in full, the image's entrypoint adds no listener on the network, where
 		// any pod could command the privileged daemon.
 		Args:            []string{"dockerd", "--host=unix:///var/run/docker.sock"},
 		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
-		Env:             []corev1.EnvVar{{Name: "DOCKER_TLS_CERTDIR", Value: ""}},
+		Env:             append([]corev1.EnvVar{{Name: "DOCKER_TLS_CERTDIR", Value: ""}}, g.Proxy.env()...),
 		StartupProbe:    probe(daemonTries, "docker", "--host=unix:///var/run/docker.sock", "version"),
 		Resources:       g.DockerResources,
 		SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)},
-		VolumeMounts:    buildMounts(false),
+		VolumeMounts:    append(buildMounts(false), g.DockerVolumeMounts...),
 	}
 }
 
 func runner(g RunnerGroup) corev1.Container {
 	return corev1.Container{
-		Name:    runnerContainer,
-		Image:   g.Images.Runner,
-		Command: append([]string{SharedDir + "/sidecar", "exec", "--"}, g.Entrypoint...),
+		Name:            runnerContainer,
+		Image:           g.Images.Runner,
+		ImagePullPolicy: g.PullPolicy,
+		Command:         append([]string{SharedDir + "/sidecar", "exec", "--"}, g.Entrypoint...),
 		// An evicted or deleted pod's runner takes no new step and finishes its last.
 		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{SharedDir + "/sidecar", "drain"}}}},
 		// The runner's identity and secret are not here: exec fetches them.
-		Env:          []corev1.EnvVar{{Name: "SIDECAR_DIR", Value: SharedDir}},
+		Env:          slices.Concat([]corev1.EnvVar{{Name: "SIDECAR_DIR", Value: SharedDir}}, g.Proxy.env(), g.Env),
 		Resources:    g.Resources,
-		VolumeMounts: append(buildMounts(true), corev1.VolumeMount{Name: sharedVolume, MountPath: SharedDir}),
+		VolumeMounts: slices.Concat(buildMounts(true), []corev1.VolumeMount{{Name: sharedVolume, MountPath: SharedDir}}, g.VolumeMounts),
 	}
 }
 
@@ -176,4 +182,12 @@ func volumes(g RunnerGroup) []corev1.Volume {
 		{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: sources}}},
 		empty(sharedVolume), empty(tmpVolume), empty(containersVolume), empty(runVolume),
 	}
+}
+
+func pullSecrets(g RunnerGroup) []corev1.LocalObjectReference {
+	var secrets []corev1.LocalObjectReference
+	for _, name := range g.PullSecrets {
+		secrets = append(secrets, corev1.LocalObjectReference{Name: name})
+	}
+	return secrets
 }

@@ -1,8 +1,6 @@
 package jobfactory
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -21,7 +19,12 @@ const maxItems = 1000
 
 // reader reads YAML nodes and gathers faults. Every method takes a nil node, or
 // an explicit null, for a key that is not given.
-type reader struct{ faults []*ConfigError }
+type reader struct {
+	faults []*ConfigError
+	// written has the file's own spelling of a path whose last key it spells in
+	// another way.
+	written map[string]string
+}
 
 func (r *reader) add(node *yaml.Node, path, given, accepted string) {
 	f := fault(path, given, accepted)
@@ -50,7 +53,7 @@ func valueOf(node *yaml.Node, key string) *yaml.Node {
 		return nil
 	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Value == key {
+		if name := node.Content[i].Value; name == key || snake(name) == key {
 			return given(node.Content[i+1])
 		}
 	}
@@ -70,16 +73,21 @@ func (r *reader) object(node *yaml.Node, path string, known []string) map[string
 	fields := make(map[string]*yaml.Node, len(node.Content)/2)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], given(node.Content[i+1])
-		_, twice := fields[key.Value]
+		name := key.Value
+		if known != nil && !slices.Contains(known, name) && slices.Contains(known, snake(name)) {
+			name = snake(name)
+		}
+		_, twice := fields[name]
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			r.add(key, under(path, ""), describe(key), "plain keys")
-		case known != nil && !slices.Contains(known, key.Value):
+		case known != nil && !slices.Contains(known, name):
 			r.add(key, under(path, ""), key.Value, "one of the keys "+strings.Join(known, ", "))
 		case twice:
 			r.add(key, under(path, ""), key.Value, "each key once")
 		default:
-			fields[key.Value] = value
+			fields[name] = value
+			r.spell(under(path, name), key.Value)
 		}
 	}
 	maps.DeleteFunc(fields, func(_ string, value *yaml.Node) bool { return value == nil })
@@ -136,6 +144,36 @@ func (r *reader) text(node *yaml.Node, path string) (string, bool) {
 		return "", false
 	}
 	return node.Value, true
+}
+
+// spell remembers how the file spells the last key of a path.
+func (r *reader) spell(path, key string) {
+	if path != key && !strings.HasSuffix(path, "."+key) {
+		if r.written == nil {
+			r.written = map[string]string{}
+		}
+		r.written[path] = key
+	}
+}
+
+// spelled is a path with its keys as the file spells them.
+func (r *reader) spelled(path string) string {
+	if len(r.written) == 0 {
+		return path
+	}
+	keys := strings.Split(path, ".")
+	spelled := slices.Clone(keys)
+	for i := range keys {
+		key, index, _ := strings.Cut(keys[i], "[")
+		known := strings.Join(append(slices.Clone(keys[:i]), key), ".")
+		if written, ok := r.written[known]; ok {
+			spelled[i] = written
+			if index != "" {
+				spelled[i] += "[" + index
+			}
+		}
+	}
+	return strings.Join(spelled, ".")
 }
 
 // texts reads a mapping whose values are scalars.
@@ -208,7 +246,7 @@ func (r *reader) resources(node *yaml.Node, path string, into *corev1.ResourceRe
 	if given(node) == nil {
 		return
 	}
-	fields := r.object(node, path, []string{"requests", "limits"})
+	fields := r.object(node, path, names(resourceKeys))
 	amounts := func(key string) corev1.ResourceList {
 		values := r.texts(fields[key], under(path, key), nil)
 		if len(values) == 0 {
@@ -226,43 +264,4 @@ func (r *reader) resources(node *yaml.Node, path string, into *corev1.ResourceRe
 		return list
 	}
 	*into = corev1.ResourceRequirements{Requests: amounts("requests"), Limits: amounts("limits")}
-}
-
-// tolerations are Kubernetes' own, in its spelling.
-func (r *reader) tolerations(node *yaml.Node, path string) []corev1.Toleration {
-	nodes := r.list(node, path)
-	tolerations := make([]corev1.Toleration, 0, len(nodes))
-	for i, item := range nodes {
-		path := fmt.Sprintf("%s[%d]", path, i)
-		fields := r.object(item, path, []string{"key", "operator", "value", "effect", "tolerationSeconds"})
-		values := map[string]any{}
-		for key, field := range fields {
-			if text, ok := r.text(field, under(path, key)); ok {
-				values[key] = text
-			}
-		}
-		if text, ok := values["tolerationSeconds"].(string); ok {
-			if values["tolerationSeconds"] = json.Number(text); !seconds.MatchString(text) {
-				r.add(fields["tolerationSeconds"], path+".tolerationSeconds", text, "whole seconds")
-				continue
-			}
-		}
-		var toleration corev1.Toleration
-		if err := decode(values, &toleration); err != nil {
-			r.add(item, path, describe(item), "a toleration: "+err.Error())
-			continue
-		}
-		tolerations = append(tolerations, toleration)
-	}
-	return slices.Clip(tolerations)
-}
-
-func decode(values map[string]any, into any) error {
-	data, err := json.Marshal(values)
-	if err != nil {
-		return err
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	return decoder.Decode(into)
 }

@@ -1,6 +1,7 @@
 package jobfactory
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -93,6 +94,28 @@ type RunnerGroup struct {
 	// Docker says whether the pod has a Docker daemon. Without one only a runner
 	// that needs none can run a step.
 	Docker bool
+	// ImageMirror took the place of the registry of the images that were not named;
+	// empty for none. It is told for its own fault's sake: Images have it already.
+	ImageMirror string
+	// PullPolicy of the runner's and the daemon's image; empty is Kubernetes' default.
+	PullPolicy corev1.PullPolicy
+	// PullSecrets are names of Secrets in the group's namespace.
+	PullSecrets []string
+	// PriorityClass of the pod; empty is the cluster's default.
+	PriorityClass string
+	// Affinity of the pod.
+	Affinity *corev1.Affinity
+	// Env is what the runner's container has besides its identity.
+	Env []corev1.EnvVar
+	// Volumes of the pod besides its own, VolumeMounts those of the runner's
+	// container, DockerVolumeMounts the daemon's.
+	Volumes                          []corev1.Volume
+	VolumeMounts, DockerVolumeMounts []corev1.VolumeMount
+	// Proxy for the runner and the daemon.
+	Proxy Proxy
+	// PodTemplates are strategic merge patches of the Job's pod template, as JSON,
+	// applied in their order after everything else.
+	PodTemplates []json.RawMessage
 	// Entrypoint is the command that `sidecar exec` starts in the runner's container.
 	Entrypoint []string
 }
@@ -146,6 +169,10 @@ func (g RunnerGroup) Validate() error {
 	faults = append(faults, resourceFaults("resources", g.Resources)...)
 	faults = append(faults, resourceFaults("docker_resources", g.DockerResources)...)
 	faults = append(faults, g.placementFaults()...)
+	faults = append(faults, g.podFaults()...)
+	if len(faults) == 0 { // an overlay is held against a pod that is right
+		_, faults = podTemplate(g)
+	}
 	return errors.Join(faults...)
 }
 

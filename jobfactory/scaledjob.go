@@ -1,6 +1,7 @@
 package jobfactory
 
 import (
+	"errors"
 	"fmt"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
@@ -26,6 +27,10 @@ func ScaledJob(g RunnerGroup) (*kedav1alpha1.ScaledJob, error) {
 	if err := g.Validate(); err != nil {
 		return nil, fmt.Errorf("runner group %q: %w", g.Name, err)
 	}
+	template, faults := podTemplate(g)
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("runner group %q: %w", g.Name, errors.Join(faults...))
+	}
 	return &kedav1alpha1.ScaledJob{
 		TypeMeta:   metav1.TypeMeta{APIVersion: kedav1alpha1.SchemeGroupVersion.String(), Kind: "ScaledJob"},
 		ObjectMeta: metav1.ObjectMeta{Name: g.Name, Namespace: g.Namespace, Labels: appLabels()},
@@ -40,7 +45,7 @@ func ScaledJob(g RunnerGroup) (*kedav1alpha1.ScaledJob, error) {
 			// The default deletes the running Jobs, busy ones too, on each change.
 			Rollout:      kedav1alpha1.Rollout{Strategy: "gradual"},
 			Triggers:     []kedav1alpha1.ScaleTriggers{trigger(g)},
-			JobTargetRef: jobSpec(g),
+			JobTargetRef: jobSpec(template),
 		},
 	}, nil
 }
@@ -79,22 +84,13 @@ func appLabels() map[string]string {
 	return map[string]string{"app.kubernetes.io/name": appName, "app.kubernetes.io/part-of": product}
 }
 
-func jobSpec(g RunnerGroup) *batchv1.JobSpec {
+func jobSpec(template corev1.PodTemplateSpec) *batchv1.JobSpec {
 	return &batchv1.JobSpec{
 		Parallelism: ptr.To[int32](1),
 		Completions: ptr.To[int32](1),
 		// A runner belongs to one pod: a second pod of the Job would be another's.
 		BackoffLimit:         ptr.To[int32](0),
 		PodReplacementPolicy: ptr.To(batchv1.Failed),
-		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{
-				Labels: appLabels(),
-				Annotations: map[string]string{
-					"cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-					"karpenter.sh/do-not-disrupt":                    "true",
-				},
-			},
-			Spec: podSpec(g),
-		},
+		Template:             template,
 	}
 }

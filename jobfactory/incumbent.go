@@ -1,0 +1,92 @@
+package jobfactory
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// What the forms of Atlassian's runners-autoscaler have of their own.
+const (
+	manual       = "manual"
+	autoscaling  = "autoscaling"
+	fixed        = "fixed"
+	percentage   = "percentageRunnersIdle"
+	runnersCount = "runners_count"
+
+	coolDownConstant  = "runner_cool_down_period"
+	namespaceConstant = "default_runner_kubernetes_namespace"
+	setupConstant     = "default_sleep_time_runner_setup"
+	deleteConstant    = "default_sleep_time_runner_delete"
+	pollConstant      = "runner_api_polling_interval"
+)
+
+// notes answers the constants that steered what is done in another way now.
+func notes(constants map[string]string) []string {
+	answers := map[string]string{
+		setupConstant:  "runners are set up in parallel, each by its Job's sidecar, and nothing is slept over",
+		deleteConstant: "a runner is deleted when its Job ends, and nothing is slept over",
+		pollConstant:   "how often Bitbucket is asked is the scaler's --poll-interval, one list a scope; how often KEDA asks the scaler is a group's polling_interval",
+	}
+	var notes []string
+	for _, key := range names(constantKeys) {
+		if answer, ok := answers[key]; ok && constants[key] != "" {
+			notes = append(notes, fmt.Sprintf("constants.%s has no effect: %s", key, answer))
+		}
+	}
+	return notes
+}
+
+// groups is the list of runner groups and the key that it stands under.
+func (r *reader) groups(file map[string]*yaml.Node, root *yaml.Node) (key string, nodes []*yaml.Node) {
+	key = "groups"
+	if older := file["config"]; older != nil {
+		if file["groups"] != nil {
+			r.add(older, "config", describe(older), "one of groups and config, not both")
+		} else {
+			key = "config"
+		}
+	}
+	before := len(r.faults)
+	if nodes = r.list(file[key], key); len(nodes) == 0 && len(r.faults) == before {
+		r.missing(root, key, "a list of at least one group")
+	}
+	return key, nodes
+}
+
+// mode reads the older form's `type`, and `manual` where a strategy stands, as
+// the strategies that they mean: manual keeps a number of runners, which is
+// runners_count, 1 if it is not given; with 0 every idle one goes.
+func (r *reader) mode(fields map[string]*yaml.Node, path string, metadata map[string]string) {
+	parameters := fields["parameters"]
+	strategy := metadata["strategy"]
+	if strategy == manual {
+		metadata["strategy"] = fixed
+	}
+	kind, typed := r.text(fields["type"], path+".type")
+	switch {
+	case !typed:
+	case kind == manual && (strategy == "" || strategy == manual || strategy == fixed):
+		metadata["strategy"] = fixed
+	case kind == autoscaling && strategy != manual && strategy != fixed:
+	case kind == manual || kind == autoscaling:
+		r.add(fields["type"], path+".type", kind, "what the strategy means, which is "+strategy+", or one of the two keys alone")
+	default:
+		r.add(fields["type"], path+".type", kind, manual+" or "+autoscaling)
+	}
+	count, counted := metadata[runnersCount]
+	delete(metadata, runnersCount) // the trigger knows count alone
+	_, ours := metadata["count"]
+	byHand := kind == manual || strategy == manual
+	switch {
+	case counted && ours:
+		r.add(valueOf(parameters, runnersCount), path+".parameters."+runnersCount, count, "one of count and "+runnersCount+", not both")
+	case counted && metadata["strategy"] != fixed:
+		r.add(valueOf(parameters, runnersCount), path+".parameters."+runnersCount, count, "no such key, or type "+manual)
+	case counted:
+		metadata["count"] = count
+		r.spell(path+".parameters.count", runnersCount)
+	case byHand && !ours:
+		metadata["count"] = "1"
+	}
+}
