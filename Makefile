@@ -109,6 +109,8 @@ bin/linux/$(GOARCH):
 .PHONY: generate
 generate: ## generated code
 	$(TOOL) buf generate
+	$(GO) run ./cmd/runnerctl schema >runners_config.schema.json.new
+	mv runners_config.schema.json.new jobfactory/runners_config.schema.json
 
 .PHONY: manifests
 manifests: ## print what deploy/base applies

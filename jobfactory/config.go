@@ -119,7 +119,9 @@ func (r *reader) rules(fields map[string]*yaml.Node, node *yaml.Node, path strin
 	}
 	for _, key := range []string{"workspace", "repository", "strategy", "credentials", "os"} {
 		if text, ok := r.text(fields[key], path+"."+key); ok {
-			metadata[key] = text
+			if metadata[key] = text; text == "" {
+				r.add(fields[key], path+"."+key, text, "a value, or no such key")
+			}
 		}
 	}
 	r.mode(fields, path, metadata)

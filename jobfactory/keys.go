@@ -50,7 +50,7 @@ const (
 )
 
 var (
-	aText     = kind{of: text, pattern: `^\S`}
+	aText     = kind{of: text, pattern: `\S`}
 	aDuration = kind{of: text, pattern: durationPattern}
 	aCount    = kind{of: text, pattern: countPattern}
 	aDecimal  = kind{of: text, pattern: decimalPattern}

@@ -19,6 +19,7 @@ const usage = `Usage: runnerctl COMMAND
                             runners_config.yaml, to stdout or into DIR; - is stdin
   check WHAT [flags]        look at credentials, Bitbucket itself (live) or a runner's
                             image; runnerctl check -h says more
+  schema                    print the JSON Schema of runners_config.yaml, for editors
   version                   print the version
   help                      print this text
 `
@@ -48,12 +49,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		err = render(args[1:], stdin, stdout, stderr)
 	case "check":
 		err = check(args[1:], stdout, stderr)
+	case "schema":
+		err = schema(args[1:], stdout)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, version)
 	case "help", "--help", "-h":
 		_, err = io.WriteString(stdout, usage)
 	default:
-		return fmt.Errorf("command %q: want render, check, version or help: %w", args[0], errUsage)
+		return fmt.Errorf("command %q: want render, check, schema, version or help: %w", args[0], errUsage)
 	}
 	if errors.Is(err, flag.ErrHelp) {
 		return nil

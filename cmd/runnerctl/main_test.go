@@ -65,6 +65,32 @@ func TestNothingIsWrittenForABadFile(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBeWrittenWholeLeavesTheOldFiles(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	if err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(config), &out, &out); err != nil {
+		t.Fatal(err)
+	}
+	before := readFile(t, filepath.Join(dir, "other/scaledjob-b.yaml"))
+	if err := os.Remove(filepath.Join(dir, "kustomization.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "kustomization.yaml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.ReplaceAll(config, "acme", "other")
+	if err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(changed), &out, &out); err == nil {
+		t.Fatal("a folder stands where the kustomization goes, and no error")
+	}
+	if after := readFile(t, filepath.Join(dir, "other/scaledjob-b.yaml")); after != before {
+		t.Errorf("half was written: %s", cmp.Diff(before, after))
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*", "*"+staging))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	for name, test := range map[string]struct {
 		args           []string
@@ -72,8 +98,10 @@ func TestCommandLine(t *testing.T) {
 	}{
 		"help":            {args: []string{"help"}, stdout: "Usage: runnerctl COMMAND"},
 		"version":         {args: []string{"version"}, stdout: "dev\n"},
+		"schema":          {args: []string{"schema"}, stdout: "{\n  \"$defs\""},
+		"schema of what":  {args: []string{"schema", "x"}, failed: "want no arguments"},
 		"none":            {failed: "no command"},
-		"unknown":         {args: []string{"rendre"}, failed: `command "rendre": want render, check, version or help`},
+		"unknown":         {args: []string{"rendre"}, failed: `command "rendre": want render, check, schema, version or help`},
 		"without a file":  {args: []string{"render"}, failed: "want -f FILE"},
 		"further words":   {args: []string{"render", "-f", "-", "x"}, failed: "no further arguments"},
 		"file not there":  {args: []string{"render", "-f", "/not/there"}, failed: "/not/there"},

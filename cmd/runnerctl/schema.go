@@ -1,0 +1,20 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"bitbucket-runner-scaler/jobfactory"
+)
+
+func schema(args []string, stdout io.Writer) error {
+	if len(args) > 0 {
+		return fmt.Errorf("schema: want no arguments, given %q: %w", args, errUsage)
+	}
+	data, err := jobfactory.Schema()
+	if err != nil {
+		return err
+	}
+	_, err = stdout.Write(data)
+	return err
+}
