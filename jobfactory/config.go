@@ -25,12 +25,19 @@ type Config struct {
 // older one with `config`, `type` and keys in camelCase. Unknown keys are refused.
 // The error joins every *ConfigError, in the order of lines, with the keys as the
 // file spells them.
-func ReadConfig(data []byte) (Config, error) {
+func ReadConfig(data []byte) (Config, error) { return ReadConfigOn(data, nil) }
+
+// ReadConfigOn is ReadConfig with the groups' defaults from a job template; nil is
+// none. The template's notes are the first ones.
+func ReadConfigOn(data []byte, template *JobTemplate) (Config, error) {
 	root, moved, err := parse(data)
 	if err != nil {
 		return Config{}, err
 	}
-	r := &reader{}
+	r := &reader{template: template}
+	if template != nil {
+		moved = append(slices.Clone(template.Notes), moved...)
+	}
 	file := r.object(root, "", names(fileKeys))
 	constants := r.texts(file["constants"], "constants", names(constantKeys))
 	config := Config{Notes: append(moved, notes(constants)...)}
@@ -62,6 +69,9 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	if namespace := constants[namespaceConstant]; namespace != "" {
 		g.Namespace = namespace
 	}
+	if r.template != nil {
+		r.template.apply(&g)
+	}
 	g.Group = r.rules(fields, node, path, constants)
 	into := func(value *string, key string) {
 		if text, ok := r.text(fields[key], path+"."+key); ok {
@@ -86,7 +96,9 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 			}
 		}
 	}
-	g.NodeSelector = r.texts(fields["node_selector"], path+".node_selector", nil)
+	if fields["node_selector"] != nil {
+		g.NodeSelector = r.texts(fields["node_selector"], path+".node_selector", nil)
+	}
 	if items := r.list(fields["entrypoint"], path+".entrypoint"); fields["entrypoint"] != nil {
 		g.Entrypoint = r.strings(items, path+".entrypoint")
 	}

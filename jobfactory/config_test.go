@@ -121,6 +121,9 @@ func FuzzReadConfig(f *testing.F) {
 	}
 	f.Add([]byte(good + "  resources: &r {limits: {memory: 1e999999999}}\n  docker_resources: *r\n"))
 	f.Add([]byte("groups: &g [*g]\n"))
+	f.Add([]byte(older + "  parameters: {scaleUpThreshold: 2}\n  constants: {x: 1}\n"))
+	f.Add([]byte(good + "  pod_template: {spec: {containers: [{name: runner, $patch: delete}], $setElementOrder/containers: [{name: 1}]}}\n"))
+	f.Add([]byte(good + "  pod_template: &a {spec: *a}\n  env: [{name: A, valueFrom: ~}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		config, err := jobfactory.ReadConfig(data)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"bitbucket-runner-scaler/jobfactory"
@@ -71,7 +72,14 @@ func TestRendersAsTheGoldenFilesShow(t *testing.T) {
 			if again := render(t, path); !bytes.Equal(got, again) {
 				t.Error("a second time it is rendered differently")
 			}
-			decodeStrictly(t, got)
+			for _, object := range decodeStrictly(t, got) {
+				if job, ok := object.(*kedav1alpha1.ScaledJob); ok {
+					// What KEDA's admission webhook asks.
+					if _, err := job.ValidateCreate(ptr.To(true)); err != nil {
+						t.Errorf("%s: KEDA refuses it: %v", job.Name, err)
+					}
+				}
+			}
 		})
 	}
 }

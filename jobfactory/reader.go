@@ -21,6 +21,8 @@ const maxItems = 1000
 // an explicit null, for a key that is not given.
 type reader struct {
 	faults []*ConfigError
+	// template has the groups' defaults; nil is none.
+	template *JobTemplate
 	// written has the file's own spelling of a path whose last key it spells in
 	// another way.
 	written map[string]string

@@ -20,6 +20,7 @@ func render(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("runnerctl render", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	file := flags.String("f", "", "configuration `file`, - for stdin")
+	jobTemplate := flags.String("job-template", "", "`file` with the job template of Atlassian's runners-autoscaler, or its ConfigMap: what it changes is carried over, or a note says why not")
 	dir := flags.String("o", "", "`directory` for the manifests and a kustomization.yaml; without it all goes to stdout")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -31,7 +32,17 @@ func render(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
 	}
-	config, err := jobfactory.ReadConfig(data)
+	var template *jobfactory.JobTemplate
+	if *jobTemplate != "" {
+		text, err := read(*jobTemplate, stdin)
+		if err != nil {
+			return fmt.Errorf("render: %w", err)
+		}
+		if template, err = jobfactory.ReadJobTemplate(text); err != nil {
+			return fmt.Errorf("render %s: %w", *jobTemplate, err)
+		}
+	}
+	config, err := jobfactory.ReadConfigOn(data, template)
 	if err != nil {
 		return fmt.Errorf("render %s:\n%w", *file, err)
 	}
