@@ -46,8 +46,9 @@ run: ## emulator and scaler alone, for a look with grpcurl; Ctrl-C ends both
 	@.ci/run-local
 
 .PHONY: test
-test: ## the tests of the main module, with the race detector
+test: ## the tests of the main module, with the race detector, and those of deploy/
 	$(GO) test -race -count=1 ./...
+	$(GO) -C deploy/test test -count=1 ./...
 
 .PHONY: e2e
 e2e: ## end-to-end tests on a real local cluster (built on the first run: half an hour)
@@ -66,12 +67,13 @@ chaos: ## random load and faults: make chaos SEED=17 ROUNDS=1 plays that round a
 	$(GO) -C e2e run ./chaos -seed $(SEED) -rounds $(ROUNDS) $(CHAOS)
 
 .PHONY: lint
-lint: ## golangci-lint in both modules, buf lint, manifests
+lint: ## golangci-lint in every module, buf lint, manifests
 	$(LINT) run ./...
 	cd e2e && $(GO) tool -modfile=../.ci/lint.mod golangci-lint run -c ../.golangci.yml ./...
+	cd deploy/test && $(GO) tool -modfile=../../.ci/lint.mod golangci-lint run -c ../../.golangci.yml ./...
 	$(TOOL) buf lint
 	$(TOOL) buf format --diff --exit-code
-	for dir in deploy/base deploy/examples; do $(KUBECTL) kustomize "$(CURDIR)/$$dir" >/dev/null || exit 1; done
+	for dir in deploy/base deploy/examples deploy/overlays/*; do $(KUBECTL) kustomize "$(CURDIR)/$$dir" >/dev/null || exit 1; done
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZ (15s) each

@@ -1,0 +1,159 @@
+package deploytest
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTheChartGivesWhatTheOverlayGives(t *testing.T) {
+	cases := map[string]objects{"base": kustomized(t, "base")}
+	for _, overlay := range overlays(t) {
+		cases[overlay] = kustomized(t, "overlays/"+overlay)
+	}
+	// What the chart has not: runner groups, which runnerctl writes.
+	for key := range kustomized(t, "examples") {
+		if _, ok := cases["network-policy"][key]; !ok {
+			t.Errorf("network-policy has not the example's %s", key)
+		}
+		delete(cases["network-policy"], key)
+	}
+	for overlay, want := range cases {
+		t.Run(overlay, func(t *testing.T) {
+			if diff := cmp.Diff(want, chartedFor(t, overlay)); diff != "" {
+				t.Errorf("overlay -, chart +:\n%s", diff)
+			}
+		})
+	}
+	files, err := filepath.Glob(filepath.Join(chartDir, "ci", "*.yaml"))
+	if err != nil || len(files) != len(cases) {
+		t.Errorf("%d files of values for %d overlays and the base: %v", len(files), len(cases), err)
+	}
+}
+
+func TestTheChartKeepsTwoInstallationsApart(t *testing.T) {
+	here, _, err := charted(controlPlane, object{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := parsed(t, "{tls: {mode: certManager, issuer: {name: mine}}, networkPolicy: {enabled: true}, credentials: {other: {accessToken: t, namespaces: [x]}}}")
+	there, notes, err := charted("other", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, fields := range there {
+		if _, both := here[key]; both {
+			t.Errorf("%s belongs to both", key)
+		}
+		if text := flat(fields); strings.Contains(text, controlPlane) {
+			t.Errorf("%s names the other's namespace: %s", key, text)
+		}
+	}
+	if strings.Contains(notes, controlPlane) || !strings.Contains(notes, name+".other.svc.cluster.local:9090") {
+		t.Errorf("notes:\n%s", notes)
+	}
+}
+
+// flat is every key and value of an object, a line each.
+func flat(value any) string {
+	switch v := value.(type) {
+	case object:
+		var text strings.Builder
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			text.WriteString(key + ": " + flat(v[key]) + "\n")
+		}
+		return text.String()
+	case []any:
+		lines := make([]string, len(v))
+		for i, item := range v {
+			lines[i] = flat(item)
+		}
+		return strings.Join(lines, "\n")
+	case string:
+		return v
+	default:
+		return ""
+	}
+}
+
+func TestGoodValuesAreTaken(t *testing.T) {
+	for name, values := range map[string]string{
+		"an image with a port":        `image: {repository: "registry.example.com:5000/team/scaler", tag: v1.2.3, pullPolicy: Always, pullSecrets: [{name: registry}]}`,
+		"a Secret of one's own":       `credentials: {default: {existingSecret: mine}}`,
+		"everywhere":                  `credentials: {default: {accessToken: "ATCTT3x=1", namespaces: ["*"]}}`,
+		"a certificate in a Secret":   `tls: {mode: existingSecret, secretName: mine}`,
+		"a certificate by an Issuer":  `tls: {mode: certManager, issuer: {kind: Issuer, name: mine}}`,
+		"flags":                       `extraArgs: ["--poll-interval=2m", "--log-level=debug"]`,
+		"where it runs":               `{nodeSelector: {pool: system}, tolerations: [{key: pool, operator: Exists}], priorityClassName: high}`,
+		"a ConfigMap of one's own":    `existingCABundle: mine`,
+		"a subchart's global values":  `global: {anything: true}`,
+		"policies for two namespaces": `networkPolicy: {enabled: true, runnerNamespaces: [team-a, team-b]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, _, err := charted(controlPlane, parsed(t, values))
+			if err != nil {
+				t.Fatal(err)
+			}
+			typed(t, found)
+		})
+	}
+}
+
+func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
+	for name, c := range map[string]struct{ values, path string }{
+		"an unknown value":                   {`replicaCount: 2`, "replicaCount"},
+		"an unknown value deep down":         {`image: {name: x}`, "/image"},
+		"no replica":                         {`replicas: 0`, "/replicas"},
+		"half a replica":                     {`replicas: 1.5`, "/replicas"},
+		"replicas as text":                   {`replicas: "2"`, "/replicas"},
+		"a tag in the repository":            {`image: {repository: "registry.example.com/scaler:v1"}`, "/image/repository"},
+		"no repository":                      {`image: {repository: ""}`, "/image/repository"},
+		"a number as tag":                    {`image: {tag: 1.0}`, "/image/tag"},
+		"a policy that is none":              {`image: {pullPolicy: Sometimes}`, "/image/pullPolicy"},
+		"a cluster name with a dash":         {`cluster: prod-1`, "/cluster"},
+		"no credentials set at all":          {`credentials: {default: null}`, "/credentials"},
+		"a set whose name is no folder":      {`credentials: {"../x": {}}`, "../x"},
+		"half an OAuth consumer":             {`credentials: {default: {oauthClientId: a, namespaces: [x]}}`, "/credentials/default"},
+		"two kinds in one set":               {`credentials: {default: {oauthClientId: a, oauthClientSecret: b, accessToken: c, namespaces: [x]}}`, "/credentials/default"},
+		"a Secret and keys":                  {`credentials: {default: {existingSecret: a, accessToken: c}}`, "/credentials/default"},
+		"credentials that serve nobody":      {`credentials: {default: {accessToken: c, namespaces: []}}`, "/credentials/default/namespaces"},
+		"credentials without namespaces":     {`credentials: {default: {accessToken: c}}`, "/credentials/default"},
+		"a namespace that cannot be":         {`credentials: {default: {accessToken: c, namespaces: [Team_A]}}`, "/credentials/default/namespaces/0"},
+		"an empty secret":                    {`credentials: {default: {accessToken: "", namespaces: [x]}}`, "/credentials/default/accessToken"},
+		"an unknown way of TLS":              {`tls: {mode: off}`, "/tls/mode"},
+		"cert-manager without an issuer":     {`tls: {mode: certManager}`, "/tls/issuer/name"},
+		"an issuer of another kind":          {`tls: {issuer: {kind: CA}}`, "/tls/issuer/kind"},
+		"policies for no runners":            {`networkPolicy: {runnerNamespaces: []}`, "/networkPolicy/runnerNamespaces"},
+		"a proxy without a scheme":           {`proxy: {url: "proxy:3128"}`, "/proxy/url"},
+		"a flag without dashes":              {`extraArgs: [poll-interval=2m]`, "/extraArgs/0"},
+		"flags that are no list":             {`extraArgs: "--poll-interval=2m"`, "/extraArgs"},
+		"a node label that is no text":       {`nodeSelector: {pool: 1}`, "/nodeSelector/pool"},
+		"resources of the container's level": {`resources: {cpu: 1}`, "/resources"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := charted(controlPlane, parsed(t, c.values))
+			if err == nil || !strings.Contains(err.Error(), c.path) {
+				t.Errorf("got %v, want an error that names %s", err, c.path)
+			}
+		})
+	}
+}
+
+func TestEveryValueIsExplained(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := valuesIn(t, filepath.Join(chartDir, "values.schema.json"))
+	properties := schema["properties"].(object)
+	values := parsed(t, string(text))
+	values["global"] = nil // Helm's own
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(properties)), slices.Sorted(maps.Keys(values))); diff != "" {
+		t.Errorf("values of the schema -, of values.yaml +:\n%s", diff)
+	}
+}

@@ -1,0 +1,248 @@
+package deploytest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/component-helpers/auth/rbac/validation"
+)
+
+// grant is a rule in force: who, where ("*": everywhere), and what.
+type grant struct {
+	subject rbacv1.Subject
+	where   string
+	rule    rbacv1.PolicyRule
+}
+
+// grants are the rules that bindings give to anybody. A binding of a role that is
+// not among the objects is an error: what it gives is not known here.
+func grants(t *testing.T, all objects) []grant {
+	t.Helper()
+	var found []grant
+	give := func(key, where string, role rbacv1.RoleRef, subjects []rbacv1.Subject) {
+		for _, subject := range subjects {
+			for _, rule := range rulesOf(t, all, key, where, role) {
+				found = append(found, grant{subject, where, rule})
+			}
+		}
+	}
+	for key, fields := range all {
+		switch fields["kind"] {
+		case "ClusterRoleBinding":
+			binding := as[rbacv1.ClusterRoleBinding](t, all, key)
+			give(key, "*", binding.RoleRef, binding.Subjects)
+		case "RoleBinding":
+			binding := as[rbacv1.RoleBinding](t, all, key)
+			give(key, binding.Namespace, binding.RoleRef, binding.Subjects)
+		}
+	}
+	return found
+}
+
+func rulesOf(t *testing.T, all objects, binding, where string, role rbacv1.RoleRef) []rbacv1.PolicyRule {
+	t.Helper()
+	key := role.Kind + " " + where + "/" + role.Name
+	if role.Kind == "ClusterRole" {
+		key = "ClusterRole /" + role.Name
+		if _, ok := all[key]; ok {
+			return as[rbacv1.ClusterRole](t, all, key).Rules
+		}
+	} else if _, ok := all[key]; ok {
+		return as[rbacv1.Role](t, all, key).Rules
+	}
+	t.Errorf("%s gives %s, which is not here", binding, key)
+	return nil
+}
+
+// lines tell a grant as a reader would: who, where, what.
+func (g grant) lines() []string {
+	var lines []string
+	for _, group := range g.rule.APIGroups {
+		for _, resource := range g.rule.Resources {
+			what := strings.TrimPrefix(group+"/"+resource, "/")
+			if len(g.rule.ResourceNames) > 0 {
+				what += " " + strings.Join(g.rule.ResourceNames, ",")
+			}
+			lines = append(lines, fmt.Sprintf("%s/%s in %s: %s: %s", g.subject.Namespace, g.subject.Name, g.where, what, strings.Join(g.rule.Verbs, ",")))
+		}
+	}
+	for _, url := range g.rule.NonResourceURLs {
+		lines = append(lines, fmt.Sprintf("%s/%s: %s: %s", g.subject.Namespace, g.subject.Name, url, strings.Join(g.rule.Verbs, ",")))
+	}
+	return lines
+}
+
+const scaler = controlPlane + "/" + name
+
+// needed is every right that anybody has, with what it is for.
+var needed = map[string]string{
+	scaler + " in *: keda.sh/scaledjobs: get,list,watch,patch":                                          "which groups there are; an annotation makes KEDA look anew",
+	scaler + " in *: batch/jobs: get,list,watch,delete":                                                 "what KEDA made of them; stuck and unwanted ones are deleted",
+	scaler + " in *: pods: get,list,watch":                                                              "which runner still has a pod",
+	scaler + " in *: authentication.k8s.io/tokenreviews: create":                                        "who a sidecar is",
+	scaler + " in *: events: create,patch":                                                              "each removal is told",
+	scaler + " in *: events.k8s.io/events: create,patch":                                                "each removal is told",
+	scaler + " in *: configmaps: create":                                                                "publishes its authority; a right to create cannot name",
+	scaler + " in *: configmaps bitbucket-runner-scaler-ca: get,list,update,delete":                     "publishes its authority",
+	scaler + " in *: namespaces kube-system: get":                                                       "its UID tells clusters apart",
+	scaler + " in " + controlPlane + ": configmaps: create":                                             "the scopes with runners",
+	scaler + " in " + controlPlane + ": configmaps bitbucket-runner-scaler-places: get,update":          "the scopes with runners",
+	scaler + " in " + controlPlane + ": coordination.k8s.io/leases: create":                             "who leads",
+	scaler + " in " + controlPlane + ": coordination.k8s.io/leases bitbucket-runner-scaler: get,update": "who leads",
+	scaler + " in " + controlPlane + ": pods: list,patch":                                               "the label that leads the Service to the leader",
+	scaler + " in " + controlPlane + ": secrets: create":                                                forCertificates,
+	scaler + " in " + controlPlane + ": secrets bitbucket-runner-scaler-tls: get,update":                forCertificates,
+}
+
+const forCertificates = "the certificates that it makes itself"
+
+func TestNobodyMayDoMoreThanIsNeeded(t *testing.T) {
+	for installation, all := range everyInstallation(t) {
+		t.Run(installation, func(t *testing.T) {
+			var want, got []string
+			for line, why := range needed {
+				if why != forCertificates || !strings.HasSuffix(installation, "user-tls") {
+					want = append(want, line)
+				}
+			}
+			for _, g := range grants(t, all) {
+				got = append(got, g.lines()...)
+			}
+			slices.Sort(want)
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("rights: needed -, given +:\n%s", diff)
+			}
+		})
+	}
+}
+
+// question is one of `kubectl auth can-i VERB RESOURCE [NAME] -n NAMESPACE`.
+type question struct{ verb, group, resource, name, namespace string }
+
+// can answers as the API server's own RBAC does, by the code with which it decides
+// whether one set of rules covers another.
+func can(given []grant, namespace, account string, q question) bool {
+	asked := rbacv1.PolicyRule{Verbs: []string{q.verb}, APIGroups: []string{q.group}, Resources: []string{q.resource}}
+	if q.name != "" {
+		asked.ResourceNames = []string{q.name}
+	}
+	var rules []rbacv1.PolicyRule
+	for _, g := range given {
+		mine := g.subject.Kind == rbacv1.ServiceAccountKind && g.subject.Namespace == namespace && g.subject.Name == account ||
+			g.subject.Kind == rbacv1.GroupKind // whoever writes one means many
+		if mine && (g.where == "*" || g.where == q.namespace) {
+			rules = append(rules, g.rule)
+		}
+	}
+	yes, _ := validation.Covers(rules, []rbacv1.PolicyRule{asked})
+	return yes
+}
+
+func TestWhatTheScalerCanAndCannotDo(t *testing.T) {
+	given := map[string][]grant{}
+	for installation, all := range everyInstallation(t) {
+		given[installation] = grants(t, all)
+	}
+	for q, want := range map[question]bool{
+		// Its work.
+		{"watch", "keda.sh", "scaledjobs", "", runners}:                                      true,
+		{"patch", "keda.sh", "scaledjobs", "builds", runners}:                                true,
+		{"delete", "batch", "jobs", "builds-abcde", runners}:                                 true,
+		{"get", "", "pods", "builds-abcde-12345", "any"}:                                     true,
+		{"create", "authentication.k8s.io", "tokenreviews", "", ""}:                          true,
+		{"create", "", "events", "", runners}:                                                true,
+		{"update", "", "configmaps", "bitbucket-runner-scaler-ca", runners}:                  true,
+		{"update", "", "configmaps", "bitbucket-runner-scaler-places", controlPlane}:         true,
+		{"update", "coordination.k8s.io", "leases", "bitbucket-runner-scaler", controlPlane}: true,
+		{"get", "", "secrets", "bitbucket-runner-scaler-tls", controlPlane}:                  true,
+		{"patch", "", "pods", "bitbucket-runner-scaler-0", controlPlane}:                     true,
+		{"get", "", "namespaces", "kube-system", ""}:                                         true,
+		// No Secret but its own certificates; Bitbucket's come as a mounted volume.
+		{"get", "", "secrets", "runner-bitbucket-credentials", controlPlane}:   false,
+		{"get", "", "secrets", "any", runners}:                                 false,
+		{"get", "", "secrets", "any", "kube-system"}:                           false,
+		{"get", "", "secrets", "bitbucket-runner-scaler-tls", runners}:         false,
+		{"list", "", "secrets", "", controlPlane}:                              false,
+		{"watch", "", "secrets", "", controlPlane}:                             false,
+		{"delete", "", "secrets", "bitbucket-runner-scaler-tls", controlPlane}: false,
+		{"create", "", "secrets", "", runners}:                                 false,
+		// Nothing inside a pod, and no pod made, changed or deleted where builds run.
+		{"create", "", "pods/exec", "", runners}:                     false,
+		{"get", "", "pods/exec", "", runners}:                        false,
+		{"create", "", "pods/attach", "", runners}:                   false,
+		{"create", "", "pods/portforward", "", runners}:              false,
+		{"get", "", "pods/log", "", runners}:                         false,
+		{"create", "", "pods/ephemeralcontainers", "", runners}:      false,
+		{"update", "", "pods/ephemeralcontainers", "", controlPlane}: false,
+		{"create", "", "pods", "", runners}:                          false,
+		{"create", "", "pods", "", controlPlane}:                     false,
+		{"patch", "", "pods", "builds-abcde-12345", runners}:         false,
+		{"delete", "", "pods", "builds-abcde-12345", runners}:        false,
+		{"create", "", "pods/eviction", "", runners}:                 false,
+		{"create", "batch", "jobs", "", runners}:                     false,
+		{"patch", "batch", "jobs", "builds-abcde", runners}:          false,
+		{"deletecollection", "batch", "jobs", "", runners}:           false,
+		{"create", "keda.sh", "scaledjobs", "", runners}:             false,
+		{"delete", "keda.sh", "scaledjobs", "builds", runners}:       false,
+		{"update", "keda.sh", "scaledjobs", "builds", runners}:       false,
+		// No way to more rights.
+		{"create", "", "serviceaccounts/token", name, controlPlane}:                  false,
+		{"impersonate", "", "serviceaccounts", "", runners}:                          false,
+		{"impersonate", "", "users", "", ""}:                                         false,
+		{"create", "rbac.authorization.k8s.io", "rolebindings", "", controlPlane}:    false,
+		{"update", "rbac.authorization.k8s.io", "clusterroles", name, ""}:            false,
+		{"escalate", "rbac.authorization.k8s.io", "clusterroles", name, ""}:          false,
+		{"bind", "rbac.authorization.k8s.io", "clusterroles", "cluster-admin", ""}:   false,
+		{"approve", "certificates.k8s.io", "signers", "", ""}:                        false,
+		{"patch", "apps", "deployments", name, controlPlane}:                         false,
+		{"patch", "", "namespaces", controlPlane, ""}:                                false,
+		{"get", "", "namespaces", "default", ""}:                                     false,
+		{"list", "", "namespaces", "", ""}:                                           false,
+		{"get", "", "nodes", "", ""}:                                                 false,
+		{"get", "", "configmaps", "kube-root-ca.crt", runners}:                       false,
+		{"update", "", "configmaps", "bitbucket-runner-scaler-places", runners}:      false,
+		{"update", "coordination.k8s.io", "leases", "kube-scheduler", "kube-system"}: false,
+		{"create", "coordination.k8s.io", "leases", "", "kube-system"}:               false,
+		{"*", "*", "*", "", ""}:                                                      false,
+	} {
+		for installation, grants := range given {
+			expected := want
+			if strings.HasSuffix(installation, "user-tls") && q.resource == "secrets" {
+				expected = false // its certificates are mounted too
+			}
+			if got := can(grants, controlPlane, name, q); got != expected {
+				t.Errorf("%s: can %+v: %v, want %v", installation, q, got, expected)
+			}
+		}
+	}
+}
+
+func TestARunnersAccountCanDoNothing(t *testing.T) {
+	for _, dir := range []string{"examples", "overlays/network-policy"} {
+		all := kustomized(t, dir)
+		given := grants(t, all)
+		for _, g := range given {
+			if g.subject.Namespace == runners || g.subject.Kind != rbacv1.ServiceAccountKind {
+				t.Errorf("%s: %v", dir, g.lines())
+			}
+		}
+		account, ok := all["ServiceAccount "+runners+"/"+runners]
+		if !ok || account["automountServiceAccountToken"] != false {
+			t.Errorf("%s: the runners' account is %v, want one whose token is not mounted by itself", dir, account)
+		}
+		for _, q := range []question{
+			{"get", "", "secrets", "any", runners}, {"create", "", "pods", "", runners}, {"create", "", "pods/exec", "", runners},
+			{"get", "", "pods", "", runners}, {"list", "batch", "jobs", "", runners}, {"get", "", "configmaps", "bitbucket-runner-scaler-ca", runners},
+			{"get", "", "secrets", "runner-bitbucket-credentials", controlPlane},
+		} {
+			if can(given, runners, runners, q) {
+				t.Errorf("%s: a runner can %+v", dir, q)
+			}
+		}
+	}
+}
