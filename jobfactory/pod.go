@@ -185,7 +185,10 @@ func volumes(g RunnerGroup) []corev1.Volume {
 }
 
 func pullSecrets(g RunnerGroup) []corev1.LocalObjectReference {
-	var secrets []corev1.LocalObjectReference
+	if len(g.PullSecrets) == 0 {
+		return nil
+	}
+	secrets := make([]corev1.LocalObjectReference, 0, len(g.PullSecrets))
 	for _, name := range g.PullSecrets {
 		secrets = append(secrets, corev1.LocalObjectReference{Name: name})
 	}

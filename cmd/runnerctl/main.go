@@ -1,5 +1,5 @@
 // Command runnerctl is for whoever configures runner groups. It reads files and
-// writes files, and with check it talks to Bitbucket; it talks to no cluster.
+// writes files; check talks to Bitbucket, and lint --kubeconfig reads a cluster.
 package main
 
 import (
@@ -20,6 +20,10 @@ const usage = `Usage: runnerctl COMMAND
   check WHAT [flags]        look at credentials, Bitbucket itself (live) or a runner's
                             image; runnerctl check -h says more
   schema                    print the JSON Schema of runners_config.yaml, for editors
+  lint [FLAGS] FILE…        find what is wrong or dangerous in configuration files,
+                            manifests and, with --kubeconfig, a live cluster;
+                            exit code 0 nothing found, 1 findings, 2 could not read;
+                            --rules prints what it looks for
   version                   print the version
   help                      print this text
 `
@@ -51,12 +55,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		err = check(args[1:], stdout, stderr)
 	case "schema":
 		err = schema(args[1:], stdout)
+	case "lint":
+		err = lintCommand(args[1:], stdin, stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, version)
 	case "help", "--help", "-h":
 		_, err = io.WriteString(stdout, usage)
 	default:
-		return fmt.Errorf("command %q: want render, check, schema, version or help: %w", args[0], errUsage)
+		return fmt.Errorf("command %q: want render, lint, check, schema, version or help: %w", args[0], errUsage)
 	}
 	if errors.Is(err, flag.ErrHelp) {
 		return nil

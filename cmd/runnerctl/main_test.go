@@ -101,7 +101,7 @@ func TestCommandLine(t *testing.T) {
 		"schema":          {args: []string{"schema"}, stdout: "{\n  \"$defs\""},
 		"schema of what":  {args: []string{"schema", "x"}, failed: "want no arguments"},
 		"none":            {failed: "no command"},
-		"unknown":         {args: []string{"rendre"}, failed: `command "rendre": want render, check, schema, version or help`},
+		"unknown":         {args: []string{"rendre"}, failed: `command "rendre": want render, lint, check, schema, version or help`},
 		"without a file":  {args: []string{"render"}, failed: "want -f FILE"},
 		"further words":   {args: []string{"render", "-f", "-", "x"}, failed: "no further arguments"},
 		"file not there":  {args: []string{"render", "-f", "/not/there"}, failed: "/not/there"},

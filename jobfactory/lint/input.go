@@ -1,0 +1,263 @@
+package lint
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"go.yaml.in/yaml/v3"
+
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
+	"bitbucket-runner-scaler/jobfactory"
+)
+
+// maxFile bounds an input, in bytes; runnerctl reads up to twice as much, so that more is refused rather than cut.
+const maxFile = 1 << 20
+
+var (
+	unreadable = Rule{ID: "manifest-invalid", Severity: Error, Finds: "a document that is not YAML, or a ScaledJob whose fields are not KEDA's",
+		Remedy: "correct the document: the message says where it cannot be read"}
+	badConfig = Rule{ID: "config-invalid", Severity: Error, Finds: "a configuration file that `runnerctl render` refuses",
+		Remedy: "give the key the accepted form"}
+)
+
+// Input gathers what is to be checked.
+type Input struct {
+	files    []string
+	jobs     []*job
+	findings []Finding
+}
+
+// job is a ScaledJob of ours and where it came from.
+type job struct {
+	*kedav1alpha1.ScaledJob
+	file string
+	// node of the manifest; nil for a live object. In a configuration file it is
+	// the group's, and fixed says that every finding stands at its first line.
+	node  *yaml.Node
+	fixed string
+	// trigger is the index of the external one.
+	trigger int
+	// group is what its metadata says; invalid where that cannot be read.
+	group   runnergroup.Group
+	invalid *runnergroup.InvalidError
+}
+
+// Read takes in one file, whose kind is found by its content. What cannot be
+// understood becomes findings.
+func (in *Input) Read(file string, data []byte) {
+	in.files = append(in.files, file)
+	if len(data) > maxFile {
+		in.fault(unreadable, file, 0, "", fmt.Sprintf("over %d bytes", maxFile))
+		return
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	for first := true; ; first = false {
+		var document yaml.Node
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			in.fault(unreadable, file, 0, "", err.Error())
+			return
+		}
+		if len(document.Content) == 0 {
+			continue
+		}
+		root := document.Content[0]
+		switch {
+		case first && root.Kind == yaml.MappingNode && child(root, "kind") == nil:
+			in.config(file, data, root)
+			return
+		case scalar(root, "kind") == "ScaledJob":
+			in.manifest(file, root)
+		case scalar(root, "kind") == "List":
+			if items := child(root, "items"); items != nil {
+				for _, item := range items.Content {
+					if scalar(item, "kind") == "ScaledJob" {
+						in.manifest(file, item)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Add takes in an object of a live cluster, as JSON.
+func (in *Input) Add(data []byte) error {
+	var object kedav1alpha1.ScaledJob
+	if err := json.Unmarshal(data, &object); err != nil {
+		return fmt.Errorf("read ScaledJob: %w", err)
+	}
+	name := object.Namespace + "/" + object.Name
+	in.files = append(in.files, name)
+	in.add(&job{ScaledJob: &object, file: name})
+	return nil
+}
+
+func (in *Input) fault(rule Rule, file string, line int, path, message string) {
+	in.findings = append(in.findings, Finding{Rule: rule.ID, Severity: rule.Severity, File: file, Line: line, Path: path, Message: message, Remedy: rule.Remedy})
+}
+
+func (in *Input) manifest(file string, node *yaml.Node) {
+	var fields map[string]any
+	var object kedav1alpha1.ScaledJob
+	err := node.Decode(&fields)
+	if err == nil {
+		var data []byte
+		if data, err = json.Marshal(fields); err == nil {
+			err = json.Unmarshal(data, &object)
+		}
+	}
+	if err != nil {
+		in.fault(unreadable, file, node.Line, "", err.Error())
+		return
+	}
+	in.add(&job{ScaledJob: &object, file: file, node: node})
+}
+
+// config checks a configuration file as what it renders to, so that no rule is
+// written twice.
+func (in *Input) config(file string, data []byte, root *yaml.Node) {
+	config, err := jobfactory.ReadConfig(data)
+	if err != nil {
+		errs := []error{err}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the reader joins, and wraps nothing around it
+			errs = joined.Unwrap()
+		}
+		for _, err := range errs {
+			var f *jobfactory.ConfigError
+			if !errors.As(err, &f) {
+				in.fault(badConfig, file, 0, "", err.Error())
+				continue
+			}
+			in.fault(badConfig, file, f.Line, f.Path, strings.TrimPrefix(err.Error(), fmt.Sprintf("line %d: ", f.Line)))
+		}
+		return
+	}
+	groups := child(root, "groups")
+	for i, group := range config.Groups {
+		path := fmt.Sprintf("groups[%d]", i)
+		object, err := jobfactory.ScaledJob(group)
+		if err != nil {
+			in.fault(badConfig, file, root.Line, path, err.Error())
+			continue
+		}
+		node := root
+		if groups != nil && i < len(groups.Content) {
+			node = groups.Content[i]
+		}
+		in.add(&job{ScaledJob: object, file: file, node: node, fixed: path})
+	}
+}
+
+// add takes a ScaledJob that has an external trigger with a workspace or labels;
+// others are not the scaler's.
+func (in *Input) add(j *job) {
+	for i, trigger := range j.Spec.Triggers {
+		if trigger.Type != "external" && trigger.Type != "external-push" {
+			continue
+		}
+		if trigger.Metadata["workspace"] == "" && trigger.Metadata["labels"] == "" {
+			continue
+		}
+		j.trigger = i
+		var err error
+		if j.group, err = runnergroup.Parse(trigger.Metadata); err != nil {
+			errors.As(err, &j.invalid)
+		}
+		in.jobs = append(in.jobs, j)
+		return
+	}
+}
+
+func (j *job) id() string { return j.Namespace + "/" + j.Name }
+
+// metadata is the path of a key of the trigger's metadata.
+func (j *job) metadata(key string) []string {
+	return []string{"spec", "triggers", strconv.Itoa(j.trigger), "metadata", key}
+}
+
+func (j *job) finding(rule Rule, message string, path []string) Finding {
+	f := Finding{Rule: rule.ID, Severity: rule.Severity, File: j.file, Object: j.id(), Path: join(path), Message: message, Remedy: rule.Remedy}
+	switch {
+	case j.fixed != "":
+		f.Line, f.Path = j.node.Line, j.fixed
+	case j.node != nil:
+		f.Line = lineOf(j.node, path)
+	}
+	return f
+}
+
+// join writes indices in brackets.
+func join(path []string) string {
+	var b strings.Builder
+	for i, step := range path {
+		switch _, err := strconv.Atoi(step); {
+		case err == nil:
+			b.WriteString("[" + step + "]")
+		case i > 0:
+			b.WriteString("." + step)
+		default:
+			b.WriteString(step)
+		}
+	}
+	return b.String()
+}
+
+// lineOf is the line of the deepest node on the path that is there.
+func lineOf(node *yaml.Node, path []string) int {
+	line := node.Line
+	for _, step := range path {
+		if node.Kind == yaml.AliasNode {
+			node = node.Alias
+		}
+		i, err := strconv.Atoi(step)
+		switch {
+		case node.Kind == yaml.SequenceNode && err == nil && i < len(node.Content):
+			node = node.Content[i]
+			line = node.Line
+		case node.Kind == yaml.MappingNode:
+			key := keyOf(node, step)
+			if key < 0 {
+				return line
+			}
+			line, node = node.Content[key].Line, node.Content[key+1]
+		default:
+			return line
+		}
+	}
+	return line
+}
+
+func keyOf(node *yaml.Node, key string) int {
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Value == key {
+			return i
+		}
+	}
+	return -1
+}
+
+func child(node *yaml.Node, key string) *yaml.Node {
+	if node.Kind != yaml.MappingNode {
+		return nil
+	}
+	if i := keyOf(node, key); i >= 0 {
+		return node.Content[i+1]
+	}
+	return nil
+}
+
+func scalar(node *yaml.Node, key string) string {
+	if value := child(node, key); value != nil {
+		return value.Value
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+package lint
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+const examples = "../../deploy/examples/"
+
+func example(t testing.TB, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(examples + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func check(options Options, files ...string) []Finding {
+	in := &Input{}
+	for i, file := range files {
+		in.Read(string(rune('a'+i))+".yaml", []byte(file))
+	}
+	return Check(in, options)
+}
+
+func TestExamplesAreClean(t *testing.T) {
+	for _, name := range []string{"scaledjob.yaml", "runners_config.yaml"} {
+		for _, f := range check(DefaultOptions(), example(t, name)) {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+// Every bad case is the example with one change, and the example is the good one.
+func TestEveryRuleFindsItsFault(t *testing.T) {
+	good := example(t, "scaledjob.yaml")
+	with := func(pairs ...string) string {
+		text := strings.NewReplacer(pairs...).Replace(good)
+		if text == good {
+			t.Fatalf("%q is not in the example", pairs)
+		}
+		return text
+	}
+	trigger := func(lines string) string { return with("      workspace: acme\n", "      workspace: acme\n"+lines) }
+	second := func(pairs ...string) string { return with(append(pairs, "  name: builds\n", "  name: other\n")...) }
+	spec := func(lines string) string { return with("  maxReplicaCount: 10\n", lines) }
+	small := DefaultOptions()
+	small.Nodes = []corev1.ResourceList{{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("64Gi")}}
+	secrets := DefaultOptions()
+	secrets.CredentialsDir = t.TempDir()
+	config := "groups:\n- {name: a, workspace: acme, labels: [x], parameters: {min: 5, max: 4}}\n"
+	covered := map[string]bool{}
+	for name, test := range map[string]struct {
+		rule    string
+		files   []string
+		options *Options
+		line    string // what stands on the line of the finding
+	}{
+		"not YAML":              {rule: "manifest-invalid", files: []string{"a: [\n"}},
+		"field of another type": {rule: "manifest-invalid", files: []string{spec("  maxReplicaCount: many\n")}},
+		"configuration":         {rule: "config-invalid", files: []string{config}, line: "max: 4"},
+		"unknown key":           {rule: "metadata-invalid", files: []string{trigger("      maks: \"3\"\n")}, line: "maks"},
+		"os label":              {rule: "metadata-invalid", files: []string{with("labels: builds\n", "labels: linux\n")}, line: "labels: linux"},
+		"minimum of KEDA":       {rule: "min-replica-count", files: []string{spec("  maxReplicaCount: 10\n  minReplicaCount: 2\n")}, line: "minReplicaCount"},
+		"accurate":              {rule: "scaling-strategy", files: []string{with("    strategy: default", "    strategy: accurate")}, line: "accurate"},
+		"rollout":               {rule: "rollout-not-gradual", files: []string{with("    strategy: gradual", "    strategy: default")}},
+		"maximum":               {rule: "max-replica-count", files: []string{spec("  maxReplicaCount: 20\n")}, line: "maxReplicaCount"},
+		"push":                  {rule: "external-push", files: []string{with("type: external\n", "type: external-push\n")}, line: "external-push"},
+		"cron":                  {rule: "second-trigger", files: []string{with("    type: external\n", "    type: external\n  - type: cron\n    metadata: {a: b}\n")}},
+		"calculation":           {rule: "second-trigger", files: []string{with("    strategy: default", "    strategy: default\n    multipleScalersCalculation: max")}, line: "multipleScalers"},
+		"no minimum":            {rule: "min-zero", files: []string{trigger("      strategy: queuedSteps\n      min: \"0\"\n")}, line: "min:"},
+		"no spare":              {rule: "ephemeral-without-spare", files: []string{trigger("      ephemeral: \"true\"\n      spare: \"0\"\n")}, line: "spare"},
+		"control plane":         {rule: "reserved-namespace", files: []string{with("namespace: bitbucket-runner\n", "namespace: bitbucket-runner-control-plane\n")}, line: "namespace"},
+		"TLS without authority": {rule: "scaler-tls", files: []string{with("authenticationRef:\n      name: bitbucket-runner-scaler\n    metadata", "metadata")}, line: "enableTLS"},
+		"address without port":  {rule: "scaler-tls", files: []string{with("      scalerAddress: bitbucket-runner-scaler.bitbucket-runner-control-plane.svc.cluster.local:9090", "      scalerAddress: scaler")}, line: "scalerAddress"},
+		"memory":                {rule: "runner-memory", files: []string{with("memory: 2Gi", "ephemeral-storage: 2Gi")}},
+		"token":                 {rule: "token-life", files: []string{with("43200", "3600")}, line: "3600"},
+		"grace":                 {rule: "grace-too-short", files: []string{with("7800", "600")}, line: "600"},
+		"cluster-autoscaler":    {rule: "eviction-protection", files: []string{with("safe-to-evict: \"false\"", "safe-to-evict: \"true\"")}, line: "safe-to-evict"},
+		"Karpenter":             {rule: "eviction-protection", files: []string{with("          karpenter.sh/do-not-disrupt: \"true\"\n", "")}},
+		"sidecar":               {rule: "sidecar-missing", files: []string{with("- /sidecar\n          - run\n", "- /other\n          - run\n")}, line: "initContainers"},
+		"wrapper":               {rule: "sidecar-missing", files: []string{with("          - exec\n          - --\n", "")}, line: "command"},
+		"preStop":               {rule: "sidecar-missing", files: []string{with("                - drain\n", "                - wait\n")}, line: "lifecycle"},
+		"token of the cluster":  {rule: "service-account-token", files: []string{with("        automountServiceAccountToken: false\n", "")}},
+		"nodes":                 {rule: "no-node-fits", files: []string{good}, options: &small},
+		"equal labels":          {rule: "overlapping-labels", files: []string{good, second()}},
+		"labels of another":     {rule: "labels-subset", files: []string{good, second("labels: builds\n", "labels: builds,large\n")}, line: "labels: builds"},
+		"over a hundred":        {rule: "scope-limit", files: []string{good, second("labels: builds\n", "labels: b\n      max: \"95\"\n")}, line: "max"},
+		"short lives":           {rule: "hourly-budget", files: []string{trigger("      maxAge: 60s\n")}},
+		"no set of credentials": {rule: "missing-credentials", files: []string{good}, options: &secrets},
+	} {
+		covered[test.rule] = true
+		t.Run(name, func(t *testing.T) {
+			options := DefaultOptions()
+			if test.options != nil {
+				options = *test.options
+			}
+			findings := check(options, test.files...)
+			for _, f := range findings {
+				if f.Rule != test.rule {
+					continue
+				}
+				text := strings.Split(test.files[int(f.File[0]-'a')], "\n")
+				if test.line != "" && (f.Line == 0 || !strings.Contains(text[f.Line-1], test.line)) {
+					continue
+				}
+				return
+			}
+			t.Errorf("got %+v, want a finding of %s on the line with %q", findings, test.rule, test.line)
+		})
+	}
+	for _, r := range Rules() {
+		if !covered[r.ID] {
+			t.Errorf("rule %s has no bad case", r.ID)
+		}
+	}
+}
+
+func FuzzReadNeverPanics(f *testing.F) {
+	for _, name := range []string{"scaledjob.yaml", "runners_config.yaml"} {
+		f.Add([]byte(example(f, name)))
+	}
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		check(DefaultOptions(), string(data))
+	})
+}
