@@ -65,7 +65,7 @@ func TestWhatBitbucketDoesDecidesTheVerdict(t *testing.T) {
 		"lists lag for longer than is waited": {faults: []emulator.FaultRule{{Method: "GET", Path: runners, StaleFor: "5m"}}, want: map[string]Verdict{keyCreateLag: DoesNotHold}},
 		"an empty list":                       {faults: []emulator.FaultRule{{Method: "GET", Path: runners, EmptyList: true}}, want: map[string]Verdict{keyCreateLag: DoesNotHold, keyDelete: Holds}},
 		"deletion is not possible at first":   {faults: []emulator.FaultRule{{Method: "DELETE", Status: 409, Count: 1}}, want: map[string]Verdict{keyDelete: DoesNotHold}},
-		"deletion takes effect late":          {faults: []emulator.FaultRule{{Method: "DELETE", ApplyAfter: "6s"}}, want: map[string]Verdict{keyDelete: DoesNotHold}},
+		"deletion takes effect late":          {faults: []emulator.FaultRule{{Method: "DELETE", ApplyAfter: "4s"}}, want: map[string]Verdict{keyDelete: DoesNotHold}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // some wait for what never comes

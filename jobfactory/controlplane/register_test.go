@@ -187,7 +187,7 @@ func TestRunnerThatMayRunIsNotReplaced(t *testing.T) {
 		t.Fatalf("got %+v", runners)
 	}
 	d.set("online", "")
-	p.until("the list to show it online", func() bool { return p.shown("builds").Runners["starting"] == 0 })
+	p.until("the list to show it online", p.counts("unknown", 1))
 	if _, err := d.register(); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("got %v, want FAILED_PRECONDITION", err)
 	}
