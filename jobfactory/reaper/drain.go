@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -58,9 +59,13 @@ func (r *Reaper) endUndisabled(ctx context.Context, s subject, m fleet.Member, w
 }
 
 // stopDrained ends the runners that are disabled and have no step.
-func (r *Reaper) stopDrained(s subject, members []fleet.Member) {
+func (r *Reaper) stopDrained(ctx context.Context, s subject, members []fleet.Member) {
 	for _, m := range members {
-		if m.State != fleet.Draining || m.Runner == nil || !m.Terminating() && r.config.DryRun || !r.settled(m) {
+		if m.State != fleet.Draining || m.Runner == nil || !m.Terminating() && r.config.DryRun {
+			continue
+		}
+		r.glance(ctx, m)
+		if !r.settled(m) {
 			continue
 		}
 		why := removal{ReasonDisabled, "it was disabled"}
@@ -70,6 +75,31 @@ func (r *Reaper) stopDrained(s subject, members []fleet.Member) {
 		if m.Telemetry.Attached {
 			r.stop(s, m, why)
 		}
+	}
+}
+
+// glanceEvery bounds the calls of glance: it takes some time until Bitbucket knows.
+const glanceEvery = 3 * time.Second
+
+// glance looks at a disabled runner whose sidecar has told of its step's end, where
+// what was read last still shows the step: its place is wanted before the next list.
+func (r *Reaper) glance(ctx context.Context, m fleet.Member) {
+	listed, _, ok := m.Scope.Listed(m.Runner.UUID)
+	if !ok || listed.State.Step == nil || !endedStep(m, listed) {
+		return
+	}
+	now := r.config.Clock.Now()
+	r.mu.Lock()
+	due := now.Sub(r.glanced[m.Runner.UUID]) >= glanceEvery
+	if due {
+		r.glanced[m.Runner.UUID] = now
+	}
+	r.mu.Unlock()
+	if !due {
+		return
+	}
+	if _, err := m.Scope.Get(ctx, m.Runner.UUID); err != nil {
+		r.log.Debug("a look at a drained runner failed", zap.String("runner", m.Runner.UUID), zap.Error(err))
 	}
 }
 
@@ -106,9 +136,8 @@ func (r *Reaper) settled(m fleet.Member) bool {
 		if !endedStep(m, listed) {
 			return false
 		}
-		// The runner tells its log of a step's end before it tells Bitbucket: a later list
+		// The runner tells its log of a step's end before it tells Bitbucket: a later look
 		// shows that it has, or else time must do.
-		m.Scope.Hint()
 		return r.config.Clock.Since(report.Since) >= r.config.Settle
 	case tellsSteps && report.Attached && !r.trustworthy(m):
 		// Its sidecar may have been started again a moment ago, and know more soon.

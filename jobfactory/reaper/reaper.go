@@ -142,6 +142,8 @@ type Reaper struct {
 	watched map[watchKey]*watched
 	// leaving are the runners that were disabled, by UUID, and why.
 	leaving map[string]leaving
+	// glanced is when each drained runner was last looked at, by UUID.
+	glanced map[string]time.Time
 	// said is what the users of each group were told last, by reason.
 	said map[saidKey]string
 }
@@ -164,7 +166,7 @@ func New(config Config) *Reaper {
 	config = config.withDefaults()
 	return &Reaper{
 		config: config, log: config.Logger, running: map[any]struct{}{}, failures: map[any]failure{},
-		podless: map[string]*sighting{}, watched: map[watchKey]*watched{}, leaving: map[string]leaving{}, said: map[saidKey]string{},
+		podless: map[string]*sighting{}, watched: map[watchKey]*watched{}, leaving: map[string]leaving{}, glanced: map[string]time.Time{}, said: map[saidKey]string{},
 	}
 }
 
@@ -235,7 +237,7 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 	}
 	r.tellUnrecognized(group)
 	errs := []error{r.drain(ctx, of(group), group.Members)}
-	r.stopDrained(of(group), group.Members)
+	r.stopDrained(ctx, of(group), group.Members)
 	errs = append(errs, r.endLost(ctx, group), r.endForgotten(ctx, group), r.endStuck(ctx, group))
 	decision, err := r.config.Decider.Decide(key)
 	if err != nil {
@@ -256,7 +258,7 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 func (r *Reaper) release(ctx context.Context, members []fleet.Member) error {
 	key := fleet.GroupKey{Namespace: members[0].Pod.Namespace}
 	err := r.drain(ctx, subject{GroupKey: key}, members)
-	r.stopDrained(subject{GroupKey: key}, members)
+	r.stopDrained(ctx, subject{GroupKey: key}, members)
 	return err
 }
 
@@ -313,5 +315,6 @@ func (r *Reaper) forget(groups []*fleet.Group, loose []fleet.Member) {
 	maps.DeleteFunc(r.said, func(key saidKey, _ string) bool { _, ok := present[key.group]; return !ok })
 	maps.DeleteFunc(r.failures, func(_ any, f failure) bool { return now.Sub(f.until) > maxDelay })
 	maps.DeleteFunc(r.watched, func(_ watchKey, w *watched) bool { return now.Sub(w.last) > watchMemory })
+	maps.DeleteFunc(r.glanced, func(uuid string, _ time.Time) bool { _, ok := uuids[uuid]; return !ok })
 	maps.DeleteFunc(r.leaving, func(uuid string, _ leaving) bool { _, ok := uuids[uuid]; return !ok })
 }
