@@ -18,8 +18,9 @@ func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
 	again := steps - len(taken)
 	t.Logf("%d steps on %d runners: %d took a further one", steps, len(taken), again)
 	// Only the last one that is online may be given a second step: the first, until
-	// the next ones are up, and seldom later.
-	if again > steps/4 {
+	// the next ones are up, and later while those that have ended hold their places
+	// until Bitbucket knows of it. How many that are depends on the machine.
+	if again > steps/2 {
 		t.Errorf("%d steps were run by %d runners only: %v", steps, len(taken), taken)
 	}
 	untilOnline(t, "ephemeral", 1, 0)
