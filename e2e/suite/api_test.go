@@ -17,6 +17,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s.io/utils/ptr"
+
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
@@ -49,6 +51,16 @@ func replicas(t *testing.T) (all []corev1.Pod, leader corev1.Pod) {
 		}
 	}
 	return list.Items, leader
+}
+
+// holder is the identity of the process that leads: the pod's name, and more.
+func holder(t *testing.T) string {
+	t.Helper()
+	lease, err := shared.client.CoordinationV1().Leases(installation.ControlPlane).Get(context.WithoutCancel(t.Context()), installation.Scaler, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ptr.Deref(lease.Spec.HolderIdentity, "")
 }
 
 // dial connects to the scaler's Service as KEDA does: this machine is the node.

@@ -78,8 +78,12 @@ func (r *Reaper) stopDrained(ctx context.Context, s subject, members []fleet.Mem
 	}
 }
 
-// glanceEvery bounds the calls of glance: it takes some time until Bitbucket knows.
-const glanceEvery = 3 * time.Second
+// A runner tells Bitbucket of its step's end a moment after its log tells of it:
+// glance looks first after glanceDelay, and then every glanceEvery.
+const (
+	glanceDelay = 500 * time.Millisecond
+	glanceEvery = 3 * time.Second
+)
 
 // glance looks at a disabled runner whose sidecar has told of its step's end, where
 // what was read last still shows the step: its place is wanted before the next list.
@@ -96,6 +100,9 @@ func (r *Reaper) glance(ctx context.Context, m fleet.Member) {
 	}
 	r.mu.Unlock()
 	if !due {
+		return
+	}
+	if early := glanceDelay - now.Sub(m.Telemetry.Since); early > 0 && !r.sleep(ctx, min(early, glanceDelay), nil) {
 		return
 	}
 	if _, err := m.Scope.Get(ctx, m.Runner.UUID); err != nil {
