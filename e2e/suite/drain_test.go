@@ -127,7 +127,8 @@ func working(t *testing.T, group string) corev1.Pod {
 	return found
 }
 
-// untilEnded waits until a pod is gone, or has ended, and its runner with it.
+// untilEnded waits until a pod is gone, or has ended, and its runner with it; its
+// preStop hook must not have failed.
 func untilEnded(t *testing.T, pod corev1.Pod) {
 	t.Helper()
 	name := fleet.RunnerName(pod.Name, string(pod.UID))
@@ -146,6 +147,13 @@ func untilEnded(t *testing.T, pod corev1.Pod) {
 		}
 		return true, nil
 	})
+	events, err := shared.client.CoreV1().Events(pod.Namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=FailedPreStopHook,involvedObject.uid=" + string(pod.UID)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, event := range events.Items {
+		t.Errorf("pod %s: %s", pod.Name, event.Message)
+	}
 }
 
 func stepOf(t *testing.T, uuid string) emulator.StepInfo {

@@ -28,7 +28,7 @@
 // {"type":"state","state":"starting|idle|busy|stopping|unknown","step":"{…}"}, with
 // "steps_begun" and "unrecognized_output" as in runner/v1, and at last
 // {"type":"ended","exit_code":0}; down goes {"type":"stop","reason":"…"}, again
-// after each reconnection.
+// after each reconnection, with "terminating":true where the hook waits for the end.
 //
 // The marker is written before the environment is handed out. A sidecar that
 // finds it at its start never registers: a runner may be running.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -87,6 +88,33 @@ func TestADrainWaitsForTheStep(t *testing.T) {
 	}
 	if code := e.wait(t); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// The end of process 1 would kill the hook, which runs in the same container.
+func TestProcessOneOutlivesTheHook(t *testing.T) {
+	c, _, dir := withSidecar(t)
+	e := startExec(t, dir, online+forever)
+	eventually(t, "the runner is online", func() bool { return c.last(0) == "IDLE" })
+	done := drained(t, dir)
+	eventually(t, "the control plane is told", c.toldOfTheEnd)
+	c.stop("the pod ends")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(signalWait / 10) // in which a process that does not wait would end
+	if gone(e.cmd.Process.Pid) {
+		t.Error("process 1 ended with its runner, before the kubelet's signal")
+	}
+	began := time.Now()
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := e.wait(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	if took := time.Since(began); took > signalWait*8/10 {
+		t.Errorf("process 1 ended %s after the kubelet's signal, want at once", took)
 	}
 }
 

@@ -69,6 +69,12 @@ var forwarded = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, sys
 // lastWords bounds the wait for the runner's end to be told to the sidecar.
 const lastWords = 2 * time.Second
 
+// signalWait bounds the wait for the kubelet's signal once the runner of a deleted
+// pod has ended. The kubelet sends it when the preStop hook has returned; the end of
+// process 1 before that would kill the hook, which is told as a fault of it, and
+// containerd then fails at times to see the container's end until its grace is over.
+const signalWait = 5 * time.Second
+
 // failure is exec's own exit code where it could not start the runner.
 const failure = 1
 
@@ -105,7 +111,7 @@ func Exec(ctx context.Context, config ExecConfig) (exitCode int, err error) {
 	case answer.Type != typeEnvironment:
 		return failure, fmt.Errorf("%w: %s", ErrRefused, answer.Reason)
 	}
-	e := executor{config: config, log: config.Logger, account: newAccount(config.Logger), stop: make(chan string, 1), ended: make(chan int, 1)}
+	e := executor{config: config, log: config.Logger, account: newAccount(config.Logger), stop: make(chan message, 1), ended: make(chan int, 1)}
 	child, err := start(config.Command, config.Stdout, config.Stderr, merge(os.Environ(), answer.Environment), e.account.observe)
 	// Best effort: the only copy that is left is the runner's own.
 	clear(answer.Environment)
@@ -180,8 +186,8 @@ type executor struct {
 	config  ExecConfig
 	log     *zap.Logger
 	account *account
-	// stop gets the reason when the sidecar wants the runner ended.
-	stop chan string
+	// stop gets the sidecar's order to end the runner.
+	stop chan message
 	// ended gets the runner's exit code.
 	ended chan int
 }
@@ -189,35 +195,46 @@ type executor struct {
 // run looks after the runner to its end and returns the exit code.
 func (e *executor) run(ctx context.Context, child *process, w *wire, signals <-chan os.Signal) int {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
 		e.talk(ctx, w)
 	}()
-	defer func() {
-		timer := time.AfterFunc(lastWords, cancel)
-		defer timer.Stop()
-		<-told
-		cancel()
-	}()
+	code, awaited := e.tend(child, signals)
+	timer := time.AfterFunc(lastWords, cancel)
+	defer timer.Stop()
+	<-told
+	if awaited {
+		select {
+		case <-signals:
+		case <-time.After(signalWait):
+		}
+	}
+	return code
+}
 
+// tend passes signals and orders on until the runner has ended. It returns the exit
+// code, and whether the kubelet's signal is still to come.
+func (e *executor) tend(child *process, signals <-chan os.Signal) (code int, awaited bool) {
 	silent := time.AfterFunc(silence, e.account.silent)
 	defer silent.Stop()
 	var kill <-chan time.Time
-	stopped := false
+	stopped, signalled := false, false
 	for {
 		select {
 		case caught := <-signals:
 			if caught == syscall.SIGTERM || caught == syscall.SIGINT {
+				signalled = true
 				e.account.tearDown()
 			}
 			child.signal(caught.(syscall.Signal))
-		case reason := <-e.stop:
+		case order := <-e.stop:
 			if stopped {
 				continue
 			}
-			stopped = true
-			e.log.Info("ending the runner", zap.String("reason", reason))
+			stopped, awaited = true, order.Terminating
+			e.log.Info("ending the runner", zap.String("reason", order.Reason))
 			e.account.stop()
 			child.signal(syscall.SIGTERM)
 			timer := time.NewTimer(e.config.StopGrace)
@@ -231,9 +248,9 @@ func (e *executor) run(ctx context.Context, child *process, w *wire, signals <-c
 			child.finishOutput()
 			e.ended <- code
 			if stopped {
-				return 0
+				return 0, awaited && !signalled
 			}
-			return code
+			return code, false
 		}
 	}
 }

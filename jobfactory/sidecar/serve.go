@@ -191,7 +191,7 @@ func (d *desk) order(w *wire, gone <-chan struct{}) {
 	for {
 		now, changed := d.ledger.look()
 		if now.stop {
-			if err := w.send(message{Type: typeStop, Reason: now.stopReason}); err != nil {
+			if err := w.send(message{Type: typeStop, Reason: now.stopReason, Terminating: now.terminating}); err != nil {
 				w.close() // exec connects again and is told then
 			}
 			return

@@ -85,7 +85,7 @@ func (e *executor) listen(w *wire) {
 		switch m.Type {
 		case typeStop:
 			select {
-			case e.stop <- m.Reason:
+			case e.stop <- m:
 			default: // told before
 			}
 		case typeRefused:

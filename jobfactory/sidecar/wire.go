@@ -33,9 +33,11 @@ type message struct {
 	Ready       bool              `json:"ready,omitempty"`
 	Environment map[string]string `json:"environment,omitempty"`
 	Reason      string            `json:"reason,omitempty"`
-	State       string            `json:"state,omitempty"`
-	Step        string            `json:"step,omitempty"`
-	ExitCode    int               `json:"exit_code,omitempty"`
+	// Terminating goes with a stop: the preStop hook waits for the runner's end.
+	Terminating bool   `json:"terminating,omitempty"`
+	State       string `json:"state,omitempty"`
+	Step        string `json:"step,omitempty"`
+	ExitCode    int    `json:"exit_code,omitempty"`
 	// Begun and Unrecognized go with a state, as in runner/v1's AttachRequest.
 	Begun        uint32 `json:"steps_begun,omitempty"`
 	Unrecognized bool   `json:"unrecognized_output,omitempty"`
