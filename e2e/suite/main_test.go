@@ -45,7 +45,7 @@ const (
 // choose sets the test flags that the command line may still overrule: how many
 // tests run at a time, since most of the time each waits for pods, and which.
 func choose() error {
-	flags := map[string]string{"test.parallel": "6"}
+	flags := map[string]string{"test.parallel": "10"}
 	switch {
 	case os.Getenv(full) == "":
 		flags["test.skip"] = "^TestLong"
