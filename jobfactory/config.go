@@ -3,6 +3,7 @@ package jobfactory
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -63,7 +64,6 @@ func ReadConfigOn(data []byte, template *JobTemplate) (Config, error) {
 
 // group reads one group; its faults are the reader's.
 func (r *reader) group(node *yaml.Node, path string, constants map[string]string) RunnerGroup {
-	before := len(r.faults)
 	fields := r.object(node, path, names(groupKeys))
 	g := NewRunnerGroup(r.name(fields["name"], node, path+".name"), runnergroup.Group{})
 	if namespace := constants[namespaceConstant]; namespace != "" {
@@ -72,7 +72,8 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	if r.template != nil {
 		r.template.apply(&g)
 	}
-	g.Group = r.rules(fields, node, path, constants)
+	var known bool
+	g.Group, known = r.rules(fields, node, path, constants)
 	into := func(value *string, key string) {
 		if text, ok := r.text(fields[key], path+"."+key); ok {
 			*value = text
@@ -107,75 +108,104 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	r.boolean(fields["tls"], path+".tls", &g.TLS)
 	r.boolean(fields["docker"], path+".docker", &g.Docker)
 	r.pod(fields, path, &g)
-	if len(r.faults) == before { // what could not be read is not blamed twice
-		r.adopt(g.Validate(), fields, node, path)
+	faults := g.manifestFaults()
+	if known {
+		faults = append(faults, g.groupFaults()...)
 	}
+	r.adopt(configErrors(faults), path, node, func(key string) *yaml.Node { return fields[key[:endOfKey(key)]] })
 	return g
 }
 
+// unreadable stands for a value that was refused already: the scaler's parser
+// refuses it again, and makes nothing of its absence.
+const unreadable = "?"
+
 // rules reads what goes into the trigger's metadata, by the same parser that the
-// scaler uses.
-func (r *reader) rules(fields map[string]*yaml.Node, node *yaml.Node, path string, constants map[string]string) runnergroup.Group {
-	before := len(r.faults)
-	metadata := r.texts(fields["parameters"], path+".parameters", names(parameterKeys))
-	if metadata == nil {
-		metadata = map[string]string{}
-	}
-	for key, value := range metadata {
-		if value == "" { // the scaler would take it for not given
-			r.add(valueOf(fields["parameters"], key), path+".parameters."+key, value, "a value, or no such key")
-		}
-	}
+// scaler uses; known says whether it took it.
+func (r *reader) rules(fields map[string]*yaml.Node, node *yaml.Node, path string, constants map[string]string) (group runnergroup.Group, known bool) {
+	metadata := r.parameters(fields["parameters"], path+".parameters")
 	if _, given := metadata["cool_down"]; !given && constants[coolDownConstant] != "" {
 		metadata["cool_down"] = constants[coolDownConstant]
 	}
 	for _, key := range []string{"workspace", "repository", "strategy", "credentials", "os"} {
-		if text, ok := r.text(fields[key], path+"."+key); ok {
-			if metadata[key] = text; text == "" {
-				r.add(fields[key], path+"."+key, text, "a value, or no such key")
-			}
+		text, ok := r.text(fields[key], path+"."+key)
+		switch {
+		case ok && text == "":
+			r.add(fields[key], path+"."+key, text, "a value, or no such key")
+		case ok:
+			metadata[key] = text
+		case fields[key] != nil:
+			metadata[key] = unreadable
 		}
 	}
 	r.mode(fields, path, metadata)
 	for _, key := range []string{"labels", "repositories"} {
 		metadata[key] = strings.Join(r.items(fields[key], path+"."+key), ",")
 	}
-	if arch, ok := r.text(fields["architecture"], path+".architecture"); ok {
-		if arch != archAMD && arch != archARM {
-			r.add(fields["architecture"], path+".architecture", arch, archAMD+" or "+archARM)
-		}
-		system := map[string]string{archAMD: "linux", archARM: linuxARM}[arch]
-		if given, ok := metadata["os"]; ok && given != system {
-			r.add(fields["os"], path+".os", given, "what the architecture "+arch+" means, which is "+system+", or one of the two keys alone")
-		}
-		metadata["os"] = system
-	}
-	unreadable := len(r.faults) > before
+	r.architecture(fields, path, metadata)
 	group, err := runnergroup.Parse(metadata)
 	var invalid *runnergroup.InvalidError
-	if errors.As(err, &invalid) {
-		for _, f := range invalid.Faults {
-			key := configPath(f.Key)
-			if key == "architecture" && fields["os"] != nil {
-				key = "os"
-			}
-			at, name := fields[key], key
-			if parameter, ok := strings.CutPrefix(key, "parameters."); ok {
-				at = valueOf(fields["parameters"], parameter)
-				if at == nil && parameter == "count" {
-					at = valueOf(fields["parameters"], runnersCount)
-				}
-			}
-			if unreadable && at == nil {
-				continue // perhaps it is there, in a form that was refused already
-			}
-			if at == nil {
-				at = node
-			}
-			r.faults = append(r.faults, &ConfigError{Line: at.Line, Path: path + "." + name, Given: f.Given, Accepted: f.Accepted})
+	if !errors.As(err, &invalid) {
+		return group, true
+	}
+	faults := make([]*ConfigError, len(invalid.Faults))
+	for i, f := range invalid.Faults {
+		key := configPath(f.Key)
+		if key == "architecture" && fields["os"] != nil {
+			key = "os"
+		}
+		faults[i] = &ConfigError{Path: key, Given: f.Given, Accepted: f.Accepted}
+	}
+	r.adopt(faults, path, node, func(key string) *yaml.Node {
+		parameter, ok := strings.CutPrefix(key, "parameters.")
+		if !ok {
+			return fields[key]
+		}
+		at := valueOf(fields["parameters"], parameter)
+		if at == nil && parameter == "count" {
+			at = valueOf(fields["parameters"], runnersCount)
+		}
+		return at
+	})
+	return runnergroup.Group{OS: metadata["os"]}, false // the architecture is the pod's too
+}
+
+// parameters reads the scaling rules as the trigger's metadata.
+func (r *reader) parameters(node *yaml.Node, path string) map[string]string {
+	metadata := map[string]string{}
+	fields := r.object(node, path, names(parameterKeys))
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		value := fields[key]
+		text, ok := r.text(value, path+"."+key)
+		switch {
+		case ok && text == "": // the scaler would take it for not given
+			r.add(value, path+"."+key, text, "a value, or no such key")
+		case ok:
+			metadata[key] = text
+		default:
+			metadata[key] = unreadable
 		}
 	}
-	return group
+	return metadata
+}
+
+// architecture reads the node's name of the system that Bitbucket knows the
+// runners by.
+func (r *reader) architecture(fields map[string]*yaml.Node, path string, metadata map[string]string) {
+	arch, ok := r.text(fields["architecture"], path+".architecture")
+	if !ok {
+		return
+	}
+	system := map[string]string{archAMD: "linux", archARM: linuxARM}[arch]
+	given, both := metadata["os"]
+	switch {
+	case system == "":
+		r.add(fields["architecture"], path+".architecture", arch, archAMD+" or "+archARM)
+		return
+	case both && given != system && !r.follows(path+".os"):
+		r.add(fields["os"], path+".os", given, "what the architecture "+arch+" means, which is "+system+", or one of the two keys alone")
+	}
+	metadata["os"] = system
 }
 
 var notInName = regexp.MustCompile(`[^a-z0-9]+`)
@@ -198,39 +228,10 @@ func (r *reader) name(node, group *yaml.Node, path string) string {
 	return name
 }
 
-// adopt takes over a RunnerGroup's faults with the file's paths and lines.
-func (r *reader) adopt(err error, fields map[string]*yaml.Node, group *yaml.Node, path string) {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // Validate joins, and wraps nothing around it
-	if !ok {
-		return
-	}
-	for _, err := range joined.Unwrap() {
-		var f *ConfigError
-		if !errors.As(err, &f) {
-			continue
-		}
-		at := group
-		if node := fields[f.Path[:endOfKey(f.Path)]]; node != nil {
-			at = node
-		}
-		r.faults = append(r.faults, &ConfigError{Line: at.Line, Path: path + "." + f.Path, Given: f.Given, Accepted: f.Accepted})
-	}
-}
-
 // endOfKey is where a path's first key ends.
 func endOfKey(path string) int {
 	if end := strings.IndexAny(path, ".["); end >= 0 {
 		return end
 	}
 	return len(path)
-}
-
-func (r *reader) err() error {
-	slices.SortStableFunc(r.faults, func(a, b *ConfigError) int { return a.Line - b.Line })
-	errs := make([]error, len(r.faults))
-	for i, f := range r.faults {
-		f.Path = r.spelled(f.Path)
-		errs[i] = f
-	}
-	return errors.Join(errs...)
 }

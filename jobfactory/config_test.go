@@ -37,6 +37,8 @@ func TestBadConfigurationsAreToldInFull(t *testing.T) {
 		"label with a comma":        {"groups:\n- name: a\n  workspace: acme\n  labels: ['x,y']\n", []string{`groups[0].labels[0]: "x,y", want one item, without a comma`}},
 		"labels as text":            {"groups:\n- name: a\n  workspace: acme\n  labels: x\n", []string{`groups[0].labels: "x", want a list`}},
 		"reserved namespace":        {good + "  namespace: bitbucket-runner-control-plane\n", []string{`line 5: groups[0].namespace: "bitbucket-runner-control-plane", want another one`}},
+		"Kubernetes' own namespace": {good + "  namespace: kube-system\n", []string{`groups[0].namespace: "kube-system", want another one: this is Kubernetes' own`}},
+		"faults of all kinds":       {good + "  label: x\n  docker: perhaps\n  images: {runner: 'a b'}\n  pod_template: {spec: {hostPID: true}}\n", []string{`"label"`, `groups[0].docker:`, `groups[0].images.runner:`, `groups[0].pod_template.spec.hostPID:`}},
 		"reserved constant":         {good + "constants: {default_runner_kubernetes_namespace: bitbucket-runner-control-plane}\n", []string{`groups[0].namespace: "bitbucket-runner-control-plane", want another one`}},
 		"name of no letters":        {"groups:\n- name: '---'\n  workspace: acme\n  labels: [x]\n", []string{`groups[0].name: "---", want a text with 1 to 57 letters and digits`}},
 		"name too long":             {"groups:\n- name: " + strings.Repeat("a", 58) + "\n  workspace: acme\n  labels: [x]\n", []string{`groups[0].name`}},

@@ -81,12 +81,13 @@ func (r *reader) mode(fields map[string]*yaml.Node, path string, metadata map[st
 	switch {
 	case counted && ours:
 		r.add(valueOf(parameters, runnersCount), path+".parameters."+runnersCount, count, "one of count and "+runnersCount+", not both")
+	case counted && metadata["strategy"] != fixed && r.follows(path+".type"): // it may have been manual
 	case counted && metadata["strategy"] != fixed:
 		r.add(valueOf(parameters, runnersCount), path+".parameters."+runnersCount, count, "no such key, or type "+manual)
 	case counted:
 		metadata["count"] = count
 		r.spell(path+".parameters.count", runnersCount)
-	case byHand && !ours:
+	case byHand && !ours && metadata["strategy"] == fixed:
 		metadata["count"] = "1"
 	}
 }

@@ -29,7 +29,7 @@ const (
 
 	authorityKey  = "ca.crt"
 	tokenAudience = "bitbucket-runner-scaler"
-	// tokenSeconds outlasts a drain: the token of a terminating pod is not renewed.
+	// tokenSeconds is the least life of the sidecar's token, see tokenLife.
 	tokenSeconds = 12 * 60 * 60
 	// startupTries, one a second, let a Job wait for a day while Bitbucket is away.
 	startupTries = 24 * 60 * 60
@@ -167,7 +167,7 @@ func probe(tries int32, command ...string) *corev1.Probe {
 
 func volumes(g RunnerGroup) []corev1.Volume {
 	sources := []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-		Audience: tokenAudience, ExpirationSeconds: ptr.To[int64](tokenSeconds), Path: "token",
+		Audience: tokenAudience, ExpirationSeconds: ptr.To(tokenLife(g)), Path: "token",
 	}}}
 	if g.TLS {
 		sources = append(sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
@@ -182,6 +182,13 @@ func volumes(g RunnerGroup) []corev1.Volume {
 		{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: sources}}},
 		empty(sharedVolume), empty(tmpVolume), empty(containersVolume), empty(runVolume),
 	}
+}
+
+// tokenLife, in seconds, outlasts a drain: the token of a terminating pod is not
+// renewed, and one of a running pod only when four fifths of its life are over
+// (k8s.io/kubernetes/pkg/kubelet/token).
+func tokenLife(g RunnerGroup) int64 {
+	return max(tokenSeconds, 5*int64(g.GracePeriod.Seconds()))
 }
 
 func pullSecrets(g RunnerGroup) []corev1.LocalObjectReference {

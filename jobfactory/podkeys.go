@@ -86,6 +86,7 @@ func (r *reader) typed(node *yaml.Node, path string, into any) {
 	for _, f := range decodeFaults(data, path, into) {
 		f.Line = node.Line
 		r.faults = append(r.faults, f)
+		r.refuse(f.Path)
 	}
 }
 

@@ -123,7 +123,7 @@ func missingFrom(merged, plain corev1.PodTemplateSpec) []error {
 	for _, container := range want.InitContainers {
 		c.container("spec.initContainers["+container.Name+"]", find(got.InitContainers, container.Name, containerName), container)
 	}
-	if len(got.InitContainers) > 0 && got.InitContainers[0].Name != sidecarContainer {
+	if slices.IndexFunc(got.InitContainers, func(c corev1.Container) bool { return c.Name == sidecarContainer }) > 0 {
 		c.add("spec.initContainers[0]", got.InitContainers[0].Name, "the sidecar first: what comes before it delays the registration")
 	}
 	c.container("spec.containers["+runnerContainer+"]", find(got.Containers, runnerContainer, containerName), want.Containers[0])
@@ -190,7 +190,7 @@ func (c *comparison) container(at string, got *corev1.Container, want corev1.Con
 	}
 	if want.Name == runnerContainer {
 		for _, variable := range got.Env {
-			if slices.Contains(identity, variable.Name) || strings.HasPrefix(variable.Name, "SIDECAR_") && find(want.Env, variable.Name, envName) == nil {
+			if (slices.Contains(identity, variable.Name) || strings.HasPrefix(variable.Name, "SIDECAR_")) && find(want.Env, variable.Name, envName) == nil {
 				c.add(at+".env["+variable.Name+"]", variable.Value, "no such variable: the sidecar gives the runner its identity")
 			}
 		}

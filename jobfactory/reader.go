@@ -20,22 +20,9 @@ const maxItems = 1000
 // reader reads YAML nodes and gathers faults. Every method takes a nil node, or
 // an explicit null, for a key that is not given.
 type reader struct {
-	faults []*ConfigError
+	blame
 	// template has the groups' defaults; nil is none.
 	template *JobTemplate
-	// written has the file's own spelling of a path whose last key it spells in
-	// another way.
-	written map[string]string
-}
-
-func (r *reader) add(node *yaml.Node, path, given, accepted string) {
-	f := fault(path, given, accepted)
-	f.Line = node.Line
-	r.faults = append(r.faults, f)
-}
-
-func (r *reader) missing(parent *yaml.Node, path, accepted string) {
-	r.faults = append(r.faults, &ConfigError{Line: parent.Line, Path: path, Accepted: "missing, want " + accepted})
 }
 
 // given follows an alias, and is nil for null.
@@ -82,11 +69,11 @@ func (r *reader) object(node *yaml.Node, path string, known []string) map[string
 		_, twice := fields[name]
 		switch {
 		case key.Kind != yaml.ScalarNode:
-			r.add(key, under(path, ""), describe(key), "plain keys")
+			r.key(key, under(path, ""), describe(key), "plain keys")
 		case known != nil && !slices.Contains(known, name):
-			r.add(key, under(path, ""), key.Value, "one of the keys "+strings.Join(known, ", "))
+			r.key(key, under(path, ""), key.Value, "one of the keys "+strings.Join(known, ", "))
 		case twice:
-			r.add(key, under(path, ""), key.Value, "each key once")
+			r.key(key, under(path, ""), key.Value, "each key once")
 		default:
 			fields[name] = value
 			r.spell(under(path, name), key.Value)
@@ -148,36 +135,6 @@ func (r *reader) text(node *yaml.Node, path string) (string, bool) {
 	return node.Value, true
 }
 
-// spell remembers how the file spells the last key of a path.
-func (r *reader) spell(path, key string) {
-	if path != key && !strings.HasSuffix(path, "."+key) {
-		if r.written == nil {
-			r.written = map[string]string{}
-		}
-		r.written[path] = key
-	}
-}
-
-// spelled is a path with its keys as the file spells them.
-func (r *reader) spelled(path string) string {
-	if len(r.written) == 0 {
-		return path
-	}
-	keys := strings.Split(path, ".")
-	spelled := slices.Clone(keys)
-	for i := range keys {
-		key, index, _ := strings.Cut(keys[i], "[")
-		known := strings.Join(append(slices.Clone(keys[:i]), key), ".")
-		if written, ok := r.written[known]; ok {
-			spelled[i] = written
-			if index != "" {
-				spelled[i] += "[" + index
-			}
-		}
-	}
-	return strings.Join(spelled, ".")
-}
-
 // texts reads a mapping whose values are scalars.
 func (r *reader) texts(node *yaml.Node, path string, known []string) map[string]string {
 	fields := r.object(node, path, known)
@@ -196,7 +153,8 @@ func (r *reader) texts(node *yaml.Node, path string, known []string) map[string]
 func (r *reader) strings(nodes []*yaml.Node, path string) []string {
 	values := make([]string, 0, len(nodes))
 	for i, node := range nodes {
-		if value, ok := r.text(node, fmt.Sprintf("%s[%d]", path, i)); ok {
+		value, ok := r.text(node, fmt.Sprintf("%s[%d]", path, i))
+		if ok || given(node) != nil { // one that was refused keeps its place, for the others' sake
 			values = append(values, value)
 		}
 	}
@@ -207,8 +165,9 @@ func (r *reader) strings(nodes []*yaml.Node, path string) []string {
 func (r *reader) items(node *yaml.Node, path string) []string {
 	values := r.strings(r.list(node, path), path)
 	for i, value := range values {
-		if strings.Contains(value, ",") || strings.TrimSpace(value) == "" {
-			r.add(node, fmt.Sprintf("%s[%d]", path, i), value, "one item, without a comma")
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if (strings.Contains(value, ",") || strings.TrimSpace(value) == "") && !r.follows(at) {
+			r.add(node, at, value, "one item, without a comma")
 		}
 	}
 	return values

@@ -40,6 +40,10 @@ const (
 	DefaultGracePeriod = 2*time.Hour + 10*time.Minute
 )
 
+// kubernetesNamespaces are those in which a privileged pod is next to the cluster's
+// own parts.
+var kubernetesNamespaces = []string{"kube-system", "kube-public", "kube-node-lease"}
+
 // maxName leaves room for the five characters that KEDA and the API server append
 // to a Job's name, which as a label's value has at most 63
 // (k8s.io/apiserver/pkg/storage/names).
@@ -141,6 +145,11 @@ func NewRunnerGroup(name string, group runnergroup.Group) RunnerGroup {
 // Validate reports every fault at once. They are *ConfigErrors with the names that the
 // configuration file uses as paths.
 func (g RunnerGroup) Validate() error {
+	return errors.Join(append(g.groupFaults(), g.manifestFaults()...)...)
+}
+
+// manifestFaults are those of everything but the trigger's metadata.
+func (g RunnerGroup) manifestFaults() []error {
 	var faults []error
 	add := func(path, given, accepted string) { faults = append(faults, fault(path, given, accepted)) }
 	if len(validation.IsDNS1123Label(g.Name)) > 0 || len(g.Name) > maxName {
@@ -149,6 +158,8 @@ func (g RunnerGroup) Validate() error {
 	switch {
 	case g.Namespace == ControlPlaneNamespace:
 		add("namespace", g.Namespace, "another one: this is the control plane's, which holds the credentials")
+	case slices.Contains(kubernetesNamespaces, g.Namespace):
+		add("namespace", g.Namespace, "another one: this is Kubernetes' own")
 	case len(validation.IsDNS1123Label(g.Namespace)) > 0:
 		add("namespace", g.Namespace, "the name of a namespace: at most 63 lower-case letters, digits and dashes")
 	}
@@ -164,16 +175,15 @@ func (g RunnerGroup) Validate() error {
 	if len(g.Entrypoint) == 0 || g.Entrypoint[0] == "" {
 		add("entrypoint", strings.Join(g.Entrypoint, " "), "a command and its arguments")
 	}
-	faults = append(faults, g.groupFaults()...)
 	faults = append(faults, g.imageFaults()...)
 	faults = append(faults, resourceFaults("resources", g.Resources)...)
 	faults = append(faults, resourceFaults("docker_resources", g.DockerResources)...)
 	faults = append(faults, g.placementFaults()...)
 	faults = append(faults, g.podFaults()...)
-	if len(faults) == 0 { // an overlay is held against a pod that is right
-		_, faults = podTemplate(g)
-	}
-	return errors.Join(faults...)
+	// The overlay is not blamed for a volume that was blamed already.
+	g.Volumes = slices.DeleteFunc(slices.Clone(g.Volumes), func(v corev1.Volume) bool { return slices.Contains(ownVolumes, v.Name) })
+	_, overlaid := podTemplate(g)
+	return append(faults, overlaid...)
 }
 
 // groupFaults holds the group against what the scaler will accept.

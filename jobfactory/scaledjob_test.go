@@ -125,6 +125,19 @@ func TestOnlyTheSidecarHasTheToken(t *testing.T) {
 }
 
 // /var/run is a link to /run in many images, so that one's mounts land in the other.
+// A token is renewed when four fifths of its life are over, and not once its pod is
+// being deleted.
+func TestTheLastFifthOfTheTokensLifeOutlastsADrain(t *testing.T) {
+	for _, grace := range []time.Duration{0, jobfactory.DefaultGracePeriod, 12 * time.Hour, 168 * time.Hour} {
+		g := group(t, nil)
+		g.GracePeriod = grace
+		token := scaledJob(t, g).Spec.JobTargetRef.Template.Spec.Volumes[0].Projected.Sources[0].ServiceAccountToken
+		if life := time.Duration(*token.ExpirationSeconds) * time.Second; life/5 < grace || life < 12*time.Hour {
+			t.Errorf("grace period %s: the token lives %s", grace, life)
+		}
+	}
+}
+
 func TestNoMountHidesAnother(t *testing.T) {
 	pod := scaledJob(t, group(t, nil)).Spec.JobTargetRef.Template.Spec
 	for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {

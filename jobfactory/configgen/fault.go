@@ -144,6 +144,12 @@ func (m mutation) with(path string, value any) mutation {
 	return m
 }
 
+// byMode says that it is a fault by what the group's strategy is, or type.
+func (m mutation) byMode() mutation {
+	m.touches = append(slices.Clone(m.touches), "strategy", "type")
+	return m
+}
+
 // unknown adds a key that nobody knows.
 func unknown(path, key string) mutation {
 	at := strings.TrimPrefix(path+"."+key, ".")
