@@ -107,6 +107,9 @@ func (r *reader) group(node *yaml.Node, path string, constants map[string]string
 	r.duration(fields["grace_period"], path+".grace_period", &g.GracePeriod)
 	r.boolean(fields["tls"], path+".tls", &g.TLS)
 	r.boolean(fields["docker"], path+".docker", &g.Docker)
+	if r.template != nil {
+		r.template.overlay(&g)
+	}
 	r.pod(fields, path, &g)
 	faults := g.manifestFaults()
 	if known {

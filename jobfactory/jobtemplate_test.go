@@ -1,6 +1,7 @@
 package jobfactory_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -78,12 +79,39 @@ func TestWhatAJobTemplateChangesIsCarriedOverOrNamed(t *testing.T) {
 	}
 }
 
+// A job template that is accepted suits every group.
+func FuzzReadJobTemplate(f *testing.F) {
+	real, err := os.ReadFile("testdata/job-template/cm-job-template.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(real)
+	f.Add([]byte(jobTemplate))
+	f.Add([]byte("kind: Job\nspec: {template: {metadata: {labels: {a: '{{ x }}'}}, spec: {hostPID: true, containers: [{name: runner, env: [{name: A}, {name: A}]}]}}}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		template, err := jobfactory.ReadJobTemplate(data)
+		if err != nil {
+			return
+		}
+		for _, file := range []string{good, good + "  docker: false\n", good + "  grace_period: 1h\n  os: linux.arm64\n"} {
+			config, err := jobfactory.ReadConfigOn([]byte(file), template)
+			if err != nil {
+				t.Fatalf("accepted, and no group can have it: %v", err)
+			}
+			if _, err := jobfactory.Manifests(config.Groups); err != nil {
+				t.Fatalf("accepted, and not rendered: %v", err)
+			}
+		}
+	})
+}
+
 func TestWhatIsNoJobTemplateIsRefused(t *testing.T) {
 	for name, test := range map[string]struct{ file, want string }{
 		"nothing":       {"", "0 Jobs, want one"},
 		"no YAML":       {"a: [", "not YAML"},
 		"text":          {"hello", "job template"},
 		"unknown field": {"kind: Job\nspec: {template: {spec: {containers: [{name: runner, img: x}]}}}\n", "img: unknown key"},
+		"pull policy":   {"kind: Job\nspec: {template: {spec: {containers: [{name: runner, imagePullPolicy: Sometimes}]}}}\n", `as a group's own keys would: image_pull_policy: "Sometimes", want Always`},
 		"no runner":     {"kind: Job\nspec: {template: {spec: {containers: [{name: a}]}}}\n", "want one named runner"},
 	} {
 		t.Run(name, func(t *testing.T) {

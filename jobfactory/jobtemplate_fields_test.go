@@ -1,0 +1,230 @@
+package jobfactory_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"bitbucket-runner-scaler/jobfactory"
+)
+
+func TestAJobTemplateIsCarriedOverAsTheGoldenFileShows(t *testing.T) {
+	const golden = "testdata/job-template/cm-job-template.golden"
+	data, err := os.ReadFile("testdata/job-template/cm-job-template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile("testdata/incumbent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	render := func() []byte {
+		template, err := jobfactory.ReadJobTemplate(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := jobfactory.ReadConfigOn(file, template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rendered, err := jobfactory.Marshal(scaledJob(t, config.Groups[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append([]byte("# "+strings.Join(config.Notes, "\n# ")+"\n"), rendered...)
+	}
+	got := render()
+	if again := render(); !bytes.Equal(got, again) {
+		t.Error("a second time it is carried over differently")
+	}
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("want -, got + (go test ./jobfactory -update, if it is meant):\n%s", diff)
+	}
+	decodeStrictly(t, got)
+}
+
+// apt are values of fields whose every value would not do.
+var apt = map[string]string{
+	"containers":                    `[{"name": "runner"}, {"name": "second", "image": "x"}]`,
+	"containers.name":               `"runner"`,
+	"containers.image":              `"registry/runner:7"`,
+	"containers.imagePullPolicy":    `"Always"`,
+	"containers.volumeMounts":       `[{"name": "cache", "mountPath": "/x"}]`,
+	"volumes":                       `[{"name": "x", "emptyDir": {"sizeLimit": "1"}}]`,
+	"tolerations":                   `[{"key": "x", "operator": "Equal", "value": "x", "effect": "NoExecute"}]`,
+	"terminationGracePeriodSeconds": `77`,
+	"template":                      `{"metadata": {"labels": {"x": "x"}}}`,
+}
+
+// some is a value of the type with every field set, types within themselves once.
+func some(of reflect.Type, within map[reflect.Type]bool) reflect.Value {
+	value := reflect.New(of).Elem()
+	switch of {
+	case reflect.TypeFor[resource.Quantity]():
+		return reflect.ValueOf(resource.MustParse("1"))
+	case reflect.TypeFor[intstr.IntOrString]():
+		return reflect.ValueOf(intstr.FromInt32(3))
+	case reflect.TypeFor[metav1.Time]():
+		return value
+	}
+	switch of.Kind() {
+	case reflect.String:
+		value.SetString("x")
+	case reflect.Bool:
+		value.SetBool(true)
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		value.SetInt(3)
+	case reflect.Pointer:
+		value.Set(reflect.New(of.Elem()))
+		value.Elem().Set(some(of.Elem(), within))
+	case reflect.Slice:
+		value.Set(reflect.Append(value, some(of.Elem(), within)))
+	case reflect.Map:
+		value.Set(reflect.MakeMap(of))
+		value.SetMapIndex(some(of.Key(), within), some(of.Elem(), within))
+	case reflect.Struct:
+		if within[of] {
+			return value
+		}
+		within[of] = true
+		defer delete(within, of)
+		for i := range of.NumField() {
+			value.Field(i).Set(some(of.Field(i).Type, within))
+		}
+	}
+	return value
+}
+
+// jsonFields calls f with each field of a Kubernetes type and a value for it.
+func jsonFields(t *testing.T, of reflect.Type, prefix string, f func(name, value string)) {
+	t.Helper()
+	for i := range of.NumField() {
+		field := of.Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		value, ok := apt[prefix+name]
+		if !ok {
+			data, err := json.Marshal(some(field.Type, map[reflect.Type]bool{}).Interface())
+			if err != nil {
+				t.Fatal(err)
+			}
+			value = string(data)
+		}
+		f(name, value)
+	}
+}
+
+// carried says whether every part of a value is in what was rendered.
+func carried(want, got any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		got, ok := got.(map[string]any)
+		for key, value := range want {
+			if object, empty := value.(map[string]any); empty && len(object) == 0 || value == nil {
+				continue // rendered without
+			}
+			ok = ok && carried(value, got[key])
+		}
+		return ok
+	case []any:
+		got, ok := got.([]any)
+		for _, item := range want {
+			found := false
+			for _, other := range got {
+				found = found || carried(item, other)
+			}
+			ok = ok && found
+		}
+		return ok
+	}
+	return cmp.Equal(want, got)
+}
+
+// A field that Kubernetes has, or will have, is carried over or named.
+func TestNoFieldOfAJobTemplateIsDroppedSilently(t *testing.T) {
+	const pod = `"volumes": [{"name": "cache", "emptyDir": {}}]`
+	for place, test := range map[string]struct {
+		of     reflect.Type
+		prefix string
+		// job has the field at %s, path is where the notes name it.
+		job, path string
+		// rendered finds what should have it.
+		rendered func(batchv1.JobSpec) any
+	}{
+		"Job": {reflect.TypeFor[batchv1.JobSpec](), "", `{"spec": {"template": {"spec": {"containers": [{"name": "runner"}]}}, %s}}`, "spec.",
+			func(s batchv1.JobSpec) any { return s }},
+		"pod": {reflect.TypeFor[corev1.PodSpec](), "", `{"spec": {"template": {"spec": {"containers": [{"name": "runner"}], %s}}}}`, "spec.template.spec.",
+			func(s batchv1.JobSpec) any { return s.Template.Spec }},
+		"runner": {reflect.TypeFor[corev1.Container](), "containers.", `{"spec": {"template": {"spec": {` + pod + `, "containers": [{"name": "runner", %s}]}}}}`, "spec.template.spec.containers[runner].",
+			func(s batchv1.JobSpec) any { return s.Template.Spec.Containers[0] }},
+		"daemon": {reflect.TypeFor[corev1.Container](), "containers.", `{"spec": {"template": {"spec": {` + pod + `, "containers": [{"name": "runner"}, {"name": "dind", "image": "dind", %s}]}}}}`, "spec.template.spec.containers[dind].",
+			func(s batchv1.JobSpec) any { return s.Template.Spec.InitContainers[1] }},
+	} {
+		fields := 0
+		jsonFields(t, test.of, test.prefix, func(name, value string) {
+			if place == "daemon" && name == "name" || place == "Job" && name == "template" {
+				return
+			}
+			if place == "daemon" && name == "image" {
+				value = `"docker:dind-rootless"`
+			}
+			if place == "daemon" && name == "securityContext" {
+				value = `{"privileged": true, "procMount": "Unmasked"}`
+			}
+			fields++
+			t.Run(place+"/"+name, func(t *testing.T) {
+				file := `{"kind": "Job", ` + strings.TrimPrefix(fmt.Sprintf(test.job, fmt.Sprintf("%q: %s", name, value)), "{")
+				template, err := jobfactory.ReadJobTemplate([]byte(file))
+				if err != nil {
+					t.Fatalf("%v\n%s", err, file)
+				}
+				config, err := jobfactory.ReadConfigOn([]byte(good), template)
+				if err != nil {
+					t.Fatalf("%v\n%s", err, file)
+				}
+				notes := strings.Join(config.Notes, "\n")
+				named := strings.Contains(notes, test.path+name+" is not carried over: ") || strings.Contains(notes, test.path+name+"[")
+				data, err := json.Marshal(test.rendered(*scaledJob(t, config.Groups[0]).Spec.JobTargetRef))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got map[string]any
+				var want any
+				if err := json.Unmarshal(data, &got); err != nil {
+					t.Fatal(err)
+				}
+				if err := json.Unmarshal([]byte(value), &want); err != nil {
+					t.Fatal(err)
+				}
+				if !named && !carried(want, got[name]) {
+					t.Errorf("neither carried over nor named: %s\nrendered: %s\nnotes: %s", value, data, notes)
+				}
+				if named && name != "containers" && carried(want, got[name]) {
+					t.Errorf("carried over, and named as not: %s\nnotes: %s", value, notes)
+				}
+			})
+		})
+		if fields < 15 {
+			t.Errorf("%s: %d fields tried", place, fields)
+		}
+	}
+}
