@@ -65,32 +65,6 @@ func TestNothingIsWrittenForABadFile(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeWrittenWholeLeavesTheOldFiles(t *testing.T) {
-	dir := t.TempDir()
-	var out bytes.Buffer
-	if err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(config), &out, &out); err != nil {
-		t.Fatal(err)
-	}
-	before := readFile(t, filepath.Join(dir, "other/scaledjob-b.yaml"))
-	if err := os.Remove(filepath.Join(dir, "kustomization.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "kustomization.yaml"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	changed := strings.ReplaceAll(config, "acme", "other")
-	if err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(changed), &out, &out); err == nil {
-		t.Fatal("a folder stands where the kustomization goes, and no error")
-	}
-	if after := readFile(t, filepath.Join(dir, "other/scaledjob-b.yaml")); after != before {
-		t.Errorf("half was written: %s", cmp.Diff(before, after))
-	}
-	left, err := filepath.Glob(filepath.Join(dir, "*", "*"+staging))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v %v", left, err)
-	}
-}
-
 func TestCommandLine(t *testing.T) {
 	for name, test := range map[string]struct {
 		args           []string

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"sigs.k8s.io/yaml"
 
@@ -87,37 +86,18 @@ func stream(stdout io.Writer, files []jobfactory.File) error {
 	return err
 }
 
-// write makes a directory that `kubectl apply -k` takes. Everything is made beside
-// its place first, so that a full disk or a missing right leaves the old files as
-// they were. The kustomization takes its place last and names the files of this run
-// alone, so that what an earlier run left behind is not applied.
+// write makes a directory that `kubectl apply -k` takes. The kustomization takes its
+// place last and names the files of this run alone, so that what an earlier run left
+// behind is not applied.
 func write(dir string, files []jobfactory.File) error {
 	resources := make([]string, 0, len(files))
-	var staged []string
-	defer func() {
-		for _, path := range staged {
-			_ = os.Remove(path + staging) // gone, where it has taken its place
-		}
-	}()
-	stage := func(name string, data []byte) error {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		staged = append(staged, path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-			return fmt.Errorf("%s: is there and no plain file, want it away", path)
-		}
-		return os.WriteFile(path+staging, data, 0o644)
-	}
+	out := &replacement{dir: dir}
 	for _, file := range files {
 		data, err := jobfactory.Marshal(file.Objects...)
 		if err != nil {
 			return err
 		}
-		if err := stage(file.Path, data); err != nil {
-			return err
-		}
+		out.add(file.Path, data)
 		resources = append(resources, file.Path)
 	}
 	data, err := yaml.Marshal(map[string]any{
@@ -126,16 +106,6 @@ func write(dir string, files []jobfactory.File) error {
 	if err != nil {
 		return fmt.Errorf("kustomization: %w", err)
 	}
-	if err := stage("kustomization.yaml", data); err != nil {
-		return err
-	}
-	for _, path := range staged {
-		if err := os.Rename(path+staging, path); err != nil {
-			return err
-		}
-	}
-	return nil
+	out.add(kustomization, data)
+	return out.write()
 }
-
-// staging ends the name of a file that is not in its place yet.
-const staging = ".new"

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	kustomization = "kustomization.yaml"
+	// staging ends the name of a file that is not in its place yet, saved that of the
+	// copy of the one that it takes the place of.
+	staging = ".runnerctl-new"
+	saved   = ".runnerctl-old"
+	// mark is in every manifest that render writes.
+	mark = "app.kubernetes.io/part-of: bitbucket-runner-scaler"
+)
+
+// replacement is a set of files that take their places in a directory all together
+// or not at all. The directory itself stays: it may be the working directory, a
+// mount point or a link, and it may have files of the user's, which are kept. What
+// can run out or be forbidden is done beside the places first; then each file takes
+// its place by a rename, and a failed one takes the others back.
+type replacement struct {
+	dir   string
+	files []*replaced
+	// made are the folders that were not there, outermost first.
+	made []string
+}
+
+// replaced is one file.
+type replaced struct {
+	path string
+	data []byte
+	// before says whether there was one, placed whether the new one is in its place.
+	before, placed bool
+}
+
+// add takes a file by its path below the directory, with slashes. The last one
+// added is the last to take its place.
+func (r *replacement) add(path string, data []byte) {
+	r.files = append(r.files, &replaced{path: filepath.Join(r.dir, filepath.FromSlash(path)), data: data})
+}
+
+func (r *replacement) write() error {
+	if err := r.refuseOthers(); err != nil {
+		return err
+	}
+	err := r.stage()
+	if err == nil {
+		err = r.swap()
+	}
+	if err != nil {
+		err = errors.Join(err, r.back())
+	}
+	for _, f := range r.files {
+		discard(f.path + staging) // gone, where it has taken its place
+		if err == nil || !f.placed {
+			discard(f.path + saved)
+		}
+	}
+	if err != nil {
+		for _, folder := range slices.Backward(r.made) {
+			_ = os.Remove(folder) // unless something is in it
+		}
+	}
+	return err
+}
+
+// discard removes a file of ours; a folder of that name is not.
+func discard(path string) {
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+		_ = os.Remove(path)
+	}
+}
+
+// refuseOthers names every file that render did not write and would overwrite.
+func (r *replacement) refuseOthers() error {
+	var errs []error
+	for _, f := range r.files {
+		if info, err := os.Lstat(f.path); err != nil || !info.Mode().IsRegular() {
+			continue // nothing there; what is no file is told when its turn comes
+		}
+		data, err := os.ReadFile(f.path)
+		if err != nil {
+			errs = append(errs, err)
+		} else if !ours(f.path, data) {
+			errs = append(errs, fmt.Errorf("%s: was not written by runnerctl render and would be overwritten, want another directory, or the file away", f.path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ours says whether a file is as render writes it; an empty one is nobody's.
+func ours(path string, data []byte) bool {
+	if filepath.Base(path) != kustomization {
+		return len(data) == 0 || strings.Contains(string(data), mark)
+	}
+	var fields map[string]any
+	if err := yaml.Unmarshal(data, &fields); err != nil {
+		return false
+	}
+	for _, key := range []string{"apiVersion", "kind", "resources"} {
+		delete(fields, key)
+	}
+	return len(fields) == 0
+}
+
+// stage writes the new files and copies of the old ones beside their places.
+func (r *replacement) stage() error {
+	for _, f := range r.files {
+		if err := r.folder(filepath.Dir(f.path)); err != nil {
+			return err
+		}
+		if info, err := os.Lstat(f.path); err == nil && info.Mode().IsRegular() {
+			old, err := os.ReadFile(f.path)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(f.path+saved, old, info.Mode().Perm()); err != nil { //nolint:gosec // the directory is named by whoever runs it
+				return err
+			}
+			f.before = true
+		}
+		if err := os.WriteFile(f.path+staging, f.data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// folder makes a folder and those above it, and remembers which it made.
+func (r *replacement) folder(path string) error {
+	var missing []string
+	for at := path; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			break
+		}
+		missing = append(missing, at)
+	}
+	slices.Reverse(missing)
+	r.made = append(r.made, missing...)
+	return os.MkdirAll(path, 0o755)
+}
+
+func (r *replacement) swap() error {
+	for _, f := range r.files {
+		if info, err := os.Lstat(f.path); err == nil && !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: is there and no plain file, want it away", f.path)
+		}
+		if err := os.Rename(f.path+staging, f.path); err != nil {
+			return err
+		}
+		f.placed = true
+	}
+	return nil
+}
+
+// back puts the old files into their places again. A file that cannot be is named,
+// with where its old content is.
+func (r *replacement) back() error {
+	var errs []error
+	for _, f := range slices.Backward(r.files) {
+		switch {
+		case !f.placed:
+			continue
+		case f.before:
+			if err := os.Rename(f.path+saved, f.path); err != nil {
+				errs = append(errs, fmt.Errorf("%s is the new one, the old one is %s: %w", f.path, f.path+saved, err))
+				continue
+			}
+		default:
+			if err := os.Remove(f.path); err != nil {
+				errs = append(errs, fmt.Errorf("%s is new and stays: %w", f.path, err))
+				continue
+			}
+		}
+		f.placed = false
+	}
+	return errors.Join(errs...)
+}
