@@ -57,22 +57,22 @@ func (r *reader) groups(file map[string]*yaml.Node, root *yaml.Node) (key string
 // mode reads the older form's `type`, and `manual` where a strategy stands, as
 // the strategies that they mean: manual keeps a number of runners, which is
 // runners_count, 1 if it is not given; with 0 every idle one goes.
-func (r *reader) mode(fields map[string]*yaml.Node, path string, metadata map[string]string) {
-	parameters := fields["parameters"]
+func (e entry) mode(metadata map[string]string) {
+	parameters := e.fields["parameters"]
 	strategy := metadata["strategy"]
 	if strategy == manual {
 		metadata["strategy"] = fixed
 	}
-	kind, typed := r.text(fields["type"], path+".type")
+	kind, typed := e.textOf("type")
 	switch {
 	case !typed:
 	case kind == manual && (strategy == "" || strategy == manual || strategy == fixed):
 		metadata["strategy"] = fixed
 	case kind == autoscaling && strategy != manual && strategy != fixed:
 	case kind == manual || kind == autoscaling:
-		r.add(fields["type"], path+".type", kind, "what the strategy means, which is "+strategy+", or one of the two keys alone")
+		e.add(e.fields["type"], e.at("type"), kind, "what the strategy means, which is "+strategy+", or one of the two keys alone")
 	default:
-		r.add(fields["type"], path+".type", kind, manual+" or "+autoscaling)
+		e.add(e.fields["type"], e.at("type"), kind, manual+" or "+autoscaling)
 	}
 	count, counted := metadata[runnersCount]
 	delete(metadata, runnersCount) // the trigger knows count alone
@@ -80,13 +80,13 @@ func (r *reader) mode(fields map[string]*yaml.Node, path string, metadata map[st
 	byHand := kind == manual || strategy == manual
 	switch {
 	case counted && ours:
-		r.add(valueOf(parameters, runnersCount), path+".parameters."+runnersCount, count, "one of count and "+runnersCount+", not both")
-	case counted && metadata["strategy"] != fixed && r.follows(path+".type"): // it may have been manual
+		e.add(valueOf(parameters, runnersCount), e.at("parameters."+runnersCount), count, "one of count and "+runnersCount+", not both")
+	case counted && metadata["strategy"] != fixed && e.follows(e.at("type")): // it may have been manual
 	case counted && metadata["strategy"] != fixed:
-		r.add(valueOf(parameters, runnersCount), path+".parameters."+runnersCount, count, "no such key, or type "+manual)
+		e.add(valueOf(parameters, runnersCount), e.at("parameters."+runnersCount), count, "no such key, or type "+manual)
 	case counted:
 		metadata["count"] = count
-		r.spell(path+".parameters.count", runnersCount)
+		e.spell(e.at("parameters.count"), runnersCount)
 	case byHand && !ours && metadata["strategy"] == fixed:
 		metadata["count"] = "1"
 	}

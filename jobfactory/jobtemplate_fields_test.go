@@ -159,6 +159,40 @@ func carried(want, got any) bool {
 	return cmp.Equal(want, got)
 }
 
+// carriedOrNamed checks one field of a job.
+func carriedOrNamed(t *testing.T, job, path, name, value string, rendered func(batchv1.JobSpec) any) {
+	t.Helper()
+	file := `{"kind": "Job", ` + strings.TrimPrefix(job, "{")
+	template, err := jobfactory.ReadJobTemplate([]byte(file))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, file)
+	}
+	config, err := jobfactory.ReadConfigOn([]byte(good), template)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, file)
+	}
+	notes := strings.Join(config.Notes, "\n")
+	named := strings.Contains(notes, path+name+" is not carried over: ") || strings.Contains(notes, path+name+"[")
+	data, err := json.Marshal(rendered(*scaledJob(t, config.Groups[0]).Spec.JobTargetRef))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	var want any
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(value), &want); err != nil {
+		t.Fatal(err)
+	}
+	if !named && !carried(want, got[name]) {
+		t.Errorf("neither carried over nor named: %s\nrendered: %s\nnotes: %s", value, data, notes)
+	}
+	if named && name != "containers" && carried(want, got[name]) {
+		t.Errorf("carried over, and named as not: %s\nnotes: %s", value, notes)
+	}
+}
+
 // A field that Kubernetes has, or will have, is carried over or named.
 func TestNoFieldOfAJobTemplateIsDroppedSilently(t *testing.T) {
 	const pod = `"volumes": [{"name": "cache", "emptyDir": {}}]`
@@ -192,35 +226,7 @@ func TestNoFieldOfAJobTemplateIsDroppedSilently(t *testing.T) {
 			}
 			fields++
 			t.Run(place+"/"+name, func(t *testing.T) {
-				file := `{"kind": "Job", ` + strings.TrimPrefix(fmt.Sprintf(test.job, fmt.Sprintf("%q: %s", name, value)), "{")
-				template, err := jobfactory.ReadJobTemplate([]byte(file))
-				if err != nil {
-					t.Fatalf("%v\n%s", err, file)
-				}
-				config, err := jobfactory.ReadConfigOn([]byte(good), template)
-				if err != nil {
-					t.Fatalf("%v\n%s", err, file)
-				}
-				notes := strings.Join(config.Notes, "\n")
-				named := strings.Contains(notes, test.path+name+" is not carried over: ") || strings.Contains(notes, test.path+name+"[")
-				data, err := json.Marshal(test.rendered(*scaledJob(t, config.Groups[0]).Spec.JobTargetRef))
-				if err != nil {
-					t.Fatal(err)
-				}
-				var got map[string]any
-				var want any
-				if err := json.Unmarshal(data, &got); err != nil {
-					t.Fatal(err)
-				}
-				if err := json.Unmarshal([]byte(value), &want); err != nil {
-					t.Fatal(err)
-				}
-				if !named && !carried(want, got[name]) {
-					t.Errorf("neither carried over nor named: %s\nrendered: %s\nnotes: %s", value, data, notes)
-				}
-				if named && name != "containers" && carried(want, got[name]) {
-					t.Errorf("carried over, and named as not: %s\nnotes: %s", value, notes)
-				}
+				carriedOrNamed(t, fmt.Sprintf(test.job, fmt.Sprintf("%q: %s", name, value)), test.path, name, value, test.rendered)
 			})
 		})
 		if fields < 15 {

@@ -35,44 +35,39 @@ func (p Proxy) env() []corev1.EnvVar {
 }
 
 // pod reads the keys that are Kubernetes' own.
-func (r *reader) pod(fields map[string]*yaml.Node, path string, g *RunnerGroup) {
-	into := func(value *string, key string) {
-		if text, ok := r.text(fields[key], path+"."+key); ok {
-			*value = text
-		}
+func (e entry) pod(g *RunnerGroup) {
+	e.into(&g.PriorityClass, "priority_class")
+	e.into((*string)(&g.PullPolicy), "image_pull_policy")
+	if e.given("image_pull_secrets") {
+		g.PullSecrets = e.stringsOf("image_pull_secrets")
 	}
-	into(&g.PriorityClass, "priority_class")
-	into((*string)(&g.PullPolicy), "image_pull_policy")
-	if fields["image_pull_secrets"] != nil {
-		g.PullSecrets = r.strings(r.list(fields["image_pull_secrets"], path+".image_pull_secrets"), path+".image_pull_secrets")
-	}
-	if fields["affinity"] != nil {
+	if e.given("affinity") {
 		g.Affinity = &corev1.Affinity{}
-		r.typed(fields["affinity"], path+".affinity", g.Affinity)
+		e.typed(e.fields["affinity"], e.at("affinity"), g.Affinity)
 	}
-	g.Tolerations = typedItems[corev1.Toleration](r, fields["tolerations"], path+".tolerations", g.Tolerations)
-	g.Env = typedItems[corev1.EnvVar](r, fields["env"], path+".env", g.Env)
-	g.Volumes = typedItems[corev1.Volume](r, fields["volumes"], path+".volumes", g.Volumes)
-	g.VolumeMounts = typedItems[corev1.VolumeMount](r, fields["volume_mounts"], path+".volume_mounts", g.VolumeMounts)
-	g.DockerVolumeMounts = typedItems[corev1.VolumeMount](r, fields["docker_volume_mounts"], path+".docker_volume_mounts", g.DockerVolumeMounts)
-	proxy := r.texts(fields["proxy"], path+".proxy", names(proxyKeys))
+	g.Tolerations = typedItems(e, "tolerations", g.Tolerations)
+	g.Env = typedItems(e, "env", g.Env)
+	g.Volumes = typedItems(e, "volumes", g.Volumes)
+	g.VolumeMounts = typedItems(e, "volume_mounts", g.VolumeMounts)
+	g.DockerVolumeMounts = typedItems(e, "docker_volume_mounts", g.DockerVolumeMounts)
+	proxy := e.textsOf("proxy", names(proxyKeys))
 	g.Proxy = Proxy{HTTP: proxy["http"], HTTPS: proxy["https"], None: proxy["no_proxy"]}
-	if fields["pod_template"] != nil {
-		if patch := r.json(fields["pod_template"], path+".pod_template"); patch != nil {
+	if e.given("pod_template") {
+		if patch := e.json(e.fields["pod_template"], e.at("pod_template")); patch != nil {
 			g.PodTemplates = append(g.PodTemplates, patch)
 		}
 	}
 }
 
 // typedItems reads a list of a Kubernetes type in its own spelling.
-func typedItems[T any](r *reader, node *yaml.Node, path string, none []T) []T {
-	if node == nil {
+func typedItems[T any](e entry, key string, none []T) []T {
+	if !e.given(key) {
 		return none
 	}
-	nodes := r.list(node, path)
+	nodes := e.list(e.fields[key], e.at(key))
 	items := make([]T, len(nodes))
 	for i, item := range nodes {
-		r.typed(item, fmt.Sprintf("%s[%d]", path, i), &items[i])
+		e.typed(item, fmt.Sprintf("%s[%d]", e.at(key), i), &items[i])
 	}
 	return items
 }
