@@ -129,8 +129,11 @@ func FuzzReadConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		config, err := jobfactory.ReadConfig(data)
 		if err != nil {
-			if err.Error() == "" {
-				t.Error("an error that says nothing")
+			if err.Error() == "" || len(config.Groups)+len(config.Notes) > 0 {
+				t.Errorf("both refused and read, or for no reason: %v", err)
+			}
+			if _, again := jobfactory.ReadConfig(data); again == nil || again.Error() != err.Error() {
+				t.Errorf("%v, then %v", err, again)
 			}
 			return
 		}

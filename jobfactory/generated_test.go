@@ -49,6 +49,9 @@ func TestGeneratedBadConfigurationsAreRefusedForJustTheirFaults(t *testing.T) {
 		if again == nil || again.Error() != err.Error() {
 			t.Errorf("seed %d: told differently the second time: %v, then %v", seed, err, again)
 		}
+		input := &lint.Input{}
+		input.Read("runners_config.yaml", file.YAML)
+		found := lint.Check(input, lint.DefaultOptions())
 		told := told(t, err)
 		for _, planted := range file.Faults {
 			i := slices.IndexFunc(told, func(f *jobfactory.ConfigError) bool {
@@ -62,6 +65,9 @@ func TestGeneratedBadConfigurationsAreRefusedForJustTheirFaults(t *testing.T) {
 				t.Errorf("seed %d: without a line, or what would be right: %v", seed, told[i])
 			}
 			told = slices.Delete(told, i, i+1)
+			if !slices.ContainsFunc(found, func(f lint.Finding) bool { return f.Severity == lint.Error && f.Path == planted.Path && f.Line > 0 }) {
+				t.Errorf("seed %d: lint does not find: %v\ngot: %+v\n%s", seed, planted, found, file.YAML)
+			}
 		}
 		for _, fault := range told {
 			t.Errorf("seed %d: told besides %v: %v\n%s", seed, file.Faults, fault, file.YAML)

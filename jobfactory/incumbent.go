@@ -86,7 +86,11 @@ func (e entry) mode(metadata map[string]string) {
 		e.add(valueOf(parameters, runnersCount), e.at("parameters."+runnersCount), count, "no such key, or type "+manual)
 	case counted:
 		metadata["count"] = count
-		e.spell(e.at("parameters.count"), runnersCount)
+		written, ok := e.written[e.at("parameters."+runnersCount)]
+		if !ok {
+			written = runnersCount
+		}
+		e.spell(e.at("parameters.count"), written)
 	case byHand && !ours && metadata["strategy"] == fixed:
 		metadata["count"] = "1"
 	}

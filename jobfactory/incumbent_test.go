@@ -40,6 +40,7 @@ func TestFaultsOfTheOlderFormHaveItsKeysAndLines(t *testing.T) {
 	for name, test := range map[string]struct{ file, want string }{
 		"a parameter":        {older + "  parameters:\n    scaleUpThreshold: 2\n", `line 6: config[0].parameters.scaleUpThreshold: "2", want`},
 		"runners_count":      {older + "  type: manual\n  parameters:\n    runners_count: many\n", `line 7: config[0].parameters.runners_count: "many", want`},
+		"runnersCount":       {older + "  type: manual\n  parameters: {runnersCount: 101}\n", `config[0].parameters.runnersCount: "101", want`},
 		"of autoscaling":     {older + "  type: autoscaling\n  parameters: {runners_count: 1}\n", `config[0].parameters.runners_count: "1", want no such key, or type manual`},
 		"both counts":        {older + "  type: manual\n  parameters: {runners_count: 1, count: 1}\n", `want one of count and runners_count, not both`},
 		"both spellings":     {older + "  nodeSelector: {a: b}\n  node_selector: {a: b}\n", `line 6: config[0]: "node_selector", want each key once`},
