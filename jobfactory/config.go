@@ -32,7 +32,7 @@ func ReadConfigOn(data []byte, template *JobTemplate) (Config, error) {
 		moved = append(slices.Clone(template.Notes), moved...)
 	}
 	file := r.object(root, "", names(fileKeys))
-	constants := r.texts(file["constants"], "constants", names(constantKeys))
+	constants := r.constants(file["constants"])
 	config := Config{Notes: append(moved, notes(constants)...)}
 	list, groups := r.groups(file, root)
 	taken := map[string]string{}

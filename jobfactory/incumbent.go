@@ -1,9 +1,12 @@
 package jobfactory
 
 import (
+	"errors"
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
+
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
 // What the forms of Atlassian's runners-autoscaler have of their own.
@@ -20,6 +23,35 @@ const (
 	deleteConstant    = "default_sleep_time_runner_delete"
 	pollConstant      = "runner_api_polling_interval"
 )
+
+// constants reads them. Those that groups take over are judged here, where they
+// stand, rather than in each of the groups.
+func (r *reader) constants(node *yaml.Node) map[string]string {
+	constants := r.texts(node, "constants", names(constantKeys))
+	judge := func(key, path string, faults []*ConfigError) {
+		for _, f := range faults {
+			if f.Path == path {
+				r.add(valueOf(node, key), "constants."+key, constants[key], f.Accepted)
+				delete(constants, key)
+			}
+		}
+	}
+	if namespace := constants[namespaceConstant]; namespace != "" {
+		g := NewRunnerGroup("", runnergroup.Group{})
+		g.Namespace = namespace
+		judge(namespaceConstant, "namespace", configErrors(g.manifestFaults()))
+	}
+	if coolDown := constants[coolDownConstant]; coolDown != "" {
+		_, err := runnergroup.Parse(map[string]string{"coolDown": coolDown})
+		var invalid *runnergroup.InvalidError
+		if errors.As(err, &invalid) {
+			for _, f := range invalid.Faults {
+				judge(coolDownConstant, "coolDown", []*ConfigError{{Path: f.Key, Accepted: f.Accepted}})
+			}
+		}
+	}
+	return constants
+}
 
 // notes answers the constants that steered what is done in another way now.
 func notes(constants map[string]string) []string {

@@ -134,6 +134,9 @@ func respell(keys object) {
 
 // respelled is a path as respell leaves it.
 func respelled(path string) string {
+	if !strings.HasPrefix(path, "config[") {
+		return path // outside of the groups nothing is spelled anew
+	}
 	steps := strings.Split(path, ".")
 	for i, step := range steps {
 		key, index, listed := strings.Cut(step, "[")

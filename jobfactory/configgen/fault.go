@@ -53,7 +53,7 @@ func (d *draft) spoil() []Fault {
 
 // spoilFile plants a fault outside of the groups.
 func (d *draft) spoilFile() []Fault {
-	switch n := d.IntN(4); {
+	switch n := d.IntN(6); {
 	case n == 0:
 		d.top["constants"] = []any{1}
 		return []Fault{{Kind: "wrong type", Path: "constants", Given: "a list"}}
@@ -63,6 +63,12 @@ func (d *draft) spoilFile() []Fault {
 	case n == 2 && d.form != Older:
 		d.top["config"] = []any{object{}}
 		return []Fault{{Kind: "contradiction", Path: "config", Given: "a list"}}
+	case n == 3:
+		d.top["constants"] = object{"runner_cool_down_period": "often"}
+		return []Fault{{Kind: "bad duration", Path: "constants.runner_cool_down_period", Given: "often"}}
+	case n == 4:
+		d.top["constants"] = object{"default_runner_kubernetes_namespace": "kube-system"}
+		return []Fault{{Kind: "reserved namespace", Path: "constants.default_runner_kubernetes_namespace", Given: "kube-system"}}
 	default:
 		d.top["group"] = "x"
 		return []Fault{{Kind: "unknown key", Path: "file", Given: "group"}}
