@@ -2,6 +2,7 @@ package deploytest
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/component-helpers/auth/rbac/validation"
+	"sigs.k8s.io/yaml"
 )
 
 // grant is a rule in force: who, where ("*": everywhere), and what.
@@ -122,20 +124,41 @@ func TestNobodyMayDoMoreThanIsNeeded(t *testing.T) {
 }
 
 // question is one of `kubectl auth can-i VERB RESOURCE [NAME] -n NAMESPACE`.
-type question struct{ verb, group, resource, name, namespace string }
+type question struct{ Verb, Group, Resource, Name, Namespace string }
+
+// expectation is what an account may do and what it must not.
+type expectation struct{ Allowed, Refused []question }
+
+// asked reads what is expected of an account.
+func asked(t *testing.T, account string) expectation {
+	t.Helper()
+	text, err := os.ReadFile("testdata/rights.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]expectation
+	if err := yaml.UnmarshalStrict(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	expected, ok := all[account]
+	if !ok || len(expected.Refused) == 0 {
+		t.Fatalf("nothing is expected of %s", account)
+	}
+	return expected
+}
 
 // can answers as the API server's own RBAC does, by the code with which it decides
 // whether one set of rules covers another.
 func can(given []grant, namespace, account string, q question) bool {
-	asked := rbacv1.PolicyRule{Verbs: []string{q.verb}, APIGroups: []string{q.group}, Resources: []string{q.resource}}
-	if q.name != "" {
-		asked.ResourceNames = []string{q.name}
+	asked := rbacv1.PolicyRule{Verbs: []string{q.Verb}, APIGroups: []string{q.Group}, Resources: []string{q.Resource}}
+	if q.Name != "" {
+		asked.ResourceNames = []string{q.Name}
 	}
 	var rules []rbacv1.PolicyRule
 	for _, g := range given {
 		mine := g.subject.Kind == rbacv1.ServiceAccountKind && g.subject.Namespace == namespace && g.subject.Name == account ||
 			g.subject.Kind == rbacv1.GroupKind // whoever writes one means many
-		if mine && (g.where == "*" || g.where == q.namespace) {
+		if mine && (g.where == "*" || g.where == q.Namespace) {
 			rules = append(rules, g.rule)
 		}
 	}
@@ -148,75 +171,16 @@ func TestWhatTheScalerCanAndCannotDo(t *testing.T) {
 	for installation, all := range everyInstallation(t) {
 		given[installation] = grants(t, all)
 	}
-	for q, want := range map[question]bool{
-		// Its work.
-		{"watch", "keda.sh", "scaledjobs", "", runners}:                                      true,
-		{"patch", "keda.sh", "scaledjobs", "builds", runners}:                                true,
-		{"delete", "batch", "jobs", "builds-abcde", runners}:                                 true,
-		{"get", "", "pods", "builds-abcde-12345", "any"}:                                     true,
-		{"create", "authentication.k8s.io", "tokenreviews", "", ""}:                          true,
-		{"create", "", "events", "", runners}:                                                true,
-		{"update", "", "configmaps", "bitbucket-runner-scaler-ca", runners}:                  true,
-		{"update", "", "configmaps", "bitbucket-runner-scaler-places", controlPlane}:         true,
-		{"update", "coordination.k8s.io", "leases", "bitbucket-runner-scaler", controlPlane}: true,
-		{"get", "", "secrets", "bitbucket-runner-scaler-tls", controlPlane}:                  true,
-		{"patch", "", "pods", "bitbucket-runner-scaler-0", controlPlane}:                     true,
-		{"get", "", "namespaces", "kube-system", ""}:                                         true,
-		// No Secret but its own certificates; Bitbucket's come as a mounted volume.
-		{"get", "", "secrets", "runner-bitbucket-credentials", controlPlane}:   false,
-		{"get", "", "secrets", "any", runners}:                                 false,
-		{"get", "", "secrets", "any", "kube-system"}:                           false,
-		{"get", "", "secrets", "bitbucket-runner-scaler-tls", runners}:         false,
-		{"list", "", "secrets", "", controlPlane}:                              false,
-		{"watch", "", "secrets", "", controlPlane}:                             false,
-		{"delete", "", "secrets", "bitbucket-runner-scaler-tls", controlPlane}: false,
-		{"create", "", "secrets", "", runners}:                                 false,
-		// Nothing inside a pod, and no pod made, changed or deleted where builds run.
-		{"create", "", "pods/exec", "", runners}:                     false,
-		{"get", "", "pods/exec", "", runners}:                        false,
-		{"create", "", "pods/attach", "", runners}:                   false,
-		{"create", "", "pods/portforward", "", runners}:              false,
-		{"get", "", "pods/log", "", runners}:                         false,
-		{"create", "", "pods/ephemeralcontainers", "", runners}:      false,
-		{"update", "", "pods/ephemeralcontainers", "", controlPlane}: false,
-		{"create", "", "pods", "", runners}:                          false,
-		{"create", "", "pods", "", controlPlane}:                     false,
-		{"patch", "", "pods", "builds-abcde-12345", runners}:         false,
-		{"delete", "", "pods", "builds-abcde-12345", runners}:        false,
-		{"create", "", "pods/eviction", "", runners}:                 false,
-		{"create", "batch", "jobs", "", runners}:                     false,
-		{"patch", "batch", "jobs", "builds-abcde", runners}:          false,
-		{"deletecollection", "batch", "jobs", "", runners}:           false,
-		{"create", "keda.sh", "scaledjobs", "", runners}:             false,
-		{"delete", "keda.sh", "scaledjobs", "builds", runners}:       false,
-		{"update", "keda.sh", "scaledjobs", "builds", runners}:       false,
-		// No way to more rights.
-		{"create", "", "serviceaccounts/token", name, controlPlane}:                  false,
-		{"impersonate", "", "serviceaccounts", "", runners}:                          false,
-		{"impersonate", "", "users", "", ""}:                                         false,
-		{"create", "rbac.authorization.k8s.io", "rolebindings", "", controlPlane}:    false,
-		{"update", "rbac.authorization.k8s.io", "clusterroles", name, ""}:            false,
-		{"escalate", "rbac.authorization.k8s.io", "clusterroles", name, ""}:          false,
-		{"bind", "rbac.authorization.k8s.io", "clusterroles", "cluster-admin", ""}:   false,
-		{"approve", "certificates.k8s.io", "signers", "", ""}:                        false,
-		{"patch", "apps", "deployments", name, controlPlane}:                         false,
-		{"patch", "", "namespaces", controlPlane, ""}:                                false,
-		{"get", "", "namespaces", "default", ""}:                                     false,
-		{"list", "", "namespaces", "", ""}:                                           false,
-		{"get", "", "nodes", "", ""}:                                                 false,
-		{"get", "", "configmaps", "kube-root-ca.crt", runners}:                       false,
-		{"update", "", "configmaps", "bitbucket-runner-scaler-places", runners}:      false,
-		{"update", "coordination.k8s.io", "leases", "kube-scheduler", "kube-system"}: false,
-		{"create", "coordination.k8s.io", "leases", "", "kube-system"}:               false,
-		{"*", "*", "*", "", ""}:                                                      false,
-	} {
-		for installation, grants := range given {
-			expected := want
-			if strings.HasSuffix(installation, "user-tls") && q.resource == "secrets" {
-				expected = false // its certificates are mounted too
-			}
-			if got := can(grants, controlPlane, name, q); got != expected {
-				t.Errorf("%s: can %+v: %v, want %v", installation, q, got, expected)
+	for want, questions := range map[bool][]question{true: asked(t, scaler).Allowed, false: asked(t, scaler).Refused} {
+		for _, q := range questions {
+			for installation, grants := range given {
+				expected := want
+				if strings.HasSuffix(installation, "user-tls") && q.Resource == "secrets" {
+					expected = false // its certificates are mounted too
+				}
+				if got := can(grants, controlPlane, name, q); got != expected {
+					t.Errorf("%s: can %+v: %v, want %v", installation, q, got, expected)
+				}
 			}
 		}
 	}
@@ -235,11 +199,7 @@ func TestARunnersAccountCanDoNothing(t *testing.T) {
 		if !ok || account["automountServiceAccountToken"] != false {
 			t.Errorf("%s: the runners' account is %v, want one whose token is not mounted by itself", dir, account)
 		}
-		for _, q := range []question{
-			{"get", "", "secrets", "any", runners}, {"create", "", "pods", "", runners}, {"create", "", "pods/exec", "", runners},
-			{"get", "", "pods", "", runners}, {"list", "batch", "jobs", "", runners}, {"get", "", "configmaps", "bitbucket-runner-scaler-ca", runners},
-			{"get", "", "secrets", "runner-bitbucket-credentials", controlPlane},
-		} {
+		for _, q := range asked(t, runners+"/"+runners).Refused {
 			if can(given, runners, runners, q) {
 				t.Errorf("%s: a runner can %+v", dir, q)
 			}
