@@ -146,19 +146,17 @@ func TestGrpcurlListsTheServiceAndReadsTheMetric(t *testing.T) {
 			t.Errorf("the list lacks %s:\n%s", want, services)
 		}
 	}
-	ref, err := json.Marshal(map[string]any{"scaledObjectRef": map[string]any{
-		"namespace": installation.Runners, "name": "asked",
-		"scalerMetadata": map[string]string{"workspace": "acme", "labels": "asked", "min": "1", "max": "3", "coolDown": "10s"},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer := grpcurl("-d", string(ref), address, "externalscaler.ExternalScaler/GetMetrics"); !strings.Contains(answer, `"metricValueFloat": 1`) {
-		t.Errorf("got %s", answer)
+	// Here as the documentation has it.
+	_, port, _ := strings.Cut(address, ":")
+	ask := exec.CommandContext(ctx, "bash", "-euc", `kubectl() { "$KUBECTL" "$@"; }
+grpcurl() { go -C "$ROOT" tool -modfile=.ci/tools.mod grpcurl "${@/ca.crt/$PWD/ca.crt}"; }`+installation.Asking("asked", port))
+	ask.Dir = t.TempDir()
+	ask.Env = append(os.Environ(), "KUBECONFIG="+shared.Kube.Kubeconfig, "KUBECTL="+shared.Kube.Kubectl, "ROOT="+root)
+	if answer, err := ask.CombinedOutput(); err != nil || !strings.Contains(string(answer), `"metricValueFloat": 1`) {
+		t.Errorf("got %s, %v", answer, err)
 	}
 }
 
-// The test bed's stand-in for KEDA must create what KEDA's own code would.
 func TestStandInArithmeticIsKEDAs(t *testing.T) {
 	type question struct {
 		Metric  float64 `json:"metric"`

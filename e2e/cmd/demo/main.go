@@ -152,12 +152,10 @@ func printKept(kube installation.Kube, installed *installation.Installation, out
 All keeps running until Ctrl-C. In another shell:
 
   export KUBECONFIG=%s
-  alias kubectl=%s
-  kubectl -n %s get pods,scaledjobs
-  kubectl -n %s port-forward service/%s 9090 &
-  go tool -modfile=.ci/tools.mod grpcurl -plaintext \
-    -d '{"scaledObjectRef":{"namespace":"%s","name":"builds","scalerMetadata":{"workspace":"acme","labels":"builds","min":"1","max":"5","coolDown":"10s"}}}' \
-    127.0.0.1:9090 externalscaler.ExternalScaler/GetMetrics
+  kubectl() { %s "$@"; }
+  grpcurl() { go tool -modfile=.ci/tools.mod grpcurl "$@"; }
+  kubectl get pods,scaledjobs -n %s
+  kubectl port-forward -n %s svc/%s 9090 &%s
   curl -d '{"workspace":"acme","repository":"app","labels":["linux","builds"],"duration":"30s","count":5}' %s/_emulator/steps
-`, kube.Kubeconfig, kube.Kubectl, installation.Runners, installation.ControlPlane, installation.Scaler, installation.Runners, installed.BitbucketURL)
+`, kube.Kubeconfig, kube.Kubectl, installation.Runners, installation.ControlPlane, installation.Scaler, installation.Asking("builds", "9090"), installed.BitbucketURL)
 }
