@@ -1,0 +1,229 @@
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+
+	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/configgen"
+)
+
+// generated is how many generated files are tried; as many bad ones are refused in
+// the tests of jobfactory.
+const generated = 250
+
+// rendered are the manifests of a configuration file.
+func rendered(t *testing.T, name string, file []byte) []*unstructured.Unstructured {
+	t.Helper()
+	config, err := jobfactory.ReadConfig(file)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	files, err := jobfactory.Manifests(config.Groups)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	var objects []*unstructured.Unstructured
+	for _, file := range files {
+		for _, object := range file.Objects {
+			text, err := yaml.Marshal(object)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			one := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal(text, &one.Object); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			objects = append(objects, one)
+		}
+	}
+	return objects
+}
+
+// accepted wants the API server to accept all objects. Namespaces and accounts are
+// created, for what follows needs them; of the rest all is done but keeping it, with
+// the Job that KEDA would make of a ScaledJob and the pod that comes of that.
+func accepted(ctx context.Context, objects []*unstructured.Unstructured) error {
+	var errs []error
+	for _, object := range objects {
+		switch object.GetKind() {
+		case "Namespace", "ServiceAccount":
+			errs = append(errs, create(ctx, object, false))
+			continue
+		case "ScaledJob":
+			errs = append(errs, jobOf(ctx, object))
+		}
+		errs = append(errs, create(ctx, object, true))
+	}
+	return errors.Join(errs...)
+}
+
+// jobOf creates what a ScaledJob leads to.
+func jobOf(ctx context.Context, scaledJob *unstructured.Unstructured) error {
+	spec, _, err := unstructured.NestedMap(scaledJob.Object, "spec", "jobTargetRef")
+	if err != nil {
+		return err
+	}
+	template, _, err := unstructured.NestedMap(spec, "template")
+	if err != nil {
+		return err
+	}
+	named := func(apiVersion, kind string, fields map[string]any) *unstructured.Unstructured {
+		object := &unstructured.Unstructured{Object: fields}
+		object.SetAPIVersion(apiVersion)
+		object.SetKind(kind)
+		object.SetName(scaledJob.GetName() + "-any")
+		object.SetNamespace(scaledJob.GetNamespace())
+		return object
+	}
+	pod := named("v1", "Pod", template)
+	if err := classesOf(ctx, pod); err != nil {
+		return err
+	}
+	job := named("batch/v1", "Job", map[string]any{"spec": runtime.DeepCopyJSON(spec)})
+	// Of a Job's pod the controller sets it.
+	_ = unstructured.SetNestedField(pod.Object, "Never", "spec", "restartPolicy")
+	return errors.Join(create(ctx, job, true), create(ctx, pod, true))
+}
+
+// classesOf makes the priority and runtime classes that a pod names; they are the
+// user's.
+func classesOf(ctx context.Context, pod *unstructured.Unstructured) error {
+	priority, _, _ := unstructured.NestedString(pod.Object, "spec", "priorityClassName")
+	if priority != "" && !strings.HasPrefix(priority, "system-") {
+		_, err := shared.client.SchedulingV1().PriorityClasses().Create(ctx, &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: priority}, Value: 1}, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	class, _, _ := unstructured.NestedString(pod.Object, "spec", "runtimeClassName")
+	if class != "" {
+		_, err := shared.client.NodeV1().RuntimeClasses().Create(ctx, &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Handler: "any"}, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestWhatIsRenderedIsAccepted(t *testing.T) {
+	files := map[string][]*unstructured.Unstructured{}
+	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "testdata", "*.yaml"))
+	if err != nil || len(examples) < 5 {
+		t.Fatalf("examples: %q, %v", examples, err)
+	}
+	for _, example := range examples {
+		text, err := os.ReadFile(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Base(example)] = rendered(t, example, text)
+	}
+	for seed := range uint64(generated) {
+		file := configgen.Good(seed)
+		name := "generated:\n" + string(file.YAML)
+		files[name] = rendered(t, name, file.YAML)
+	}
+	shared.warnings.take()
+	var group errgroup.Group
+	group.SetLimit(8)
+	for name, objects := range files {
+		group.Go(func() error {
+			if err := accepted(t.Context(), objects); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	for _, warning := range shared.warnings.take() {
+		t.Errorf("the API server warns: %s", warning)
+	}
+}
+
+// secretsOf makes the Secrets that the runner's variables come from; they are the
+// user's, and KEDA resolves them before it asks the scaler.
+func secretsOf(t *testing.T, scaledJob *unstructured.Unstructured) {
+	t.Helper()
+	containers, _, err := unstructured.NestedSlice(scaledJob.Object, "spec", "jobTargetRef", "template", "spec", "containers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, container := range containers {
+		fields, _ := container.(map[string]any)
+		variables, _, _ := unstructured.NestedSlice(fields, "env")
+		for _, variable := range variables {
+			from, _ := variable.(map[string]any)
+			name, _, _ := unstructured.NestedString(from, "valueFrom", "secretKeyRef", "name")
+			key, _, _ := unstructured.NestedString(from, "valueFrom", "secretKeyRef", "key")
+			if name == "" {
+				continue
+			}
+			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: map[string]string{key: "any"}}
+			if _, err := shared.client.CoreV1().Secrets(scaledJob.GetNamespace()).Create(t.Context(), secret, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// KEDA's own check of a ScaledJob is its operator's, which tells the result in the status.
+func TestKEDATakesUpWhatIsRendered(t *testing.T) {
+	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "testdata", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, example := range examples {
+		text, err := os.ReadFile(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range rendered(t, example, text) {
+			if err := create(t.Context(), object, false); err != nil {
+				t.Fatalf("%s: %v", example, err)
+			}
+			if object.GetKind() != "ScaledJob" {
+				continue
+			}
+			secretsOf(t, object)
+			name := object.GetNamespace() + "/" + object.GetName()
+			at, err := resource(object.GroupVersionKind(), object.GetNamespace())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := at.Delete(context.WithoutCancel(t.Context()), object.GetName(), metav1.DeleteOptions{}); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+			until(t, name+" to be taken up", func() (bool, string) {
+				events, err := shared.client.CoreV1().Events(object.GetNamespace()).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=" + object.GetName()})
+				if err != nil {
+					return false, err.Error()
+				}
+				told := ""
+				for _, event := range events.Items {
+					told += event.Reason + ": " + event.Message + "\n"
+					if event.Reason == "ScaledJobReady" {
+						return true, ""
+					}
+				}
+				return false, told
+			})
+		}
+	}
+}
