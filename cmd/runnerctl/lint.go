@@ -6,6 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -69,7 +72,7 @@ func parseLint(args []string, stderr io.Writer) (lintFlags, error) {
 	flags := flag.NewFlagSet("runnerctl lint", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		_, _ = fmt.Fprint(stderr, "Usage: runnerctl lint [FLAGS] [FILE…]   files of configuration or manifests, - for stdin\n"+
+		_, _ = fmt.Fprint(stderr, "Usage: runnerctl lint [FLAGS] [FILE…]   files of configuration or manifests, folders of them, - for stdin\n"+
 			"Exit code: 0 nothing at or above --fail-on, 1 findings, 2 something could not be read\n\n")
 		flags.PrintDefaults()
 	}
@@ -125,13 +128,20 @@ func (f lintFlags) validate() error {
 func lintAll(f lintFlags, stdin io.Reader) ([]lint.Finding, error) {
 	input := &lint.Input{}
 	var faults []error
-	for _, file := range f.files {
-		data, err := read(file, stdin)
+	for _, given := range f.files {
+		files, err := manifestsIn(given)
 		if err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		input.Read(file, data)
+		for _, file := range files {
+			data, err := read(file, stdin)
+			if err != nil {
+				faults = append(faults, err)
+				continue
+			}
+			input.Read(file, data)
+		}
 	}
 	if f.kubeconfig != "" {
 		if err := live(input, &f); err != nil {
@@ -142,6 +152,25 @@ func lintAll(f lintFlags, stdin io.Reader) ([]lint.Finding, error) {
 		return nil, errors.Join(faults...)
 	}
 	return lint.Check(input, f.options), nil
+}
+
+// manifestsIn are the YAML and JSON files in and below a folder, or the file itself.
+func manifestsIn(given string) ([]string, error) {
+	info, err := os.Stat(given)
+	if given == "-" || err != nil || !info.IsDir() {
+		return []string{given}, nil //nolint:nilerr // whoever reads it says why it cannot be read
+	}
+	var files []string
+	err = filepath.WalkDir(given, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("%s: no file that ends in .yaml, .yml or .json", given)
+	}
+	return files, err
 }
 
 func live(input *lint.Input, f *lintFlags) error {
