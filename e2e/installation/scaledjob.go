@@ -70,6 +70,33 @@ func Example(edit Edit) (string, error) {
 	return edit.Images.in(strings.Join(documents, "---\n")), nil
 }
 
+// StandIn gives rendered manifests with the stand-in runner in the place of Atlassian's
+// and of the Docker daemon; all else stays.
+func StandIn(manifests string) (string, error) {
+	var documents []string
+	for document := range strings.SplitSeq("\n"+manifests, "\n---\n") {
+		var object unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
+			return "", fmt.Errorf("rendered: %w", err)
+		}
+		if object.GetKind() == "ScaledJob" {
+			spec, ok := object.Object["spec"].(map[string]any)
+			if !ok {
+				return "", fmt.Errorf("rendered %s: no spec", object.GetName())
+			}
+			if err := (Edit{}).pod(spec); err != nil {
+				return "", fmt.Errorf("rendered %s: %w", object.GetName(), err)
+			}
+		}
+		edited, err := yaml.Marshal(object.Object)
+		if err != nil {
+			return "", fmt.Errorf("rendered: %w", err)
+		}
+		documents = append(documents, string(edited))
+	}
+	return strings.Join(documents, "---\n"), nil
+}
+
 func (e Edit) apply(scaledJob *unstructured.Unstructured) error {
 	scaledJob.SetName(e.Name)
 	spec, ok := scaledJob.Object["spec"].(map[string]any)

@@ -256,10 +256,17 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 
 // release drains the pods that no group is left for.
 func (r *Reaper) release(ctx context.Context, members []fleet.Member) error {
-	key := fleet.GroupKey{Namespace: members[0].Pod.Namespace}
-	err := r.drain(ctx, subject{GroupKey: key}, members)
-	r.stopDrained(ctx, subject{GroupKey: key}, members)
-	return err
+	namespaces := map[string][]fleet.Member{}
+	for _, m := range members {
+		namespaces[m.Pod.Namespace] = append(namespaces[m.Pod.Namespace], m)
+	}
+	var errs []error
+	for namespace, members := range namespaces {
+		s := subject{GroupKey: fleet.GroupKey{Namespace: namespace}}
+		errs = append(errs, r.drain(ctx, s, members))
+		r.stopDrained(ctx, s, members)
+	}
+	return errors.Join(errs...)
 }
 
 // pass runs one pass unless the last one over the same thing still runs, or
