@@ -1,0 +1,145 @@
+package acceptance
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	quantity "k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"bitbucket-runner-scaler/e2e/installation"
+	"bitbucket-runner-scaler/jobfactory/lint"
+)
+
+// linter builds runnerctl; what it returns lints the cluster, and gives the rules
+// that found something, each with its object, the complaint, and the exit code.
+func linter(t *testing.T) func(args ...string) (found []string, complaint string, code int) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "runnerctl")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/runnerctl")
+	build.Dir = shared.root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return func(args ...string) (found []string, complaint string, code int) {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), program, append([]string{"lint", "-o", "json"}, args...)...)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		var exit *exec.ExitError
+		if err := cmd.Run(); errors.As(err, &exit) {
+			code = exit.ExitCode()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if stdout.Len() == 0 {
+			return nil, stderr.String(), code
+		}
+		var findings []lint.Finding
+		if err := json.Unmarshal(stdout.Bytes(), &findings); err != nil {
+			t.Fatalf("%v: %s", err, &stdout)
+		}
+		for _, finding := range findings {
+			found = append(found, finding.Rule+" "+finding.Object)
+		}
+		slices.Sort(found)
+		return found, stderr.String(), code
+	}
+}
+
+// node adds one of that size, of which the API server knows only.
+func node(t *testing.T, name, cpu, memory string) {
+	t.Helper()
+	size := corev1.ResourceList{
+		corev1.ResourceCPU: quantity.MustParse(cpu), corev1.ResourceMemory: quantity.MustParse(memory),
+		corev1.ResourceEphemeralStorage: quantity.MustParse("100Gi"), corev1.ResourcePods: quantity.MustParse("10"),
+	}
+	nodes := shared.client.CoreV1().Nodes()
+	made, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kubectl(t, "", "delete", "node", name) })
+	made.Status.Allocatable, made.Status.Capacity = size, size
+	if _, err := nodes.UpdateStatus(t.Context(), made, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// faulty is the example's ScaledJob with faults that need no node, and one that does.
+func faulty(t *testing.T, example string) *unstructured.Unstructured {
+	t.Helper()
+	for document := range strings.SplitSeq(example, "\n---\n") {
+		object := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
+			t.Fatal(err)
+		}
+		if object.GetKind() != "ScaledJob" {
+			continue
+		}
+		object.SetName("faulty")
+		object.SetNamespace("faulty-builds")
+		spec, _, _ := unstructured.NestedMap(object.Object, "spec")
+		containers, _, _ := unstructured.NestedSlice(spec, "jobTargetRef", "template", "spec", "containers")
+		trigger, _ := spec["triggers"].([]any)[0].(map[string]any)
+		if err := errors.Join(
+			unstructured.SetNestedField(trigger, "faulty", "metadata", "labels"),
+			unstructured.SetNestedField(spec, int64(1), "minReplicaCount"),
+			unstructured.SetNestedField(spec, "eager", "scalingStrategy", "strategy"),
+			unstructured.SetNestedField(containers[0].(map[string]any), "64", "resources", "requests", "cpu"),
+			unstructured.SetNestedField(containers[0].(map[string]any), "64", "resources", "limits", "cpu"),
+			unstructured.SetNestedSlice(spec, containers, "jobTargetRef", "template", "spec", "containers"),
+		); err != nil {
+			t.Fatal(err)
+		}
+		object.Object["spec"] = spec
+		return object
+	}
+	t.Fatal("the example has no ScaledJob")
+	return nil
+}
+
+func TestAClustersScaledJobsAreLinted(t *testing.T) {
+	lints := linter(t)
+	good := kustomized(t, "examples") // its pods ask for 2 CPUs at most
+	kubectl(t, good, "apply", "--server-side", "-f", "-")
+	t.Cleanup(func() { kubectl(t, good, "delete", "--wait=false", "-f", "-") })
+	kubectl(t, "", "create", "namespace", "faulty-builds")
+	t.Cleanup(func() { kubectl(t, "", "delete", "namespace", "faulty-builds", "--wait=false") })
+	if err := create(t.Context(), faulty(t, good), false); err != nil {
+		t.Fatal(err)
+	}
+	node(t, "of-4-cpus", "4", "16Gi")
+	kubeconfig := []string{"--kubeconfig", shared.plane.Kubeconfig()}
+	const object = "faulty-builds/faulty"
+	faults := []string{"min-replica-count " + object, "no-node-fits " + object, "scaling-strategy " + object}
+	for name, test := range map[string]struct {
+		args      []string
+		found     []string
+		code      int
+		complaint string
+	}{
+		"a namespace with faults":     {args: []string{"-n", "faulty-builds"}, found: faults, code: 1},
+		"one without":                 {args: []string{"-n", installation.Runners}},
+		"all":                         {args: []string{"-A"}, found: faults, code: 1},
+		"the context's":               {},
+		"an applied file beside it":   {args: []string{"-n", installation.Runners, filepath.Join(shared.root, "deploy", "examples")}},
+		"a context that is not there": {args: []string{"--context", "other"}, code: 2, complaint: "other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, complaint, code := lints(append(slices.Clone(kubeconfig), test.args...)...)
+			if !slices.Equal(found, test.found) || code != test.code || !strings.Contains(complaint, test.complaint) {
+				t.Errorf("found %q, exit code %d, %s, want %q, %d, %q", found, code, complaint, test.found, test.code, test.complaint)
+			}
+		})
+	}
+}
