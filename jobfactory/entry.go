@@ -140,7 +140,7 @@ func (e entry) rules(constants map[string]string) (group runnergroup.Group, know
 	}
 	faults := make([]*ConfigError, len(invalid.Faults))
 	for i, f := range invalid.Faults {
-		key := configPath(f.Key)
+		key := ConfigPath(f.Key)
 		if key == "architecture" && e.fields["os"] != nil {
 			key = "os"
 		}

@@ -44,9 +44,9 @@ func fault(path, given, accepted string) *ConfigError {
 
 var capital = regexp.MustCompile(`[A-Z]`)
 
-// configPath is where the configuration file has what the trigger's metadata
+// ConfigPath is where the configuration file has what the trigger's metadata
 // calls key.
-func configPath(key string) string {
+func ConfigPath(key string) string {
 	if key == "os" {
 		return "architecture"
 	}

@@ -195,7 +195,7 @@ func (g RunnerGroup) groupFaults() []error {
 	}
 	faults := make([]error, len(invalid.Faults))
 	for i, f := range invalid.Faults {
-		faults[i] = &ConfigError{Path: configPath(f.Key), Given: f.Given, Accepted: f.Accepted}
+		faults[i] = &ConfigError{Path: ConfigPath(f.Key), Given: f.Given, Accepted: f.Accepted}
 	}
 	return faults
 }

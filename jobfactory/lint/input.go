@@ -38,9 +38,9 @@ type job struct {
 	*kedav1alpha1.ScaledJob
 	file string
 	// node of the manifest; nil for a live object. In a configuration file it is
-	// the group's, and fixed says that every finding stands at its first line.
+	// the group's, and entry its path, such as groups[0].
 	node  *yaml.Node
-	fixed string
+	entry string
 	// trigger is the index of the external one.
 	trigger int
 	// group is what its metadata says; invalid where that cannot be read.
@@ -141,9 +141,13 @@ func (in *Input) config(file string, data []byte, root *yaml.Node) {
 		}
 		return
 	}
-	groups := child(root, "groups")
+	form := "groups"
+	if child(root, form) == nil {
+		form = "config" // the older one
+	}
+	groups := child(root, form)
 	for i, group := range config.Groups {
-		path := fmt.Sprintf("groups[%d]", i)
+		path := fmt.Sprintf("%s[%d]", form, i)
 		object, err := jobfactory.ScaledJob(group)
 		if err != nil {
 			in.fault(badConfig, file, root.Line, path, err.Error())
@@ -153,7 +157,7 @@ func (in *Input) config(file string, data []byte, root *yaml.Node) {
 		if groups != nil && i < len(groups.Content) {
 			node = groups.Content[i]
 		}
-		in.add(&job{ScaledJob: object, file: file, node: node, fixed: path})
+		in.add(&job{ScaledJob: object, file: file, node: node, entry: path})
 	}
 }
 
@@ -187,12 +191,50 @@ func (j *job) metadata(key string) []string {
 func (j *job) finding(rule Rule, message string, path []string) Finding {
 	f := Finding{Rule: rule.ID, Severity: rule.Severity, File: j.file, Object: j.id(), Path: join(path), Message: message, Remedy: rule.Remedy}
 	switch {
-	case j.fixed != "":
-		f.Line, f.Path = j.node.Line, j.fixed
+	case j.entry != "":
+		f.Line, f.Path = j.inConfig(path)
 	case j.node != nil:
 		f.Line = lineOf(j.node, path)
 	}
 	return f
+}
+
+// configKeys are where a group of a configuration file says what stands in a
+// ScaledJob's field.
+var configKeys = map[string]string{
+	"terminationGracePeriodSeconds": "grace_period", "annotations": "pod_template", "resources": "resources", "namespace": "namespace",
+}
+
+// inConfig is the line and path in a configuration file of what a path in the
+// ScaledJob was made of: that of the group where it is not given.
+func (j *job) inConfig(path []string) (line int, name string) {
+	ways := [][]string{}
+	for i, step := range path {
+		if key, ok := configKeys[step]; ok {
+			ways = append(ways, []string{key})
+		}
+		if i > 0 && step == path[len(path)-1] && path[i-1] == "metadata" {
+			ways = append(ways, strings.Split(jobfactory.ConfigPath(step), "."), []string{"parameters", step}, []string{step})
+		}
+	}
+	for _, way := range ways {
+		node := j.node
+		for _, step := range way {
+			i := -1
+			if node.Kind == yaml.MappingNode {
+				i = keyOf(node, step)
+			}
+			if i < 0 {
+				node = nil
+				break
+			}
+			line, node = node.Content[i].Line, node.Content[i+1]
+		}
+		if node != nil {
+			return line, j.entry + "." + join(way)
+		}
+	}
+	return j.node.Line, j.entry
 }
 
 // join writes indices in brackets.
