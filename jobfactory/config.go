@@ -9,9 +9,20 @@ import (
 type Config struct {
 	// Groups in the file's order, valid, names distinct within a namespace.
 	Groups []RunnerGroup
+	// Places say where each of them stands.
+	Places []Place
 	// Notes tell of keys that are read and have no effect.
 	Notes []string
 }
+
+// Place is where a group stands in its file: in which list, and at which index.
+type Place struct {
+	List  string
+	Index int
+}
+
+// String is such as groups[0].
+func (p Place) String() string { return fmt.Sprintf("%s[%d]", p.List, p.Index) }
 
 // ReadConfig reads a configuration file: `groups`, and optionally `constants`. It
 // takes both forms of Atlassian's runners-autoscaler: the snake_case one, and the
@@ -23,6 +34,18 @@ func ReadConfig(data []byte) (Config, error) { return ReadConfigOn(data, nil) }
 // ReadConfigOn is ReadConfig with the groups' defaults from a job template; nil is
 // none. The template's notes are the first ones.
 func ReadConfigOn(data []byte, template *JobTemplate) (Config, error) {
+	config, err := readSound(data, template)
+	if err != nil {
+		return Config{}, err
+	}
+	return config, nil
+}
+
+// ReadSound is ReadConfig for those who go on after an error: it returns the groups
+// that have no fault of their own all the same.
+func ReadSound(data []byte) (Config, error) { return readSound(data, nil) }
+
+func readSound(data []byte, template *JobTemplate) (Config, error) {
 	root, moved, err := parse(data)
 	if err != nil {
 		return Config{}, err
@@ -37,7 +60,8 @@ func ReadConfigOn(data []byte, template *JobTemplate) (Config, error) {
 	list, groups := r.groups(file, root)
 	taken := map[string]string{}
 	for i, node := range groups {
-		path := fmt.Sprintf("%s[%d]", list, i)
+		place, before := Place{list, i}, len(r.faults)
+		path := place.String()
 		group := r.entry(node, path).group(constants)
 		if key := group.Namespace + "/" + group.Name; group.Name != "" {
 			if first, ok := taken[key]; ok {
@@ -46,10 +70,9 @@ func ReadConfigOn(data []byte, template *JobTemplate) (Config, error) {
 				taken[key] = path
 			}
 		}
-		config.Groups = append(config.Groups, group)
+		if len(r.faults) == before {
+			config.Groups, config.Places = append(config.Groups, group), append(config.Places, place)
+		}
 	}
-	if len(r.faults) > 0 {
-		return Config{}, r.err()
-	}
-	return config, nil
+	return config, r.err()
 }

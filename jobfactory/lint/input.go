@@ -125,7 +125,7 @@ func (in *Input) manifest(file string, node *yaml.Node) {
 // config checks a configuration file as what it renders to, so that no rule is
 // written twice.
 func (in *Input) config(file string, data []byte, root *yaml.Node) {
-	config, err := jobfactory.ReadConfig(data)
+	config, err := jobfactory.ReadSound(data)
 	if err != nil {
 		errs := []error{err}
 		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the reader joins, and wraps nothing around it
@@ -137,27 +137,21 @@ func (in *Input) config(file string, data []byte, root *yaml.Node) {
 				in.fault(badConfig, file, 0, "", err.Error())
 				continue
 			}
-			in.fault(badConfig, file, f.Line, f.Path, strings.TrimPrefix(err.Error(), fmt.Sprintf("line %d: ", f.Line)))
+			in.fault(badConfig, file, f.Line, f.Path, strings.TrimPrefix(strings.TrimPrefix(err.Error(), fmt.Sprintf("line %d: ", f.Line)), f.Path+": "))
 		}
-		return
 	}
-	form := "groups"
-	if child(root, form) == nil {
-		form = "config" // the older one
-	}
-	groups := child(root, form)
 	for i, group := range config.Groups {
-		path := fmt.Sprintf("%s[%d]", form, i)
+		place := config.Places[i]
+		node := root
+		if list := child(root, place.List); list != nil && place.Index < len(list.Content) {
+			node = list.Content[place.Index]
+		}
 		object, err := jobfactory.ScaledJob(group)
 		if err != nil {
-			in.fault(badConfig, file, root.Line, path, err.Error())
+			in.fault(badConfig, file, node.Line, place.String(), err.Error())
 			continue
 		}
-		node := root
-		if groups != nil && i < len(groups.Content) {
-			node = groups.Content[i]
-		}
-		in.add(&job{ScaledJob: object, file: file, node: node, entry: path})
+		in.add(&job{ScaledJob: object, file: file, node: node, entry: place.String()})
 	}
 }
 

@@ -1,7 +1,9 @@
 package lint
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -53,6 +55,14 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 	small.Nodes = []corev1.ResourceList{{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("64Gi")}}
 	secrets := DefaultOptions()
 	secrets.CredentialsDir = t.TempDir()
+	others := DefaultOptions()
+	others.CredentialsDir = t.TempDir()
+	for key, value := range map[string]string{"bitbucketAccessToken": "any", "namespaces": "elsewhere"} {
+		path := filepath.Join(others.CredentialsDir, "default", key)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(value), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	config := "groups:\n- {name: a, workspace: acme, labels: [x], parameters: {min: 5, max: 4}}\n"
 	covered := map[string]bool{}
 	for name, test := range map[string]struct {
@@ -67,6 +77,7 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 		"grace, as configured":   {rule: "grace-too-short", files: []string{"groups:\n- {name: a, workspace: acme, labels: [x],\n   grace_period: 10m}\n"}, line: "grace_period"},
 		"maximum, as configured": {rule: "scope-limit", files: []string{good, "groups:\n- name: a\n  workspace: acme\n  labels: [x]\n  parameters:\n    min: 1\n    max: 100\n"}, line: "max"},
 		"the older form's":       {rule: "scope-limit", files: []string{good, "config:\n- name: a\n  workspace: acme\n  labels: [x]\n  type: autoscaling\n  parameters:\n    min: 1\n    max: 100\n"}, line: "max"},
+		"beside a faulty group":  {rule: "grace-too-short", files: []string{config + "- name: b\n  workspace: acme\n  labels: [y]\n  grace_period: 10m\n"}, line: "grace_period"},
 		"labels, as configured":  {rule: "overlapping-labels", files: []string{good, "groups:\n- name: a\n  workspace: acme\n  labels: [builds]\n"}, line: "labels"},
 		"unknown key":            {rule: "metadata-invalid", files: []string{trigger("      maks: \"3\"\n")}, line: "maks"},
 		"os label":               {rule: "metadata-invalid", files: []string{with("labels: builds\n", "labels: linux\n")}, line: "labels: linux"},
