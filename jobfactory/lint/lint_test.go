@@ -95,6 +95,7 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 		"address without port":   {rule: "scaler-tls", files: []string{with("      scalerAddress: bitbucket-runner-scaler.bitbucket-runner-control-plane.svc.cluster.local:9090", "      scalerAddress: scaler")}, line: "scalerAddress"},
 		"memory":                 {rule: "runner-memory", files: []string{with("memory: 2Gi", "ephemeral-storage: 2Gi")}},
 		"token":                  {rule: "token-life", files: []string{with("43200", "3600")}, line: "3600"},
+		"token nearly renewed":   {rule: "token-life", files: []string{with("43200", "38999")}, line: "38999"},
 		"grace":                  {rule: "grace-too-short", files: []string{with("7800", "600")}, line: "600"},
 		"cluster-autoscaler":     {rule: "eviction-protection", files: []string{with("safe-to-evict: \"false\"", "safe-to-evict: \"true\"")}, line: "safe-to-evict"},
 		"Karpenter":              {rule: "eviction-protection", files: []string{with("          karpenter.sh/do-not-disrupt: \"true\"\n", "")}},

@@ -39,7 +39,7 @@ func (j *job) grace() time.Duration {
 func podRules() []entry {
 	return []entry{
 		{Rule: Rule{"runner-memory", Warning, "a runner without a memory request or limit: the node decides when it dies", "give the runner's container a memory request and limit"}, one: runnerMemory},
-		{Rule: Rule{"token-life", Error, "a projected token that expires within the grace period: a terminating pod's token is not renewed", "set expirationSeconds above terminationGracePeriodSeconds, as 43200"}, one: tokenLife},
+		{Rule: Rule{"token-life", Error, "a projected token that may expire within the grace period: a terminating pod's token is not renewed, and of its life a fifth may be left", "set expirationSeconds to at least five times terminationGracePeriodSeconds"}, one: tokenLife},
 		{Rule: Rule{"grace-too-short", Warning, "a terminationGracePeriodSeconds shorter than the longest step: an evicted step is killed", "raise terminationGracePeriodSeconds, or say --longest-step"},
 			all: func(jobs []*job, options Options, add reportAt) {
 				for _, j := range jobs {
@@ -109,8 +109,9 @@ func tokenLife(j *job, add report) {
 			if token.ExpirationSeconds != nil {
 				life = time.Duration(*token.ExpirationSeconds) * time.Second
 			}
-			if grace := j.grace(); life < grace {
-				add(fmt.Sprintf("the token lives %s, the grace period is %s", life, grace),
+			// The kubelet renews it when four fifths of its life are over.
+			if left, grace := life/5, j.grace(); left < grace {
+				add(fmt.Sprintf("of the token's life of %s as little as %s may be left, the grace period is %s", life, left, grace),
 					podPath("volumes", strconv.Itoa(i), "projected", "sources", strconv.Itoa(k), "serviceAccountToken", "expirationSeconds")...)
 			}
 		}
