@@ -260,7 +260,7 @@ func (r *Reaper) release(ctx context.Context, members []fleet.Member) error {
 	for _, m := range members {
 		namespaces[m.Pod.Namespace] = append(namespaces[m.Pod.Namespace], m)
 	}
-	var errs []error
+	errs := make([]error, 0, len(namespaces))
 	for namespace, members := range namespaces {
 		s := subject{GroupKey: fleet.GroupKey{Namespace: namespace}}
 		errs = append(errs, r.drain(ctx, s, members))
