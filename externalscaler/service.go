@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
@@ -50,14 +51,31 @@ type Service struct {
 	decisions *Decisions
 	// kubernetes: groups are known from ScaledJobs, not from calls.
 	kubernetes bool
-	// asked are the groups that were called for.
+	// asked is when each group was last called for: an *atomic.Int64 in nanoseconds
+	// since 1970, by GroupKey.
 	asked sync.Map
 }
 
-// Asked reports whether the group was called for since the service was made.
-func (s *Service) Asked(key fleet.GroupKey) bool {
-	_, asked := s.asked.Load(key)
-	return asked
+// Asked is when the group was last called for; zero if never since the service was
+// made.
+func (s *Service) Asked(key fleet.GroupKey) time.Time {
+	if last, ok := s.asked.Load(key); ok {
+		return time.Unix(0, last.(*atomic.Int64).Load()) //nolint:forcetypeassert // nothing else is stored
+	}
+	return time.Time{}
+}
+
+// noteCall remembers that a group is called for; none that is not known, or anybody
+// could fill the memory.
+func (s *Service) noteCall(key fleet.GroupKey) {
+	last, ok := s.asked.Load(key)
+	if !ok {
+		if !s.fleet.Known(key) {
+			return
+		}
+		last, _ = s.asked.LoadOrStore(key, &atomic.Int64{})
+	}
+	last.(*atomic.Int64).Store(time.Now().UnixNano()) //nolint:forcetypeassert // nothing else is stored
 }
 
 // NewService makes the service. With kubernetes, only groups whose ScaledJob
@@ -130,13 +148,7 @@ func (s *Service) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStre
 // decide finds the group that a call asks for and its decision.
 func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (policy.Decision, error) {
 	key := fleet.GroupKey{Namespace: ref.GetNamespace(), Name: ref.GetName()}
-	if _, known := s.asked.Load(key); !known {
-		defer func() {
-			if s.fleet.Known(key) { // or anybody could fill the memory
-				s.asked.Store(key, struct{}{})
-			}
-		}()
-	}
+	defer s.noteCall(key)
 	// Nearly always KEDA sends what was read, and found sound, already.
 	if !s.fleet.Carries(key, ref.GetScalerMetadata()) {
 		if err := s.find(ctx, key, ref.GetScalerMetadata()); err != nil {

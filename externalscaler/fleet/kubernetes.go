@@ -28,6 +28,8 @@ type ScaledJob struct {
 	Generation string
 	// Metadata of its external trigger, as in the manifest.
 	Metadata map[string]string
+	// PollingInterval is how often KEDA is to ask for it.
+	PollingInterval time.Duration
 	// Hold says why the group must not be scaled down: it is paused, or another
 	// trigger or a calculation over triggers would fight with the scale-down.
 	// Empty where nothing stands against it.

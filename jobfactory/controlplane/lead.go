@@ -82,7 +82,10 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 		work.Go(func() error { return p.config.WhileLeading(seeking) })
 	}
 	work.Go(func() error { p.settle(seeking); return nil })
-	work.Go(func() error { p.nudge(seeking); return nil })
+	if p.config.Nudger != nil {
+		nudging := nudging{groups: p.config.Cluster.ScaledJobs, asked: p.service.Asked, nudger: p.config.Nudger, log: p.log}
+		work.Go(func() error { nudging.run(seeking); return nil })
+	}
 	p.show(seeking) // until it ends
 	p.hide(ctx)
 	answering, cancelAnswering := context.WithTimeout(context.WithoutCancel(ctx), answerGrace)

@@ -14,32 +14,43 @@ type Nudger interface {
 	Nudge(ctx context.Context, key fleet.GroupKey) error
 }
 
-// Times of nudging: KEDA asks a group that is well within its polling interval.
+// Times of nudging.
 const (
 	nudgeFirst = 15 * time.Second
 	nudgeMost  = 5 * time.Minute
 	nudgeLook  = 3 * time.Second
+	// quietLeast is how long KEDA may be silent about a group at least.
+	quietLeast = 30 * time.Second
 )
 
-// nudge makes KEDA look anew at the groups with TLS that it has never asked for,
-// at growing intervals, until it has. KEDA reads by which authority to verify us
-// once, as it takes a ScaledJob up; where the ScaledJob was applied before that was
-// published, every call fails from then on, and KEDA never reads it again by itself
-// (pkg/scaling/scale_handler.go, getScaledJobMetrics; v2.21).
-func (p *ControlPlane) nudge(ctx context.Context) {
-	if p.config.Nudger == nil {
-		return
-	}
-	type try struct {
-		next time.Time
-		wait time.Duration
-	}
+// nudging makes KEDA look anew at the groups with TLS that it does not ask for, at
+// growing intervals, until it does. KEDA reads by which authority to verify us once,
+// as it takes a ScaledJob up; where that was not published then, or is another's by
+// now, every call fails from then on, and KEDA never reads it again by itself
+// (pkg/scaling/scale_handler.go, getScaledJobMetrics; v2.21). So it is with one that
+// is applied first of all, and with one that is deleted and applied again as the only
+// one of its namespace.
+type nudging struct {
+	groups func() []fleet.ScaledJob // faulty ones too: KEDA is to tell of the fault
+	// asked is when a group was last called for; zero is never.
+	asked  func(key fleet.GroupKey) time.Time
+	nudger Nudger
+	log    *zap.Logger
+}
+
+// try is when a group is due, and how long it waits after that.
+type try struct {
+	next time.Time
+	wait time.Duration
+}
+
+func (n nudging) run(ctx context.Context) {
 	tries := map[fleet.GroupKey]*try{}
 	for sleep(ctx, nudgeLook) {
 		now := time.Now()
 		waiting := map[fleet.GroupKey]*try{}
-		for _, group := range p.config.Cluster.ScaledJobs() { // faulty ones too: KEDA is to tell of the fault
-			if group.Metadata["enableTLS"] != "true" || group.Hold != "" || p.service.Asked(group.GroupKey) {
+		for _, group := range n.groups() {
+			if group.Metadata["enableTLS"] != "true" || group.Hold != "" || now.Sub(n.asked(group.GroupKey)) < max(quietLeast, 3*group.PollingInterval) {
 				continue
 			}
 			t := tries[group.GroupKey]
@@ -52,8 +63,8 @@ func (p *ControlPlane) nudge(ctx context.Context) {
 			}
 			t.wait = min(2*t.wait, nudgeMost)
 			t.next = now.Add(t.wait)
-			err := p.config.Nudger.Nudge(ctx, group.GroupKey)
-			p.log.Info("KEDA has not asked for a group, it is made to look at it anew", zap.Stringer("group", group.GroupKey), zap.Error(err))
+			err := n.nudger.Nudge(ctx, group.GroupKey)
+			n.log.Info("KEDA does not ask for a group, it is made to look at it anew", zap.Stringer("group", group.GroupKey), zap.Error(err))
 		}
 		tries = waiting
 	}

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
@@ -17,6 +19,7 @@ import (
 // packages in, which the control plane does not carry for four fields.
 type scaledJob struct {
 	Spec struct {
+		PollingInterval *int32 `json:"pollingInterval"`
 		ScalingStrategy struct {
 			MultipleScalersCalculation string `json:"multipleScalersCalculation"`
 		} `json:"scalingStrategy"`
@@ -26,6 +29,9 @@ type scaledJob struct {
 		} `json:"triggers"`
 	} `json:"spec"`
 }
+
+// defaultPolling is KEDA's, in seconds (apis/keda/v1alpha1/withtriggers_types.go).
+const defaultPolling = 30
 
 // ScaledJobs implements fleet.Kubernetes.
 func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
@@ -60,8 +66,9 @@ func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bo
 		return fleet.ScaledJob{
 			GroupKey: fleet.GroupKey{Namespace: u.GetNamespace(), Name: u.GetName()},
 			UID:      string(u.GetUID()), CreatedOn: u.GetCreationTimestamp().Time,
-			Generation: strconv.FormatInt(u.GetGeneration(), 10),
-			Metadata:   trigger.Metadata, Hold: hold(u.GetAnnotations(), s),
+			Generation:      strconv.FormatInt(u.GetGeneration(), 10),
+			PollingInterval: time.Duration(ptr.Deref(s.Spec.PollingInterval, defaultPolling)) * time.Second,
+			Metadata:        trigger.Metadata, Hold: hold(u.GetAnnotations(), s),
 		}, true
 	}
 	return fleet.ScaledJob{}, false
