@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 	corev1 "k8s.io/api/core/v1"
 	quantity "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,9 +21,9 @@ import (
 	"bitbucket-runner-scaler/jobfactory/lint"
 )
 
-// linter builds runnerctl; what it returns lints the cluster, and gives the rules
-// that found something, each with its object, the complaint, and the exit code.
-func linter(t *testing.T) func(args ...string) (found []string, complaint string, code int) {
+// linter builds runnerctl; what it returns lints the cluster, and gives what is
+// printed, the complaint, and the exit code.
+func linter(t *testing.T) func(args ...string) (out []byte, complaint string, code int) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "runnerctl")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/runnerctl")
@@ -30,10 +31,10 @@ func linter(t *testing.T) func(args ...string) (found []string, complaint string
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return func(args ...string) (found []string, complaint string, code int) {
+	return func(args ...string) (out []byte, complaint string, code int) {
 		t.Helper()
 		var stdout, stderr bytes.Buffer
-		cmd := exec.CommandContext(t.Context(), program, append([]string{"lint", "-o", "json"}, args...)...)
+		cmd := exec.CommandContext(t.Context(), program, append([]string{"lint", "--kubeconfig", shared.plane.Kubeconfig()}, args...)...)
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		var exit *exec.ExitError
 		if err := cmd.Run(); errors.As(err, &exit) {
@@ -41,19 +42,26 @@ func linter(t *testing.T) func(args ...string) (found []string, complaint string
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if stdout.Len() == 0 {
-			return nil, stderr.String(), code
-		}
-		var findings []lint.Finding
-		if err := json.Unmarshal(stdout.Bytes(), &findings); err != nil {
-			t.Fatalf("%v: %s", err, &stdout)
-		}
-		for _, finding := range findings {
-			found = append(found, finding.Rule+" "+finding.Object)
-		}
-		slices.Sort(found)
-		return found, stderr.String(), code
+		return stdout.Bytes(), stderr.String(), code
 	}
+}
+
+// foundBy are the rules that found something in JSON, each with its object.
+func foundBy(t *testing.T, out []byte) []string {
+	t.Helper()
+	if len(out) == 0 {
+		return nil
+	}
+	var findings []lint.Finding
+	if err := json.Unmarshal(out, &findings); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var found []string
+	for _, finding := range findings {
+		found = append(found, finding.Rule+" "+finding.Object)
+	}
+	slices.Sort(found)
+	return found
 }
 
 // node adds one of that size, of which the API server knows only.
@@ -119,7 +127,6 @@ func TestAClustersScaledJobsAreLinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	node(t, "of-4-cpus", "4", "16Gi")
-	kubeconfig := []string{"--kubeconfig", shared.plane.Kubeconfig()}
 	const object = "faulty-builds/faulty"
 	faults := []string{"min-replica-count " + object, "no-node-fits " + object, "scaling-strategy " + object}
 	for name, test := range map[string]struct {
@@ -136,10 +143,26 @@ func TestAClustersScaledJobsAreLinted(t *testing.T) {
 		"a context that is not there": {args: []string{"--context", "other"}, code: 2, complaint: "other"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			found, complaint, code := lints(append(slices.Clone(kubeconfig), test.args...)...)
-			if !slices.Equal(found, test.found) || code != test.code || !strings.Contains(complaint, test.complaint) {
+			out, complaint, code := lints(append([]string{"-o", "json"}, test.args...)...)
+			if found := foundBy(t, out); !slices.Equal(found, test.found) || code != test.code || !strings.Contains(complaint, test.complaint) {
 				t.Errorf("found %q, exit code %d, %s, want %q, %d, %q", found, code, complaint, test.found, test.code, test.complaint)
 			}
 		})
+	}
+	out, _, _ := lints("-A", "-o", "sarif")
+	decoder := json.NewDecoder(bytes.NewReader(out))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&sarif.Report{}); err != nil {
+		t.Errorf("SARIF: %v: %s", err, out)
+	}
+	report, err := sarif.FromBytes(out)
+	if err != nil {
+		t.Fatalf("SARIF: %v: %s", err, out)
+	}
+	for _, run := range report.Runs { // what the library adds, and refuses
+		run.Language, run.Tool.Driver.Language, run.NewlineSequences = "en-US", "en-US", []string{"\n"}
+	}
+	if err := report.Validate(); err != nil || len(report.Runs) != 1 || len(report.Runs[0].Results) != len(faults) {
+		t.Errorf("SARIF: %v, want %d results in one run: %s", err, len(faults), out)
 	}
 }

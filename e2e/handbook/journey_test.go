@@ -1,0 +1,56 @@
+package handbook
+
+import (
+	"testing"
+)
+
+// journey is a reader with the pages.
+type journey struct {
+	*reader
+	pages map[place][]string
+	image string // the product's, in the registry
+	other string // a runner of the incumbent's, by UUID
+	close func() // ends what was raised for all stages
+}
+
+func (j *journey) block(t *testing.T, page, title string, index int) string {
+	t.Helper()
+	all := j.pages[place{page, title}]
+	if index >= len(all) {
+		t.Fatalf("%s, %s: no block %d", page, title, index)
+	}
+	return all[index]
+}
+
+// TestLongTheDocumentationIsTrue follows the documentation: the first look, an
+// installation by an overlay of one's own and its maintenance, another by deploy/'s
+// overlays and a third by Helm, each taken away again, and what needs no cluster.
+func TestLongTheDocumentationIsTrue(t *testing.T) {
+	j := &journey{reader: newReader(t), pages: blocks(t), close: func() {}}
+	defer func() { j.close() }()
+	j.image = j.registry + "/bitbucket-runner-scaler"
+	for _, stage := range []struct {
+		name string
+		play func(*testing.T)
+	}{
+		{"the first look", j.firstLook},
+		{"the emulator", j.tryEmulator},
+		{"a configuration", j.configure},
+		{"Bitbucket in the cluster", j.raiseBitbucket},
+		{"the image", j.buildImage},
+		{"the README's installation", j.install},
+		{"its operation", j.operate},
+		{"migrating to it", j.migrate},
+		{"its end", j.takeAway},
+		{"an overlay with components", j.overlay},
+		{"nodes of its own", j.nodes},
+		{"the overlay's end", j.uninstall},
+		{"Helm", j.helm},
+		{"credentials", j.check},
+		{"Helm's end", j.uninstallHelm},
+	} {
+		if !t.Run(stage.name, stage.play) {
+			t.FailNow()
+		}
+	}
+}

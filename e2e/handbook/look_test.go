@@ -1,0 +1,108 @@
+package handbook
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/e2e/installation"
+)
+
+// firstLook plays what CI does not: `.ci/run` has the other commands.
+func (j *journey) firstLook(t *testing.T) {
+	ci, err := os.ReadFile(filepath.Join(j.dir, ".ci", "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range append(lines(j.block(t, "README.md", "See it", 0)), lines(j.block(t, "README.md", "See it", 1))...) {
+		switch command {
+		case "make demo":
+			j.types(t, command)
+		case "make demo-cluster": // a second local cluster beside the test's cannot be
+			j.types(t, command+" KUBECONFIG="+j.kube.Kubeconfig+" IMAGE="+installation.ScalerImage+" EMULATOR_IMAGE="+installation.EmulatorImage)
+		default:
+			if !strings.Contains(string(ci), " "+command) {
+				t.Errorf("nothing runs %s", command)
+			}
+		}
+	}
+	if figure := j.block(t, "README.md", "How it works", 0); !strings.Contains(figure, "──▶") {
+		t.Errorf("it is no figure any more, but\n%s", figure)
+	}
+}
+
+func (j *journey) tryEmulator(t *testing.T) {
+	commands := lines(j.block(t, "docs/emulator.md", "The Bitbucket emulator", 0))
+	if len(commands) != 2 {
+		t.Fatalf("commands %q", commands)
+	}
+	j.types(t, commands[0]+" &"+ready("7990"))
+	script := j.block(t, "docs/emulator.md", "The Bitbucket emulator", 1)
+	register, rest, found := strings.Cut(script, "curl --globoff")
+	if !found {
+		t.Fatalf("no registration comes first in\n%s", script)
+	}
+	var runner, account struct {
+		UUID  string `json:"uuid"`
+		OAuth struct {
+			ID       string `json:"id"`
+			Secret   string `json:"secret"`
+			Endpoint string `json:"token_endpoint"`
+		} `json:"oauth_client"`
+	}
+	answered(t, j.types(t, register), &runner)
+	if shown := j.types(t, filled(t, "curl --globoff"+rest, "{…}", runner.UUID)); !strings.Contains(shown, `"ONLINE"`) || strings.Contains(shown, `"outcome":"`+emulator.OutcomeFailed) {
+		t.Errorf("no runner is online, or a step has failed:\n%s", shown)
+	}
+	answered(t, j.types(t, register), &runner)
+	answered(t, j.types(t, "curl -s -u dev@example.com:emulator-token http://127.0.0.1:7990/2.0/workspaces/acme"), &account)
+	j.types(t, fmt.Sprintf("ACCOUNT_UUID=%s RUNNER_UUID=%s OAUTH_CLIENT_ID=%s OAUTH_CLIENT_SECRET=%s OAUTH_TOKEN_ENDPOINT=%s WORKING_DIRECTORY=%s %s &",
+		account.UUID, runner.UUID, runner.OAuth.ID, runner.OAuth.Secret, runner.OAuth.Endpoint, t.TempDir(), commands[1]))
+	control := emulator.NewControl("http://127.0.0.1:7990")
+	j.until(t, "the stand-in runner to be online", func() (bool, error) {
+		state, err := control.State(t.Context())
+		for _, r := range state.Runners {
+			if r.UUID == runner.UUID && r.Connected {
+				return true, err
+			}
+		}
+		return false, err
+	})
+}
+
+// answered reads the JSON object in what curl printed.
+func answered(t *testing.T, printed string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(printed[strings.Index(printed, "{"):strings.LastIndex(printed, "}")+1]), into); err != nil {
+		t.Fatalf("%v: %s", err, printed)
+	}
+}
+
+func (j *journey) configure(t *testing.T) {
+	write(t, j.dir, "runners_config.yaml", j.block(t, "docs/configure.md", "Configuring runner groups", 0))
+	printed := j.types(t, j.block(t, "docs/configure.md", "Configuring runner groups", 1))
+	if count := strings.Count(printed, "kind: ScaledJob"); count != 2 {
+		t.Errorf("%d ScaledJobs, want one to stdout and one from the folder:\n%s", count, printed)
+	}
+	j.types(t, "runnerctl lint --rules && runnerctl schema")
+}
+
+func (j *journey) check(t *testing.T) {
+	commands := lines(j.block(t, "README.md", "Check it", 0))
+	if len(commands) != 3 {
+		t.Fatalf("commands %q", commands)
+	}
+	sets := t.TempDir()
+	write(t, sets, "default/bitbucketOauthClientId", "emulator-client")
+	write(t, sets, "default/bitbucketOauthClientSecret", "emulator-secret")
+	write(t, sets, "default/namespaces", "bitbucket-runner")
+	at := "export RUNNERCTL_BITBUCKET_URL=" + j.url + " RUNNERCTL_BITBUCKET_OAUTH_URL=" + j.url + "/site/oauth2/access_token RUNNERCTL_CREDENTIALS_DIR=" + sets + "\n"
+	j.types(t, "CGO_ENABLED=0 go build ./cmd/runnerctl")
+	j.types(t, at+filled(t, commands[0], "DIR", sets))
+	j.types(t, at+commands[1])
+	j.types(t, at+filled(t, commands[2], "REF", installation.EmulatorImage))
+}

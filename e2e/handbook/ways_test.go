@@ -1,0 +1,86 @@
+package handbook
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// migrate has the configuration of the seed's form, under other labels at first.
+func (j *journey) migrate(t *testing.T) {
+	config := `
+groups:
+  - name: "Runner group 1"
+    workspace: acme
+    labels:
+      - "gke.runner"
+    namespace: "bitbucket-runner"
+    strategy: "percentageRunnersIdle"
+    parameters: {min: 1, max: 10, scale_up_threshold: 0.5, scale_down_threshold: 0.2, scale_up_multiplier: 1.5, scale_down_multiplier: 0.5}
+    resources:
+      requests: {memory: "64Mi", cpu: "10m"}
+      limits: {memory: "64Mi", cpu: "100m"}`
+	j.other = j.incumbent(t)
+	write(t, j.dir, "runners_config.yaml", config+j.standIn())
+	j.types(t, j.block(t, "docs/migrate.md", "Without a gap", 0))
+	j.untilOnline(t, "gke.runner2", 1)
+	j.runs(t, "self.hosted", "gke.runner2")
+	// The old label back, beside the new one.
+	j.edit(t, "side-by-side.yaml", func(text string) string {
+		return regexp.MustCompile(`- "gke.runner.*"`).ReplaceAllString(text, "- gke.runner\n      - gke.runner2")
+	})
+	j.types(t, "runnerctl render -f side-by-side.yaml -o side-by-side && kubectl apply -k side-by-side")
+	j.untilOnline(t, "gke.runner", 1)
+	j.runs(t, "self.hosted", "gke.runner", "gke.runner2")
+}
+
+func (j *journey) overlay(t *testing.T) {
+	j.edit(t, "deploy/overlays/oauth-consumer/kustomization.yaml", func(text string) string {
+		return strings.NewReplacer("ClientId=EDIT", "ClientId=emulator-client", "ClientSecret=EDIT", "ClientSecret=emulator-secret").Replace(text)
+	})
+	write(t, j.dir, "overlay/kustomization.yaml", filled(t, j.block(t, "deploy/README.md", "Which overlay", 0), "registry.example.com", j.registry))
+	j.types(t, j.block(t, "deploy/README.md", "Which overlay", 1))
+	j.untilOnline(t, "builds", 1)
+	j.runs(t, "self.hosted", "builds")
+}
+
+func (j *journey) nodes(t *testing.T) {
+	j.types(t, "kubectl delete scaledjobs --all -n bitbucket-runner")
+	j.types(t, filled(t, j.block(t, "deploy/README.md", "Nodes", 0), "NODE", j.node))
+	defer j.types(t, "kubectl taint node "+j.node+" customer- && kubectl label node "+j.node+" customer-")
+	config := regexp.MustCompile(`(?m)^    docker_resources:\n(?:      .*\n)*`).ReplaceAllString(j.block(t, "deploy/README.md", "Nodes", 1), "")
+	config = filled(t, config, `cpu: "1"`, `cpu: 10m`, "2Gi", "64Mi", "[builds]", "[tainted]") // a node of the test's is small
+	write(t, j.dir, "nodes.yaml", config+j.standIn())
+	j.types(t, "runnerctl render -f nodes.yaml | kubectl apply -f -")
+	j.untilOnline(t, "tainted", 1)
+	j.runs(t, "self.hosted", "tainted")
+}
+
+func (j *journey) uninstall(t *testing.T) {
+	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 0))
+	j.nobody(t)
+	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 1))
+	j.nothing(t)
+}
+
+func (j *journey) helm(t *testing.T) {
+	values := filled(t, j.block(t, "deploy/README.md", "Which overlay", 2), "oauthClientId: EDIT", "oauthClientId: emulator-client", "oauthClientSecret: EDIT", "oauthClientSecret: emulator-secret")
+	write(t, j.dir, "credentials.yaml", values+"extraArgs: ['"+strings.Join(bitbucketFlags, "', '")+"']\n")
+	j.types(t, filled(t, j.block(t, "deploy/README.md", "Which overlay", 3), "registry.example.com", j.registry))
+	write(t, j.dir, "runners_config.yaml", regexp.MustCompile(`(?s)    resources:.*`).ReplaceAllString(j.block(t, "docs/configure.md", "Configuring runner groups", 0), "")+
+		"    resources: {requests: {memory: 64Mi, cpu: 10m}, limits: {memory: 64Mi}}"+j.standIn())
+	j.types(t, "rm -rf groups && runnerctl render -f runners_config.yaml -o groups && kubectl apply -k groups")
+	j.untilOnline(t, "builds", 1)
+	j.upgraded(t, "builds", func() {
+		j.edit(t, "runners_config.yaml", func(text string) string { return strings.ReplaceAll(text, j.image+":v1", j.image+":v2") })
+		j.types(t, j.block(t, "docs/operate.md", "Upgrading", 1)+rollout)
+	})
+}
+
+func (j *journey) uninstallHelm(t *testing.T) {
+	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 0))
+	j.nobody(t)
+	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 2))
+	j.types(t, "kubectl delete namespace bitbucket-runner")
+	j.nothing(t)
+}
