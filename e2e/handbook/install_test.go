@@ -12,7 +12,7 @@ import (
 )
 
 func (j *journey) buildImage(t *testing.T) {
-	j.types(t, filled(t, j.block(t, "README.md", "Install", 0), "registry.example.com", j.registry))
+	j.types(t, filled(t, j.block(t, "docs/install.md", "The image", 0), "registry.example.com", j.registry))
 }
 
 // bitbucketFlags make the scaler call the emulator.
@@ -40,12 +40,12 @@ func (j *journey) install(t *testing.T) {
 	}
 	write(t, j.dir, "deploy/examples/scaledjob.yaml", example)
 
-	j.types(t, filled(t, j.block(t, "README.md", "Install", 1), "registry.example.com", j.registry))
-	j.types(t, j.block(t, "README.md", "Install", 2))
-	j.types(t, filled(t, j.block(t, "README.md", "Install", 3), "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
+	j.types(t, filled(t, j.block(t, "docs/install.md", "An overlay of your own", 0), "registry.example.com", j.registry))
+	j.types(t, j.block(t, "docs/install.md", "A runner group", 0))
+	j.types(t, filled(t, j.block(t, "docs/install.md", "Apply", 0), "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
 	j.types(t, rollout)
 	j.untilOnline(t, "builds", 1)
-	if status := j.types(t, j.block(t, "README.md", "Install", 4)); !strings.Contains(status, `"builds"`) {
+	if status := j.types(t, j.block(t, "docs/install.md", "Look", 0)); !strings.Contains(status, `"builds"`) {
 		t.Errorf("the group is not in\n%s", status)
 	}
 	var pipeline []struct {
@@ -53,7 +53,7 @@ func (j *journey) install(t *testing.T) {
 			RunsOn []string `json:"runs-on"`
 		} `json:"step"`
 	}
-	if err := yaml.UnmarshalStrict([]byte(regexp.MustCompile(`(?m)^ *script: .*\n`).ReplaceAllString(j.block(t, "README.md", "Install", 5), "")), &pipeline); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(regexp.MustCompile(`(?m)^ *script: .*\n`).ReplaceAllString(j.block(t, "docs/install.md", "Look", 1), "")), &pipeline); err != nil {
 		t.Fatal(err)
 	}
 	j.runs(t, pipeline[0].Step.RunsOn...)

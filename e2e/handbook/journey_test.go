@@ -38,7 +38,7 @@ func TestLongTheDocumentationIsTrue(t *testing.T) {
 		{"a configuration", j.configure},
 		{"Bitbucket in the cluster", j.raiseBitbucket},
 		{"the image", j.buildImage},
-		{"the README's installation", j.install},
+		{"an installation", j.install},
 		{"its operation", j.operate},
 		{"migrating to it", j.migrate},
 		{"its end", j.takeAway},
