@@ -72,8 +72,8 @@ func (f *Fleet) Call(ctx context.Context, key GroupKey, spec runnergroup.Group) 
 		if err == nil && group.Spec.Equal(spec) {
 			return group, nil
 		}
-		if _, faulty := f.snapshot.Load().errs[key]; faulty {
-			return nil, err
+		if fault, faulty := f.snapshot.Load().errs[key]; faulty { // of this snapshot, which may be a newer one
+			return nil, fault
 		}
 		select {
 		case <-ctx.Done():
