@@ -25,11 +25,9 @@ import (
 // printed, the complaint, and the exit code.
 func linter(t *testing.T) func(args ...string) (out []byte, complaint string, code int) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "runnerctl")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/runnerctl")
-	build.Dir = shared.root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	program, err := installation.BuildRunnerctl(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	return func(args ...string) (out []byte, complaint string, code int) {
 		t.Helper()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,20 +55,14 @@ func (j *journey) incumbent(t *testing.T) (uuid string) {
 	return runner.UUID
 }
 
-// online are the runners of a label that wait for steps.
-func (j *journey) untilOnline(t *testing.T, label string, count int) {
+// untilOnline waits for a runner of a label that can take steps.
+func (j *journey) untilOnline(t *testing.T, label string) {
 	t.Helper()
 	j.until(t, "a runner of "+label, func() (bool, error) {
 		state, err := j.control.State(t.Context())
-		online := 0
-		for _, runner := range state.Runners {
-			for _, l := range runner.Labels {
-				if l == label && runner.Status == "ONLINE" {
-					online++
-				}
-			}
-		}
-		return online >= count, err
+		return slices.ContainsFunc(state.Runners, func(r emulator.RunnerInfo) bool {
+			return r.Status == "ONLINE" && slices.Contains(r.Labels, label)
+		}), err
 	})
 }
 

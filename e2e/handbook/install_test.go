@@ -44,7 +44,7 @@ func (j *journey) install(t *testing.T) {
 	j.types(t, j.block(t, "docs/install.md", "A runner group", 0))
 	j.types(t, filled(t, j.block(t, "docs/install.md", "Apply", 0), "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
 	j.types(t, rollout)
-	j.untilOnline(t, "builds", 1)
+	j.untilOnline(t, "builds")
 	if status := j.types(t, j.block(t, "docs/install.md", "Look", 0)); !strings.Contains(status, `"builds"`) {
 		t.Errorf("the group is not in\n%s", status)
 	}
@@ -73,7 +73,7 @@ func (j *journey) operate(t *testing.T) {
 	j.types(t, "kubectl rollout restart -n bitbucket-runner-control-plane deployment/bitbucket-runner-scaler")
 	j.types(t, "kubectl -n keda rollout restart deployment/keda-operator")
 	j.types(t, rollout)
-	j.untilOnline(t, "builds", 1)
+	j.untilOnline(t, "builds")
 	j.upgraded(t, "builds", func() {
 		j.types(t, filled(t, j.block(t, "docs/operate.md", "Upgrading", 0), "registry.example.com", j.registry))
 	})
@@ -93,7 +93,7 @@ func (j *journey) upgraded(t *testing.T, label string, upgrade func()) {
 		images, err := j.kube.Run(t.Context(), "", "-n", installation.Runners, "get", "pods", "--field-selector=status.phase=Running", "-o", `jsonpath={range .items[*]}{.spec.initContainers[0].image}{"\n"}{end}`)
 		return strings.Contains(images, j.image+":v2\n") && !strings.Contains(images, ":v1"), err
 	})
-	j.untilOnline(t, label, 1)
+	j.untilOnline(t, label)
 	j.runs(t, "self.hosted", label)
 }
 

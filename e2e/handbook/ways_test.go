@@ -23,14 +23,14 @@ groups:
 	j.other = j.incumbent(t)
 	write(t, j.dir, "runners_config.yaml", config+j.standIn())
 	j.types(t, j.block(t, "docs/migrate.md", "Without a gap", 0))
-	j.untilOnline(t, "gke.runner2", 1)
+	j.untilOnline(t, "gke.runner2")
 	j.runs(t, "self.hosted", "gke.runner2")
 	// The old label back, beside the new one.
 	j.edit(t, "side-by-side.yaml", func(text string) string {
 		return regexp.MustCompile(`- "gke.runner.*"`).ReplaceAllString(text, "- gke.runner\n      - gke.runner2")
 	})
 	j.types(t, "runnerctl render -f side-by-side.yaml -o side-by-side && kubectl apply -k side-by-side")
-	j.untilOnline(t, "gke.runner", 1)
+	j.untilOnline(t, "gke.runner")
 	j.runs(t, "self.hosted", "gke.runner", "gke.runner2")
 }
 
@@ -40,7 +40,7 @@ func (j *journey) overlay(t *testing.T) {
 	})
 	write(t, j.dir, "overlay/kustomization.yaml", filled(t, j.block(t, "deploy/README.md", "Which overlay", 0), "registry.example.com", j.registry))
 	j.types(t, j.block(t, "deploy/README.md", "Which overlay", 1))
-	j.untilOnline(t, "builds", 1)
+	j.untilOnline(t, "builds")
 	j.runs(t, "self.hosted", "builds")
 }
 
@@ -52,7 +52,7 @@ func (j *journey) nodes(t *testing.T) {
 	config = filled(t, config, `cpu: "1"`, `cpu: 10m`, "2Gi", "64Mi", "[builds]", "[tainted]") // a node of the test's is small
 	write(t, j.dir, "nodes.yaml", config+j.standIn())
 	j.types(t, "runnerctl render -f nodes.yaml | kubectl apply -f -")
-	j.untilOnline(t, "tainted", 1)
+	j.untilOnline(t, "tainted")
 	j.runs(t, "self.hosted", "tainted")
 }
 
@@ -70,7 +70,7 @@ func (j *journey) helm(t *testing.T) {
 	write(t, j.dir, "runners_config.yaml", regexp.MustCompile(`(?s)    resources:.*`).ReplaceAllString(j.block(t, "docs/configure.md", "Configuring runner groups", 0), "")+
 		"    resources: {requests: {memory: 64Mi, cpu: 10m}, limits: {memory: 64Mi}}"+j.standIn())
 	j.types(t, "rm -rf groups && runnerctl render -f runners_config.yaml -o groups && kubectl apply -k groups")
-	j.untilOnline(t, "builds", 1)
+	j.untilOnline(t, "builds")
 	j.upgraded(t, "builds", func() {
 		j.edit(t, "runners_config.yaml", func(text string) string { return strings.ReplaceAll(text, j.image+":v1", j.image+":v2") })
 		j.types(t, j.block(t, "docs/operate.md", "Upgrading", 1)+rollout)

@@ -83,6 +83,16 @@ func BuildScaler(ctx context.Context, builder ImageBuilder, root, ref string) er
 	return builder.BuildImage(ctx, filepath.Join(root, "Dockerfile"), root, ref, "TARGETARCH="+runtime.GOARCH)
 }
 
+// BuildRunnerctl builds runnerctl into a folder and gives its path.
+func BuildRunnerctl(ctx context.Context, dir string) (program string, err error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	program = filepath.Join(dir, "runnerctl")
+	return program, in(ctx, root, "go", "build", "-o", program, "./cmd/runnerctl")
+}
+
 func in(ctx context.Context, dir, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

@@ -50,47 +50,47 @@ func Example(edit Edit) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("example: %w", err)
 	}
-	var documents []string
-	for document := range strings.SplitSeq(string(text), "\n---\n") {
-		var object unstructured.Unstructured
-		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
-			return "", fmt.Errorf("example: %w", err)
-		}
-		if object.GetKind() == "ScaledJob" {
-			if err := edit.apply(&object); err != nil {
-				return "", fmt.Errorf("example: %w", err)
-			}
-		}
-		edited, err := yaml.Marshal(object.Object)
-		if err != nil {
-			return "", fmt.Errorf("example: %w", err)
-		}
-		documents = append(documents, string(edited))
+	edited, err := scaledJobsOf(string(text), edit.apply)
+	if err != nil {
+		return "", fmt.Errorf("example: %w", err)
 	}
-	return edit.Images.in(strings.Join(documents, "---\n")), nil
+	return edit.Images.in(edited), nil
 }
 
 // StandIn gives rendered manifests with the stand-in runner in the place of Atlassian's
 // and of the Docker daemon; all else stays.
 func StandIn(manifests string) (string, error) {
+	edited, err := scaledJobsOf(manifests, func(scaledJob *unstructured.Unstructured) error {
+		spec, ok := scaledJob.Object["spec"].(map[string]any)
+		if !ok {
+			return errNoSpec
+		}
+		return Edit{}.pod(spec)
+	})
+	if err != nil {
+		return "", fmt.Errorf("rendered: %w", err)
+	}
+	return edited, nil
+}
+
+var errNoSpec = errors.New("no spec")
+
+// scaledJobsOf gives manifests with their ScaledJobs edited.
+func scaledJobsOf(manifests string, edit func(scaledJob *unstructured.Unstructured) error) (string, error) {
 	var documents []string
 	for document := range strings.SplitSeq("\n"+manifests, "\n---\n") {
 		var object unstructured.Unstructured
 		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
-			return "", fmt.Errorf("rendered: %w", err)
+			return "", err
 		}
 		if object.GetKind() == "ScaledJob" {
-			spec, ok := object.Object["spec"].(map[string]any)
-			if !ok {
-				return "", fmt.Errorf("rendered %s: no spec", object.GetName())
-			}
-			if err := (Edit{}).pod(spec); err != nil {
-				return "", fmt.Errorf("rendered %s: %w", object.GetName(), err)
+			if err := edit(&object); err != nil {
+				return "", fmt.Errorf("%s: %w", object.GetName(), err)
 			}
 		}
 		edited, err := yaml.Marshal(object.Object)
 		if err != nil {
-			return "", fmt.Errorf("rendered: %w", err)
+			return "", err
 		}
 		documents = append(documents, string(edited))
 	}
@@ -101,7 +101,7 @@ func (e Edit) apply(scaledJob *unstructured.Unstructured) error {
 	scaledJob.SetName(e.Name)
 	spec, ok := scaledJob.Object["spec"].(map[string]any)
 	if !ok {
-		return errors.New("no spec")
+		return errNoSpec
 	}
 	spec["pollingInterval"] = int64(1)
 	if maximum, err := strconv.ParseInt(e.Metadata["max"], 10, 32); err == nil {

@@ -11,22 +11,6 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// runnerctl builds the program and gives its path.
-func runnerctl(t *testing.T) string {
-	t.Helper()
-	root, err := installation.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(t.TempDir(), "runnerctl")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/runnerctl")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return program
-}
-
 // renderedBy renders a configuration as a user does, and puts the stand-in runner in.
 func renderedBy(t *testing.T, program, config string) string {
 	t.Helper()
@@ -46,7 +30,10 @@ func renderedBy(t *testing.T, program, config string) string {
 // Both forms of the incumbent's file, with its namespaces, labels and numbers.
 func TestLongTheIncumbentsFilesRunABurst(t *testing.T) {
 	t.Parallel()
-	program := runnerctl(t)
+	program, err := installation.BuildRunnerctl(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	files := map[string]string{}
 	for _, name := range []string{"incumbent.yaml", "older-form.yaml"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name))

@@ -16,7 +16,7 @@ import (
 )
 
 // scaledJob is what is read of KEDA's ScaledJob. KEDA's own types pull some 900
-// packages in, which the control plane does not carry for four fields.
+// packages in, which the control plane does not carry for a few fields.
 type scaledJob struct {
 	Spec struct {
 		PollingInterval *int32 `json:"pollingInterval"`

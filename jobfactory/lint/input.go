@@ -188,7 +188,7 @@ func (j *job) finding(rule Rule, message string, path []string) Finding {
 	case j.entry != "":
 		f.Line, f.Path = j.inConfig(path)
 	case j.node != nil:
-		f.Line = lineOf(j.node, path)
+		f.Line, _ = lineOf(j.node, path)
 	}
 	return f
 }
@@ -202,7 +202,7 @@ var configKeys = map[string]string{
 // inConfig is the line and path in a configuration file of what a path in the
 // ScaledJob was made of: that of the group where it is not given.
 func (j *job) inConfig(path []string) (line int, name string) {
-	ways := [][]string{}
+	var ways [][]string
 	for i, step := range path {
 		if key, ok := configKeys[step]; ok {
 			ways = append(ways, []string{key})
@@ -212,19 +212,7 @@ func (j *job) inConfig(path []string) (line int, name string) {
 		}
 	}
 	for _, way := range ways {
-		node := j.node
-		for _, step := range way {
-			i := -1
-			if node.Kind == yaml.MappingNode {
-				i = keyOf(node, step)
-			}
-			if i < 0 {
-				node = nil
-				break
-			}
-			line, node = node.Content[i].Line, node.Content[i+1]
-		}
-		if node != nil {
+		if line, found := lineOf(j.node, way); found {
 			return line, j.entry + "." + join(way)
 		}
 	}
@@ -247,9 +235,10 @@ func join(path []string) string {
 	return b.String()
 }
 
-// lineOf is the line of the deepest node on the path that is there.
-func lineOf(node *yaml.Node, path []string) int {
-	line := node.Line
+// lineOf is the line of the deepest node on the path that is there; found says
+// whether that is the path's end.
+func lineOf(node *yaml.Node, path []string) (line int, found bool) {
+	line = node.Line
 	for _, step := range path {
 		if node.Kind == yaml.AliasNode {
 			node = node.Alias
@@ -262,14 +251,14 @@ func lineOf(node *yaml.Node, path []string) int {
 		case node.Kind == yaml.MappingNode:
 			key := keyOf(node, step)
 			if key < 0 {
-				return line
+				return line, false
 			}
 			line, node = node.Content[key].Line, node.Content[key+1]
 		default:
-			return line
+			return line, false
 		}
 	}
-	return line
+	return line, true
 }
 
 func keyOf(node *yaml.Node, key string) int {
