@@ -31,7 +31,7 @@ help: ## list the targets
 .PHONY: demo
 demo: ## the main job on this machine, without Kubernetes; needs Go alone
 	@echo "building the sidecar, the emulator and the demo (a minute or two the first time) ..."
-	@$(STATIC) -o bin/ ./cmd/sidecar ./cmd/bitbucket-emulator ./jobfactory/testbed/demo
+	@$(STATIC) -o bin/ ./cmd/sidecar ./cmd/bitbucket-emulator ./cmd/demo
 	@bin/demo --bin bin $(if $(KEEP),--keep)
 
 .PHONY: demo-cluster

@@ -14,8 +14,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
+	"bitbucket-runner-scaler/externalscaler/kube"
 	"bitbucket-runner-scaler/jobfactory"
-	"bitbucket-runner-scaler/jobfactory/kube"
 )
 
 // deployed is every object of the files that a kustomization names.

@@ -13,9 +13,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
-	"bitbucket-runner-scaler/jobfactory/kube"
+	"bitbucket-runner-scaler/externalscaler/kube"
 )
 
 // syncTimeout bounds the wait for the first lists of Jobs, pods and ScaledJobs.

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc/credentials/tls/certprovider"
 	"k8s.io/utils/clock"
 
-	"bitbucket-runner-scaler/jobfactory/certificates"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
-	"bitbucket-runner-scaler/jobfactory/kube"
+	"bitbucket-runner-scaler/externalscaler/certificates"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
+	"bitbucket-runner-scaler/externalscaler/kube"
 )
 
 // secure gives the gRPC server its certificate, and publishes the authority to

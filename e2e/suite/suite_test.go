@@ -13,7 +13,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/e2e/installation"
-	"bitbucket-runner-scaler/jobfactory/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
 // The example of Atlassian's runners-autoscaler, on real pods.

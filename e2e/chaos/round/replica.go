@@ -19,7 +19,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/e2e/chaos/network"
 	"bitbucket-runner-scaler/e2e/process"
-	"bitbucket-runner-scaler/jobfactory/kube"
+	"bitbucket-runner-scaler/externalscaler/kube"
 )
 
 // replicasAtOnce is how many scalers a round has.

@@ -17,7 +17,7 @@ import (
 
 	"bitbucket-runner-scaler/e2e/cluster"
 	"bitbucket-runner-scaler/e2e/installation"
-	"bitbucket-runner-scaler/jobfactory/testbed/story"
+	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
 
 const preface = `bitbucket-runner-scaler, the main job on a real cluster.

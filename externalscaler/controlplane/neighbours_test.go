@@ -3,7 +3,7 @@ package controlplane_test
 import (
 	"testing"
 
-	"bitbucket-runner-scaler/jobfactory/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
 // Two installations may serve the same workspace, and groups of the same labels.

@@ -17,7 +17,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/kube"
+	"bitbucket-runner-scaler/externalscaler/kube"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 

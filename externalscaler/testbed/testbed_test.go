@@ -16,10 +16,10 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
-	"bitbucket-runner-scaler/jobfactory/testbed"
-	"bitbucket-runner-scaler/jobfactory/testbed/story"
+	"bitbucket-runner-scaler/externalscaler/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
 
 const patience = 2 * time.Minute

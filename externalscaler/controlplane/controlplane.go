@@ -23,10 +23,10 @@ import (
 	"bitbucket-runner-scaler/externalscaler"
 	"bitbucket-runner-scaler/externalscaler/credentials"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/reaper"
+	"bitbucket-runner-scaler/externalscaler/registrar"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/status"
-	"bitbucket-runner-scaler/jobfactory/reaper"
-	"bitbucket-runner-scaler/jobfactory/registrar"
 )
 
 // Bounds of the HTTP server.

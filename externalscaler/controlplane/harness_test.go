@@ -15,10 +15,10 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/status"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
-	"bitbucket-runner-scaler/jobfactory/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 

@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"bitbucket-runner-scaler/bitbucket"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
-	"bitbucket-runner-scaler/jobfactory/kube"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
+	"bitbucket-runner-scaler/externalscaler/kube"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 

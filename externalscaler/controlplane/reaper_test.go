@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
-	"bitbucket-runner-scaler/jobfactory/testbed/story"
+	"bitbucket-runner-scaler/externalscaler/testbed/story"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 

@@ -8,7 +8,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/testbed/story"
+	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
 
 // Stage plays a story on a test bed; it implements story.Stage.

@@ -11,7 +11,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/status"
-	"bitbucket-runner-scaler/jobfactory/testbed/story"
+	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
 
 // stage is a stage on which everything happens at once, but for its faults.

@@ -17,9 +17,9 @@ import (
 	"go.uber.org/zap"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
-	"bitbucket-runner-scaler/jobfactory/testbed"
-	"bitbucket-runner-scaler/jobfactory/testbed/story"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
+	"bitbucket-runner-scaler/externalscaler/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
 
 const preface = `bitbucket-runner-scaler, the main job on this machine.

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/registrar"
+	"bitbucket-runner-scaler/externalscaler/registrar"
 )
 
 // Cluster is the least of Kubernetes that the control plane reads: ScaledJobs,

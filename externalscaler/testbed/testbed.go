@@ -27,9 +27,9 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/status"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
 )
 
 // Config is what a Bed is made of.

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/registrar"
+	"bitbucket-runner-scaler/externalscaler/registrar"
 )
 
 // patience bounds every wait for a condition.

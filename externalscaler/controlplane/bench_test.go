@@ -13,7 +13,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
 // empty is the reference: a handler of grpc-go that does nothing.

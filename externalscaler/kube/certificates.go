@@ -9,7 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"bitbucket-runner-scaler/jobfactory/certificates"
+	"bitbucket-runner-scaler/externalscaler/certificates"
 )
 
 // Names of what secures the gRPC port, and the label of all that is ours.

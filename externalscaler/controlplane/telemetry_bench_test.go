@@ -12,7 +12,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/jobfactory/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 

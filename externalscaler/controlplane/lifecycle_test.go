@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
-	"bitbucket-runner-scaler/jobfactory/controlplane"
+	"bitbucket-runner-scaler/externalscaler/controlplane"
 )
 
 // hasty ends within a test what takes minutes.

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"bitbucket-runner-scaler/jobfactory/certificates"
+	"bitbucket-runner-scaler/externalscaler/certificates"
 )
 
 func TestCertificatesAreStoredOnceAtAVersion(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"bitbucket-runner-scaler/jobfactory/registrar"
+	"bitbucket-runner-scaler/externalscaler/registrar"
 )
 
 // Review implements registrar.TokenReviewer by TokenReview.
