@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
@@ -20,15 +22,9 @@ const (
 	// what to trust, in "ca.crt".
 	TokenDir = "/var/run/secrets/bitbucket-runner-scaler" //nolint:gosec // a path, no credential
 
-	// AuthorityMap is the ConfigMap in which the scaler publishes, in each namespace
-	// with a runner group, the authority that its certificate is of. Until it is
-	// there a pod waits.
-	AuthorityMap = "bitbucket-runner-scaler-ca"
-	// TriggerAuthentication lets KEDA read it.
+	// TriggerAuthentication lets KEDA read the scaler's authority.
 	TriggerAuthentication = "bitbucket-runner-scaler"
 
-	authorityKey  = "ca.crt"
-	tokenAudience = "bitbucket-runner-scaler"
 	// tokenSeconds is the least life of the sidecar's token, see tokenLife.
 	tokenSeconds = 12 * 60 * 60
 	// startupTries, one a second, let a Job wait for a day while Bitbucket is away.
@@ -112,7 +108,7 @@ func sidecarEnv(g RunnerGroup) []corev1.EnvVar {
 	if !g.TLS {
 		return append(env, corev1.EnvVar{Name: "SIDECAR_TLS", Value: "off"})
 	}
-	return append(env, corev1.EnvVar{Name: "SIDECAR_CA_FILE", Value: TokenDir + "/" + authorityKey})
+	return append(env, corev1.EnvVar{Name: "SIDECAR_CA_FILE", Value: TokenDir + "/" + runnerv1.AuthorityKey})
 }
 
 func docker(g RunnerGroup) corev1.Container {
@@ -167,12 +163,12 @@ func probe(tries int32, command ...string) *corev1.Probe {
 
 func volumes(g RunnerGroup) []corev1.Volume {
 	sources := []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-		Audience: tokenAudience, ExpirationSeconds: ptr.To(tokenLife(g)), Path: "token",
+		Audience: runnerv1.Audience, ExpirationSeconds: ptr.To(tokenLife(g)), Path: "token",
 	}}}
 	if g.TLS {
 		sources = append(sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
-			LocalObjectReference: corev1.LocalObjectReference{Name: AuthorityMap},
-			Items:                []corev1.KeyToPath{{Key: authorityKey, Path: authorityKey}},
+			LocalObjectReference: corev1.LocalObjectReference{Name: runnerv1.AuthorityConfigMap},
+			Items:                []corev1.KeyToPath{{Key: runnerv1.AuthorityKey, Path: runnerv1.AuthorityKey}},
 		}})
 	}
 	empty := func(name string) corev1.Volume {

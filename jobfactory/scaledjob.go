@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
-
-	"bitbucket-runner-scaler/externalscaler/policy"
 )
 
 const (
@@ -36,7 +36,8 @@ func ScaledJob(g RunnerGroup) (*kedav1alpha1.ScaledJob, error) {
 		ObjectMeta: metav1.ObjectMeta{Name: g.Name, Namespace: g.Namespace, Labels: appLabels()},
 		Spec: kedav1alpha1.ScaledJobSpec{
 			// No MinReplicaCount: KEDA would add it on top of what the scaler wants.
-			MaxReplicaCount:            ptr.To(maxReplicas(g.Group.Rules)),
+			// MaxReplicaCount must be the scaler's own maximum, and KEDA wants at least 1.
+			MaxReplicaCount:            ptr.To(int32(max(g.Group.Rules.MaxRunners(), 1))),
 			PollingInterval:            ptr.To(int32(g.PollingInterval.Seconds())),
 			SuccessfulJobsHistoryLimit: ptr.To[int32](jobHistory),
 			FailedJobsHistoryLimit:     ptr.To[int32](jobHistory),
@@ -48,15 +49,6 @@ func ScaledJob(g RunnerGroup) (*kedav1alpha1.ScaledJob, error) {
 			JobTargetRef: jobSpec(template),
 		},
 	}, nil
-}
-
-// maxReplicas is the most Jobs that KEDA may want; it must be the scaler's own
-// maximum, and at least 1.
-func maxReplicas(r policy.Rules) int32 {
-	if r.Strategy == policy.Fixed {
-		return int32(max(r.Count, 1))
-	}
-	return int32(r.Max)
 }
 
 func trigger(g RunnerGroup) kedav1alpha1.ScaleTriggers {
@@ -75,7 +67,7 @@ func authentication(namespace string) *kedav1alpha1.TriggerAuthentication {
 		TypeMeta:   metav1.TypeMeta{APIVersion: kedav1alpha1.SchemeGroupVersion.String(), Kind: "TriggerAuthentication"},
 		ObjectMeta: metav1.ObjectMeta{Name: TriggerAuthentication, Namespace: namespace, Labels: appLabels()},
 		Spec: kedav1alpha1.TriggerAuthenticationSpec{ConfigMapTargetRef: []kedav1alpha1.AuthConfigMapTargetRef{
-			{Parameter: "caCert", Name: AuthorityMap, Key: authorityKey},
+			{Parameter: "caCert", Name: runnerv1.AuthorityConfigMap, Key: runnerv1.AuthorityKey},
 		}},
 	}
 }

@@ -19,8 +19,6 @@ const (
 	StartLimit = 10 * time.Minute
 	// LostAfter is how long a runner may be OFFLINE or UNHEALTHY before it is lost.
 	LostAfter = 5 * time.Minute
-	// ScopeLimit is how many runners Bitbucket registers in one scope at most.
-	ScopeLimit = 100
 )
 
 // Config is what a Fleet is made of.

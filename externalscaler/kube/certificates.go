@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,8 +18,6 @@ import (
 const (
 	// CertificateSecret, in our own namespace, holds the authority's key.
 	CertificateSecret = "bitbucket-runner-scaler-tls" //nolint:gosec // a name, no credential
-	// AuthorityMap, in each namespace with a runner group, holds what to trust.
-	AuthorityMap = "bitbucket-runner-scaler-ca"
 
 	partOfKey = "app.kubernetes.io/part-of"
 	partOf    = "bitbucket-runner-scaler"
@@ -82,22 +82,22 @@ func (c *Cluster) Publish(ctx context.Context, namespace string, bundle []byte) 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	maps := c.client.CoreV1().ConfigMaps(namespace)
-	present, err := maps.Get(ctx, AuthorityMap, metav1.GetOptions{})
+	present, err := maps.Get(ctx, runnerv1.AuthorityConfigMap, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = maps.Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: AuthorityMap, Namespace: namespace, Labels: map[string]string{partOfKey: partOf}},
-			Data:       map[string]string{certificates.BundleKey: string(bundle)},
+			ObjectMeta: metav1.ObjectMeta{Name: runnerv1.AuthorityConfigMap, Namespace: namespace, Labels: map[string]string{partOfKey: partOf}},
+			Data:       map[string]string{runnerv1.AuthorityKey: string(bundle)},
 		}, metav1.CreateOptions{})
 	case err == nil && present.Labels[partOfKey] != partOf:
 		err = errNotOurs
-	case err == nil && present.Data[certificates.BundleKey] != string(bundle):
+	case err == nil && present.Data[runnerv1.AuthorityKey] != string(bundle):
 		present = present.DeepCopy()
-		present.Data = map[string]string{certificates.BundleKey: string(bundle)}
+		present.Data = map[string]string{runnerv1.AuthorityKey: string(bundle)}
 		_, err = maps.Update(ctx, present, metav1.UpdateOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("write ConfigMap %s/%s: %w", namespace, AuthorityMap, err)
+		return fmt.Errorf("write ConfigMap %s/%s: %w", namespace, runnerv1.AuthorityConfigMap, err)
 	}
 	return nil
 }
@@ -107,12 +107,12 @@ func (c *Cluster) Withdraw(ctx context.Context, namespace string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	maps := c.client.CoreV1().ConfigMaps(namespace)
-	present, err := maps.Get(ctx, AuthorityMap, metav1.GetOptions{})
+	present, err := maps.Get(ctx, runnerv1.AuthorityConfigMap, metav1.GetOptions{})
 	if err == nil && present.Labels[partOfKey] == partOf {
-		err = maps.Delete(ctx, AuthorityMap, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &present.UID}})
+		err = maps.Delete(ctx, runnerv1.AuthorityConfigMap, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &present.UID}})
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete ConfigMap %s/%s: %w", namespace, AuthorityMap, err)
+		return fmt.Errorf("delete ConfigMap %s/%s: %w", namespace, runnerv1.AuthorityConfigMap, err)
 	}
 	return nil
 }
@@ -122,10 +122,10 @@ func (c *Cluster) Published(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	found, err := c.client.CoreV1().ConfigMaps(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
-		FieldSelector: "metadata.name=" + AuthorityMap, LabelSelector: partOfKey + "=" + partOf,
+		FieldSelector: "metadata.name=" + runnerv1.AuthorityConfigMap, LabelSelector: partOfKey + "=" + partOf,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list ConfigMaps %s: %w", AuthorityMap, err)
+		return nil, fmt.Errorf("list ConfigMaps %s: %w", runnerv1.AuthorityConfigMap, err)
 	}
 	namespaces := make([]string, 0, len(found.Items))
 	for i := range found.Items {

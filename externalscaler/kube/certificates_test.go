@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,13 +35,13 @@ func TestCertificatesAreStoredOnceAtAVersion(t *testing.T) {
 }
 
 func TestTheAuthorityIsPublishedOverOursAlone(t *testing.T) {
-	theirs := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "theirs", Name: AuthorityMap}, Data: map[string]string{"ca.crt": "theirs"}}
+	theirs := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "theirs", Name: runnerv1.AuthorityConfigMap}, Data: map[string]string{"ca.crt": "theirs"}}
 	c, client := watch(t, []runtime.Object{theirs})
 	for _, bundle := range []string{"one", "two", "two"} {
 		if err := c.Publish(t.Context(), "team", []byte(bundle)); err != nil {
 			t.Fatal(err)
 		}
-		published, err := client.CoreV1().ConfigMaps("team").Get(t.Context(), AuthorityMap, metav1.GetOptions{})
+		published, err := client.CoreV1().ConfigMaps("team").Get(t.Context(), runnerv1.AuthorityConfigMap, metav1.GetOptions{})
 		if err != nil || published.Data[certificates.BundleKey] != bundle {
 			t.Errorf("got %v, %v, want %s", published, err, bundle)
 		}

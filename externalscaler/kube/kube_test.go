@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestWhichPodATokenIsBoundTo(t *testing.T) {
 	sound := func(change func(*authenticationv1.TokenReviewStatus)) authenticationv1.TokenReviewStatus {
 		s := authenticationv1.TokenReviewStatus{
-			Authenticated: true, Audiences: []string{registrar.Audience},
+			Authenticated: true, Audiences: []string{runnerv1.Audience},
 			User: authenticationv1.UserInfo{Username: "system:serviceaccount:team:runner", Extra: map[string]authenticationv1.ExtraValue{
 				podNameKey: {"pod"}, podUIDKey: {"uid"},
 			}},

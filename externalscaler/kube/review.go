@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,7 +18,7 @@ func (c *Cluster) Review(ctx context.Context, token string) (registrar.Identity,
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	review, err := c.client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
-		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{registrar.Audience}},
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{runnerv1.Audience}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return registrar.Identity{}, fmt.Errorf("review token: %w", err)
@@ -34,7 +36,7 @@ const (
 
 func identity(status authenticationv1.TokenReviewStatus) (registrar.Identity, error) {
 	if !status.Authenticated {
-		return registrar.Identity{}, fmt.Errorf("%w (audience %s): %s", registrar.ErrToken, registrar.Audience, status.Error)
+		return registrar.Identity{}, fmt.Errorf("%w (audience %s): %s", registrar.ErrToken, runnerv1.Audience, status.Error)
 	}
 	account, ok := strings.CutPrefix(status.User.Username, serviceAccountPrefix)
 	namespace, _, _ := strings.Cut(account, ":")
@@ -44,9 +46,9 @@ func identity(status authenticationv1.TokenReviewStatus) (registrar.Identity, er
 	}
 	// An authenticator that ignores audiences answers without any.
 	for _, audience := range status.Audiences {
-		if audience == registrar.Audience {
+		if audience == runnerv1.Audience {
 			return registrar.Identity{Namespace: namespace, PodName: name[0], PodUID: uid[0]}, nil
 		}
 	}
-	return registrar.Identity{}, fmt.Errorf("%w: its audience is not %s", registrar.ErrToken, registrar.Audience)
+	return registrar.Identity{}, fmt.Errorf("%w: its audience is not %s", registrar.ErrToken, runnerv1.Audience)
 }

@@ -48,8 +48,8 @@ type Rules struct {
 	Ephemeral bool
 }
 
-// ceiling is how many runners the rules allow at most.
-func (r Rules) ceiling() int {
+// MaxRunners is how many runners the rules allow at most: Max, or Count with Fixed.
+func (r Rules) MaxRunners() int {
 	if r.Strategy == Fixed {
 		return r.Count
 	}
@@ -164,7 +164,7 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 			p = proposal{rules.Min, ReasonBelowMin, fmt.Sprintf("min is %d", rules.Min)}
 		}
 	}
-	ceiling := rules.ceiling()
+	ceiling := rules.MaxRunners()
 	if p.runners > ceiling {
 		p = proposal{ceiling, ReasonAboveMax, fmt.Sprintf("%s, but max is %d", p.note, ceiling)}
 	}

@@ -160,7 +160,7 @@ func (r *Reaper) renew(ctx context.Context, group *fleet.Group, decision policy.
 		r.config.Fleet.Retain(current.Pod.UID)
 		return true, nil
 	}
-	room := unfinished < ceiling(group) && decision.Reason != policy.ReasonRunnerLimit
+	room := unfinished < group.Spec.Rules.MaxRunners() && decision.Reason != policy.ReasonRunnerLimit
 	last := why.reason == ReasonEphemeral // it stays while no other is online: steps wait rather than fail
 	if online < decision.Effective && (room || coming > 0 || last) {
 		return false, nil
@@ -179,9 +179,4 @@ func aged(group *fleet.Group, m fleet.Member) removal {
 		return removal{ReasonMaxAge, fmt.Sprintf("it is older than %v", age)}
 	}
 	return removal{}
-}
-
-// ceiling is how many Jobs the group may have.
-func ceiling(group *fleet.Group) int {
-	return max(group.Spec.Rules.Max, group.Spec.Rules.Count)
 }

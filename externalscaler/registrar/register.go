@@ -15,6 +15,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/policy"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -78,7 +79,7 @@ func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fle
 			return nil, "runner_exists", err
 		}
 	}
-	full := count.live >= limit(group)
+	full := count.live >= group.Spec.Rules.MaxRunners()
 	if !full {
 		if err := r.settled(group.Scope, name); err != nil {
 			return nil, "ambiguous", err
@@ -94,10 +95,10 @@ func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fle
 	switch {
 	case full:
 		r.config.Fleet.Tell(identity.PodUID)
-		return finish(fmt.Sprintf("%d live runners of %s already, max is %d", count.live, group.GroupKey, limit(group))), "finished", nil
-	case count.others >= fleet.ScopeLimit && !r.reclaim(ctx, group.Scope):
+		return finish(fmt.Sprintf("%d live runners of %s already, max is %d", count.live, group.GroupKey, group.Spec.Rules.MaxRunners())), "finished", nil
+	case count.others >= policy.ScopeLimit && !r.reclaim(ctx, group.Scope):
 		return nil, "no_room", retryIn(codes.ResourceExhausted, noRoomDelay,
-			fmt.Sprintf("%d runners are registered in %s, Bitbucket allows %d", count.others, group.Scope.Written, fleet.ScopeLimit))
+			fmt.Sprintf("%d runners are registered in %s, Bitbucket allows %d", count.others, group.Scope.Written, policy.ScopeLimit))
 	}
 	return r.create(ctx, group, identity, name, outcome)
 }
@@ -133,12 +134,6 @@ func (r *Registrar) reclaim(ctx context.Context, scope *fleet.Scope) bool {
 
 func finish(reason string) *runnerv1.RegisterResponse {
 	return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Finish{Finish: &runnerv1.Finish{Reason: reason}}}
-}
-
-// limit is how many live runners the group may have.
-func limit(group *fleet.Group) int {
-	rules := group.Spec.Rules
-	return max(rules.Max, rules.Count)
 }
 
 // census counts the runners of a scope for a pod that wants one.

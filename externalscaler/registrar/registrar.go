@@ -24,9 +24,6 @@ import (
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// Audience is the audience that sidecars' tokens must be made for.
-const Audience = "bitbucket-runner-scaler"
-
 // Identity is the pod that a token was bound to.
 type Identity struct{ Namespace, PodName, PodUID string }
 

@@ -8,14 +8,6 @@ import (
 	"bitbucket-runner-scaler/jobfactory"
 )
 
-// ceiling is how many runners a group may have.
-func ceiling(r policy.Rules) int {
-	if r.Strategy == policy.Fixed {
-		return r.Count
-	}
-	return r.Max
-}
-
 // scalingRules look at what tells KEDA and the scaler how many Jobs there should be.
 func scalingRules() []entry {
 	return []entry{
@@ -95,7 +87,7 @@ func maxReplicaCount(j *job, add report) {
 	if n := j.Spec.MaxReplicaCount; n != nil {
 		given = *n
 	}
-	if want := int32(max(ceiling(j.group.Rules), 1)); given != want {
+	if want := int32(max(j.group.Rules.MaxRunners(), 1)); given != want {
 		add(fmt.Sprintf("maxReplicaCount is %d, the trigger's maximum %d", given, want), "spec", "maxReplicaCount")
 	}
 }

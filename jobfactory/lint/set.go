@@ -95,7 +95,7 @@ func scopeLimit(jobs []*job, _ Options, add reportAt) {
 	grouped(jobs, (*job).scope, func(scope string, jobs []*job) {
 		sum := 0
 		for _, j := range jobs {
-			sum += ceiling(j.group.Rules)
+			sum += j.group.Rules.MaxRunners()
 		}
 		if sum > maxRegistered {
 			last := jobs[len(jobs)-1]
@@ -118,7 +118,7 @@ func hourlyBudget(jobs []*job, options Options, add reportAt) {
 				life = options.EphemeralLife
 			}
 			if life > 0 {
-				lives += float64(ceiling(j.group.Rules)) * time.Hour.Hours() / life.Hours()
+				lives += float64(j.group.Rules.MaxRunners()) * time.Hour.Hours() / life.Hours()
 			}
 		}
 		lists := float64(len(scopes)) * time.Hour.Seconds() / options.PollInterval.Seconds()
