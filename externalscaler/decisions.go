@@ -17,7 +17,7 @@ const keptDecisions = 100
 
 // Groups gives the snapshots that decisions are made from.
 type Groups interface {
-	Group(key fleet.GroupKey) (*fleet.Group, error)
+	Group(key fleet.GroupKey) (*fleet.GroupSnapshot, error)
 }
 
 // Decisions applies the rules to each group's snapshot and remembers what they
@@ -35,7 +35,7 @@ type Decisions struct {
 type memory struct {
 	uid    string
 	window policy.Window
-	from   *fleet.Group
+	from   *fleet.GroupSnapshot
 	last   policy.Decision
 	past   []policy.Decision
 }
@@ -63,9 +63,9 @@ func (d *Decisions) Decide(key fleet.GroupKey) (policy.Decision, error) {
 		return m.last, nil
 	}
 	decision := policy.Decide(group.Spec.Rules, &m.window, group.Observation, d.clock.Now())
-	if m.from == nil || m.last.Effective != decision.Effective || m.last.Told != decision.Told || m.last.Reason != decision.Reason {
+	if m.from == nil || m.last.Effective != decision.Effective || m.last.Target != decision.Target || m.last.Reason != decision.Reason {
 		d.log.Info("decision", zap.Stringer("group", key), zap.Int("desired", decision.Desired), zap.Int("effective", decision.Effective),
-			zap.Int("told", decision.Told), zap.String("reason", string(decision.Reason)), zap.String("note", decision.Note))
+			zap.Int("target", decision.Target), zap.String("reason", string(decision.Reason)), zap.String("note", decision.Note))
 		m.past = append(m.past, decision)
 		if len(m.past) > keptDecisions {
 			m.past = slices.Delete(m.past, 0, len(m.past)-keptDecisions)

@@ -38,7 +38,7 @@ type Fleet interface {
 	// Serves reports whether a ScaledJob of that name carries these settings.
 	Serves(ctx context.Context, key fleet.GroupKey, spec runnergroup.Group) error
 	// Call makes a group known where there is no Kubernetes to read it from.
-	Call(ctx context.Context, key fleet.GroupKey, spec runnergroup.Group) (*fleet.Group, error)
+	Call(ctx context.Context, key fleet.GroupKey, spec runnergroup.Group) (*fleet.GroupSnapshot, error)
 	// Wait gives a channel that is closed when the next snapshot stands.
 	Wait() <-chan struct{}
 }
@@ -105,7 +105,7 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 		return nil, err
 	}
 	return &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{
-		MetricName: MetricName, MetricValue: int64(decision.Told), MetricValueFloat: float64(decision.Told),
+		MetricName: MetricName, MetricValue: int64(decision.Target), MetricValueFloat: float64(decision.Target),
 	}}}, nil
 }
 
@@ -116,7 +116,7 @@ func (s *Service) IsActive(ctx context.Context, ref *pb.ScaledObjectRef) (*pb.Is
 	if err != nil {
 		return nil, err
 	}
-	return &pb.IsActiveResponse{Result: decision.Told > 0}, nil
+	return &pb.IsActiveResponse{Result: decision.Target > 0}, nil
 }
 
 // StreamIsActive sends the present value at once, then each change, until the
@@ -131,8 +131,8 @@ func (s *Service) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStre
 		switch {
 		case err != nil && status.Code(err) != codes.Unavailable:
 			return err
-		case err == nil && (!sent || active != (decision.Told > 0)):
-			sent, active = true, decision.Told > 0
+		case err == nil && (!sent || active != (decision.Target > 0)):
+			sent, active = true, decision.Target > 0
 			if err := stream.Send(&pb.IsActiveResponse{Result: active}); err != nil {
 				return err
 			}

@@ -18,12 +18,13 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
+	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
 // observed is a fleet whose one group the test sets.
 type observed struct {
 	mu      sync.Mutex
-	group   *fleet.Group
+	group   *fleet.GroupSnapshot
 	err     error
 	changed chan struct{}
 }
@@ -32,12 +33,12 @@ func (o *observed) set(count int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	spec := runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: count}}
-	o.group, o.err = &fleet.Group{Spec: spec}, err
+	o.group, o.err = &fleet.GroupSnapshot{Spec: spec}, err
 	close(o.changed)
 	o.changed = make(chan struct{})
 }
 
-func (o *observed) Group(fleet.GroupKey) (*fleet.Group, error) {
+func (o *observed) Group(fleet.GroupKey) (*fleet.GroupSnapshot, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.group, o.err
@@ -54,7 +55,7 @@ func (o *observed) Known(fleet.GroupKey) bool { return true }
 func (o *observed) Carries(fleet.GroupKey, map[string]string) bool { return false }
 
 func (o *observed) Serves(context.Context, fleet.GroupKey, runnergroup.Group) error { return nil }
-func (o *observed) Call(context.Context, fleet.GroupKey, runnergroup.Group) (*fleet.Group, error) {
+func (o *observed) Call(context.Context, fleet.GroupKey, runnergroup.Group) (*fleet.GroupSnapshot, error) {
 	return o.Group(fleet.GroupKey{})
 }
 
@@ -78,7 +79,7 @@ func TestStreamTellsThePresentThenEachChangeAndNothingWhileUnknown(t *testing.T)
 		}
 	}
 	next(false)
-	o.set(0, fleet.ErrNoList) // never taken for a 0, nor for an end
+	o.set(0, scope.ErrNoList) // never taken for a 0, nor for an end
 	o.set(3, nil)
 	next(true)
 	o.set(4, nil) // no change of the answer
@@ -101,7 +102,7 @@ func TestCodesTellWhereToLook(t *testing.T) {
 		"namespace":       {credentials.ErrForbidden, codes.PermissionDenied},
 		"credentials":     {credentials.ErrUnknownSet, codes.FailedPrecondition},
 		"scopes":          {fleet.ErrTooManyScopes, codes.ResourceExhausted},
-		"nothing current": {fleet.ErrNoList, codes.Unavailable},
+		"nothing current": {scope.ErrNoList, codes.Unavailable},
 		"anything else":   {context.DeadlineExceeded, codes.Unavailable},
 	} {
 		if got := status.Code(statusOf(fmt.Errorf("wrapped: %w", c.err))); got != c.want {
@@ -115,21 +116,21 @@ func TestDecisionsRememberTheLastChangesAndForgetGroupsThatAreGone(t *testing.T)
 	d := NewDecisions(groups, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
 	key := fleet.GroupKey{Namespace: "ns", Name: "g"}
 	for i := range 2 * keptDecisions {
-		groups[key] = &fleet.Group{GroupKey: key, Spec: runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: i % 50}}}
+		groups[key] = &fleet.GroupSnapshot{GroupKey: key, Spec: runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: i % 50}}}
 		for range 2 { // the second asks for the same snapshot
-			if got, err := d.Decide(key); err != nil || got.Told != i%50 {
+			if got, err := d.Decide(key); err != nil || got.Target != i%50 {
 				t.Fatalf("got %+v, %v, want %d", got, err, i%50)
 			}
 		}
 	}
 	past := d.Past(key)
-	if len(past) != keptDecisions || past[keptDecisions-1].Told != (2*keptDecisions-1)%50 {
+	if len(past) != keptDecisions || past[keptDecisions-1].Target != (2*keptDecisions-1)%50 {
 		t.Errorf("%d decisions are kept, the last %+v", len(past), past[len(past)-1])
 	}
 	delete(groups, key)
 	for i := range 10 {
 		other := fleet.GroupKey{Namespace: "ns", Name: strconv.Itoa(i)}
-		groups[other] = &fleet.Group{GroupKey: other}
+		groups[other] = &fleet.GroupSnapshot{GroupKey: other}
 		if _, err := d.Decide(other); err != nil {
 			t.Fatal(err)
 		}
@@ -141,9 +142,9 @@ func TestDecisionsRememberTheLastChangesAndForgetGroupsThatAreGone(t *testing.T)
 }
 
 // known are groups by key.
-type known map[fleet.GroupKey]*fleet.Group
+type known map[fleet.GroupKey]*fleet.GroupSnapshot
 
-func (k known) Group(key fleet.GroupKey) (*fleet.Group, error) {
+func (k known) Group(key fleet.GroupKey) (*fleet.GroupSnapshot, error) {
 	if group, ok := k[key]; ok {
 		return group, nil
 	}

@@ -159,7 +159,8 @@ func TestTheScalerMayDoWhatItNeedsAndNoMore(t *testing.T) {
 		"coordination.k8s.io/leases/bitbucket-runner-scaler": {"get", "update"},
 		"/pods":       {"list", "patch"},
 		"/configmaps": {"create"},
-		"/configmaps/bitbucket-runner-scaler-places": {"get", "update"},
+		"/configmaps/bitbucket-runner-scaler-scopes": {"get", "update"},
+		"/configmaps/bitbucket-runner-scaler-places": {"get"},
 		"/secrets":                             {"create"},
 		"/secrets/bitbucket-runner-scaler-tls": {"get", "update"},
 	}

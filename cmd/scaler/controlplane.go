@@ -14,8 +14,8 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/controlplane"
-	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/kube"
+	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
 // syncTimeout bounds the wait for the first lists of Jobs, pods and ScaledJobs.
@@ -31,7 +31,7 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		}
 	}
 	settings := controlplane.Config{
-		Version: version, Owner: fleet.OwnerLabel(c.cluster, "", ""),
+		Version: version, Owner: scope.OwnerLabel(c.cluster, "", ""),
 		Bitbucket:    bitbucket.Config{BaseURL: c.bitbucketURL, OAuthURL: c.bitbucketOAuth, CABundle: roots},
 		HourlyBudget: c.hourlyBudget, CredentialsDir: c.credentialsDir, Lookup: c.lookup,
 		PollInterval: c.pollInterval, MaxStaleness: c.maxStaleness, WriteSettle: c.writeSettle, OrphanGrace: c.orphanGrace,
@@ -70,7 +70,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	if err := cluster.Start(watching, syncTimeout); err != nil {
 		return err
 	}
-	settings.Cluster, settings.Places = cluster, cluster.PlacesIn(c.namespace)
+	settings.Cluster, settings.Scopes = cluster, cluster.ScopesIn(c.namespace)
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func elect(c config, access *rest.Config, settings *controlplane.Config) error {
 	settings.Election = kube.NewElection(kube.LeaseLock(client, c.namespace, c.service, c.podName), kube.ElectionConfig{
 		WriteSettle: c.writeSettle, Logger: settings.Logger.Named("election"),
 	})
-	settings.Signpost = kube.NewRole(client, c.namespace, c.podName)
+	settings.LeaderService = kube.NewLeaderService(client, c.namespace, c.podName)
 	return nil
 }
 
@@ -124,7 +124,7 @@ func owner(ctx context.Context, c config, cluster *kube.Cluster) (string, error)
 	if err != nil {
 		return "", err
 	}
-	return fleet.OwnerLabel(c.cluster, uid, c.namespace), nil
+	return scope.OwnerLabel(c.cluster, uid, c.namespace), nil
 }
 
 // restConfig is the pod's own, or that of KUBECONFIG outside a cluster.

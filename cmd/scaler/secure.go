@@ -51,7 +51,7 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 	settings.ServerOptions = certificates.ServerOptions(source, clients)
 	settings.Collectors = append(settings.Collectors, expiry(source))
 	if cluster != nil {
-		settings.Nudger = cluster
+		settings.PollRestarter = cluster
 		settings.WhileLeading = certificates.NewPublisher(source, cluster, c.publishedTo(cluster), clock.RealClock{}, log).Run
 	}
 	return end, nil

@@ -6,13 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"bitbucket-runner-scaler/externalscaler/scope"
+
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/e2e/installation"
-	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
 // still keeps a group at its minimum, whatever its runners do.
@@ -112,7 +113,7 @@ func working(t *testing.T, group string) corev1.Pod {
 	until(t, "a pod of "+group+" to have a step", func() (bool, error) {
 		for _, runner := range runners(t, group) {
 			for _, pod := range pods(t, group) {
-				if runner.StepUUID != "" && runner.Name == fleet.RunnerName(pod.Name, string(pod.UID)) {
+				if runner.StepUUID != "" && runner.Name == scope.RunnerName(pod.Name, string(pod.UID)) {
 					found = pod
 				}
 			}
@@ -131,7 +132,7 @@ func working(t *testing.T, group string) corev1.Pod {
 // preStop hook must not have failed.
 func untilEnded(t *testing.T, pod corev1.Pod) {
 	t.Helper()
-	name := fleet.RunnerName(pod.Name, string(pod.UID))
+	name := scope.RunnerName(pod.Name, string(pod.UID))
 	until(t, "pod "+pod.Name+" and its runner to be gone", func() (bool, error) {
 		now, err := shared.client.CoreV1().Pods(pod.Namespace).Get(t.Context(), pod.Name, metav1.GetOptions{})
 		if err != nil && !isGone(err) {

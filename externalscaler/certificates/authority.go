@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/utils/clock"
+
+	"bitbucket-runner-scaler/externalscaler/pause"
 )
 
 // Keys under which a Pair is stored. The last two are those of Kubernetes' TLS
@@ -88,12 +90,8 @@ func (a *Authority) Run(ctx context.Context) error {
 		if err != nil {
 			wait = lookAgain
 		}
-		timer := a.clock.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause.For(ctx, a.clock, wait, nil) {
 			return nil
-		case <-timer.C():
 		}
 	}
 }

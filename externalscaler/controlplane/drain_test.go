@@ -45,7 +45,7 @@ func TestIdleRunnerOfADeletedPodIsDisabledAndStopped(t *testing.T) {
 // Its log tells of a step's end before Bitbucket is told.
 func TestRunnerIsNotStoppedBeforeBitbucketKnowsOfItsStepsEnd(t *testing.T) {
 	config := quick()
-	config.StepSettle = time.Hour
+	config.StepAssignDelay = time.Hour
 	p := start(t, config, map[string]string{"min": "1"})
 	d, other := p.pod(p.group).online(), p.pod(p.group).online()
 	d.runStep()
@@ -81,7 +81,7 @@ func TestIdleRunnerThatCouldNotBeDisabledIsNotStopped(t *testing.T) {
 
 func TestRunnerIsLookedAtAfterItWasDisabled(t *testing.T) {
 	config := quick()
-	config.StepSettle, config.PollInterval = time.Millisecond, 2*time.Second
+	config.StepAssignDelay, config.PollInterval = time.Millisecond, 2*time.Second
 	p := start(t, config, map[string]string{"min": "1"})
 	d := p.pod(p.group).online()
 	settle(p, 1)
@@ -97,7 +97,7 @@ func TestRunnerIsLookedAtAfterItWasDisabled(t *testing.T) {
 
 func TestWhereNoListShowsAStepIdlenessMustLast(t *testing.T) {
 	config := quick()
-	config.StepSettle = time.Hour
+	config.StepAssignDelay = time.Hour
 	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, config, map[string]string{"min": "1"})
 	d := p.pod(p.group).online()
 	p.until("it to be idle", p.counts("idle", 1))

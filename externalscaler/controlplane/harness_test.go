@@ -42,7 +42,7 @@ type plane struct {
 func quick() controlplane.Config {
 	return controlplane.Config{
 		PollInterval: 200 * time.Millisecond, MaxStaleness: time.Hour, WriteSettle: 300 * time.Millisecond,
-		OrphanGrace: 500 * time.Millisecond, StepSettle: 300 * time.Millisecond, ReaperInterval: 50 * time.Millisecond,
+		OrphanGrace: 500 * time.Millisecond, StepAssignDelay: 300 * time.Millisecond, ReaperInterval: 50 * time.Millisecond,
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"bitbucket-runner-scaler/externalscaler/leader"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -16,7 +18,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
-	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/kube"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -24,7 +25,7 @@ import (
 // standby never leads.
 type standby struct{}
 
-func (standby) Term() (fleet.Term, bool) { return fleet.Term{}, false }
+func (standby) Term() (leader.LeaseTerm, bool) { return leader.LeaseTerm{}, false }
 func (standby) Run(ctx context.Context, _ func(context.Context) error) error {
 	<-ctx.Done()
 	return nil
@@ -132,7 +133,7 @@ func TestTheNextLeaderAnswersAtOnceAndWritesLater(t *testing.T) {
 func TestTheLabelIsMended(t *testing.T) {
 	b := startPair(t)
 	b.until("the Service to lead to the leader", func() bool { return b.ledTo() == "leader" })
-	if err := kube.NewRole(b.client, "system", "standby").Show(t.Context()); err != nil {
+	if err := kube.NewLeaderService(b.client, "system", "standby").PointHere(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.until("it to lead there again", func() bool { return b.ledTo() == "leader" })

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"bitbucket-runner-scaler/externalscaler/scope"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -22,7 +24,7 @@ func TestPodRegistersItsOwnRunner(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := response.GetRunner()
-	if want := fleet.RunnerName(d.job.Pod.Name, d.job.Pod.UID); got.GetName() != want {
+	if want := scope.RunnerName(d.job.Pod.Name, d.job.Pod.UID); got.GetName() != want {
 		t.Errorf("name %q, want %q", got.GetName(), want)
 	}
 	for _, name := range []string{"ACCOUNT_UUID", "RUNNER_UUID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_TOKEN_ENDPOINT", "WORKING_DIRECTORY", "RUNTIME_PREREQUISITES_ENABLED"} {

@@ -99,15 +99,15 @@ func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRec
 	return l.Interface.Update(ctx, record)
 }
 
-// signpost is a Role whose moves are events.
+// signpost is a LeaderService whose withdrawal is an event.
 type signpost struct {
-	*kube.Role
+	*kube.LeaderService
 	events *events
 }
 
-func (s signpost) Hide(ctx context.Context) error {
+func (s signpost) Withdraw(ctx context.Context) error {
 	s.events.add("hidden")
-	return s.Role.Hide(ctx)
+	return s.LeaderService.Withdraw(ctx)
 }
 
 // settleTime is what an unclean takeover waits for beyond the Lease's end.
@@ -132,7 +132,7 @@ func newReplica(t *testing.T, client kubernetes.Interface, name string) *replica
 		LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
 		WriteTimeout: settleTime - r.config.WriteSettle, WriteSettle: r.config.WriteSettle, Logger: zaptest.NewLogger(t),
 	})
-	r.config.Election, r.config.Signpost = r.election, signpost{Role: kube.NewRole(client, "system", name), events: seen}
+	r.config.Election, r.config.LeaderService = r.election, signpost{LeaderService: kube.NewLeaderService(client, "system", name), events: seen}
 	return r
 }
 

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -43,7 +42,7 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 	for name, c := range map[string]struct {
 		runner   *bitbucket.Runner
 		report   Telemetry
-		told     bool
+		stopping bool
 		stepSeen bool
 		finished bool
 		deleting bool
@@ -92,48 +91,20 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 		"its sidecar says that the pod ends":                      {runner: runner(bitbucket.StatusOnline, ""), report: terminating, want: Draining},
 		"to be replaced, idle":                                    {runner: runner(bitbucket.StatusOnline, ""), stepSeen: true, replaced: map[string]struct{}{}, want: Replaced},
 		"to be replaced, but it took a step":                      {runner: runner(bitbucket.StatusOnline, step), stepSeen: true, replaced: map[string]struct{}{}, want: Busy},
-		"told to end":                                             {runner: runner(bitbucket.StatusOnline, step), told: true, want: Gone},
+		"told to end":                                             {runner: runner(bitbucket.StatusOnline, step), stopping: true, want: Gone},
 		"stopping":                                                {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityStopping, after), want: Gone},
 		"its process has ended":                                   {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityEnded, after), want: Gone},
 		"its pod has finished":                                    {runner: runner(bitbucket.StatusOnline, ""), finished: true, want: Gone},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := Member{Runner: c.runner, Telemetry: c.report, Pod: &Pod{Finished: c.finished, Deleting: c.deleting}, replaced: c.replaced}
-			if c.told {
-				m.ToldSince = before
+			if c.stopping {
+				m.StoppingSince = before
 			}
 			if got := (Config{}).withDefaults().classify(&m, c.stepSeen, begun, now); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
-	}
-}
-
-func TestRunnerNames(t *testing.T) {
-	long := strings.Repeat("a", 63)
-	if got, want := RunnerName(long, "uid"), long[:41]+"-"+shortHash("uid"); got != want || len(got) > 50 {
-		t.Errorf("got %q, want %q within 50 characters", got, want)
-	}
-	if RunnerName("pod", "1") == RunnerName("pod", "2") {
-		t.Error("two pods of one name, made one after the other, share a runner's name")
-	}
-}
-
-func TestOwnerLabels(t *testing.T) {
-	if got := OwnerLabel("k8s", "", ""); got != "keda.k8s" {
-		t.Errorf("without Kubernetes: got %q", got)
-	}
-	seen := map[string]string{}
-	for name, label := range map[string]string{
-		"one": OwnerLabel("k8s", "uid1", "a"), "another cluster": OwnerLabel("k8s", "uid2", "a"), "another namespace": OwnerLabel("k8s", "uid1", "b"),
-	} {
-		if other, ok := seen[label]; ok {
-			t.Errorf("%s and %s share %q", name, other, label)
-		}
-		seen[label] = name
-		if len(label) > 50 || !strings.HasPrefix(label, "keda.k8s.") {
-			t.Errorf("%s: got %q", name, label)
-		}
 	}
 }
 
@@ -148,16 +119,16 @@ func TestTelemetryKeepsWhatItNeedsAndNoMore(t *testing.T) {
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	all.tell("pod", at)
-	all.ask("pod", at)
-	all.replace("pod", map[string]struct{}{})
+	all.change("pod", func(pod *podMemory) {
+		pod.stopping, pod.asked, pod.replaced = at, at, map[string]struct{}{}
+	})
 	all.keep(map[string]struct{}{})
-	if got := all.get("pod"); !got.Attached || !got.told.IsZero() || !got.asked.IsZero() || got.replaced != nil {
+	if got := all.get("pod"); !got.Attached || !got.stopping.IsZero() || !got.asked.IsZero() || got.replaced != nil {
 		t.Errorf("an attached sidecar of a pod that is gone: got %+v", got)
 	}
 	all.detach("pod", at)
 	all.keep(map[string]struct{}{})
-	if len(all.pods) != 0 || len(all.told) != 0 {
-		t.Errorf("kept %v and %v of a pod that is gone", all.pods, all.told)
+	if len(all.pods) != 0 {
+		t.Errorf("kept %v of a pod that is gone", all.pods)
 	}
 }

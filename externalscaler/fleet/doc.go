@@ -1,11 +1,11 @@
-// Package fleet owns what is: the runners that Bitbucket lists for a scope, what
-// their sidecars report, and the unfinished Jobs of the cluster, joined into one
-// immutable snapshot a runner group.
+// Package fleet owns what exists: it joins the runners that Bitbucket lists, what
+// their sidecars report, and the unfinished Jobs of the cluster into one immutable
+// snapshot per runner group.
 //
-// It polls one list a credentials set and scope, whatever the number of groups,
-// and keeps a short memory of the writes made since, so that a list that lags
-// behind never hides a runner that was just created. It decides nothing: the
-// rules live in package policy, the writers in externalscaler/registrar and
-// externalscaler/reaper. It does not import client-go: what it needs of Kubernetes
-// is the interface Kubernetes.
+// A snapshot holds values. It names the scope of a runner by its ID and gives
+// nobody a way to write. Building one changes nothing: the scopes that must be
+// polled, and the lists that cannot be trusted, are findings that the Fleet passes
+// on afterwards. The package decides nothing: the rules are in package policy, and
+// only packages registrar and reaper write. It does not import client-go: what it
+// needs of Kubernetes is the interface Kubernetes.
 package fleet

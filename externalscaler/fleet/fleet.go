@@ -3,11 +3,11 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
@@ -19,38 +19,22 @@ const rebuildEvery = time.Second
 type Fleet struct {
 	config    Config
 	telemetry *telemetry
-	snapshot  atomic.Pointer[snapshot]
+	current   atomic.Pointer[snapshot]
 	dirty     chan struct{}
-	// asked counts how often a new snapshot was asked for.
-	asked atomic.Int64
+	// requested counts how often a new snapshot was asked for.
+	requested atomic.Int64
 	// reused counts the runners of ephemeral groups that took a second step.
 	reused atomic.Int64
 
-	mu      sync.Mutex
-	changed chan struct{}
-	scopes  map[scopeKey]*runningScope
+	mu   sync.Mutex
+	next chan struct{} // closed when the next snapshot is in place
 	// called are the groups known from calls alone, without Kubernetes.
 	called map[GroupKey]calledGroup
-	// canonical are the scopes by credentials and UUIDs: a slug and a UUID are one.
-	canonical map[scopeKey]*runningScope
-	idle      map[string]time.Time // by runner UUID: idle since
-	used      map[string]string    // by runner UUID: its last step, empty if it had no UUID
-	poll      context.Context      //nolint:containedctx // the life of Run, which scopes found later must not outlive
-	polls     sync.WaitGroup
+	// history is of the snapshot before; read and written by rebuild alone.
+	history history
 }
 
-type scopeKey struct {
-	credentials string
-	scope       bitbucket.Scope
-}
-
-type runningScope struct {
-	*Scope
-	cancel context.CancelFunc
-	// alias is the scope that stands for the same UUIDs, if it is not this one.
-	alias *runningScope
-}
-
+// calledGroup is a group that KEDA called for.
 type calledGroup struct {
 	spec runnergroup.Group
 	at   time.Time
@@ -63,24 +47,15 @@ func New(config Config) (*Fleet, error) {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	f := &Fleet{
-		config: config, telemetry: newTelemetry(), dirty: make(chan struct{}, 1), changed: make(chan struct{}),
-		scopes: map[scopeKey]*runningScope{}, canonical: map[scopeKey]*runningScope{}, called: map[GroupKey]calledGroup{}, idle: map[string]time.Time{},
+		config: config, telemetry: newTelemetry(), dirty: make(chan struct{}, 1), next: make(chan struct{}),
+		called: map[GroupKey]calledGroup{},
 	}
-	f.snapshot.Store(&snapshot{})
+	f.current.Store(&snapshot{})
 	return f, nil
 }
 
-// Run keeps the snapshot current until ctx ends, and then waits for its polls.
+// Run keeps the snapshot current until ctx ends.
 func (f *Fleet) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	f.mu.Lock()
-	f.poll = ctx
-	f.mu.Unlock()
-	if f.config.Places != nil {
-		f.polls.Go(func() { f.keepPlaces(ctx) })
-	}
-	defer f.polls.Wait()
-	defer cancel()
 	ticker := f.config.Clock.NewTicker(rebuildEvery)
 	defer ticker.Stop()
 	for {
@@ -94,9 +69,43 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 }
 
-// Changed asks for a new snapshot: something in Kubernetes is no longer as it was.
+// rebuild makes the next snapshot and passes on what building it found out.
+func (f *Fleet) rebuild() {
+	in := f.read()
+	next, found := f.config.build(in)
+	for _, d := range found.distrusted {
+		f.config.Scopes.DistrustSteps(d.ID, d.listBegun)
+	}
+	f.config.Scopes.Use(found.wanted)
+	f.telemetry.keep(found.live)
+	f.reused.Add(found.reused)
+	f.history = found.history
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.current.Store(next)
+	close(f.next)
+	f.next = make(chan struct{})
+}
+
+// read collects what a snapshot is built from.
+func (f *Fleet) read() input {
+	in := input{now: f.config.Clock.Now(), requested: f.requested.Load(), history: f.history}
+	if k := f.config.Kubernetes; k != nil {
+		// Jobs first: a pod that they show is then among the pods, or has ended.
+		in.jobs, in.pods, in.scaledJobs = k.Jobs(), k.Pods(), k.ScaledJobs()
+	} else {
+		f.mu.Lock()
+		maps.DeleteFunc(f.called, func(_ GroupKey, c calledGroup) bool { return in.now.Sub(c.at) > f.config.CallMemory })
+		in.called = maps.Clone(f.called)
+		f.mu.Unlock()
+	}
+	in.reports, in.views = f.telemetry.all(), f.config.Scopes.Views()
+	return in
+}
+
+// Changed asks for a new snapshot, because a source of it has changed.
 func (f *Fleet) Changed() {
-	f.asked.Add(1)
+	f.requested.Add(1)
 	select {
 	case f.dirty <- struct{}{}:
 	default:
@@ -105,10 +114,10 @@ func (f *Fleet) Changed() {
 
 // Sync waits for a snapshot that shows all that was known when it was called.
 func (f *Fleet) Sync(ctx context.Context) error {
-	asked := f.asked.Load()
+	requested := f.requested.Load()
 	for {
 		wait := f.Wait()
-		if f.snapshot.Load().served >= asked {
+		if f.current.Load().requested >= requested {
 			return nil
 		}
 		select {
@@ -119,9 +128,9 @@ func (f *Fleet) Sync(ctx context.Context) error {
 	}
 }
 
-// Wait gives a channel that is closed when the next snapshot stands.
+// Wait returns a channel that is closed when the next snapshot is in place.
 func (f *Fleet) Wait() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.changed
+	return f.next
 }

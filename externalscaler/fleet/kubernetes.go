@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Kubernetes is what fleet reads of the cluster, from caches that a watch keeps
 // current. The returned values are not to be changed.
@@ -18,6 +21,10 @@ type Kubernetes interface {
 type GroupKey struct{ Namespace, Name string }
 
 func (k GroupKey) String() string { return k.Namespace + "/" + k.Name }
+
+func (k GroupKey) compare(other GroupKey) int {
+	return cmp.Or(cmp.Compare(k.Namespace, other.Namespace), cmp.Compare(k.Name, other.Name))
+}
 
 // ScaledJob is what is known of a group from its ScaledJob.
 type ScaledJob struct {

@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
 
-	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/leader"
 )
 
 // Times of the election. KEDA's calls must be answered again within 10 s of a
@@ -43,7 +43,7 @@ type ElectionConfig struct {
 	// RetryPeriod is the time between two renewals, or two looks of a standby.
 	RetryPeriod time.Duration
 	// WriteTimeout is the longest that one write at Bitbucket may take. Default
-	// fleet.WriteTimeout.
+	// leader.WriteTimeout.
 	WriteTimeout time.Duration
 	// WriteSettle is how long Bitbucket may take until a list shows a write.
 	WriteSettle time.Duration
@@ -59,7 +59,7 @@ func (c ElectionConfig) withDefaults() ElectionConfig {
 	def(&c.LeaseDuration, LeaseDuration)
 	def(&c.RenewDeadline, RenewDeadline)
 	def(&c.RetryPeriod, RetryPeriod)
-	def(&c.WriteTimeout, fleet.WriteTimeout)
+	def(&c.WriteTimeout, leader.WriteTimeout)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
@@ -67,7 +67,7 @@ func (c ElectionConfig) withDefaults() ElectionConfig {
 }
 
 // Election decides by a Lease which of several replicas leads. client-go holds the
-// Lease; what is added here is for how long a holder may write (fleet.Tenure), and
+// Lease; what is added here is for how long a holder may write (leader.Leadership), and
 // that it is given up early only after all work has ended in order. Times are the
 // process's own clock, which client-go's elector reads too.
 type Election struct {
@@ -85,7 +85,7 @@ func NewElection(lock resourcelock.Interface, config ElectionConfig) *Election {
 	}
 }
 
-// ElectionClient makes the client for LeaseLock and Role. It is one of its own:
+// ElectionClient makes the client for LeaseLock and LeaderService. It is one of its own:
 // a thousand sidecars that attach at once must not hold up a renewal in the queue
 // of the other client's rate limit. A call that hangs is tried again in time.
 func ElectionClient(settings *rest.Config) (kubernetes.Interface, error) {
@@ -109,8 +109,8 @@ func LeaseLock(client kubernetes.Interface, namespace, name, pod string) resourc
 	}
 }
 
-// Term implements fleet.Tenure.
-func (e *Election) Term() (fleet.Term, bool) { return e.lease.current() }
+// Term implements leader.Leadership.
+func (e *Election) Term() (leader.LeaseTerm, bool) { return e.lease.current() }
 
 // Run takes part until ctx ends. Once this replica leads it calls lead, whose
 // context ends with ctx or with the Lease. When lead returns nil all its work has

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"bitbucket-runner-scaler/externalscaler/leader"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
-
-	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
 // grace is what an unclean takeover adds to the end of the Lease.
@@ -57,7 +57,7 @@ type process struct {
 func (s *shelf) join(t *testing.T, id string) *process {
 	t.Helper()
 	p := &process{shelf: s, id: id, led: make(chan struct{}), left: make(chan struct{}), end: make(chan error, 1), ended: make(chan struct{})}
-	p.Election = NewElection(p, ElectionConfig{WriteSettle: grace - fleet.WriteTimeout})
+	p.Election = NewElection(p, ElectionConfig{WriteSettle: grace - leader.WriteTimeout})
 	ctx, cancel := context.WithCancel(t.Context())
 	p.stop = cancel
 	go func() {

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
-	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/leader"
 )
 
 // lease is the lock that client-go's elector calls, and follows what it sees.
@@ -30,7 +30,7 @@ type lease struct {
 	// holds: the Lease is held, as far as the last call tells.
 	holds bool
 	over  bool // lost is closed
-	term  fleet.Term
+	term  leader.LeaseTerm
 	// foreign is the newest record seen that another held, and foreignEnd when it
 	// ends if it is not renewed; nil once its holder has released it.
 	foreign    []byte
@@ -39,7 +39,7 @@ type lease struct {
 }
 
 // current is the present term; false where this process does not hold the Lease.
-func (l *lease) current() (fleet.Term, bool) {
+func (l *lease) current() (leader.LeaseTerm, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.term, l.holds
@@ -137,7 +137,7 @@ func (l *lease) renewed(record resourcelock.LeaderElectionRecord, begun time.Tim
 		return // this process has been told that it leads no more
 	}
 	if !l.holds {
-		l.holds, l.term = true, fleet.Term{}
+		l.holds, l.term = true, leader.LeaseTerm{}
 		if l.foreign != nil {
 			l.term.From = l.foreignEnd.Add(l.grace)
 		}

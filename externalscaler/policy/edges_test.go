@@ -141,7 +141,7 @@ func (w *world) observe() policy.Observation {
 
 func (w *world) follow(d policy.Decision, load int) {
 	w.online, w.starting = w.online+w.starting, 0
-	if missing := d.Told - w.online; missing > 0 {
+	if missing := d.Target - w.online; missing > 0 {
 		w.starting = missing
 	}
 	w.busy = min(load, w.online)

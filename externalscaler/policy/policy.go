@@ -124,8 +124,9 @@ type Decision struct {
 	Desired int
 	// Effective is the highest desired within the cool-down: what is acted on.
 	Effective int
-	// Told is what KEDA is told: Effective and the dead weight, at most max.
-	Told int
+	// Target is the number of unfinished Jobs that KEDA is asked to keep: Effective
+	// and the dead weight, at most max.
+	Target int
 	// Reason is the rule that decided, Note the same in a sentence with its numbers.
 	Reason Reason
 	Note   string
@@ -180,7 +181,7 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 		d.Reason = ReasonCoolDown
 		d.Note = fmt.Sprintf("%s, but %d were asked for within the last %v", p.note, d.Effective, rules.CoolDown)
 	}
-	d.Told = min(d.Effective+o.DeadWeight(), ceiling)
+	d.Target = min(d.Effective+o.DeadWeight(), ceiling)
 	return d
 }
 

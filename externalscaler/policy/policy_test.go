@@ -39,7 +39,7 @@ func TestWorkedExampleOfTheAutoscalerThatIsReplaced(t *testing.T) {
 	}
 	for i, step := range steps {
 		d := policy.Decide(r, &window, step.o, start.Add(time.Duration(i)*time.Minute))
-		if d.Desired != step.desired || d.Effective != step.desired || d.Told != step.desired || d.Reason != step.reason || d.Surplus() != step.surplus {
+		if d.Desired != step.desired || d.Effective != step.desired || d.Target != step.desired || d.Reason != step.reason || d.Surplus() != step.surplus {
 			t.Errorf("%s: got %+v with surplus %d, want %d because of %s with surplus %d", step.name, d, d.Surplus(), step.desired, step.reason, step.surplus)
 		}
 		if d.Note == "" {
@@ -137,9 +137,9 @@ func TestWalks(t *testing.T) {
 			var window policy.Window
 			for i, m := range w.walk {
 				d := policy.Decide(w.rules, &window, m.o, start.Add(m.after))
-				if d.Desired != m.desired || d.Effective != m.effective || d.Told != m.told || d.Reason != m.reason || d.Surplus() != m.gone {
+				if d.Desired != m.desired || d.Effective != m.effective || d.Target != m.told || d.Reason != m.reason || d.Surplus() != m.gone {
 					t.Errorf("moment %d: got desired %d effective %d told %d surplus %d (%s: %s), want %d %d %d %d (%s)",
-						i, d.Desired, d.Effective, d.Told, d.Surplus(), d.Reason, d.Note, m.desired, m.effective, m.told, m.gone, m.reason)
+						i, d.Desired, d.Effective, d.Target, d.Surplus(), d.Reason, d.Note, m.desired, m.effective, m.told, m.gone, m.reason)
 				}
 			}
 		})
@@ -173,8 +173,8 @@ func TestSingleDecisions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := policy.Decide(c.rules, &policy.Window{}, c.o, start)
-			if d.Desired != c.desired || d.Told != c.told || d.Reason != c.reason {
-				t.Errorf("got %d told %d (%s: %s), want %d told %d (%s)", d.Desired, d.Told, d.Reason, d.Note, c.desired, c.told, c.reason)
+			if d.Desired != c.desired || d.Target != c.told || d.Reason != c.reason {
+				t.Errorf("got %d told %d (%s: %s), want %d told %d (%s)", d.Desired, d.Target, d.Reason, d.Note, c.desired, c.told, c.reason)
 			}
 			if d.Observation != c.o || d.Rules != c.rules || !d.Time.Equal(start) {
 				t.Errorf("the inputs are not in the decision: %+v", d)
@@ -198,8 +198,8 @@ func TestLoweredMaxHoldsWithinTheWindow(t *testing.T) {
 	r := rules(func(r *policy.Rules) { r.CoolDown = time.Hour })
 	policy.Decide(r, &window, policy.Observation{Busy: 9}, start)
 	r.Max = 4
-	if d := policy.Decide(r, &window, policy.Observation{Busy: 9}, start.Add(time.Second)); d.Effective != 4 || d.Told != 4 {
-		t.Errorf("got effective %d told %d, want 4", d.Effective, d.Told)
+	if d := policy.Decide(r, &window, policy.Observation{Busy: 9}, start.Add(time.Second)); d.Effective != 4 || d.Target != 4 {
+		t.Errorf("got effective %d told %d, want 4", d.Effective, d.Target)
 	}
 }
 

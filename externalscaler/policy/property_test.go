@@ -52,13 +52,13 @@ func TestBoundsHoldAtEveryMomentOfAnyWalk(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(-60, 600).Draw(t, "later")) * time.Second)
 			o := anyObservation(t)
 			d := policy.Decide(r, &window, o, now)
-			if d.Desired < 0 || d.Desired > ceiling(r) || d.Desired > room(o) || d.Effective > ceiling(r) || d.Effective > room(o) || d.Told > ceiling(r) {
+			if d.Desired < 0 || d.Desired > ceiling(r) || d.Desired > room(o) || d.Effective > ceiling(r) || d.Effective > room(o) || d.Target > ceiling(r) {
 				t.Fatalf("above max %d or room %d: %+v", ceiling(r), room(o), d)
 			}
 			if r.Strategy != policy.Fixed && d.Desired < min(r.Min, room(o)) {
 				t.Fatalf("below min although there is room: %+v", d)
 			}
-			if d.Effective < d.Desired || d.Told < d.Effective {
+			if d.Effective < d.Desired || d.Target < d.Effective {
 				t.Fatalf("want desired <= effective <= told: %+v", d)
 			}
 			if again := policy.Decide(r, &window, o, now); again != d {
@@ -130,7 +130,7 @@ func FuzzDecide(f *testing.F) {
 		}
 		r.Min = bound(minimum, r.Max)
 		o := policy.Observation{Busy: bound(busy, 1000), Idle: bound(idle, 1000)}
-		if d := policy.Decide(r, &policy.Window{}, o, start); d.Told < 0 || d.Told > r.Max || d.Desired < r.Min {
+		if d := policy.Decide(r, &policy.Window{}, o, start); d.Target < 0 || d.Target > r.Max || d.Desired < r.Min {
 			t.Fatalf("out of bounds: %+v", d)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
 // sighting is what is remembered of a runner without a pod.
@@ -22,30 +23,27 @@ type sighting struct {
 	said bool
 }
 
-// overdue remembers since when each runner has been without a pod and returns
-// those beyond the grace that can be removed, each once for each list: until the
-// next one, another look would tell nothing new and cost calls.
-func (r *Reaper) overdue(podless map[*fleet.Scope][]bitbucket.Runner) map[*fleet.Scope][]bitbucket.Runner {
+// overdue remembers since when each runner has been without a pod and returns, by
+// scope, those beyond the grace that can be removed, each once for each list: until
+// the next one, another look would show nothing new and cost calls.
+func (r *Reaper) overdue(podless []fleet.Podless) map[scope.ID][]fleet.Podless {
 	now := r.config.Clock.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	current := map[string]struct{}{}
-	due := map[*fleet.Scope][]bitbucket.Runner{}
-	for scope, runners := range podless {
-		begun := scope.ListBegun()
-		_, busy := r.running[scope]
-		waiting := busy || now.Before(r.failures[scope].until)
-		for _, runner := range runners {
-			current[runner.UUID] = struct{}{}
-			seen, ok := r.podless[runner.UUID]
-			if !ok {
-				r.podless[runner.UUID] = &sighting{since: now}
-				continue
-			}
-			if !waiting && now.Sub(seen.since) >= r.grace(scope, runner) && begun.After(seen.looked) && removable(runner) {
-				seen.looked = begun
-				due[scope] = append(due[scope], runner)
-			}
+	due := map[scope.ID][]fleet.Podless{}
+	for _, p := range podless {
+		current[p.Runner.UUID] = struct{}{}
+		seen, ok := r.podless[p.Runner.UUID]
+		if !ok {
+			r.podless[p.Runner.UUID] = &sighting{since: now}
+			continue
+		}
+		_, busy := r.running[p.Scope]
+		waiting := busy || now.Before(r.failures[p.Scope].until)
+		if !waiting && now.Sub(seen.since) >= r.rules.grace(p) && p.ListBegun.After(seen.looked) && removable(p.Runner) {
+			seen.looked = p.ListBegun
+			due[p.Scope] = append(due[p.Scope], p)
 		}
 	}
 	maps.DeleteFunc(r.podless, func(uuid string, _ *sighting) bool { _, ok := current[uuid]; return !ok })
@@ -53,42 +51,62 @@ func (r *Reaper) overdue(podless map[*fleet.Scope][]bitbucket.Runner) map[*fleet
 }
 
 // grace is how long a runner must have been without a pod. DISABLED hides whether
-// it is connected still: where no step is shown at all, it may have one until
+// it is still connected: if no step is shown at all, it may have one until
 // Bitbucket would have noticed that its process is gone.
-func (r *Reaper) grace(scope *fleet.Scope, runner bitbucket.Runner) time.Duration {
-	if _, tellsSteps, _ := scope.Listed(runner.UUID); runner.State.Status == bitbucket.StatusDisabled && !tellsSteps {
-		return max(r.config.OrphanGrace, r.config.LostAfter)
+func (r rules) grace(p fleet.Podless) time.Duration {
+	if p.Runner.State.Status == bitbucket.StatusDisabled && !p.Listed.ShowsSteps {
+		return max(r.OrphanGrace, r.LostAfter)
 	}
-	return r.config.OrphanGrace
+	return r.OrphanGrace
+}
+
+// removable reports whether a runner without a pod may be removed: one that is
+// OFFLINE, or that is not ONLINE and shows no step.
+func removable(runner bitbucket.Runner) bool {
+	switch runner.State.Status {
+	case bitbucket.StatusOffline:
+		return true
+	case bitbucket.StatusOnline, bitbucket.StatusEnabled:
+		return false
+	}
+	return runner.State.Step == nil
+}
+
+// tookStep reports whether a runner came back to life between two reads: it has a
+// step that it did not have, or is connected although it should be disabled.
+func tookStep(before, after bitbucket.Runner) bool {
+	step, last := after.State.Step, before.State.Step
+	connected := after.State.Status == bitbucket.StatusOnline || after.State.Status == bitbucket.StatusEnabled
+	return connected || step != nil && (last == nil || last.UUID != step.UUID)
 }
 
 // removeOrphans deletes runners without a pod: those that are OFFLINE, and those
 // that are not ONLINE and show no step in two reads.
-func (r *Reaper) removeOrphans(ctx context.Context, scope *fleet.Scope, runners []bitbucket.Runner) error {
+func (r *Reaper) removeOrphans(ctx context.Context, runners []fleet.Podless) error {
 	pods, err := r.config.Pods.LivePods(ctx)
 	if err != nil {
 		return fmt.Errorf("read the pods live: %w", err)
 	}
 	live := map[string]struct{}{}
 	for _, pod := range pods {
-		live[fleet.RunnerName(pod.Name, pod.UID)] = struct{}{}
+		live[scope.RunnerName(pod.Name, pod.UID)] = struct{}{}
 	}
 	var errs []error
-	for _, runner := range runners {
-		if _, ok := live[runner.Name]; ok && !r.config.Fleet.Twin(runner) {
+	for _, p := range runners {
+		if _, ok := live[p.Runner.Name]; ok && !p.Twin {
 			continue
 		}
-		if err := r.removeOrphan(ctx, scope, runner); err != nil {
-			errs = append(errs, fmt.Errorf("remove orphan %s: %w", runner.UUID, err))
+		if err := r.removeOrphan(ctx, p.Scope, p.Runner); err != nil {
+			errs = append(errs, fmt.Errorf("remove orphan %s: %w", p.Runner.UUID, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (r *Reaper) removeOrphan(ctx context.Context, scope *fleet.Scope, listed bitbucket.Runner) error {
-	before, err := scope.Get(ctx, listed.UUID)
+func (r *Reaper) removeOrphan(ctx context.Context, in scope.ID, listed bitbucket.Runner) error {
+	before, err := r.config.Runners.Recheck(ctx, in, listed.UUID)
 	if errors.Is(err, bitbucket.ErrNotFound) {
-		scope.Hint()
+		r.config.Runners.Refresh(in)
 		return nil
 	}
 	if err != nil {
@@ -101,34 +119,26 @@ func (r *Reaper) removeOrphan(ctx context.Context, scope *fleet.Scope, listed bi
 		r.sayOrphan(before)
 		return nil
 	}
-	if err := scope.Disable(ctx, before); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
+	if err := r.config.Writer.Disable(ctx, in, before); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
 		return err
 	}
 	// Once more: nothing may have been assigned before it was disabled.
-	after, err := scope.Get(ctx, listed.UUID)
+	after, err := r.config.Runners.Recheck(ctx, in, listed.UUID)
 	if err != nil && !errors.Is(err, bitbucket.ErrNotFound) {
 		return err
 	}
 	if err == nil && tookStep(before, after) {
 		return nil
 	}
-	if err := scope.Delete(ctx, listed); err != nil {
+	if err := r.config.Writer.Delete(ctx, in, listed); err != nil {
 		return err
 	}
 	r.config.Count(ReasonOrphan)
-	r.log.Info("orphan removed", zap.String("scope", scope.Written.String()), zap.String("runner", listed.UUID), zap.String("name", listed.Name))
+	r.log.Info("orphan removed", zap.Stringer("scope", in), zap.String("runner", listed.UUID), zap.String("name", listed.Name))
 	return nil
 }
 
-// tookStep reports whether a runner came back to life between two reads: it has a
-// step that it did not have, or is connected where disabling cannot be had.
-func tookStep(before, after bitbucket.Runner) bool {
-	step, last := after.State.Step, before.State.Step
-	connected := after.State.Status == bitbucket.StatusOnline || after.State.Status == bitbucket.StatusEnabled
-	return connected || step != nil && (last == nil || last.UUID != step.UUID)
-}
-
-// sayOrphan tells once, in a dry run, of a runner that would be removed.
+// sayOrphan logs once, in a dry run, that a runner would be removed.
 func (r *Reaper) sayOrphan(runner bitbucket.Runner) {
 	r.mu.Lock()
 	seen := r.podless[runner.UUID]
@@ -140,15 +150,4 @@ func (r *Reaper) sayOrphan(runner bitbucket.Runner) {
 	if !said {
 		r.log.Info("orphan would be removed", zap.String("runner", runner.UUID), zap.String("name", runner.Name))
 	}
-}
-
-// removable: OFFLINE, or not ONLINE and without a step.
-func removable(runner bitbucket.Runner) bool {
-	switch runner.State.Status {
-	case bitbucket.StatusOffline:
-		return true
-	case bitbucket.StatusOnline, bitbucket.StatusEnabled:
-		return false
-	}
-	return runner.State.Step == nil
 }

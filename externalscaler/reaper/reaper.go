@@ -1,10 +1,13 @@
 // Package reaper takes runners away: the surplus of a group, those that had their
 // one step, the outdated, the lost, those of pods that end, the Jobs that never
-// came to anything, and runners of ours that no pod is left for. However it comes
-// to that, a runner is disabled, looked at again, and told to end only when a
-// witness says that it has no step: what is not known counts as busy. How many
-// there should be is decided by package policy; the deletion of a runner that
-// ended in order is the registrar's.
+// came to anything, and our runners that have no pod left. In every case a runner is
+// disabled, read again, and told to end only when a witness says that it has no
+// step: what is not known counts as busy.
+//
+// The rules of who may be ended are pure functions in rules.go and renewal.go; the
+// rest of the package looks, remembers and carries out. How many runners there
+// should be is decided by package policy; the deletion of a runner that ended in
+// order is the registrar's.
 package reaper
 
 import (
@@ -15,115 +18,12 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/pause"
 	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/scope"
 )
-
-// Decider tells how many runners a group should have.
-type Decider interface {
-	Decide(key fleet.GroupKey) (policy.Decision, error)
-}
-
-// Sidecars passes orders to the sidecars that are attached.
-type Sidecars interface {
-	// Stop tells a pod's sidecar to end its runner; false if it cannot be told.
-	Stop(podUID, reason string) bool
-	// Drain tells it that its runner was disabled, for its log.
-	Drain(podUID, reason string)
-}
-
-// Pods reads the runner pods live, not from a cache: a watch that lags must
-// never make a runner look like an orphan.
-type Pods interface {
-	LivePods(ctx context.Context) ([]fleet.Pod, error)
-}
-
-// Jobs ends Jobs that nothing else would end.
-type Jobs interface {
-	// DeleteJob deletes the Job of that UID and its pod; one that is gone counts as
-	// deleted.
-	DeleteJob(ctx context.Context, namespace, name, uid string) error
-}
-
-// Events tells the users of a ScaledJob what was done and why.
-type Events interface {
-	Event(group fleet.GroupKey, uid, reason, message string)
-}
-
-// Config is what a Reaper is made of.
-type Config struct {
-	Fleet    *fleet.Fleet
-	Decider  Decider
-	Sidecars Sidecars
-	// Pods and Jobs are nil where there is no Kubernetes: then nothing is ever an
-	// orphan, and no Job is deleted.
-	Pods   Pods
-	Jobs   Jobs
-	Events Events
-	// Interval between two looks at the latest; each change of the fleet brings one.
-	// Default 2 s.
-	Interval time.Duration
-	// OrphanGrace is how long a runner must have been without a pod in this
-	// process's own sight. Default 5 min.
-	OrphanGrace time.Duration
-	// LostAfter is the same for one that is DISABLED where lists show no steps.
-	// Default 5 min.
-	LostAfter time.Duration
-	// Settle is how long a runner may take to learn of a step that was assigned to
-	// it: where lists carry no steps, a disabled runner must have been idle, by its
-	// own word, for so long. Default 35 s: it asks every 30 s.
-	Settle time.Duration
-	// LostSight is how long, and over two lists at least, a runner must have looked
-	// lost in this process's own sight: after an outage of Bitbucket's all do for a
-	// moment. Default 1 min.
-	LostSight time.Duration
-	// StartLimit is how long a Job may go without asking for a runner, once it has a
-	// node, and one told to end may take to do so. Default 10 min.
-	StartLimit time.Duration
-	// DetachedLimit is how long a sidecar must have been silent until its idle and
-	// disabled runner is ended by deleting the Job. Default 2 min.
-	DetachedLimit time.Duration
-	// PassTimeout bounds one pass over a group or a scope. Default 60 s.
-	PassTimeout time.Duration
-	// DryRun only says what would be done. Pods that are being deleted are still
-	// drained: they end anyhow, and busy ones must not.
-	DryRun bool
-	// UnsafeScaleDown retires idle runners even where Bitbucket cannot disable
-	// them: one that takes a step in that moment loses it.
-	UnsafeScaleDown bool
-	// Count is called once for each removal, with its reason.
-	Count  func(reason string)
-	Clock  clock.WithTicker
-	Logger *zap.Logger
-}
-
-func (c Config) withDefaults() Config {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	def(&c.Interval, 2*time.Second)
-	def(&c.OrphanGrace, 5*time.Minute)
-	def(&c.LostAfter, fleet.LostAfter)
-	def(&c.Settle, 35*time.Second)
-	def(&c.LostSight, time.Minute)
-	def(&c.StartLimit, fleet.StartLimit)
-	def(&c.DetachedLimit, 2*time.Minute)
-	def(&c.PassTimeout, time.Minute)
-	if c.Clock == nil {
-		c.Clock = clock.RealClock{}
-	}
-	if c.Count == nil {
-		c.Count = func(string) {}
-	}
-	if c.Logger == nil {
-		c.Logger = zap.NewNop()
-	}
-	return c
-}
 
 // Reaper removes runners that are no longer wanted, or no longer there.
 type Reaper struct {
@@ -132,24 +32,21 @@ type Reaper struct {
 
 	passes sync.WaitGroup
 	mu     sync.Mutex
+	rules  rules // with its memory
 	// running are the groups and scopes whose pass has not ended yet.
 	running map[any]struct{}
 	// failures are the passes that failed last time.
 	failures map[any]failure
 	// podless are the runners seen without a pod, by UUID.
 	podless map[string]*sighting
-	// watched are the things that something is done about only once they have lasted.
-	watched map[watchKey]*watched
-	// leaving are the runners that were disabled, by UUID, and why.
-	leaving map[string]leaving
-	// glanced is when each drained runner was last looked at, by UUID.
-	glanced map[string]time.Time
+	// rechecked is when each drained runner was last rechecked, by UUID.
+	rechecked map[string]time.Time
 	// said is what the users of each group were told last, by reason.
 	said map[saidKey]string
 }
 
 // failure delays the next pass over the same thing, so that what fails every time
-// does not eat the hourly budget.
+// does not use up the hourly budget.
 type failure struct {
 	count int
 	until time.Time
@@ -165,8 +62,10 @@ const leastInterval = 20 * time.Millisecond
 func New(config Config) *Reaper {
 	config = config.withDefaults()
 	return &Reaper{
-		config: config, log: config.Logger, running: map[any]struct{}{}, failures: map[any]failure{},
-		podless: map[string]*sighting{}, watched: map[watchKey]*watched{}, leaving: map[string]leaving{}, glanced: map[string]time.Time{}, said: map[saidKey]string{},
+		config: config, log: config.Logger,
+		rules:   rules{Limits: config.Limits, memory: newMemory(2*config.Interval + time.Second)},
+		running: map[any]struct{}{}, failures: map[any]failure{},
+		podless: map[string]*sighting{}, rechecked: map[string]time.Time{}, said: map[saidKey]string{},
 	}
 }
 
@@ -175,77 +74,116 @@ func New(config Config) *Reaper {
 func (r *Reaper) Run(ctx context.Context) error {
 	defer r.passes.Wait()
 	for {
-		changed := r.config.Fleet.Wait()
+		changed := r.config.Snapshots.Wait()
 		r.look(ctx)
-		if !r.sleep(ctx, leastInterval, nil) || !r.sleep(ctx, r.config.Interval, changed) {
+		if !pause.For(ctx, r.config.Clock, leastInterval, nil) || !pause.For(ctx, r.config.Clock, r.config.Interval, changed) {
 			return nil
 		}
 	}
 }
 
-// sleep waits; false if ctx ended. It is cut short by changed.
-func (r *Reaper) sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) bool {
-	timer := r.config.Clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-changed:
-	case <-timer.C():
-	}
-	return true
-}
-
-// looseKey names the pass over a scope's pods without a group.
-type looseKey struct{ scope *fleet.Scope }
+// orphanedKey names the pass over a scope's pods without a group.
+type orphanedKey struct{ scope.ID }
 
 func (r *Reaper) look(ctx context.Context) {
-	groups, loose := r.config.Fleet.Groups(), r.config.Fleet.Loose()
-	r.forget(groups, loose)
+	groups, orphaned := r.config.Snapshots.Groups(), r.config.Snapshots.OrphanedPods()
+	r.forget(groups, orphaned)
 	for _, group := range groups {
-		if _, err := r.config.Fleet.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
+		if _, err := r.config.Snapshots.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
 			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.tend(ctx, group.GroupKey) })
 		}
 	}
-	scopes := map[*fleet.Scope][]fleet.Member{}
-	for _, m := range loose {
+	scopes := map[scope.ID]struct{}{}
+	for _, m := range orphaned {
 		if m.Terminating() && m.State != fleet.Gone {
-			scopes[m.Scope] = append(scopes[m.Scope], m)
+			scopes[m.Scope] = struct{}{}
 		}
 	}
-	for scope, members := range scopes {
-		r.pass(ctx, looseKey{scope}, func(ctx context.Context) error { return r.release(ctx, members) })
+	for id := range scopes {
+		r.pass(ctx, orphanedKey{id}, func(ctx context.Context) error { return r.release(ctx, id) })
 	}
 	if r.config.Pods == nil {
 		return
 	}
-	for scope, runners := range r.overdue(r.config.Fleet.Podless()) {
-		r.pass(ctx, scope, func(ctx context.Context) error { return r.removeOrphans(ctx, scope, runners) })
+	for id, runners := range r.overdue(r.config.Snapshots.Podless()) {
+		r.pass(ctx, id, func(ctx context.Context) error { return r.removeOrphans(ctx, runners) })
 	}
 }
 
+// decide asks the rules, whose memory is shared by all passes.
+func (r *Reaper) decide(ask func(rules) []action) []action {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return ask(r.rules)
+}
+
+// sightOf looks at a group as it is now, after all that was done before shows; nil
+// if nothing current is known.
+func (r *Reaper) sightOf(ctx context.Context, key fleet.GroupKey) (*sight, error) {
+	if err := r.config.Snapshots.Sync(ctx); err != nil {
+		return nil, err
+	}
+	group, err := r.config.Snapshots.Group(key)
+	if err != nil {
+		return nil, nil //nolint:nilerr,nilnil // nothing is done; the fleet says why
+	}
+	s := sight{now: r.config.Clock.Now(), group: group, members: group.Members}
+	r.decide(func(rules rules) []action { rules.observe(s); return nil })
+	return &s, nil
+}
+
 // tend does for one group what is due: first what is urgent, then what may wait.
-// The last three count who stays online, so each needs a snapshot that shows what
-// the one before has done, and the pass ends with the first that does anything.
+// The last three rules count who stays online, so each needs a snapshot that shows
+// what the one before has done, and the pass ends with the first that does
+// anything.
 func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
-	if err := r.config.Fleet.Sync(ctx); err != nil {
+	s, err := r.sightOf(ctx, key)
+	if err != nil || s == nil {
 		return err
 	}
-	group, err := r.config.Fleet.Group(key)
-	if err != nil {
-		return nil //nolint:nilerr // nothing current is known, so nothing is done; the fleet says why
+	r.sayUnrecognized(s.group)
+	about := of(s.group)
+	draining := r.decide(func(rules rules) []action { return rules.drainTerminating(*s) })
+	failed := r.performAll(ctx, about, draining)
+	if rechecked := r.recheckDrained(ctx, s.members); rechecked || len(draining) > 0 {
+		if s, err = r.sightOf(ctx, key); err != nil || s == nil {
+			return errors.Join(failed, err)
+		}
 	}
-	r.tellUnrecognized(group)
-	errs := []error{r.drain(ctx, of(group), group.Members)}
-	r.stopDrained(ctx, of(group), group.Members)
-	errs = append(errs, r.endLost(ctx, group), r.endForgotten(ctx, group), r.endStuck(ctx, group))
+	errs := []error{failed}
+	due := r.decide(func(rules rules) []action {
+		due := append(rules.stopDrained(*s), rules.endLost(*s)...)
+		due = append(due, rules.endSilent(*s)...)
+		due = append(due, rules.endForgotten(*s)...)
+		return append(due, rules.endStuck(*s)...)
+	})
+	failed = r.performAll(ctx, about, due)
+	errs = append(errs, failed)
 	decision, err := r.config.Decider.Decide(key)
 	if err != nil {
 		return errors.Join(errs...)
 	}
-	errs = append(errs, r.endUnwanted(ctx, group, decision))
-	for _, rule := range []func(context.Context, *fleet.Group, policy.Decision) (bool, error){r.spend, r.retire, r.renew} {
-		acted, err := rule(ctx, group, decision)
+	due = r.decide(func(rules rules) []action {
+		rules.observeUnwanted(*s, decision)
+		return rules.endUnwanted(*s, decision, r.config.Interval)
+	})
+	failed = r.performAll(ctx, about, due)
+	return errors.Join(append(errs, failed, r.retire(ctx, *s, decision))...)
+}
+
+// retire carries out the first of the rules that finds something to do about who
+// stays online.
+func (r *Reaper) retire(ctx context.Context, s sight, d policy.Decision) error {
+	if s.group.Hold != "" {
+		r.say(of(s.group), "ScaleDownHeld", "", s.group.Hold)
+	}
+	var errs []error
+	for _, rule := range []func(rules) []action{
+		func(rules rules) []action { return rules.retireUsed(s) },
+		func(rules rules) []action { return rules.retireSurplus(s, d) },
+		func(rules rules) []action { return rules.renew(s, d) },
+	} {
+		acted, err := r.performWhileSupported(ctx, of(s.group), r.decide(rule))
 		errs = append(errs, err)
 		if acted {
 			break
@@ -254,19 +192,48 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 	return errors.Join(errs...)
 }
 
-// release drains the pods that no group is left for.
-func (r *Reaper) release(ctx context.Context, members []fleet.Member) error {
-	namespaces := map[string][]fleet.Member{}
-	for _, m := range members {
-		namespaces[m.Pod.Namespace] = append(namespaces[m.Pod.Namespace], m)
+// release drains the pods of a scope that no group is left for.
+func (r *Reaper) release(ctx context.Context, in scope.ID) error {
+	namespaces, err := r.orphanedIn(ctx, in)
+	if err != nil {
+		return err
 	}
-	errs := make([]error, 0, len(namespaces))
-	for namespace, members := range namespaces {
-		s := subject{GroupKey: fleet.GroupKey{Namespace: namespace}}
-		errs = append(errs, r.drain(ctx, s, members))
-		r.stopDrained(ctx, s, members)
+	var errs []error
+	for namespace, s := range namespaces {
+		failed := r.performAll(ctx, withoutGroup(namespace), r.decide(func(rules rules) []action { return rules.drainTerminating(s) }))
+		errs = append(errs, failed)
+		r.recheckDrained(ctx, s.members)
+	}
+	if namespaces, err = r.orphanedIn(ctx, in); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for namespace, s := range namespaces {
+		failed := r.performAll(ctx, withoutGroup(namespace), r.decide(func(rules rules) []action { return rules.stopDrained(s) }))
+		errs = append(errs, failed)
 	}
 	return errors.Join(errs...)
+}
+
+// orphanedIn looks at the pods of a scope without a group, by namespace.
+func (r *Reaper) orphanedIn(ctx context.Context, in scope.ID) (map[string]sight, error) {
+	if err := r.config.Snapshots.Sync(ctx); err != nil {
+		return nil, err
+	}
+	found := map[string]sight{}
+	for _, m := range r.config.Snapshots.OrphanedPods() {
+		if m.Scope == in && m.Terminating() && m.State != fleet.Gone {
+			s := found[m.Pod.Namespace]
+			s.now, s.members = r.config.Clock.Now(), append(s.members, m)
+			found[m.Pod.Namespace] = s
+		}
+	}
+	r.decide(func(rules rules) []action {
+		for _, s := range found {
+			rules.observe(s)
+		}
+		return nil
+	})
+	return found, nil
 }
 
 // pass runs one pass unless the last one over the same thing still runs, or
@@ -282,7 +249,7 @@ func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) er
 		ctx, cancel := context.WithTimeout(ctx, r.config.PassTimeout)
 		defer cancel()
 		err := do(ctx)
-		if errors.Is(err, fleet.ErrNotWritable) {
+		if errors.Is(err, scope.ErrNotWritable) {
 			err = nil // so it is for every group, and ends by itself
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -302,7 +269,7 @@ func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) er
 }
 
 // forget drops what is remembered of what is no more.
-func (r *Reaper) forget(groups []*fleet.Group, loose []fleet.Member) {
+func (r *Reaper) forget(groups []*fleet.GroupSnapshot, orphaned []fleet.Member) {
 	present, uuids := map[fleet.GroupKey]struct{}{}, map[string]struct{}{}
 	remember := func(members []fleet.Member) {
 		for _, m := range members {
@@ -315,13 +282,12 @@ func (r *Reaper) forget(groups []*fleet.Group, loose []fleet.Member) {
 		present[group.GroupKey] = struct{}{}
 		remember(group.Members)
 	}
-	remember(loose)
+	remember(orphaned)
 	now := r.config.Clock.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.rules.memory.forget(uuids, now)
 	maps.DeleteFunc(r.said, func(key saidKey, _ string) bool { _, ok := present[key.group]; return !ok })
 	maps.DeleteFunc(r.failures, func(_ any, f failure) bool { return now.Sub(f.until) > maxDelay })
-	maps.DeleteFunc(r.watched, func(_ watchKey, w *watched) bool { return now.Sub(w.last) > watchMemory })
-	maps.DeleteFunc(r.glanced, func(uuid string, _ time.Time) bool { _, ok := uuids[uuid]; return !ok })
-	maps.DeleteFunc(r.leaving, func(uuid string, _ leaving) bool { _, ok := uuids[uuid]; return !ok })
+	maps.DeleteFunc(r.rechecked, func(uuid string, _ time.Time) bool { _, ok := uuids[uuid]; return !ok })
 }

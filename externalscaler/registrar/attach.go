@@ -9,6 +9,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -21,7 +22,7 @@ func (r *Registrar) Stop(podUID, reason string) bool {
 	if session == nil {
 		return false
 	}
-	r.config.Fleet.Tell(podUID)
+	r.config.Telemetry.MarkStopping(podUID)
 	session.order(stopOrder(reason))
 	return true
 }
@@ -93,7 +94,7 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 	}
 	r.sessions[pod] = mine
 	r.mu.Unlock()
-	if r.config.Fleet.Told(pod) { // the stream may have broken before the order came through
+	if r.config.Telemetry.IsStopping(pod) { // the stream may have broken before the order came through
 		mine.order(stopOrder("told before"))
 	}
 	defer func() {
@@ -101,7 +102,7 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 		defer r.mu.Unlock()
 		if r.sessions[pod] == mine {
 			delete(r.sessions, pod)
-			r.config.Fleet.Detach(pod)
+			r.config.Telemetry.Detach(pod)
 		}
 	}()
 
@@ -152,21 +153,21 @@ func (r *Registrar) report(pod string, mine *session, request *runnerv1.AttachRe
 	if r.sessions[pod] != mine {
 		return false
 	}
-	r.config.Fleet.Report(pod, fleet.Telemetry{
+	r.config.Telemetry.Report(pod, fleet.Telemetry{
 		Attached: true, RunnerUUID: request.GetRunnerUuid(),
 		Activity: activities[request.GetState()], StepUUID: request.GetStepUuid(),
-		Place: placeOf(request.GetPlace()), Terminating: request.GetTerminating(), Unrecognized: request.GetUnrecognizedOutput(),
+		Scope: scopeOf(request.GetPlace()), Terminating: request.GetTerminating(), Unrecognized: request.GetUnrecognizedOutput(),
 		StepsBegun: request.GetStepsBegun(),
 	})
 	return true
 }
 
-// placeOf reads a place; anything but UUIDs, which would cost a call to resolve,
-// was not told by us.
-func placeOf(place *runnerv1.Place) fleet.Place {
-	scope := bitbucket.Scope{Workspace: place.GetWorkspaceUuid(), Repository: place.GetRepositoryUuid()}
-	if place.GetCredentials() == "" || !bitbucket.IsUUID(scope.Workspace) || scope.Repository != "" && !bitbucket.IsUUID(scope.Repository) {
-		return fleet.Place{}
+// scopeOf reads the scope of a report; anything but UUIDs, which would cost a call
+// to resolve, does not come from a registration.
+func scopeOf(place *runnerv1.Place) scope.ID {
+	in := bitbucket.Scope{Workspace: place.GetWorkspaceUuid(), Repository: place.GetRepositoryUuid()}
+	if place.GetCredentials() == "" || !bitbucket.IsUUID(in.Workspace) || in.Repository != "" && !bitbucket.IsUUID(in.Repository) {
+		return scope.ID{}
 	}
-	return fleet.Place{Credentials: place.GetCredentials(), Scope: scope}
+	return scope.ID{Credentials: place.GetCredentials(), Scope: in}
 }

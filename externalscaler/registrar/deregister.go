@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bitbucket-runner-scaler/bitbucket"
-	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -30,12 +30,12 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 	// The pod may be killed any moment: what was begun is brought to its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deregisterTimeout)
 	defer cancel()
-	r.config.Fleet.Tell(identity.PodUID)
-	scope, runner, ok := r.find(identity, req.GetRunnerUuid())
+	r.config.Telemetry.MarkStopping(identity.PodUID)
+	in, runner, ok := r.find(identity, req.GetRunnerUuid())
 	if !ok {
 		return &runnerv1.DeregisterResponse{Gone: true}, nil
 	}
-	gone, err := r.deregister(ctx, scope, runner)
+	gone, err := r.deregister(ctx, in, runner)
 	log := r.log.With(zap.String("pod", identity.PodName), zap.String("runner", runner.UUID))
 	if err != nil {
 		log.Warn("deregistration failed, the reaper goes on", zap.Error(err))
@@ -52,34 +52,34 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 
 // find looks for the pod's runner: by its name in the lists, then where it was
 // registered. The UUID that the sidecar names must be that of its own runner.
-func (r *Registrar) find(identity Identity, uuid string) (*fleet.Scope, bitbucket.Runner, bool) {
-	name := fleet.RunnerName(identity.PodName, identity.PodUID)
-	if scope, runner, ok := r.config.Fleet.Find(name, uuid); ok {
-		return scope, runner, true
+func (r *Registrar) find(identity Identity, uuid string) (scope.ID, bitbucket.Runner, bool) {
+	name := scope.RunnerName(identity.PodName, identity.PodUID)
+	if in, runner, ok := r.config.Runners.FindRunner(name, uuid); ok {
+		return in, runner, true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known, ok := r.registered[identity.PodUID]
 	if !ok || uuid != "" && known.uuid != uuid {
-		return nil, bitbucket.Runner{}, false
+		return scope.ID{}, bitbucket.Runner{}, false
 	}
 	return known.scope, bitbucket.Runner{UUID: known.uuid, Name: name}, true
 }
 
-func (r *Registrar) deregister(ctx context.Context, scope *fleet.Scope, runner bitbucket.Runner) (gone bool, err error) {
+func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucket.Runner) (gone bool, err error) {
 	// Disabled first: nothing may be assigned to it between the look and the
 	// deletion. Where disabling cannot be had, the look alone must do.
 	if runner.State.Status != bitbucket.StatusDisabled {
-		if err := scope.Disable(ctx, runner); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
+		if err := r.config.Writer.Disable(ctx, in, runner); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
 			return false, fmt.Errorf("disable runner: %w", err)
 		}
 	}
-	if listed, tellsSteps, ok := scope.Listed(runner.UUID); ok && tellsSteps && listed.State.Status == bitbucket.StatusDisabled && listed.State.Step == nil {
-		return true, r.delete(ctx, scope, listed) // as the reaper saw it before it was stopped
+	if listed, ok := r.config.Runners.Listed(in, runner.UUID); ok && listed.ShowsSteps && listed.Runner.State.Status == bitbucket.StatusDisabled && listed.Runner.State.Step == nil {
+		return true, r.delete(ctx, in, listed.Runner) // as the reaper saw it before it was stopped
 	}
-	current, err := scope.Get(ctx, runner.UUID)
+	current, err := r.config.Runners.Recheck(ctx, in, runner.UUID)
 	if errors.Is(err, bitbucket.ErrNotFound) {
-		return true, r.delete(ctx, scope, runner) // recorded as gone; 404 is success
+		return true, r.delete(ctx, in, runner) // recorded as gone; 404 is success
 	}
 	if err != nil {
 		return false, fmt.Errorf("read runner: %w", err)
@@ -87,11 +87,11 @@ func (r *Registrar) deregister(ctx context.Context, scope *fleet.Scope, runner b
 	if current.State.Step != nil && current.State.Status != bitbucket.StatusOffline {
 		return false, nil
 	}
-	return true, r.delete(ctx, scope, current)
+	return true, r.delete(ctx, in, current)
 }
 
-func (r *Registrar) delete(ctx context.Context, scope *fleet.Scope, runner bitbucket.Runner) error {
-	if err := scope.Delete(context.WithoutCancel(ctx), runner); err != nil {
+func (r *Registrar) delete(ctx context.Context, in scope.ID, runner bitbucket.Runner) error {
+	if err := r.config.Writer.Delete(context.WithoutCancel(ctx), in, runner); err != nil {
 		return fmt.Errorf("delete runner %s: %w", runner.UUID, err)
 	}
 	return nil

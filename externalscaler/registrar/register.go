@@ -15,15 +15,19 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
-	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// noRoomDelay is when a sidecar that found no room in the scope may ask again.
-const noRoomDelay = 15 * time.Second
-
-// settleDelay is when to ask a leader again that may not write yet.
-const settleDelay = 2 * time.Second
+// When a sidecar may ask again.
+const (
+	// noRoomDelay, if it found no room in the scope.
+	noRoomDelay = 15 * time.Second
+	// writeWindowDelay, if this leader may not write yet.
+	writeWindowDelay = 2 * time.Second
+	// pendingDelay, if the outcome of an earlier try is not known yet.
+	pendingDelay = 5 * time.Second
+)
 
 // Register creates the runner of the calling pod; the contract is in
 // proto/runner/v1.
@@ -32,27 +36,17 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 	if err != nil {
 		return nil, err
 	}
-	r.config.Fleet.Ask(identity.PodUID)
+	r.config.Telemetry.NoteRegisterRequest(identity.PodUID)
 	group, _, err := r.member(ctx, identity)
 	if err != nil {
 		r.config.Count(refusals[status.Code(err)])
 		return nil, err
 	}
-	// One at a time in a scope, or two could both see the last free place.
-	scope := group.Scope
-	if err := scope.Lock(ctx); err != nil {
-		return nil, status.Error(codes.Unavailable, err.Error())
-	}
-	defer scope.Unlock()
-	group, member, ok := r.config.Fleet.Member(identity.PodUID)
-	if !ok || group.Scope != scope {
-		return nil, status.Error(codes.Unavailable, "the pod's group changed meanwhile")
-	}
-	response, outcome, err := r.register(ctx, group, member, identity)
+	response, outcome, err := r.register(ctx, group, identity)
 	r.config.Count(outcome)
 	log := r.log.With(zap.Stringer("group", group.GroupKey), zap.String("pod", identity.PodName), zap.String("outcome", outcome), zap.String("sidecar", req.GetSidecarVersion()))
 	if err != nil {
-		log.Info("registration put off", zap.Error(err))
+		log.Info("registration deferred", zap.Error(err))
 		return nil, err
 	}
 	log.Info("registration", zap.String("runner", response.GetRunner().GetUuid()), zap.String("reason", response.GetFinish().GetReason()))
@@ -62,71 +56,107 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 // refusals are the outcomes of a pod without a usable group, by the answer's code.
 var refusals = map[codes.Code]string{codes.NotFound: "no_group", codes.InvalidArgument: "invalid_group"}
 
-func (r *Registrar) register(ctx context.Context, group *fleet.Group, member fleet.Member, identity Identity) (response *runnerv1.RegisterResponse, outcome string, err error) {
-	if _, err := r.config.Fleet.Group(group.GroupKey); err != nil {
-		return nil, "failed", status.Error(codes.Unavailable, err.Error())
-	}
-	if member.State == fleet.Gone { // it counts for nothing any more, so it must not have a runner either
-		return finish("the Job was told to end before"), "finished", nil
-	}
-	if err := group.Scope.Writable(); err != nil { // what is not known yet must not be counted
-		return nil, "failed", r.statusOf(err)
-	}
-	name := fleet.RunnerName(identity.PodName, identity.PodUID)
-	count := r.census(group, name)
-	for _, existing := range count.own {
-		if err := r.replaceable(existing, member); err != nil {
-			return nil, "runner_exists", err
-		}
-	}
-	full := count.live >= group.Spec.Rules.MaxRunners()
-	if !full {
-		if err := r.settled(group.Scope, name); err != nil {
-			return nil, "ambiguous", err
-		}
-	}
-	outcome = "registered"
-	for _, existing := range count.own {
-		if err := r.delete(ctx, group.Scope, existing); err != nil {
-			return nil, "failed", r.statusOf(err)
-		}
-		outcome = "replaced"
-	}
-	switch {
-	case full:
-		r.config.Fleet.Tell(identity.PodUID)
-		return finish(fmt.Sprintf("%d live runners of %s already, max is %d", count.live, group.GroupKey, group.Spec.Rules.MaxRunners())), "finished", nil
-	case count.others >= policy.ScopeLimit && !r.reclaim(ctx, group.Scope):
-		return nil, "no_room", retryIn(codes.ResourceExhausted, noRoomDelay,
-			fmt.Sprintf("%d runners are registered in %s, Bitbucket allows %d", count.others, group.Scope.Written, policy.ScopeLimit))
-	}
-	return r.create(ctx, group, identity, name, outcome)
+// Why a pod gets no runner, beside what package scope says.
+var (
+	errGroupChanged = errors.New("the pod's group changed meanwhile")
+	errStopping     = errors.New("the Job was told to end before")
+)
+
+// runnerExistsError says that the pod's runner may be running already.
+type runnerExistsError struct{ existing bitbucket.Runner }
+
+func (e *runnerExistsError) Error() string {
+	return fmt.Sprintf("runner %s of this pod exists with status %s: it may be running and is not replaced", e.existing.UUID, e.existing.State.Status)
 }
 
-// reclaim takes a place of the full scope back from a runner of ours that is
-// OFFLINE and has no pod, by the API server's own word. The reaper would wait for
-// its grace; a Job that is wanted now need not.
-func (r *Registrar) reclaim(ctx context.Context, scope *fleet.Scope) bool {
+func (r *Registrar) register(ctx context.Context, group *fleet.GroupSnapshot, identity Identity) (response *runnerv1.RegisterResponse, outcome string, err error) {
+	decide := func() (scope.SlotRequest, error) { return r.slotRequest(group.Scope, identity) }
+	registered, err := r.config.Writer.Register(ctx, group.Scope, decide)
+	var full *scope.FullError
+	if errors.As(err, &full) && r.reclaim(ctx, group.Scope) {
+		registered, err = r.config.Writer.Register(ctx, group.Scope, decide)
+	}
+	var atMax *scope.AtMaxError
+	switch {
+	case errors.Is(err, errStopping):
+		return finish(err.Error()), "finished", nil
+	case errors.As(err, &atMax):
+		return finish(fmt.Sprintf("%s: %v", group.GroupKey, err)), "finished", nil
+	case err != nil:
+		outcome, err = deferral(err)
+		return nil, outcome, err
+	}
+	r.remember(identity.PodUID, registration{scope: group.Scope, uuid: registered.Runner.UUID, at: r.config.Clock.Now()})
+	outcome = "registered"
+	if registered.Replaced {
+		outcome = "replaced"
+	}
+	return runnerResponse(group.Scope.Credentials, registered), outcome, nil
+}
+
+// slotRequest decides, while nobody else registers in the scope, what the pod may
+// ask for: its group may have changed since it was found.
+func (r *Registrar) slotRequest(in scope.ID, identity Identity) (scope.SlotRequest, error) {
+	group, member, ok := r.config.Snapshots.Member(identity.PodUID)
+	if !ok || group.Scope != in {
+		return scope.SlotRequest{}, errGroupChanged
+	}
+	if _, err := r.config.Snapshots.Group(group.GroupKey); err != nil {
+		return scope.SlotRequest{}, err
+	}
+	if member.State == fleet.Gone { // it counts for nothing any more, so it must not have a runner either
+		return scope.SlotRequest{}, errStopping
+	}
+	live := map[string]bool{}
+	for _, m := range group.Members {
+		live[m.Name] = m.State != fleet.Gone
+	}
+	return scope.SlotRequest{
+		Runner: bitbucket.NewRunner{
+			Name: scope.RunnerName(identity.PodName, identity.PodUID), Labels: group.Spec.RunnerLabels(r.config.Owner),
+		},
+		Max:         group.Spec.Rules.MaxRunners(),
+		Live:        func(name string) bool { return live[name] },
+		Replaceable: func(existing bitbucket.Runner) error { return replaceable(existing, member.Telemetry.Activity) },
+		AtMax:       func() { r.config.Telemetry.MarkStopping(identity.PodUID) },
+	}, nil
+}
+
+// replaceable returns an error unless nobody can be running an existing runner of
+// the pod's name. The sidecar asks to register only while its marker says that no
+// environment was handed out.
+func replaceable(existing bitbucket.Runner, activity fleet.Activity) error {
+	if existing.State.Status == bitbucket.StatusUnregistered && activity != fleet.ActivityIdle && activity != fleet.ActivityBusy {
+		return nil
+	}
+	return &runnerExistsError{existing}
+}
+
+// reclaim frees a slot of the full scope: it deletes a runner of ours that is
+// OFFLINE and has no pod according to the API server itself. The reaper would wait
+// for its grace; a Job that is wanted now need not.
+func (r *Registrar) reclaim(ctx context.Context, in scope.ID) bool {
 	if r.config.Pods == nil {
 		return false
 	}
-	for _, runner := range r.config.Fleet.Podless()[scope] {
-		if runner.State.Status != bitbucket.StatusOffline {
+	for _, podless := range r.config.Snapshots.Podless() {
+		runner := podless.Runner
+		if podless.Scope != in || runner.State.Status != bitbucket.StatusOffline {
 			continue
 		}
 		pods, err := r.config.Pods.LivePods(ctx)
-		if err != nil || slices.ContainsFunc(pods, func(pod fleet.Pod) bool { return fleet.RunnerName(pod.Name, pod.UID) == runner.Name }) {
+		if err != nil || slices.ContainsFunc(pods, func(pod fleet.Pod) bool { return scope.RunnerName(pod.Name, pod.UID) == runner.Name }) {
 			return false // its pod is new, or nobody knows: the sidecar asks again
 		}
-		current, err := scope.Get(ctx, runner.UUID)
+		current, err := r.config.Runners.Recheck(ctx, in, runner.UUID)
 		if err != nil || current.State.Status != bitbucket.StatusOffline {
 			continue
 		}
-		if err := r.delete(ctx, scope, current); err != nil {
-			r.log.Warn("an OFFLINE runner's place was not taken back", zap.String("runner", runner.UUID), zap.Error(err))
+		if err := r.delete(ctx, in, current); err != nil {
+			r.log.Warn("the slot of an OFFLINE runner was not reclaimed", zap.String("runner", runner.UUID), zap.Error(err))
 			return false
 		}
-		r.log.Info("an OFFLINE runner's place was taken back", zap.String("runner", runner.UUID), zap.String("name", runner.Name))
+		r.log.Info("the slot of an OFFLINE runner was reclaimed", zap.String("runner", runner.UUID), zap.String("name", runner.Name))
 		return true
 	}
 	return false
@@ -136,105 +166,17 @@ func finish(reason string) *runnerv1.RegisterResponse {
 	return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Finish{Finish: &runnerv1.Finish{Reason: reason}}}
 }
 
-// census counts the runners of a scope for a pod that wants one.
-type census struct {
-	// own are the runners that bear the pod's name.
-	own []bitbucket.Runner
-	// live are the group's whose processes may run, without own.
-	live int
-	// others are all that take a place in the scope, without own.
-	others int
-}
-
-// census counts from the scope's own view, not from the snapshot, which may be
-// older than a registration of a moment ago. A registration whose outcome is not
-// known keeps its place until a list could have shown it.
-func (r *Registrar) census(group *fleet.Group, name string) census {
-	members := map[string]fleet.State{}
-	for _, m := range group.Members {
-		members[m.Name] = m.State
-	}
-	var c census
-	counted := map[string]struct{}{name: {}}
-	count := func(name string) {
-		c.others++
-		state, member := members[name]
-		if _, twice := counted[name]; member && !twice && state != fleet.Gone {
-			c.live++ // a pod runs one process, whatever twins its name has
-		}
-		counted[name] = struct{}{}
-	}
-	for _, runner := range group.Scope.Runners() {
-		if runner.Name == name && slices.Contains(runner.Labels, r.config.Fleet.Owner()) {
-			c.own = append(c.own, runner)
-			continue
-		}
-		count(runner.Name)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for other, post := range r.ambiguous {
-		if _, listed := counted[other]; !listed && post.scope == group.Scope && !r.outcomeKnown(post) {
-			count(other)
-		}
-	}
-	return c
-}
-
-// outcomeKnown says whether the scope's list shows what became of a POST.
-func (r *Registrar) outcomeKnown(post attempt) bool {
-	return post.scope.ListBegun().After(post.at.Add(r.config.WriteSettle))
-}
-
-// replaceable says whether an existing runner of the pod's name may be replaced:
-// only if nobody can be running it. The sidecar asks to register only while its
-// marker says that no environment was handed out.
-func (r *Registrar) replaceable(existing bitbucket.Runner, member fleet.Member) error {
-	activity := member.Telemetry.Activity
-	if existing.State.Status == bitbucket.StatusUnregistered && activity != fleet.ActivityIdle && activity != fleet.ActivityBusy {
-		return nil
-	}
-	return status.Errorf(codes.FailedPrecondition, "runner %s of this pod exists with status %s: it may be running and is not replaced", existing.UUID, existing.State.Status)
-}
-
-// settled refuses to repeat a POST whose outcome is unknown before a list that
-// was begun later could have shown it.
-func (r *Registrar) settled(scope *fleet.Scope, name string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	post, ok := r.ambiguous[name]
-	if !ok {
-		return nil
-	}
-	if post.scope != scope || r.outcomeKnown(post) {
-		delete(r.ambiguous, name)
-		return nil
-	}
-	scope.Hint()
-	return retryIn(codes.Unavailable, 5*time.Second, "whether an earlier try registered this runner is not known yet")
-}
-
-func (r *Registrar) create(ctx context.Context, group *fleet.Group, identity Identity, name, outcome string) (*runnerv1.RegisterResponse, string, error) {
-	// A registration begun is brought to its end, whatever becomes of the caller:
-	// an aborted POST would leave a runner that nobody knows.
-	runner, err := group.Scope.Create(context.WithoutCancel(ctx), bitbucket.NewRunner{Name: name, Labels: group.Spec.RunnerLabels(r.config.Fleet.Owner())})
-	if err != nil {
-		if errors.Is(err, bitbucket.ErrOutcomeUnknown) {
-			r.doubt(name, attempt{scope: group.Scope, at: r.config.Clock.Now()})
-			return nil, "ambiguous", r.statusOf(err)
-		}
-		return nil, "failed", r.statusOf(err)
-	}
-	r.remember(identity.PodUID, registration{scope: group.Scope, uuid: runner.UUID, at: r.config.Clock.Now()})
-	scope := group.Scope.Resolved()
+// runnerResponse gives the sidecar its runner's environment.
+func runnerResponse(credentials string, registered scope.Registered) *runnerv1.RegisterResponse {
+	in, runner := registered.Scope, registered.Runner
 	environment := map[string]string{
-		"ACCOUNT_UUID":                  scope.Workspace,
+		"ACCOUNT_UUID":                  in.Workspace,
 		"RUNNER_UUID":                   runner.UUID,
 		"RUNTIME_PREREQUISITES_ENABLED": "true",
 		"WORKING_DIRECTORY":             "/tmp",
 	}
-	if scope.Repository != "" {
-		environment["REPOSITORY_UUID"] = scope.Repository
+	if in.Repository != "" {
+		environment["REPOSITORY_UUID"] = in.Repository
 	}
 	if client := runner.OAuthClient; client != nil {
 		environment["OAUTH_CLIENT_ID"] = client.ID
@@ -242,59 +184,57 @@ func (r *Registrar) create(ctx context.Context, group *fleet.Group, identity Ide
 		environment["OAUTH_TOKEN_ENDPOINT"] = client.TokenEndpoint
 	}
 	return &runnerv1.RegisterResponse{Outcome: &runnerv1.RegisterResponse_Runner{
-		Runner: &runnerv1.Runner{Uuid: runner.UUID, Name: name, Environment: environment, Place: &runnerv1.Place{
-			Credentials: group.Scope.Credentials, WorkspaceUuid: scope.Workspace, RepositoryUuid: scope.Repository,
+		Runner: &runnerv1.Runner{Uuid: runner.UUID, Name: runner.Name, Environment: environment, Place: &runnerv1.Place{
+			Credentials: credentials, WorkspaceUuid: in.Workspace, RepositoryUuid: in.Repository,
 		}},
-	}}, outcome, nil
+	}}
 }
 
-// doubt remembers a POST of unknown outcome, and forgets those that are known by
-// now although their pods have never asked again.
-func (r *Registrar) doubt(name string, post attempt) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for other, old := range r.ambiguous {
-		if r.outcomeKnown(old) || post.at.Sub(old.at) > rememberFor {
-			delete(r.ambiguous, other)
-		}
-	}
-	r.ambiguous[name] = post
-}
-
-// rememberFor bounds the memory of registrations: no runner's life is longer.
-const rememberFor = 7 * 24 * time.Hour
+// registrationMemory bounds the memory of registrations: no runner's life is longer.
+const registrationMemory = 7 * 24 * time.Hour
 
 func (r *Registrar) remember(podUID string, known registration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for uid, old := range r.registered {
-		if known.at.Sub(old.at) > rememberFor {
+		if known.at.Sub(old.at) > registrationMemory {
 			delete(r.registered, uid)
 		}
 	}
 	r.registered[podUID] = known
 }
 
-// statusOf gives an error of Bitbucket's the code that tells the sidecar what to do.
-func (r *Registrar) statusOf(err error) error {
+// deferral gives an error of a registration its outcome for the metric, and the
+// code that says what the sidecar should do.
+func deferral(err error) (outcome string, _ error) {
 	var limited *bitbucket.RateLimitedError
+	var full *scope.FullError
+	var exists *runnerExistsError
 	switch {
+	case errors.As(err, &exists):
+		return "runner_exists", status.Error(codes.FailedPrecondition, err.Error())
+	case errors.As(err, &full):
+		return "no_room", retryIn(codes.ResourceExhausted, noRoomDelay, err)
+	case errors.Is(err, scope.ErrOutcomePending):
+		return "ambiguous", retryIn(codes.Unavailable, pendingDelay, err)
+	case errors.Is(err, bitbucket.ErrOutcomeUnknown):
+		return "ambiguous", status.Error(codes.Unavailable, err.Error())
 	case errors.As(err, &limited):
-		return retryIn(codes.ResourceExhausted, max(limited.RetryAfter, noRoomDelay), err.Error())
-	case errors.Is(err, fleet.ErrNotWritable):
-		return retryIn(codes.Unavailable, settleDelay, err.Error())
+		return "failed", retryIn(codes.ResourceExhausted, max(limited.RetryAfter, noRoomDelay), err)
+	case errors.Is(err, scope.ErrNotWritable):
+		return "failed", retryIn(codes.Unavailable, writeWindowDelay, err)
 	case errors.Is(err, bitbucket.ErrBudgetExhausted), errors.Is(err, bitbucket.ErrRunnerLimit):
-		return retryIn(codes.ResourceExhausted, noRoomDelay, err.Error())
+		return "failed", retryIn(codes.ResourceExhausted, noRoomDelay, err)
 	case errors.Is(err, bitbucket.ErrMissingScope), errors.Is(err, bitbucket.ErrForbidden), errors.Is(err, bitbucket.ErrUnauthorized):
-		return status.Error(codes.PermissionDenied, err.Error())
+		return "failed", status.Error(codes.PermissionDenied, err.Error())
 	}
-	return status.Error(codes.Unavailable, err.Error())
+	return "failed", status.Error(codes.Unavailable, err.Error())
 }
 
-func retryIn(code codes.Code, delay time.Duration, message string) error {
-	withDelay, err := status.New(code, message).WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+func retryIn(code codes.Code, delay time.Duration, cause error) error {
+	withDelay, err := status.New(code, cause.Error()).WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
 	if err != nil { // only for code OK
-		return status.Error(code, message)
+		return status.Error(code, cause.Error())
 	}
 	return withDelay.Err()
 }

@@ -1,8 +1,8 @@
 // Package registrar is the server side of runner/v1: it registers the runner of
-// a calling pod at Bitbucket under the hard caps, follows what its sidecar
-// reports, passes orders down, and deletes the runner once its process has
-// ended. Who calls is known from a review of the sidecar's ServiceAccount
-// token, so no credentials of Bitbucket ever enter a namespace where builds run.
+// a calling pod at Bitbucket under the limits of its group and scope, follows what
+// its sidecar reports, passes orders down, and deletes the runner once its process
+// has ended. The caller is known from a review of the sidecar's ServiceAccount
+// token, so no Bitbucket credentials ever enter a namespace where builds run.
 // Which runner is to go is decided by package reaper.
 package registrar
 
@@ -20,7 +20,9 @@ import (
 	"google.golang.org/grpc/status"
 	"k8s.io/utils/clock"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -30,7 +32,7 @@ type Identity struct{ Namespace, PodName, PodUID string }
 // ErrToken says that a token is not a valid one of a pod for our audience.
 var ErrToken = errors.New("not a valid token of a pod")
 
-// TokenReviewer tells which pod a ServiceAccount token is bound to.
+// TokenReviewer finds the pod that a ServiceAccount token is bound to.
 type TokenReviewer interface {
 	// Review returns ErrToken for a token that is refused; any other error means
 	// that it could not be reviewed.
@@ -42,22 +44,62 @@ type Pods interface {
 	LivePods(ctx context.Context) ([]fleet.Pod, error)
 }
 
+// Snapshots are the observed groups and runners.
+type Snapshots interface {
+	// Wait returns a channel that is closed when the next snapshot is in place.
+	Wait() <-chan struct{}
+	// Member finds the group and the Job of a pod.
+	Member(podUID string) (*fleet.GroupSnapshot, fleet.Member, bool)
+	// Group returns a group if its list is fresh enough to act on.
+	Group(key fleet.GroupKey) (*fleet.GroupSnapshot, error)
+	// Faulty are the groups without a snapshot, and why.
+	Faulty() map[fleet.GroupKey]error
+	// Podless are our runners that no known pod is named after.
+	Podless() []fleet.Podless
+}
+
+// Telemetry takes what pods say of themselves.
+type Telemetry interface {
+	Report(podUID string, report fleet.Telemetry)
+	Detach(podUID string)
+	NoteRegisterRequest(podUID string)
+	MarkStopping(podUID string)
+	IsStopping(podUID string) bool
+}
+
+// Writer registers and removes runners.
+type Writer interface {
+	Register(ctx context.Context, id scope.ID, decide func() (scope.SlotRequest, error)) (scope.Registered, error)
+	Disable(ctx context.Context, id scope.ID, runner bitbucket.Runner) error
+	Delete(ctx context.Context, id scope.ID, runner bitbucket.Runner) error
+}
+
+// Runners reads single runners.
+type Runners interface {
+	FindRunner(name, reported string) (scope.ID, bitbucket.Runner, bool)
+	Listed(id scope.ID, uuid string) (scope.Listed, bool)
+	Recheck(ctx context.Context, id scope.ID, uuid string) (bitbucket.Runner, error)
+}
+
 // Config is what a Registrar is made of.
 type Config struct {
-	Fleet    *fleet.Fleet
-	Reviewer TokenReviewer
-	// WriteSettle is how long Bitbucket may take until a list shows a write.
-	WriteSettle time.Duration
+	// Owner is the label of the runners of this installation.
+	Owner     string
+	Snapshots Snapshots
+	Telemetry Telemetry
+	Writer    Writer
+	Runners   Runners
+	Reviewer  TokenReviewer
 	// MemberWait bounds how long a call waits for the watch to show its pod.
 	// Default 5 s.
 	MemberWait time.Duration
-	// Pods tells whether an OFFLINE runner that holds the last place of a scope has
-	// a pod left; nil where no place is ever taken back.
+	// Pods says whether an OFFLINE runner that holds the last slot of a scope has
+	// a pod left; nil if no slot is ever reclaimed.
 	Pods Pods
 	// Count is called once for each registration with its outcome: registered,
 	// replaced, finished, no_room, ambiguous, failed, or why it was refused:
 	// no_group, invalid_group, runner_exists. For a call of any kind that did not
-	// prove who it is: unauthenticated, or unreviewed where nobody could tell.
+	// prove its identity: unauthenticated, or unreviewed if the review failed.
 	Count  func(outcome string)
 	Clock  clock.PassiveClock
 	Logger *zap.Logger
@@ -71,22 +113,13 @@ type Registrar struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session // by pod UID
-	// ambiguous are the POSTs that may or may not have been applied, by the names
-	// of their runners.
-	ambiguous map[string]attempt
 	// registered remembers where a pod's runner lives, for the case that its
 	// ScaledJob is gone by the time it is deregistered.
 	registered map[string]registration
 }
 
-// attempt is a POST of unknown outcome, and when it ended.
-type attempt struct {
-	scope *fleet.Scope
-	at    time.Time
-}
-
 type registration struct {
-	scope *fleet.Scope
+	scope scope.ID
 	uuid  string
 	at    time.Time
 }
@@ -107,11 +140,11 @@ func New(config Config) *Registrar {
 	}
 	return &Registrar{
 		config: config, log: config.Logger,
-		sessions: map[string]*session{}, ambiguous: map[string]attempt{}, registered: map[string]registration{},
+		sessions: map[string]*session{}, registered: map[string]registration{},
 	}
 }
 
-// Service gives the Registrar in the form that adds itself to a server: its own
+// Service returns the Registrar in the form that adds itself to a server: its own
 // Register is the wire's.
 func (r *Registrar) Service() Service { return Service{r} }
 
@@ -123,7 +156,7 @@ func (s Service) Register(server grpc.ServiceRegistrar) {
 	runnerv1.RegisterRunnerServiceServer(server, s.registrar)
 }
 
-// authenticate finds the calling pod from its token, and counts who cannot say.
+// authenticate finds the calling pod from its token, and counts calls without one.
 func (r *Registrar) authenticate(ctx context.Context) (Identity, error) {
 	identity, err := r.review(ctx)
 	switch status.Code(err) {
@@ -157,13 +190,13 @@ func (r *Registrar) review(ctx context.Context) (Identity, error) {
 }
 
 // member finds the group and Job of a pod, waiting a little for the watch.
-func (r *Registrar) member(ctx context.Context, identity Identity) (*fleet.Group, fleet.Member, error) {
+func (r *Registrar) member(ctx context.Context, identity Identity) (*fleet.GroupSnapshot, fleet.Member, error) {
 	deadline := r.config.Clock.Now().Add(r.config.MemberWait)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	for {
-		wait := r.config.Fleet.Wait()
-		if group, member, ok := r.config.Fleet.Member(identity.PodUID); ok {
+		wait := r.config.Snapshots.Wait()
+		if group, member, ok := r.config.Snapshots.Member(identity.PodUID); ok {
 			return group, member, nil
 		}
 		select {
@@ -177,7 +210,7 @@ func (r *Registrar) member(ctx context.Context, identity Identity) (*fleet.Group
 // withoutGroup says why a pod has no group: a fault of the ScaledJobs in its
 // namespace, if there is one, is the likely cause.
 func (r *Registrar) withoutGroup(identity Identity) error {
-	for key, err := range r.config.Fleet.Faulty() {
+	for key, err := range r.config.Snapshots.Faulty() {
 		if key.Namespace == identity.Namespace && strings.HasPrefix(identity.PodName, key.Name+"-") {
 			return status.Errorf(codes.InvalidArgument, "ScaledJob %s: %v", key, err)
 		}

@@ -58,7 +58,7 @@ type gauges struct {
 var (
 	runnersDesc = prometheus.NewDesc(namespace+"_runners", "Members of a runner group by state.", []string{"namespace", "scaledjob", "state"}, nil)
 	desiredDesc = prometheus.NewDesc(namespace+"_desired_runners", "Runners that a group should have.", []string{"namespace", "scaledjob"}, nil)
-	toldDesc    = prometheus.NewDesc(namespace+"_told_jobs", "Unfinished Jobs that KEDA is told to keep.", []string{"namespace", "scaledjob"}, nil)
+	targetDesc  = prometheus.NewDesc(namespace+"_target_jobs", "Unfinished Jobs that KEDA is asked to keep.", []string{"namespace", "scaledjob"}, nil)
 	ageDesc     = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions rest on.", []string{"namespace", "scaledjob"}, nil)
 	faultyDesc  = prometheus.NewDesc(namespace+"_group_faulty", "1 while nothing can be decided for a group.", []string{"namespace", "scaledjob"}, nil)
 	unreadDesc  = prometheus.NewDesc(namespace+"_unrecognized_output", "Runners whose log lines are not understood, so that only Bitbucket tells whether they are busy.", []string{"namespace", "scaledjob"}, nil)
@@ -68,7 +68,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, toldDesc, ageDesc, faultyDesc, unreadDesc, reusedDesc, budgetDesc} {
+	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, targetDesc, ageDesc, faultyDesc, unreadDesc, reusedDesc, budgetDesc} {
 		ch <- desc
 	}
 }
@@ -84,7 +84,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 			faulty = 1
 		} else {
 			gauge(desiredDesc, float64(group.Desired), group.Namespace, group.Name)
-			gauge(toldDesc, float64(group.Told), group.Namespace, group.Name)
+			gauge(targetDesc, float64(group.Target), group.Namespace, group.Name)
 		}
 		gauge(faultyDesc, faulty, group.Namespace, group.Name)
 		gauge(unreadDesc, float64(group.Unrecognized), group.Namespace, group.Name)

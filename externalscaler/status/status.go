@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"bitbucket-runner-scaler/externalscaler"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
@@ -32,22 +31,36 @@ type Group struct {
 	// Unrecognized counts the members whose runner's output is not understood.
 	Unrecognized int       `json:"unrecognizedOutput,omitempty"`
 	Desired      int       `json:"desired"`
-	Told         int       `json:"told"`
+	Target       int       `json:"target"`
 	Reason       string    `json:"reason"`
 	Note         string    `json:"note"`
 	Decided      time.Time `json:"decidedOn"`
 	Hold         string    `json:"scaleDownHeld,omitempty"`
 }
 
+// Fleet is the observed groups.
+type Fleet interface {
+	Groups() []*fleet.GroupSnapshot
+	// Faulty are the groups without a snapshot, and why.
+	Faulty() map[fleet.GroupKey]error
+	// Reused counts the runners of ephemeral groups that took another step.
+	Reused() int64
+}
+
+// Decider says how many runners a group should have.
+type Decider interface {
+	Decide(key fleet.GroupKey) (policy.Decision, error)
+}
+
 // Status shows a fleet and its decisions.
 type Status struct {
-	fleet     *fleet.Fleet
-	decisions *externalscaler.Decisions
+	fleet     Fleet
+	decisions Decider
 	now       func() time.Time
 }
 
 // New makes a Status.
-func New(fleet *fleet.Fleet, decisions *externalscaler.Decisions, now func() time.Time) *Status {
+func New(fleet Fleet, decisions Decider, now func() time.Time) *Status {
 	return &Status{fleet: fleet, decisions: decisions, now: now}
 }
 
@@ -70,9 +83,9 @@ func (s *Status) Groups() []Group {
 	return groups
 }
 
-func (s *Status) group(g *fleet.Group) Group {
+func (s *Status) group(g *fleet.GroupSnapshot) Group {
 	shown := Group{
-		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.Written.String(), Hold: g.Hold,
+		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.String(), Hold: g.Hold,
 		ListAge: s.now().Sub(g.ListBegun).Seconds(), Runners: map[string]int{},
 	}
 	for _, m := range g.Members {
@@ -90,7 +103,7 @@ func (s *Status) group(g *fleet.Group) Group {
 		}
 		return shown
 	}
-	shown.Desired, shown.Told, shown.Decided = decision.Effective, decision.Told, decision.Time
+	shown.Desired, shown.Target, shown.Decided = decision.Effective, decision.Target, decision.Time
 	shown.Reason, shown.Note = string(decision.Reason), decision.Note
 	return shown
 }

@@ -29,6 +29,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
 )
 
@@ -203,7 +204,7 @@ func (b *Bed) createJob(owner fleet.ScaledJob) {
 
 // Owner is the label that marks the control plane's runners.
 func (b *Bed) Owner() string {
-	return fleet.OwnerLabel("testbed", "kube-system", cmp.Or(b.config.Namespace, "testbed"))
+	return scope.OwnerLabel("testbed", "kube-system", cmp.Or(b.config.Namespace, "testbed"))
 }
 
 // Groups are the runner groups as the control plane sees them.

@@ -75,7 +75,7 @@ func bed(t *testing.T) *testbed.Bed {
 		Dir:          dir,
 		Binaries:     testbed.Binaries{Sidecar: filepath.Join(dir, "sidecar"), Runner: []string{filepath.Join(dir, "bitbucket-emulator"), "runner"}},
 		Emulator:     emulator.Options{AssignLag: 200 * time.Millisecond},
-		ControlPlane: controlplane.Config{PollInterval: time.Second, MaxStaleness: time.Minute, WriteSettle: time.Second, OrphanGrace: time.Second, ReaperInterval: 200 * time.Millisecond, StepSettle: time.Second},
+		ControlPlane: controlplane.Config{PollInterval: time.Second, MaxStaleness: time.Minute, WriteSettle: time.Second, OrphanGrace: time.Second, ReaperInterval: 200 * time.Millisecond, StepAssignDelay: time.Second},
 		KEDAInterval: 500 * time.Millisecond,
 		Logger:       zaptest.NewLogger(t),
 	})

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"bitbucket-runner-scaler/externalscaler/scope"
+
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,7 +17,6 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/e2e/chaos/node"
 	"bitbucket-runner-scaler/e2e/chaos/plan"
-	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
 // victim is a pod and where it runs.
@@ -60,7 +61,7 @@ func (r *Round) victims(ctx context.Context, busy bool) []victim {
 // scaledJobLabel is KEDA's label of a ScaledJob's pods.
 const scaledJobLabel = "scaledjob.keda.sh/name"
 
-func runnerName(pod *corev1.Pod) string { return fleet.RunnerName(pod.Name, string(pod.UID)) }
+func runnerName(pod *corev1.Pod) string { return scope.RunnerName(pod.Name, string(pod.UID)) }
 
 func (r *Round) failPod(ctx context.Context, f plan.Fault) bool {
 	from := r.victims(ctx, f.Busy)

@@ -1,0 +1,85 @@
+package controlplane
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
+)
+
+// restarts are when each group's polling was restarted.
+type restarts map[string][]time.Duration
+
+func (r restarts) at(begun time.Time) PollRestarter { return restartedAt{r, begun} }
+
+type restartedAt struct {
+	restarts
+	begun time.Time
+}
+
+func (r restartedAt) RestartPolling(_ context.Context, key fleet.GroupKey) error {
+	r.restarts[key.Name] = append(r.restarts[key.Name], time.Since(r.begun))
+	return nil
+}
+
+func TestPollingIsRestartedForGroupsThatKEDADoesNotPoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		group := func(name string, polling time.Duration, edit func(*fleet.ScaledJob)) fleet.ScaledJob {
+			s := fleet.ScaledJob{GroupKey: fleet.GroupKey{Namespace: "team", Name: name}, PollingInterval: polling, Metadata: map[string]string{"enableTLS": "true"}}
+			if edit != nil {
+				edit(&s)
+			}
+			return s
+		}
+		const lost = 10 * time.Minute // since then KEDA asks no more for those that it lost
+		all := []fleet.ScaledJob{
+			group("never asked for", 30*time.Second, nil),
+			group("asked for", time.Minute, nil),
+			group("lost", 10*time.Second, nil),
+			group("lost, seldom asked for", 5*time.Minute, nil),
+			group("paused", time.Second, func(s *fleet.ScaledJob) { s.Hold = "paused" }),
+			group("plain text", time.Second, func(s *fleet.ScaledJob) { s.Metadata = nil }),
+		}
+		asked := func(key fleet.GroupKey) time.Time {
+			for _, s := range all {
+				since := time.Since(begun)
+				if s.Name == "lost" || s.Name == "lost, seldom asked for" {
+					since = min(since, lost)
+				}
+				if s.GroupKey == key && s.Name != "never asked for" && s.Hold == "" {
+					return begun.Add(since.Truncate(s.PollingInterval))
+				}
+			}
+			return time.Time{}
+		}
+		found := restarts{}
+		n := pollWatch{groups: func() []fleet.ScaledJob { return all }, asked: asked, restarter: found.at(begun), log: zap.NewNop()}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		n.run(ctx)
+		for name, first := range map[string]time.Duration{
+			"never asked for":        restartFirst,
+			"lost":                   lost + quietLeast + restartFirst,
+			"lost, seldom asked for": lost + 3*5*time.Minute + restartFirst,
+		} {
+			times := found[name]
+			if len(times) < 3 || times[0] < first || times[0] > first+2*restartLook {
+				t.Errorf("%s: restarted after %v, want first after %v", name, times, first)
+			}
+			for i := 1; i < len(times); i++ {
+				if wait := times[i] - times[i-1]; wait < restartFirst || wait > restartMost+restartLook {
+					t.Errorf("%s: restarted after %v", name, times)
+				}
+			}
+			delete(found, name)
+		}
+		if len(found) > 0 {
+			t.Errorf("restarted without need: %v", found)
+		}
+	})
+}

@@ -1,0 +1,71 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+)
+
+// RoleLabel and RoleLeader are the label by which the Service finds the leader.
+// Readiness does not tell it: a standby that is never Ready would stall every
+// rolling update.
+const (
+	RoleLabel  = "bitbucket-runner-scaler/role"
+	RoleLeader = "leader"
+)
+
+var (
+	labelOn  = []byte(`{"metadata":{"labels":{"` + RoleLabel + `":"` + RoleLeader + `"}}}`)
+	labelOff = []byte(`{"metadata":{"labels":{"` + RoleLabel + `":null}}}`)
+)
+
+// LeaderService implements leader.LeaderService: it moves the label that the Service
+// selects between the pods of one namespace.
+type LeaderService struct {
+	pods typedcorev1.PodInterface
+	pod  string
+}
+
+// NewLeaderService makes the LeaderService of a pod.
+func NewLeaderService(client kubernetes.Interface, namespace, pod string) *LeaderService {
+	return &LeaderService{pods: client.CoreV1().Pods(namespace), pod: pod}
+}
+
+// PointHere takes the label off every other pod and only then puts it on this one. It
+// changes nothing if all is so already, and may be repeated to repair what was
+// changed since.
+func (s *LeaderService) PointHere(ctx context.Context) error {
+	labelled, err := s.pods.List(ctx, metav1.ListOptions{LabelSelector: RoleLabel + "=" + RoleLeader})
+	if err != nil {
+		return fmt.Errorf("list pods with the label %s: %w", RoleLabel, err)
+	}
+	here := false
+	var errs []error
+	for i := range labelled.Items {
+		if name := labelled.Items[i].Name; name == s.pod {
+			here = true
+		} else if err := s.patch(ctx, name, labelOff); err != nil && !apierrors.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil || here {
+		return err
+	}
+	return s.patch(ctx, s.pod, labelOn)
+}
+
+// Withdraw takes the label off this pod.
+func (s *LeaderService) Withdraw(ctx context.Context) error { return s.patch(ctx, s.pod, labelOff) }
+
+func (s *LeaderService) patch(ctx context.Context, pod string, patch []byte) error {
+	if _, err := s.pods.Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("label pod %s: %w", pod, err)
+	}
+	return nil
+}

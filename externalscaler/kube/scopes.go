@@ -1,0 +1,81 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bitbucket-runner-scaler/externalscaler/scope"
+)
+
+// Where the scopes of runners are stored: a ConfigMap of our own namespace.
+const (
+	scopesName = "bitbucket-runner-scaler-scopes"
+	scopesKey  = "scopes.json"
+
+	// Before version 0.1.0 it had these names. It is still read if there is no
+	// ConfigMap of the new name.
+	oldScopesName = "bitbucket-runner-scaler-places"
+	oldScopesKey  = "places.json"
+)
+
+// ScopeStore implements scope.Store in a ConfigMap of one namespace.
+type ScopeStore struct {
+	cluster   *Cluster
+	namespace string
+}
+
+// ScopesIn stores scopes in that namespace, which is the control plane's own.
+func (c *Cluster) ScopesIn(namespace string) ScopeStore {
+	return ScopeStore{cluster: c, namespace: namespace}
+}
+
+// LoadScopes implements scope.Store. A text that cannot be read was not written by
+// this program and must be repaired by a person: it is an error, so that it is not
+// overwritten.
+func (s ScopeStore) LoadScopes(ctx context.Context) ([]scope.RegisteredScope, error) {
+	name, key := scopesName, scopesKey
+	maps := s.cluster.client.CoreV1().ConfigMaps(s.namespace)
+	stored, err := maps.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		name, key = oldScopesName, oldScopesKey
+		stored, err = maps.Get(ctx, name, metav1.GetOptions{})
+	}
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, name, err)
+	}
+	var scopes []scope.RegisteredScope
+	if text := stored.Data[key]; text != "" {
+		if err := json.Unmarshal([]byte(text), &scopes); err != nil {
+			return nil, fmt.Errorf("read ConfigMap %s/%s: %s: %w; want the scaler's own list, or no such ConfigMap", s.namespace, name, key, err)
+		}
+	}
+	return scopes, nil
+}
+
+// SaveScopes implements scope.Store.
+func (s ScopeStore) SaveScopes(ctx context.Context, scopes []scope.RegisteredScope) error {
+	text, err := json.MarshalIndent(scopes, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode scopes: %w", err)
+	}
+	maps := s.cluster.client.CoreV1().ConfigMaps(s.namespace)
+	wanted := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: scopesName, Namespace: s.namespace, Labels: map[string]string{partOfKey: partOf}},
+		Data:       map[string]string{scopesKey: string(text)},
+	}
+	if _, err = maps.Update(ctx, wanted, metav1.UpdateOptions{}); apierrors.IsNotFound(err) {
+		_, err = maps.Create(ctx, wanted, metav1.CreateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("write ConfigMap %s/%s: %w", s.namespace, scopesName, err)
+	}
+	return nil
+}

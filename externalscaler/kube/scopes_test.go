@@ -1,0 +1,67 @@
+package kube
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bitbucket-runner-scaler/externalscaler/scope"
+)
+
+func TestScopesAreReadAsTheyWereStored(t *testing.T) {
+	c, client := watch(t, nil)
+	kept := c.ScopesIn("system")
+	if got, err := kept.LoadScopes(t.Context()); err != nil || got != nil {
+		t.Errorf("before the first: got %v, %v", got, err)
+	}
+	for _, want := range [][]scope.RegisteredScope{
+		{{Namespace: "team", Credentials: "default", Workspace: "{w}", Repository: "{r}"}, {Namespace: "other", Credentials: "b", Workspace: "{w}"}},
+		{{Namespace: "team", Credentials: "default", Workspace: "{w}"}},
+	} {
+		if err := kept.SaveScopes(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := kept.LoadScopes(t.Context())
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("got %v, want -, got +:\n%s", err, diff)
+		}
+	}
+	broken, err := client.CoreV1().ConfigMaps("system").Get(t.Context(), scopesName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken.Data[scopesKey] = "not ours"
+	if _, err := client.CoreV1().ConfigMaps("system").Update(t.Context(), broken, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kept.LoadScopes(t.Context()); err == nil || !strings.Contains(err.Error(), "system/"+scopesName) {
+		t.Errorf("not understood: got %v", err)
+	}
+}
+
+func TestScopesThatAnOlderVersionStoredAreReadUntilTheNewNameExists(t *testing.T) {
+	c, client := watch(t, nil)
+	old := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "bitbucket-runner-scaler-places"},
+		Data:       map[string]string{"places.json": `[{"namespace":"team","credentials":"default","workspace":"{w}"}]`},
+	}
+	if _, err := client.CoreV1().ConfigMaps("system").Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	store := c.ScopesIn("system")
+	before := []scope.RegisteredScope{{Namespace: "team", Credentials: "default", Workspace: "{w}"}}
+	if got, err := store.LoadScopes(t.Context()); err != nil || !slices.Equal(got, before) {
+		t.Errorf("got %v, %v, want %v", got, err, before)
+	}
+	after := []scope.RegisteredScope{{Namespace: "team", Credentials: "default", Workspace: "{x}"}}
+	if err := store.SaveScopes(t.Context(), after); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.LoadScopes(t.Context()); err != nil || !slices.Equal(got, after) {
+		t.Errorf("got %v, %v, want %v", got, err, after)
+	}
+}

@@ -1,0 +1,119 @@
+package scope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/pause"
+)
+
+// errAlias says that another scope stands for the same UUIDs.
+var errAlias = errors.New("the scope is known by another spelling")
+
+// run polls until ctx ends: one list per interval, jittered by a tenth so that many
+// scopes do not call in step, and sooner on refresh, but never sooner than the
+// floor: a caller that asks in a loop must not use up the hourly budget.
+func (s *scope) run(ctx context.Context) {
+	for {
+		begun := s.config.Clock.Now()
+		err := s.poll(ctx)
+		if errors.Is(err, errAlias) {
+			return
+		}
+		if !pause.For(ctx, s.config.Clock, s.config.floor(), nil) {
+			return
+		}
+		rest := s.interval(err) - s.config.Clock.Since(begun)
+		if !pause.For(ctx, s.config.Clock, rest, s.wake) {
+			return
+		}
+	}
+}
+
+// interval is the time from the begin of the last list to the next.
+func (s *scope) interval(err error) time.Duration {
+	interval := s.config.PollInterval
+	s.mu.Lock()
+	if s.suspect != nil || s.list == nil {
+		interval = min(interval, s.config.RetryInterval)
+	}
+	s.mu.Unlock()
+	interval -= time.Duration(rand.Int64N(int64(interval)/10 + 1)) //nolint:gosec // jitter, not a secret
+	var limited *bitbucket.RateLimitedError
+	if errors.As(err, &limited) {
+		interval = max(interval, limited.RetryAfter)
+	}
+	return interval
+}
+
+// refresh asks for a list as soon as the floor between two allows, without waiting
+// for it.
+func (s *scope) refresh() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// poll reads one list. The error is the list's, and has been logged.
+func (s *scope) poll(ctx context.Context) error {
+	select {
+	case <-s.wake: // this list serves all refreshes before now
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.ListTimeout)
+	defer cancel()
+	resolved, err := s.resolve(ctx)
+	if errors.Is(err, errAlias) {
+		return err
+	}
+	if err != nil {
+		return s.failed(ctx, err)
+	}
+	list, err := s.using().ListRunners(ctx, resolved)
+	if err != nil {
+		return s.failed(ctx, fmt.Errorf("list runners of %s: %w", s.id, err))
+	}
+	s.accept(ctx, list)
+	return nil
+}
+
+// resolve finds the scope's UUIDs, once; errAlias if another scope has them.
+func (s *scope) resolve(ctx context.Context) (bitbucket.Scope, error) {
+	if resolved := s.resolvedScope(); resolved.Workspace != "" {
+		return resolved, nil
+	}
+	resolved, err := s.using().ResolveScope(ctx, s.id.Scope)
+	if err != nil {
+		return bitbucket.Scope{}, fmt.Errorf("resolve scope %s: %w", s.id, err)
+	}
+	s.mu.Lock()
+	s.resolved, s.view = resolved, nil
+	s.mu.Unlock()
+	if !s.claim(resolved) {
+		return bitbucket.Scope{}, errAlias
+	}
+	return resolved, nil
+}
+
+// failed keeps the error and logs it if it is a new one.
+func (s *scope) failed(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	s.mu.Lock()
+	first := s.listErr == nil || s.listErr.Error() != err.Error()
+	s.listErr, s.view = err, nil
+	s.mu.Unlock()
+	if first {
+		s.log.Warn("reading the runners failed", zap.Error(err))
+	}
+	s.changed()
+	return err
+}
