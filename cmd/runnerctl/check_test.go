@@ -85,11 +85,11 @@ func TestTheExitCodeOfCredentialsSaysHowItStands(t *testing.T) {
 func TestCredentialsAsJSON(t *testing.T) {
 	url, _ := emulator.NewTestServer(t, emulator.Options{})
 	got := runCheck(t, url, nil, "credentials", "--credentials-dir", everySet(t), "-o", "json", "--workspace", "acme")
-	var told struct{ Sets []setReport }
-	if err := json.Unmarshal([]byte(got.stdout), &told); err != nil || len(told.Sets) != 4 {
+	var reported struct{ Sets []setReport }
+	if err := json.Unmarshal([]byte(got.stdout), &reported); err != nil || len(reported.Sets) != 4 {
 		t.Fatalf("%v: %s", err, got.stdout)
 	}
-	for _, set := range told.Sets {
+	for _, set := range reported.Sets {
 		if set.Account == nil || len(set.Account.Scopes) == 0 || len(set.Account.Works) != 3 || len(set.Serves.Namespaces) == 0 {
 			t.Errorf("got %+v", set)
 		}

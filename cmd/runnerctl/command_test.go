@@ -105,7 +105,7 @@ func TestOneConventionOfExitCodesForAllCommands(t *testing.T) {
 	}
 }
 
-// each visits the commands of ours.
+// each visits a command and those below it.
 func each(c *cobra.Command, visit func(*cobra.Command)) {
 	visit(c)
 	for _, sub := range c.Commands() {
@@ -186,8 +186,8 @@ func TestTheVersionComesFromTheLinkerOrTheBuild(t *testing.T) {
 			t.Errorf("%s: got %+v, want %q", name, b, c.want)
 		}
 	}
-	var told build
-	if got := runs(t, nil, "", "version", "-o", "json"); json.Unmarshal([]byte(got.stdout), &told) != nil || told != built() {
+	var reported build
+	if got := runs(t, nil, "", "version", "-o", "json"); json.Unmarshal([]byte(got.stdout), &reported) != nil || reported != built() {
 		t.Errorf("got %s, want %+v", got.stdout, built())
 	}
 }

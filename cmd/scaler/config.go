@@ -49,7 +49,7 @@ func newCommand(lookup func(string) (string, bool), serve func(context.Context, 
 	c := config{lookup: lookup, leaderElect: true}
 	cmd := &cobra.Command{
 		Use:   "scaler [flags]",
-		Short: "Tell KEDA how many runners each runner group needs",
+		Short: "Report to KEDA how many runners each runner group needs",
 		Long: "scaler is the control plane: it answers KEDA's calls, registers the runners of runner Jobs, and removes surplus and lost ones.\n\n" +
 			"Each flag may be given as an environment variable too: SCALER_POLL_INTERVAL for --poll-interval. Flags win.\n" +
 			"Exit codes: 0 ended in order, 1 failure, 2 wrong command line.",
@@ -94,7 +94,7 @@ func (c *config) define(set *flags.Set) {
 	set.Duration(&c.writeSettle, "write-settle", 30*time.Second, time.Nanosecond, "time that Bitbucket may take until a list shows a write")
 	set.Duration(&c.orphanGrace, "orphan-grace", 5*time.Minute, time.Nanosecond, "how long a runner must have been without a pod before it is removed")
 	set.Int(&c.hourlyBudget, "hourly-budget", 1000, 1, "how many calls per hour one credentials set may make at Bitbucket")
-	set.StringVar(&c.tls, "tls", "auto", "`auto|off|CERT,KEY[,CA]`; auto: the scaler makes, renews and publishes its own certificates; off: plain text, which shows every runner's secret to the network; else PEM files, read again when they change")
+	set.StringVar(&c.tls, "tls", "auto", "how to secure calls, `auto|off|CERT,KEY[,CA]`; auto: the scaler makes, renews and publishes its own certificates; off: plain text, which shows every runner's secret to the network; else PEM files, read again when they change")
 	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities that must have issued KEDA's client certificate, read again when it changes; without it KEDA needs no certificate")
 	set.Choice(&c.kubernetes, "kubernetes", "", "auto", "off: answer KEDA's calls only, to try it with grpcurl", "auto", "off")
 	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service by which triggers name this installation in scalerAddress")

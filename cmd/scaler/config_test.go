@@ -79,7 +79,7 @@ func TestNamespaceAndNameComeFromThePod(t *testing.T) {
 
 func TestTheOnlyReplicaNeedsNoNameOfItsPod(t *testing.T) {
 	for name, args := range map[string][]string{
-		"told so":            {"--tls", "off", "--namespace", "ours", "--leader-elect=false"},
+		"turned off":         {"--tls", "off", "--namespace", "ours", "--leader-elect=false"},
 		"without Kubernetes": {"--tls", "off", "--kubernetes", "off"},
 	} {
 		if c, err := parse(args, empty); err != nil || c.elects() {

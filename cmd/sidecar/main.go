@@ -150,7 +150,7 @@ const anyDuration = math.MinInt64
 func register(f *common) func(context.Context) error {
 	config := sidecar.Config{Version: version}
 	f.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
-	f.StringVar(&config.TLS, "tls", sidecar.TLSOn, "`on|off`; off: plain HTTP/2, which shows the runner's secret to the network")
+	f.StringVar(&config.TLS, "tls", sidecar.TLSOn, "how to connect, `on|off`; off: plain HTTP/2, which shows the runner's secret to the network")
 	f.StringVar(&config.CAFile, "ca-file", "/var/run/secrets/bitbucket-runner-scaler/ca.crt", "PEM `file` with the authorities that may issue the control plane's certificate")
 	f.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
 	return func(ctx context.Context) error {

@@ -25,7 +25,7 @@ type Set struct {
 	faults []error
 }
 
-// New adds to a set of flags. If prefix is P, flag --some-name may be given as the
+// New wraps a set of flags. If prefix is P, flag --some-name may be given as the
 // variable P_SOME_NAME too, which lookup finds; without a prefix the environment is
 // not read.
 func New(set *pflag.FlagSet, prefix string, lookup func(string) (string, bool)) *Set {
