@@ -3,14 +3,23 @@
 GO      ?= go
 GOARCH  ?= $(shell $(GO) env GOARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+# The commit's date and not that of the build, so that a build can be repeated.
+DATE    := $(shell git log -1 --format=%cI 2>/dev/null)
+# The folder that programs are built into.
+BIN     := bin
 # The image's name stands in deploy/base/kustomization.yaml alone.
 EMULATOR_IMAGE ?= bitbucket-emulator:latest
 IMAGE   ?= $(shell sed -n 's/^ *newName: *//p' deploy/base/kustomization.yaml):$(shell sed -n 's/^ *newTag: *//p' deploy/base/kustomization.yaml)
 
 TOOL    := $(GO) tool -modfile=.ci/tools.mod
 LINT    := $(GO) tool -modfile=.ci/lint.mod golangci-lint
-LDFLAGS := -s -w -X main.version=$(VERSION)
-STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+# How every program is built, here and by the end-to-end tests, so that the build
+# cache serves all of them.
+FLAGS   := -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+STATIC  := CGO_ENABLED=0 $(GO) build $(FLAGS)
+PROGRAMS := scaler sidecar runnerctl bitbucket-emulator
 # kubectl comes from the same module, with the same flags, as the local cluster's.
 KUBECTL := CGO_ENABLED=0 $(GO) -C e2e/tools/kubernetes run -trimpath -buildvcs=false k8s.io/kubernetes/cmd/kubectl
 FUZZ    ?= 15s
@@ -27,6 +36,18 @@ given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build scaler, sidecar, runnerctl and bitbucket-emulator into bin/
+	$(STATIC) -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+
+.PHONY: $(PROGRAMS)
+$(PROGRAMS):
+	$(STATIC) -o $(BIN)/ ./cmd/$@
+
+.PHONY: man
+man: ## write the man pages of runnerctl into bin/man/
+	CGO_ENABLED=0 $(GO) run $(FLAGS) -tags man ./cmd/runnerctl man bin/man
 
 .PHONY: demo
 demo: ## the main job on this machine, without Kubernetes; needs Go alone
@@ -93,9 +114,7 @@ image: bin/linux/$(GOARCH) ## build the image with buildah or docker (GOARCH=arm
 	else docker build --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) -t $(IMAGE) .; fi
 
 .PHONY: emulator-image
-emulator-image: ## build the emulator's image: make emulator-image EMULATOR_IMAGE=registry/name:tag
-	@mkdir -p bin/emulator/tmp
-	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o bin/emulator/ ./cmd/bitbucket-emulator
+emulator-image: bin/emulator ## build the emulator's image: make emulator-image EMULATOR_IMAGE=registry/name:tag
 	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; \
 	else docker build --platform linux/$(GOARCH) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; fi
 
@@ -107,6 +126,11 @@ push: ## push the image: make image push IMAGE=registry/name:tag
 bin/linux/$(GOARCH):
 	@mkdir -p $@
 	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o $@/ ./cmd/scaler ./cmd/sidecar
+
+.PHONY: bin/emulator
+bin/emulator:
+	@mkdir -p $@/tmp
+	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o $@/ ./cmd/bitbucket-emulator
 
 .PHONY: generate
 generate: ## generated code

@@ -2,49 +2,62 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/bitbucket/emulator/standin"
-	"bitbucket-runner-scaler/cmd/internal/flags"
+	"bitbucket-runner-scaler/cmd/internal/command"
 )
 
 const shutdownGrace = 5 * time.Second
 
-func serve(ctx context.Context, args []string, out io.Writer) error {
-	set := flags.New("bitbucket-emulator serve", "EMULATOR", out)
+func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "serve",
+		Short:   "Serve Bitbucket Cloud from memory",
+		Long:    "serve is Bitbucket Cloud in memory, over HTTP. GET / lists its routes, workspaces and credentials.\n\n" + fromEnvironment,
+		Example: "  bitbucket-emulator serve\n  bitbucket-emulator serve --listen :7990 --assign-lag 0s --rate-limit -1",
+	}
+	set := command.Flags(c, "EMULATOR", lookup)
 	var options emulator.Options
 	address := set.String("listen", "127.0.0.1:7990", "`host:port` to listen on")
 	set.StringVar(&options.PublicURL, "public-url", "", "`URL` under which runners and clients reach the emulator (default: the host that each request names)")
-	set.Bool(&options.HideStep, "hide-step", "show no runner's step, as Bitbucket's public API may do")
+	set.Bool(&options.HideStep, "hide-step", "", "show no runner's step, as Bitbucket's public API may do")
 	set.Duration(&options.AssignLag, "assign-lag", 5*time.Second, 0, "how long a step shows on a runner before the runner learns of it")
 	set.Duration(&options.OfflineAfter, "offline-after", 90*time.Second, time.Nanosecond, "how long after its last heartbeat a runner becomes OFFLINE")
-	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls a credential may make in a rolling hour; -1: any number")
+	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls per rolling hour a credential may make; -1: any number")
 	set.Duration(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token lives")
 	set.Int(&options.KeepSteps, "keep-steps", 10_000, 1, "how many ended steps to remember")
-	if err := set.Read(args); err != nil {
-		return err
+	c.RunE = func(c *cobra.Command, args []string) error {
+		set.Read()
+		set.NoArguments(args)
+		if _, _, err := net.SplitHostPort(*address); err != nil {
+			set.Fault("listen: %q, want host:port or :port", *address)
+		}
+		if options.RateLimit == 0 {
+			set.Fault("rate-limit: 0, want 1 or more, or -1 for any number")
+		}
+		set.Add(options.Validate())
+		if err := set.Err(); err != nil {
+			return err
+		}
+		return serve(c.Context(), *address, options, c.OutOrStdout())
 	}
-	set.NoArguments()
-	if _, _, err := net.SplitHostPort(*address); err != nil {
-		set.Fault("listen: %q, want host:port or :port", *address)
-	}
-	if options.RateLimit == 0 {
-		set.Fault("rate-limit: 0, want 1 or more, or -1 for any number")
-	}
-	if err := errors.Join(append(set.Faults, options.Validate())...); err != nil {
-		return err
-	}
+	return c
+}
+
+func serve(ctx context.Context, address string, options emulator.Options, out io.Writer) error {
 	if options.AssignLag == 0 {
 		options.AssignLag = -1 // to the emulator, 0 is the default
 	}
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", *address)
+	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -70,18 +83,30 @@ func serveOn(ctx context.Context, listener net.Listener, handler *emulator.Serve
 	return nil
 }
 
-func runRunner(ctx context.Context, args []string, lookup func(string) (string, bool), out io.Writer) error {
-	set := flags.New("bitbucket-emulator runner", "EMULATOR", out)
+func runnerCommand(lookup func(string) (string, bool)) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "runner",
+		Short: "Run a stand-in for Atlassian's runner, with its environment variables",
+		Long: "runner stands in for Atlassian's runner: it reads the same environment variables and writes the same log lines.\n" +
+			"SIGTERM ends it with the exit code 143, as it ends the Java program.\n\n" + fromEnvironment,
+		Example: "  ACCOUNT_UUID=... RUNNER_UUID=... OAUTH_CLIENT_ID=... OAUTH_CLIENT_SECRET=... OAUTH_TOKEN_ENDPOINT=... \\\n" +
+			"    WORKING_DIRECTORY=/tmp bitbucket-emulator runner --startup 0s",
+	}
+	set := command.Flags(c, "EMULATOR", lookup)
 	config := standin.FromEnvironment(lookup)
 	set.Duration(&config.Startup, "startup", time.Second, 0, "how long the runner takes to start")
 	set.Duration(&config.Heartbeat, "heartbeat", 30*time.Second, time.Nanosecond, "time between two heartbeats")
 	set.Duration(&config.Poll, "poll", time.Second, time.Nanosecond, "time between two looks for a step")
-	if err := set.Read(args); err != nil {
-		return err
+	c.RunE = func(c *cobra.Command, args []string) error {
+		set.Read()
+		set.NoArguments(args)
+		set.Add(config.Validate())
+		if err := set.Err(); err != nil {
+			return err
+		}
+		return standin.Run(c.Context(), config, c.OutOrStdout())
 	}
-	set.NoArguments()
-	if err := errors.Join(append(set.Faults, config.Validate())...); err != nil {
-		return err
-	}
-	return standin.Run(ctx, config, out)
+	return c
 }
+
+const fromEnvironment = "Each flag may be given as an environment variable too: EMULATOR_LISTEN for --listen. Flags win."

@@ -6,38 +6,30 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"bitbucket-runner-scaler/cmd/internal/command"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-const usage = `usage:
-  bitbucket-emulator serve  [flags]   serve Bitbucket Cloud from memory
-  bitbucket-emulator runner [flags]   run a stand-in for Atlassian's runner, with its environment variables
-  bitbucket-emulator version
-Flags are listed by -h after the command; each may be given as an environment variable: EMULATOR_LISTEN for --listen.
-`
-
 func main() {
 	ctx, caught := untilSignal()
-	err := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout)
-	switch {
-	case err != nil:
-		_, _ = fmt.Fprintln(os.Stderr, "bitbucket-emulator:", err)
-		os.Exit(1)
-	case len(os.Args) > 1 && os.Args[1] == "runner":
+	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	if code == 0 && len(os.Args) > 1 && os.Args[1] == "runner" {
 		// As a Java program that a signal ended: 143 for SIGTERM.
-		os.Exit(caught())
+		code = caught()
 	}
+	os.Exit(code)
 }
 
-// untilSignal ends the context at SIGINT or SIGTERM; caught then gives 128 plus
+// untilSignal ends the context at SIGINT or SIGTERM; caught then returns 128 plus
 // the signal's number, else 0.
 func untilSignal() (ctx context.Context, caught func() int) {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -62,26 +54,18 @@ type signalError syscall.Signal
 
 func (s signalError) Error() string { return "signal: " + syscall.Signal(s).String() }
 
-func run(ctx context.Context, args []string, lookup func(string) (string, bool), out io.Writer) error {
-	command := ""
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
+// run executes one command and returns the exit code.
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "bitbucket-emulator",
+		Short: "Bitbucket Cloud for tests and demos",
+		Long: "bitbucket-emulator is Bitbucket Cloud for tests and demos, and a stand-in for Atlassian's runner.\n\n" +
+			"Exit codes: 0 ended in order, 1 failure, 2 wrong command line.",
+		Example: "  bitbucket-emulator serve      # http://127.0.0.1:7990",
 	}
-	var err error
-	switch command {
-	case "serve":
-		err = serve(ctx, args, out)
-	case "runner":
-		err = runRunner(ctx, args, lookup, out)
-	case "version", "--version", "-version":
-		_, err = fmt.Fprintln(out, version)
-	case "help", "-h", "--help", "-help":
-		_, err = fmt.Fprint(out, usage)
-	default:
-		return fmt.Errorf("command %q, want serve, runner or version\n%s", command, usage)
-	}
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
-	}
-	return err
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command.Group(root, version)
+	root.AddCommand(serveCommand(lookup), runnerCommand(lookup), command.VersionCommand(version))
+	return command.Run(ctx, root, args)
 }

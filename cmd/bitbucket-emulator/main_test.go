@@ -146,7 +146,7 @@ func register(t *testing.T, address string) []string {
 	}
 }
 
-func TestEveryBadValueIsToldAtOnce(t *testing.T) {
+func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 	t.Setenv("EMULATOR_TOKEN_LIFETIME", "long")
 	for command, c := range map[string]struct{ args, want []string }{
 		"serve": {
@@ -158,14 +158,13 @@ func TestEveryBadValueIsToldAtOnce(t *testing.T) {
 			[]string{`startup: "soon"`, `heartbeat: "0s"`, `poll: "-1s"`, "RUNNER_UUID: missing", `"surplus"`},
 		},
 	} {
-		var out strings.Builder
-		err := run(t.Context(), append([]string{command}, c.args...), func(string) (string, bool) { return "", false }, &out)
-		if err == nil {
-			t.Fatalf("%s: got nil", command)
+		var out, complaint strings.Builder
+		if code := run(t.Context(), append([]string{command}, c.args...), os.LookupEnv, &out, &complaint); code != 2 || out.Len() > 0 {
+			t.Errorf("%s: exit code %d and output %q, want 2 and none", command, code, &out)
 		}
 		for _, want := range c.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: lacks %s in:\n%v", command, want, err)
+			if !strings.Contains(complaint.String(), want) {
+				t.Errorf("%s: lacks %s in:\n%s", command, want, &complaint)
 			}
 		}
 	}
@@ -176,9 +175,11 @@ func TestBadCommandLinesAreRefused(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no command":       {nil, "want serve, runner or version"},
-		"another command":  {[]string{"server"}, `command "server"`},
+		"no command":       {nil, "want completion, runner, serve or version"},
+		"another command":  {[]string{"server"}, `unknown command "server", did you mean serve?`},
 		"an argument":      {[]string{"serve", "now"}, "arguments"},
+		"help of nothing":  {[]string{"help", "nothing"}, `unknown command "nothing"`},
+		"a flag misspelt":  {[]string{"serve", "--assign-lagg", "1s"}, "did you mean --assign-lag?"},
 		"public URL":       {[]string{"serve", "--public-url", "here"}, `public URL: "here"`},
 		"rate limit":       {[]string{"serve", "--rate-limit", "0"}, "rate-limit: 0"},
 		"address":          {[]string{"serve", "--listen", "nowhere"}, "listen"},
@@ -186,11 +187,23 @@ func TestBadCommandLinesAreRefused(t *testing.T) {
 		"runner heartbeat": {[]string{"runner", "--heartbeat", "0s"}, `heartbeat: "0s"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var out strings.Builder
-			err := run(t.Context(), c.args, func(string) (string, bool) { return "", false }, &out)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error %v, want %q", err, c.want)
+			var out, complaint strings.Builder
+			code := run(t.Context(), c.args, func(string) (string, bool) { return "", false }, &out, &complaint)
+			if code != 2 || !strings.Contains(complaint.String(), c.want) {
+				t.Errorf("exit code %d, error %s, want 2 and %q", code, &complaint, c.want)
 			}
 		})
+	}
+}
+
+func TestHelpAndVersionArePrinted(t *testing.T) {
+	for args, want := range map[string]string{
+		"version": version + "\n", "--version": version + "\n", "help": "Available Commands:", "--help": "Available Commands:",
+		"serve -h": "--assign-lag duration", "help runner": "Examples:\n  ACCOUNT_UUID=",
+	} {
+		var out, complaint strings.Builder
+		if code := run(t.Context(), strings.Fields(args), os.LookupEnv, &out, &complaint); code != 0 || complaint.Len() > 0 || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: exit code %d, error %q, output %q, want 0 and %q", args, code, &complaint, &out, want)
+		}
 	}
 }

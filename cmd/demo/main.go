@@ -1,10 +1,9 @@
-// Command demo tells the main job on the test bed, without Kubernetes.
+// Command demo shows on the test bed what the product does, without Kubernetes.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -14,9 +13,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/cmd/internal/exit"
+	"bitbucket-runner-scaler/cmd/internal/flags"
 	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/testbed"
 	"bitbucket-runner-scaler/externalscaler/testbed/story"
@@ -34,37 +36,28 @@ const preface = `bitbucket-runner-scaler, the main job on this machine.
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader that goes is an error of Write, not the end with all left behind
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // so that a closed output is an error of Write, after which all is cleaned up
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
-	switch {
-	case errors.Is(err, errInterrupted):
-		_, _ = fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(130)
-	case err != nil:
-		_, _ = fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
+	os.Exit(exit.Report(os.Stderr, "demo", "demo", err))
 }
 
 // errInterrupted is the end of a demo that a signal cut short.
-var errInterrupted = errors.New("interrupted; everything was taken away")
+var errInterrupted = exit.With(130, errors.New("interrupted; everything was removed"))
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	bin := flags.String("bin", "bin", "`directory` with the binaries sidecar and bitbucket-emulator")
-	keep := flags.Bool("keep", false, "keep running at the end, until interrupted")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	set := pflag.NewFlagSet("demo", pflag.ContinueOnError)
+	set.SetOutput(out)
+	bin := set.String("bin", "bin", "`directory` with the binaries sidecar and bitbucket-emulator")
+	keep := set.Bool("keep", false, "keep running at the end, until interrupted")
+	if err := set.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil
 	} else if err != nil {
-		return err
+		return flags.Explain(set, err)
 	}
 	binaries, err := find(*bin)
-	if flags.NArg() > 0 {
-		err = errors.Join(fmt.Errorf("arguments: %q, want none, only flags", flags.Args()), err)
-	}
-	if err != nil {
-		return err
+	if err := errors.Join(flags.NoArguments(set.Args()), err); err != nil {
+		return exit.Usage(err)
 	}
 	dir, err := os.MkdirTemp("", "brs-") // short: it is part of a socket's path
 	if err != nil {
@@ -92,7 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	return errors.Join(err, bed.Close())
 }
 
-// find gives the programs that the pods run, and every one that is not there.
+// find returns the programs that the pods run. The error names each that is missing.
 func find(dir string) (testbed.Binaries, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -108,7 +101,7 @@ func find(dir string) (testbed.Binaries, error) {
 	return testbed.Binaries{Sidecar: sidecar, Runner: []string{runner, "runner"}}, errors.Join(faults...)
 }
 
-// tell plays the story, and with keep leaves the bed as it is until ctx ends.
+// tell plays the story. With keep it leaves the bed as it is until ctx ends.
 func tell(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
 	groups := story.Groups()
 	stage := testbed.NewStage(bed, groups, 6*time.Second)
@@ -122,9 +115,9 @@ func tell(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error
 	return nil
 }
 
-// kept tells what there is to do with a bed that is kept running.
+// kept explains what to do with a bed that is kept running.
 const kept = `
-All keeps running until Ctrl-C: Bitbucket %[1]s, scaler http://%[2]s/status, gRPC %[3]s. In another shell:
+Everything keeps running until Ctrl-C: Bitbucket %[1]s, scaler http://%[2]s/status, gRPC %[3]s. In another shell:
 
   curl %[1]s/_emulator/steps -d '{"workspace":"acme","repository":"app","labels":["linux","builds"],"duration":"30s","count":5}'
   curl http://%[2]s/status

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Nothing is started, told or left behind for a command line that cannot be
-// carried out, and every fault of it is named.
+// A wrong command line starts nothing, prints nothing and leaves nothing behind, and
+// the error names all of its faults.
 func TestBadCommandLineIsRefusedAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
@@ -33,7 +33,7 @@ func TestBadCommandLineIsRefusedAtOnce(t *testing.T) {
 			}
 			left, err := filepath.Glob(filepath.Join(temporary, "*"))
 			if err != nil || len(left) > 0 || out.Len() > 0 {
-				t.Errorf("left %v, told %q, %v", left, &out, err)
+				t.Errorf("left %v, printed %q, %v", left, &out, err)
 			}
 		})
 	}

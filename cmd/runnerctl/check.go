@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,67 +11,47 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/cmd/internal/command"
+	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/cmd/internal/flags"
 	"bitbucket-runner-scaler/externalscaler/credentials"
 )
 
-const checkUsage = `Usage: runnerctl check WHAT [flags]
+func checkCommand(lookup lookup) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check credentials, Bitbucket Cloud itself, or the image of a runner",
+		Long: `check finds out whether credentials, Bitbucket Cloud and the image of a runner do what
+the scaler needs.
 
-  credentials   who each credentials set is, which scopes it has and lacks, and
-                what works with it; changes nothing at Bitbucket
-  live          what Bitbucket Cloud really does, by one throw-away runner
-  image         what a runner's image does: its entrypoint, lines, and signals
-
-Exit codes: 0 all is well; 1 something is not; 2 it could not be told.
-runnerctl check WHAT -h lists the flags.
-`
-
-// exitError is an error with an exit code of its own.
-type exitError struct {
-	error
-	code int
+` + checkConvention,
+		Example: `  runnerctl check credentials --credentials-dir DIR --workspace acme
+  runnerctl check live --workspace acme
+  runnerctl check image --image REFERENCE`,
+	}
+	command.Group(c, "")
+	c.AddCommand(credentialsCommand(lookup), liveCommand(lookup), imageCommand(lookup))
+	return c
 }
 
-// ExitCode is for main.
-func (e *exitError) ExitCode() int { return e.code }
+const checkConvention = `Each flag may be given as an environment variable too: RUNNERCTL_WORKSPACE for
+--workspace. Flags win.
 
-func (e *exitError) Unwrap() error { return e.error }
+Exit codes: 0 all is well, 1 something is wrong, 2 wrong command line or it could not
+be determined.`
 
-// The exit codes beside 0.
-const (
-	exitWrong   = 1
-	exitUnclear = 2
-)
-
-// check dispatches to the checks. An interrupt ends their look and not their tidying
-// up, which is bounded: a second one changes nothing.
-func check(args []string, stdout, stderr io.Writer) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+// untilInterrupted ends at a signal what run looks at, but not its cleaning up, which
+// is bounded: a second signal changes nothing.
+func untilInterrupted(ctx context.Context, run func(ctx context.Context) error) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	return checkWith(ctx, args, os.LookupEnv, stdout, stderr)
+	return run(ctx)
 }
 
-func checkWith(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) error {
-	what := ""
-	if len(args) > 0 {
-		what = args[0]
-	}
-	switch what {
-	case "credentials":
-		return checkCredentials(ctx, args[1:], lookup, stdout, stderr)
-	case "live":
-		return checkLive(ctx, args[1:], lookup, stdout, stderr)
-	case "image":
-		return checkImage(ctx, args[1:], stdout, stderr)
-	case "help", "--help", "-h":
-		_, err := io.WriteString(stdout, checkUsage)
-		return err
-	}
-	return fmt.Errorf("check %q: want credentials, live or image: %w", what, errUsage)
-}
-
-// remote is the flags of checks that call Bitbucket.
+// remote are the flags of checks that call Bitbucket.
 type remote struct {
 	credentialsDir, set     string
 	workspace, repository   string
@@ -83,32 +62,34 @@ type remote struct {
 	bundle []byte
 }
 
-func (r *remote) define(set *flags.Set) {
-	set.StringVar(&r.credentialsDir, "credentials-dir", "", "`directory` with one folder a credentials set, as the scaler's; without it the set `default` comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
+func (r *remote) define(c *cobra.Command, set *flags.Set) {
+	set.StringVar(&r.credentialsDir, "credentials-dir", "", "`directory` with one folder per credentials set, as the scaler's; without it the set \"default\" comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
 	set.StringVar(&r.workspace, "workspace", "", "`slug` or {uuid} of a workspace")
-	set.StringVar(&r.repository, "repository", "", "`slug` or {uuid} of a repository of it, for runners of the repository")
+	set.StringVar(&r.repository, "repository", "", "`slug` or {uuid} of a repository of the workspace, for runners of that repository")
 	set.StringVar(&r.url, "bitbucket-url", bitbucket.DefaultBaseURL, "`URL` of Bitbucket Cloud's API")
 	set.StringVar(&r.oauthURL, "bitbucket-oauth-url", bitbucket.DefaultOAuthURL, "`URL` where an OAuth consumer gets its token")
 	set.StringVar(&r.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust besides the system's")
 	defineOutput(set, &r.output)
+	c.ValidArgsFunction = cobra.NoFileCompletions
+	_ = c.MarkFlagDirname("credentials-dir") // these fail for an unknown flag
+	_ = c.MarkFlagFilename("ca-bundle", "pem", "crt")
 }
 
 func defineOutput(set *flags.Set, into *string) {
-	set.StringVar(into, "o", "text", "`text|json`")
+	set.Choice(into, "output", "o", "text", "form of the report", "text", "json")
 }
 
-// read checks the flags; the faults are the set's.
-func (r *remote) read(set *flags.Set) {
-	checkOutput(set, r.output)
+// check adds what is wrong with the flags to the set's faults.
+func (r *remote) check(set *flags.Set) {
 	switch {
 	case r.workspace == "" && r.repository != "":
 		set.Fault("--repository: %q, want --workspace too", r.repository)
 	case r.workspace != "":
 		if err := r.scope().Validate(); err != nil {
-			set.Faults = append(set.Faults, err)
+			set.Add(err)
 		}
 	}
-	// What it says of the addresses is told once, and not for each set.
+	// The faults of the addresses are reported once, and not for each set.
 	probe := bitbucket.Config{BaseURL: r.url, OAuthURL: r.oauthURL, Credentials: bitbucket.Credentials{AccessToken: "none"}}
 	if r.caBundle != "" {
 		var err error
@@ -118,13 +99,7 @@ func (r *remote) read(set *flags.Set) {
 		probe.CABundle = r.bundle
 	}
 	if err := probe.Validate(); err != nil {
-		set.Faults = append(set.Faults, err)
-	}
-}
-
-func checkOutput(set *flags.Set, given string) {
-	if given != "text" && given != "json" {
-		set.Fault("-o: %q, want text or json", given)
+		set.Add(err)
 	}
 }
 
@@ -132,11 +107,14 @@ func (r *remote) scope() bitbucket.Scope {
 	return bitbucket.Scope{Workspace: r.workspace, Repository: r.repository}
 }
 
-// sets are the credentials sets that were asked for.
+// sets are the credentials sets that the flags name.
 func (r *remote) sets() ([]credentials.Set, error) {
 	sets, err := credentials.Inspect(r.credentialsDir, r.lookup)
-	if err != nil || r.set == "" {
-		return sets, err
+	if err != nil {
+		return nil, exit.With(exit.Unclear, err)
+	}
+	if r.set == "" {
+		return sets, nil
 	}
 	names := make([]string, 0, len(sets))
 	for _, set := range sets {
@@ -146,22 +124,13 @@ func (r *remote) sets() ([]credentials.Set, error) {
 		names = append(names, set.Name)
 	}
 	slices.Sort(names)
-	return nil, fmt.Errorf("--credentials: %q, want one of %s", r.set, strings.Join(names, ", "))
+	return nil, exit.With(exit.Unclear, fmt.Errorf("--credentials: %q, want one of %s", r.set, strings.Join(names, ", ")))
 }
 
 func (r *remote) client(set credentials.Set) (*bitbucket.Client, error) {
 	return bitbucket.NewClient(bitbucket.Config{
-		BaseURL: r.url, OAuthURL: r.oauthURL, Credentials: set.Credentials, CABundle: r.bundle, UserAgent: "runnerctl/" + version,
+		BaseURL: r.url, OAuthURL: r.oauthURL, Credentials: set.Credentials, CABundle: r.bundle, UserAgent: "runnerctl/" + built().Version,
 	})
-}
-
-// parse reads the arguments of a check; help is flag.ErrHelp.
-func parse(set *flags.Set, args []string, further func()) error {
-	if err := set.Read(args); err != nil {
-		return err
-	}
-	further()
-	return errors.Join(set.Faults...)
 }
 
 func writeJSON(to io.Writer, value any) error {
@@ -171,8 +140,8 @@ func writeJSON(to io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// wrap breaks a text into lines of at most width characters, each after the first
-// with the indent.
+// wrap breaks a text into lines of at most width characters. Each line after the first
+// begins with the indent.
 func wrap(text string, width int, indent string) string {
 	var out strings.Builder
 	length := 0

@@ -6,38 +6,62 @@ import (
 	"io"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/probe"
-	"bitbucket-runner-scaler/cmd/internal/flags"
+	"bitbucket-runner-scaler/cmd/internal/command"
+	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/externalscaler/credentials"
 )
 
-// setReport is what is told of one credentials set.
+// setReport is the report on one credentials set.
 type setReport struct {
 	Name   string             `json:"name"`
 	Source string             `json:"source"`
 	Serves credentials.Serves `json:"serves"`
-	// FileFaults are those of the set's files, Account what Bitbucket says; nil where
-	// the files do not give credentials.
+	// FileFaults are those of the set's files, Account what Bitbucket says; nil if the
+	// files have no credentials.
 	FileFaults []string       `json:"file_faults,omitempty"`
 	Account    *probe.Account `json:"account,omitempty"`
 }
 
-// wrong and unclear tell how it stands with the set.
 func (r setReport) wrong() bool {
 	return len(r.FileFaults) > 0 || r.Account != nil && len(r.Account.Faults) > 0
 }
 
 func (r setReport) unclear() bool { return r.Account != nil && r.Account.Unclear != "" }
 
-func checkCredentials(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) error {
-	r := remote{lookup: lookup}
-	set := flags.New("runnerctl check credentials", "RUNNERCTL", stderr)
-	r.define(set)
-	set.StringVar(&r.set, "credentials", "", "`name` of the one set to look at (default: all)")
-	if err := parse(set, args, func() { set.NoArguments(); r.read(set) }); err != nil {
-		return err
+func credentialsCommand(lookup lookup) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "credentials",
+		Short: "Report who each credentials set is, which scopes it has and lacks, and what works",
+		Long: `credentials reports who each credentials set is, which scopes it has and lacks, and
+what works with it. It changes nothing at Bitbucket.
+
+` + checkConvention,
+		Example: `  runnerctl check credentials --credentials-dir DIR --workspace acme
+  BITBUCKET_ACCESS_TOKEN=... runnerctl check credentials --workspace acme --repository app -o json`,
 	}
+	r := &remote{lookup: lookup}
+	set := command.Flags(c, "RUNNERCTL", lookup)
+	r.define(c, set)
+	set.StringVar(&r.set, "credentials", "", "`name` of the one set to check (default: all)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		set.Read()
+		set.NoArguments(args)
+		r.check(set)
+		if err := set.Err(); err != nil {
+			return err
+		}
+		return untilInterrupted(c.Context(), func(ctx context.Context) error {
+			return r.checkCredentials(ctx, c.OutOrStdout(), c.ErrOrStderr())
+		})
+	}
+	return c
+}
+
+func (r *remote) checkCredentials(ctx context.Context, stdout, stderr io.Writer) error {
 	sets, err := r.sets()
 	if err != nil {
 		return err
@@ -60,17 +84,18 @@ func checkCredentials(ctx context.Context, args []string, lookup func(string) (s
 	if r.output == "json" {
 		err = writeJSON(stdout, map[string]any{"sets": reports})
 	} else {
-		err = writeSets(stdout, reports)
+		err = writeSets(stdout, reports, styleOf(stdout, r.lookup))
 	}
 	switch {
 	case err != nil:
 		return err
 	case wrong > 0:
-		return &exitError{fmt.Errorf("check credentials: something is wrong with %d of %d sets", wrong, len(sets)), exitWrong}
+		return exit.With(exit.Failed, fmt.Errorf("check credentials: something is wrong with %d of %s", wrong, count(len(sets), "set")))
 	case unclear > 0:
-		return &exitError{fmt.Errorf("check credentials: it could not be told of %d of %d sets", unclear, len(sets)), exitUnclear}
+		return exit.With(exit.Unclear, fmt.Errorf("check credentials: %d of %s could not be checked", unclear, count(len(sets), "set")))
 	}
-	return nil
+	_, err = fmt.Fprintf(stderr, "%s: all is well\n", count(len(sets), "set"))
+	return err
 }
 
 func (r *remote) look(ctx context.Context, set credentials.Set) (setReport, error) {
@@ -84,7 +109,7 @@ func (r *remote) look(ctx context.Context, set credentials.Set) (setReport, erro
 	}
 	defer client.Close()
 	scopes := set.Serves.Scopes()
-	// A set of other workspaces is looked at there, which is no fault of it.
+	// A set that serves other workspaces is checked there: that is no fault of it.
 	if r.workspace != "" && set.Serves.Allows(r.scope()) {
 		scopes = []bitbucket.Scope{r.scope()}
 	}
@@ -95,11 +120,11 @@ func (r *remote) look(ctx context.Context, set credentials.Set) (setReport, erro
 
 const lineWidth = 100
 
-func writeSets(to io.Writer, reports []setReport) error {
+func writeSets(to io.Writer, reports []setReport, style style) error {
 	var out strings.Builder
 	line := func(label, format string, args ...any) {
 		const indent = "                 "
-		_, _ = fmt.Fprintf(&out, "  %-15s%s\n", label, wrap(fmt.Sprintf(format, args...), lineWidth, indent))
+		_, _ = fmt.Fprintf(&out, "  %s%s\n", style.verdict(fmt.Sprintf("%-15s", label)), wrap(fmt.Sprintf(format, args...), lineWidth, indent))
 	}
 	for i, report := range reports {
 		if i > 0 {
@@ -140,7 +165,7 @@ func writeAccount(line func(label, format string, args ...any), account probe.Ac
 		line("WRONG", "%s", fault)
 	}
 	if account.Unclear != "" {
-		line("NOT TOLD", "%s", account.Unclear)
+		line("UNCLEAR", "%s", account.Unclear)
 	}
 	kind := string(account.Kind)
 	if account.Deprecated {
@@ -172,7 +197,7 @@ func writeAccount(line func(label, format string, args ...any), account probe.Ac
 }
 
 func hourly(h probe.Hourly) string {
-	limit := fmt.Sprintf("Bitbucket names no limit, %d are assumed, and none tells what is left", bitbucket.DefaultBudget)
+	limit := fmt.Sprintf("Bitbucket names no limit, %d are assumed, and it does not say how many are left", bitbucket.DefaultBudget)
 	if h.Limit > 0 {
 		limit = fmt.Sprintf("the limit is %d, more than a fifth of it is left", h.Limit)
 		if h.Near {

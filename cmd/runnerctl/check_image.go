@@ -11,29 +11,32 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"bitbucket-runner-scaler/bitbucket/probe"
-	"bitbucket-runner-scaler/cmd/internal/flags"
+	"bitbucket-runner-scaler/cmd/internal/command"
+	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/jobfactory/sidecar"
 )
 
 // entrypoint is that of Atlassian's image.
 const entrypoint = "/opt/atlassian/pipelines/runner/entrypoint.sh"
 
-const imagePlan = `The image must be run, or unpacked; runnerctl does neither. It must be built
-statically (CGO_ENABLED=0) to run inside of the image. With Docker, to run it:
+const imagePlan = `The image must be run, or unpacked; runnerctl does neither. runnerctl must be static to
+run inside of the image, as "make build" makes it. To run the image with Docker:
 
-  docker run --rm --volume "$PWD/runnerctl:/runnerctl:ro" --entrypoint /runnerctl \
+  docker run --rm --volume "$PWD/bin/runnerctl:/runnerctl:ro" --entrypoint /runnerctl \
     %[1]s check image -- %[2]s
 
 With the variables of a registered runner (ACCOUNT_UUID, RUNNER_UUID, OAUTH_CLIENT_ID,
 OAUTH_CLIENT_SECRET, WORKING_DIRECTORY, RUNTIME_PREREQUISITES_ENABLED) as --env, it
-comes online and its lines show. To look at its files alone:
+comes online and its lines show. To check only its files:
 
   docker export "$(docker create %[1]s)" | tar --extract --directory rootfs
-  runnerctl check image --root rootfs -- %[2]s
+  bin/runnerctl check image --root rootfs -- %[2]s
 `
 
-// imageReport is what is told of an image.
+// imageReport is the report on an image.
 type imageReport struct {
 	Image      string              `json:"image,omitempty"`
 	Entrypoint *sidecar.Entrypoint `json:"entrypoint,omitempty"`
@@ -41,46 +44,75 @@ type imageReport struct {
 	Findings   []probe.Finding     `json:"findings"`
 }
 
-func checkImage(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	set := flags.New("runnerctl check image", "RUNNERCTL", stderr)
-	var image, root, output string
-	var run, grace time.Duration
-	set.StringVar(&image, "image", "", "`reference` of the image, for the report; without a command, how to run it is said")
-	set.StringVar(&root, "root", "", "`directory` with the image's unpacked root filesystem: the command is looked at there, not run")
-	set.Duration(&run, "for", time.Minute, time.Nanosecond, "how long to let the command run before SIGTERM; a step that it has is waited for")
-	set.Duration(&grace, "stop-grace", 30*time.Second, time.Nanosecond, "time from SIGTERM to SIGKILL")
-	defineOutput(set, &output)
-	err := parse(set, args, func() {
-		checkOutput(set, output)
-		if set.NArg() == 0 && root == "" && image == "" {
+// imageFlags are those of check image.
+type imageFlags struct {
+	image, root, output string
+	run, grace          time.Duration
+}
+
+func imageCommand(lookup lookup) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "image [flags] [-- COMMAND [ARGUMENTS]]",
+		Short: "Find out what a runner's image does: its entrypoint, log lines and signals",
+		Long: `image runs COMMAND, the entrypoint of a runner's image, inside of that image, and
+reports whether its log lines and its end are as the scaler expects them. With --root it
+only reads the files of an unpacked image. With --image alone it explains how to run it.
+
+` + checkConvention,
+		Example: `  runnerctl check image --image docker-public.packages.atlassian.com/sox/atlassian/bitbucket-pipelines-runner
+  runnerctl check image --root rootfs -- /opt/atlassian/pipelines/runner/entrypoint.sh`,
+	}
+	var f imageFlags
+	set := command.Flags(c, "RUNNERCTL", lookup)
+	set.SetInterspersed(false) // the flags of COMMAND are its own
+	set.StringVar(&f.image, "image", "", "`reference` of the image, for the report; without a command, explain how to run it")
+	set.StringVar(&f.root, "root", "", "`directory` with the image's unpacked root filesystem: read the command there, do not run it")
+	set.Duration(&f.run, "for", time.Minute, time.Nanosecond, "how long to let the command run before SIGTERM; a step that it has may end first")
+	set.Duration(&f.grace, "stop-grace", 30*time.Second, time.Nanosecond, "time from SIGTERM to SIGKILL")
+	defineOutput(set, &f.output)
+	_ = c.MarkFlagDirname("root") // fails for an unknown flag
+	c.RunE = func(c *cobra.Command, args []string) error {
+		set.Read()
+		if len(args) == 0 && f.root == "" && f.image == "" {
 			set.Fault("command: none given, want: check image [flags] -- COMMAND [ARGUMENTS], or --image, or --root")
 		}
-		if root != "" && set.NArg() > 1 {
-			set.Fault("arguments: %q, want with --root the entrypoint alone", set.Args())
+		if f.root != "" && len(args) > 1 {
+			set.Fault("arguments: %q, want with --root only the entrypoint", args)
 		}
-	})
-	if err != nil {
-		return err
+		if err := set.Err(); err != nil {
+			return err
+		}
+		return untilInterrupted(c.Context(), func(ctx context.Context) error {
+			return f.check(ctx, args, c.OutOrStdout(), c.ErrOrStderr(), styleOf(c.OutOrStdout(), lookup))
+		})
 	}
-	report := imageReport{Image: image}
+	return c
+}
+
+func (f imageFlags) check(ctx context.Context, args []string, stdout, stderr io.Writer, style style) (err error) {
+	report := imageReport{Image: f.image}
 	switch {
-	case root != "":
-		err = report.unpacked(root, set.Args())
-	case set.NArg() == 0:
-		_, err = fmt.Fprintf(stdout, imagePlan, image, entrypoint)
+	case f.root != "":
+		err = report.unpacked(f.root, args)
+	case len(args) == 0:
+		_, err = fmt.Fprintf(stdout, imagePlan, f.image, entrypoint)
 		return err
 	default:
-		err = report.run(ctx, sidecar.TrialConfig{Command: set.Args(), Run: run, StopGrace: grace, Output: stderr})
+		err = report.run(ctx, sidecar.TrialConfig{Command: args, Run: f.run, StopGrace: f.grace, Output: stderr})
 	}
 	if err != nil {
-		return fmt.Errorf("check image: %w", err)
+		return exit.With(exit.Unclear, fmt.Errorf("check image: %w", err))
 	}
-	if output == "json" {
+	if f.output == "json" {
 		err = writeJSON(stdout, report)
 	} else {
-		err = writeImage(stdout, report)
+		err = writeImage(stdout, report, style)
 	}
-	return errors.Join(err, report.outcome())
+	if err := errors.Join(err, report.outcome()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stderr, "%s: none fails\n", count(len(report.Findings), "fact"))
+	return err
 }
 
 // unpacked looks at the image's files.
@@ -99,7 +131,7 @@ func (r *imageReport) unpacked(root string, args []string) error {
 	case len(found.Faults) > 0:
 		finding = probe.Finding{Verdict: probe.DoesNotHold, Found: strings.Join(found.Faults, "; ")}
 	case found.Path != entrypoint:
-		finding = probe.Finding{Verdict: probe.NotSeen, Found: "another was looked at: " + describe(found)}
+		finding = probe.Finding{Verdict: probe.NotSeen, Found: "another was read: " + describe(found)}
 	}
 	r.Findings = probe.Conclude(probe.LookImage, map[string]probe.Finding{probe.KeyRunnerEntrypoint: finding}, "it was not run")
 	return nil
@@ -138,11 +170,11 @@ func (r *imageReport) run(ctx context.Context, config sidecar.TrialConfig) error
 	return nil
 }
 
-// maxShownLines bounds what is said of the lines in one finding.
+// maxShownLines bounds how many lines one finding lists.
 const maxShownLines = 12
 
-// lines says which lines were known. That none was is no proof: without a registered
-// runner's variables it cannot come online.
+// lines says which lines were known. If none was, that proves nothing: without the
+// variables of a registered runner it cannot come online.
 func lines(trial sidecar.Trial) probe.Finding {
 	texts := make([]string, 0, maxShownLines+1)
 	for i, line := range trial.Lines {
@@ -185,7 +217,7 @@ func ending(trial sidecar.Trial, grace time.Duration) probe.Finding {
 	return probe.Finding{Verdict: probe.Holds, Found: fmt.Sprintf("it ended %v after SIGTERM%s, exit code %d", took, busy, trial.ExitCode)}
 }
 
-// outcome is the error that the report ends in.
+// outcome is the error that the report leads to.
 func (r *imageReport) outcome() error {
 	var fails, seen int
 	for _, finding := range r.Findings {
@@ -198,19 +230,19 @@ func (r *imageReport) outcome() error {
 	}
 	switch {
 	case fails > 0:
-		return &exitError{fmt.Errorf("check image: %d of %d facts do not hold", fails, len(r.Findings)), exitWrong}
+		return exit.With(exit.Failed, fmt.Errorf("check image: %d of %d facts do not hold", fails, len(r.Findings)))
 	case seen == 0 && r.Entrypoint == nil, r.Trial != nil && r.Trial.Itself:
-		return &exitError{errors.New("check image: it could not be told"), exitUnclear}
+		return exit.With(exit.Unclear, errors.New("check image: it could not be determined"))
 	}
 	return nil
 }
 
-func writeImage(to io.Writer, report imageReport) error {
+func writeImage(to io.Writer, report imageReport, style style) error {
 	var out strings.Builder
 	if report.Image != "" {
 		out.WriteString(report.Image + "\n\n")
 	}
-	writeFindings(&out, report.Findings)
+	writeFindings(&out, report.Findings, style)
 	_, err := io.WriteString(to, out.String())
 	return err
 }

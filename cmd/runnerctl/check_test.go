@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,11 +12,11 @@ import (
 	"bitbucket-runner-scaler/bitbucket/probe"
 )
 
-func TestEveryGoodSetIsToldWholly(t *testing.T) {
+func TestEveryGoodSetIsReportedWholly(t *testing.T) {
 	url, server := emulator.NewTestServer(t, emulator.Options{})
-	got := runCheck(t.Context(), t, url, nil, "credentials", "--credentials-dir", everySet(t), "--workspace", "acme")
-	if got.err != nil {
-		t.Fatal(got.err)
+	got := runCheck(t, url, nil, "credentials", "--credentials-dir", everySet(t), "--workspace", "acme")
+	if got.code != 0 || got.stderr != "4 sets: all is well\n" {
+		t.Fatalf("exit code %d: %s", got.code, got.stderr)
 	}
 	for _, want := range []string{
 		"access-token (", "api-token (", "app-password (", "consumer (", "kind           OAuth consumer", "Atlassian has announced its end",
@@ -34,7 +32,7 @@ func TestEveryGoodSetIsToldWholly(t *testing.T) {
 	}
 }
 
-func TestTheExitCodeOfCredentialsTellsHowItStands(t *testing.T) {
+func TestTheExitCodeOfCredentialsSaysHowItStands(t *testing.T) {
 	good := map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.AccessToken}
 	for name, c := range map[string]struct {
 		environment map[string]string
@@ -47,12 +45,12 @@ func TestTheExitCodeOfCredentialsTellsHowItStands(t *testing.T) {
 		"good":                    {environment: good, args: []string{"--workspace", "acme"}, says: "default (environment)"},
 		"no workspace":            {environment: good, says: "give --workspace"},
 		"nothing":                 {code: 1, says: "no credentials: want one of"},
-		"no such set":             {environment: good, args: []string{"--credentials", "x"}, code: 1, says: `--credentials: "x", want one of default`},
+		"no such set":             {environment: good, args: []string{"--credentials", "x"}, code: 2, says: `--credentials: "x", want one of default`},
 		"only reads":              {environment: map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.ReadOnlyToken}, code: 1, says: "lacks the scope runner:write"},
 		"refused":                 {environment: map[string]string{"BITBUCKET_ACCESS_TOKEN": "not-known"}, args: []string{"--workspace", "acme"}, code: 1, says: "credentials were refused"},
 		"forbidden":               {environment: good, args: []string{"--workspace", "acme"}, faults: []emulator.FaultRule{{Path: "*/runners", Status: 403}}, code: 1, says: "does not work  acme: list runners: 403: Forbidden"},
 		"throttled":               {environment: good, args: []string{"--workspace", "acme"}, faults: []emulator.FaultRule{{Path: "*/runners", Status: 429}}, code: 2, says: "used up for now"},
-		"out of reach":            {environment: good, faults: []emulator.FaultRule{{Status: 503}}, code: 2, says: "NOT TOLD"},
+		"out of reach":            {environment: good, faults: []emulator.FaultRule{{Status: 503}}, code: 2, says: "UNCLEAR"},
 		"a file too many":         {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "note": "x"}, code: 1, says: "note: unknown key, want bitbucketOauthClientId, "},
 		"no namespace":            {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken}, code: 1, says: "no namespace may use the set"},
 		"its own workspace":       {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "workspaces": "acme"}, says: "works          acme: list runners"},
@@ -60,10 +58,10 @@ func TestTheExitCodeOfCredentialsTellsHowItStands(t *testing.T) {
 		"another than its own":    {files: map[string]string{"bitbucketAccessToken": emulator.AccessToken, "namespaces": "*", "workspaces": "nobody", "labels": "a.*"}, code: 1, says: "nobody: list runners: 404"},
 		"one of two":              {environment: good, files: map[string]string{"bitbucketAccessToken": ""}, code: 1, says: "bitbucketAccessToken: empty"},
 		"one of two, not chosen":  {environment: good, files: map[string]string{"bitbucketAccessToken": ""}, args: []string{"--credentials", "default"}, says: "default (environment)"},
-		"a repository alone":      {environment: good, args: []string{"--repository", "app"}, code: 1, says: "want --workspace too"},
-		"bad flags, all at once":  {environment: good, args: []string{"--workspace", "a/b", "-o", "xml", "more"}, code: 1, says: `-o: "xml", want text or json`},
-		"a bundle that is not":    {environment: good, args: []string{"--ca-bundle", "/not/there"}, code: 1, says: "--ca-bundle: open /not/there"},
-		"a directory that is not": {args: []string{"--credentials-dir", "/not/there"}, code: 1, says: "credentials directory: open /not/there"},
+		"a repository alone":      {environment: good, args: []string{"--repository", "app"}, code: 2, says: "want --workspace too"},
+		"bad flags, all at once":  {environment: good, args: []string{"--workspace", "a/b", "-o", "xml", "more"}, code: 2, says: `--output: "xml", want text or json`},
+		"a bundle that is not":    {environment: good, args: []string{"--ca-bundle", "/not/there"}, code: 2, says: "--ca-bundle: open /not/there"},
+		"a directory that is not": {args: []string{"--credentials-dir", "/not/there"}, code: 2, says: "credentials directory: open /not/there"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, _ := emulator.NewTestServer(t, emulator.Options{})
@@ -76,12 +74,9 @@ func TestTheExitCodeOfCredentialsTellsHowItStands(t *testing.T) {
 				writeSet(t, dir, "team", c.files)
 				args = append([]string{"credentials", "--credentials-dir", dir}, c.args...)
 			}
-			if len(c.args) > 0 && c.args[len(c.args)-1] == "more" { // flags come before what is too much
-				url = ""
-			}
-			got := runCheck(t.Context(), t, url, c.environment, args...)
-			if got.code != c.code || !strings.Contains(got.stdout+fmt.Sprint(got.err), c.says) {
-				t.Errorf("got code %d, want %d, and %q in %s%v", got.code, c.code, c.says, got.stdout, got.err)
+			got := runCheck(t, url, c.environment, args...)
+			if got.code != c.code || !strings.Contains(got.printed(), c.says) {
+				t.Errorf("got code %d, want %d, and %q in %s", got.code, c.code, c.says, got.printed())
 			}
 		})
 	}
@@ -89,12 +84,12 @@ func TestTheExitCodeOfCredentialsTellsHowItStands(t *testing.T) {
 
 func TestCredentialsAsJSON(t *testing.T) {
 	url, _ := emulator.NewTestServer(t, emulator.Options{})
-	got := runCheck(t.Context(), t, url, nil, "credentials", "--credentials-dir", everySet(t), "-o", "json", "--workspace", "acme")
-	var told struct{ Sets []setReport }
-	if err := json.Unmarshal([]byte(got.stdout), &told); err != nil || len(told.Sets) != 4 {
+	got := runCheck(t, url, nil, "credentials", "--credentials-dir", everySet(t), "-o", "json", "--workspace", "acme")
+	var reported struct{ Sets []setReport }
+	if err := json.Unmarshal([]byte(got.stdout), &reported); err != nil || len(reported.Sets) != 4 {
 		t.Fatalf("%v: %s", err, got.stdout)
 	}
-	for _, set := range told.Sets {
+	for _, set := range reported.Sets {
 		if set.Account == nil || len(set.Account.Scopes) == 0 || len(set.Account.Works) != 3 || len(set.Serves.Namespaces) == 0 {
 			t.Errorf("got %+v", set)
 		}
@@ -104,16 +99,16 @@ func TestCredentialsAsJSON(t *testing.T) {
 func TestLiveDoesNothingWithoutConsent(t *testing.T) {
 	url, server := emulator.NewTestServer(t, emulator.Options{})
 	environment := map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.AccessToken}
-	got := runCheck(t.Context(), t, url, environment, "live", "--workspace", "acme", "--repository", "app")
-	if got.err != nil || !strings.Contains(got.stdout, "With --yes this would, in acme/app") || !strings.Contains(got.stdout, "Nothing was done.") {
-		t.Errorf("got %v: %s", got.err, got.stdout)
+	got := runCheck(t, url, environment, "live", "--workspace", "acme", "--repository", "app")
+	if got.code != 0 || !strings.Contains(got.stdout, "With --yes this would, in acme/app") || !strings.Contains(got.stdout, "Nothing was done.") {
+		t.Errorf("exit code %d: %s", got.code, got.printed())
 	}
 	if calls := server.State().Counters.Calls; len(calls) > 0 {
 		t.Errorf("calls were made: %v", calls)
 	}
 }
 
-func TestLiveTellsWhatHoldsAndLeavesNothing(t *testing.T) {
+func TestLiveReportsWhatHoldsAndLeavesNothing(t *testing.T) {
 	environment := map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": emulator.OAuthClientID, "BITBUCKET_OAUTH_CLIENT_SECRET": emulator.OAuthClientSecret}
 	for name, c := range map[string]struct {
 		options emulator.Options
@@ -134,13 +129,13 @@ func TestLiveTellsWhatHoldsAndLeavesNothing(t *testing.T) {
 			if err := emulator.NewControl(url).SetFaults(t.Context(), c.faults); err != nil {
 				t.Fatal(err)
 			}
-			got := runCheck(t.Context(), t, url, environment, append([]string{"live", "--workspace", "acme", "--yes", "--write-settle", "1s"}, c.args...)...)
+			got := runCheck(t, url, environment, append([]string{"live", "--workspace", "acme", "--yes", "--write-settle", "1s"}, c.args...)...)
 			if got.code != c.code {
-				t.Errorf("got code %d, %v, want %d", got.code, got.err, c.code)
+				t.Errorf("got code %d, %s, want %d", got.code, got.stderr, c.code)
 			}
 			for _, want := range c.says {
-				if !strings.Contains(got.stdout+fmt.Sprint(got.err), want) {
-					t.Errorf("no %q in:\n%s%v", want, got.stdout, got.err)
+				if !strings.Contains(got.printed(), want) {
+					t.Errorf("no %q in:\n%s", want, got.printed())
 				}
 			}
 			if runners := server.State().Runners; len(runners) > 0 {
@@ -153,7 +148,7 @@ func TestLiveTellsWhatHoldsAndLeavesNothing(t *testing.T) {
 func TestLiveAsJSONAndItsFaults(t *testing.T) {
 	url, _ := emulator.NewTestServer(t, emulator.Options{})
 	environment := map[string]string{"BITBUCKET_ACCESS_TOKEN": emulator.AccessToken}
-	got := runCheck(t.Context(), t, url, environment, "live", "--workspace", "acme", "--yes", "-o", "json")
+	got := runCheck(t, url, environment, "live", "--workspace", "acme", "--yes", "-o", "json")
 	var report probe.Report
 	if err := json.Unmarshal([]byte(got.stdout), &report); err != nil || report.Count(probe.Holds) < 12 || !strings.HasPrefix(report.Runner, probe.NamePrefix) {
 		t.Errorf("%v: %s", err, got.stdout)
@@ -167,8 +162,8 @@ func TestLiveAsJSONAndItsFaults(t *testing.T) {
 		"no credentials": {nil, []string{"--workspace", "acme"}, "no credentials: want one of"},
 		"bad settle":     {environment, []string{"--write-settle", "0s"}, `--write-settle: "0s"`},
 	} {
-		if got := runCheck(t.Context(), t, url, c.environment, append([]string{"live"}, c.args...)...); got.code != 1 || !strings.Contains(got.err.Error(), c.says) {
-			t.Errorf("%s: got %v, want %q", name, got.err, c.says)
+		if got := runCheck(t, url, c.environment, append([]string{"live"}, c.args...)...); got.code != 2 || !strings.Contains(got.stderr, c.says) {
+			t.Errorf("%s: exit code %d: %s, want 2 and %q", name, got.code, got.stderr, c.says)
 		}
 	}
 }
@@ -199,7 +194,7 @@ func TestInterruptsDoNotKeepLiveFromTidyingUp(t *testing.T) {
 	}
 }
 
-func TestAnImageIsTold(t *testing.T) {
+func TestAnImageIsReportedOn(t *testing.T) {
 	online := `echo 'Updating runner status to "ONLINE" and checking for new steps'; `
 	for name, c := range map[string]struct {
 		args []string
@@ -210,12 +205,12 @@ func TestAnImageIsTold(t *testing.T) {
 		"it does not end":          {[]string{"--for", "200ms", "--stop-grace", "100ms", "--", "sh", "-c", "trap '' TERM; " + online + "while :; do sleep 0.05; done"}, 1, "was killed"},
 		"it ends by itself":        {[]string{"--", "sh", "-c", "exit 3"}, 2, "it ended by itself"},
 		"as JSON":                  {[]string{"--image", "x:1", "--for", "200ms", "-o", "json", "--", "sh", "-c", online + "exec sleep 60"}, 0, `"tells": "online"`},
-		"no such command":          {[]string{"--", "/not/there"}, 1, "find the runner's command"},
-		"nothing given":            {nil, 1, "command: none given"},
+		"no such command":          {[]string{"--", "/not/there"}, 2, "find the runner's command"},
+		"nothing given":            {nil, 2, "command: none given"},
 		"an image alone":           {[]string{"--image", "x:1"}, 0, "x:1 check image -- /opt/atlassian/pipelines/runner/entrypoint.sh"},
-		"an unpacked one":          {[]string{"--root", "/", "--", "/bin/sh"}, 0, "another was looked at: /bin/sh"},
+		"an unpacked one":          {[]string{"--root", "/", "--", "/bin/sh"}, 0, "another was read: /bin/sh"},
 		"one without it":           {[]string{"--root", t.TempDir()}, 1, "is not in the image"},
-		"no folder":                {[]string{"--root", "/not/there"}, 1, "want a directory with the unpacked image"},
+		"no folder":                {[]string{"--root", "/not/there"}, 2, "want a directory with the unpacked image"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			command, stdout, stderr := start(t, nil, append([]string{"check", "image"}, c.args...)...)
@@ -227,17 +222,16 @@ func TestAnImageIsTold(t *testing.T) {
 	}
 }
 
-func TestChecksHelp(t *testing.T) {
-	if got := runCheck(t.Context(), t, "", nil, "help"); got.err != nil || got.stdout != checkUsage {
-		t.Errorf("got %v: %s", got.err, got.stdout)
+func TestFlagsOfChecksAreReadFromTheEnvironment(t *testing.T) {
+	url, _ := emulator.NewTestServer(t, emulator.Options{})
+	environment := map[string]string{
+		"BITBUCKET_ACCESS_TOKEN": emulator.AccessToken, "RUNNERCTL_WORKSPACE": "acme", "RUNNERCTL_OUTPUT": "json", "RUNNERCTL_BITBUCKET_URL": url,
 	}
-	for _, args := range [][]string{nil, {"creds"}} {
-		if got := runCheck(t.Context(), t, "", nil, args...); got.code != 1 || !strings.Contains(got.err.Error(), "want credentials, live or image") {
-			t.Errorf("%q: got %v", args, got.err)
-		}
+	if got := runCheck(t, "", environment, "credentials"); got.code != 0 || !strings.Contains(got.stdout, `"acme: `) && !strings.Contains(got.stdout, `"acme"`) {
+		t.Errorf("exit code %d: %s", got.code, got.printed())
 	}
-	var out bytes.Buffer
-	if err := run([]string{"check", "live", "-h"}, strings.NewReader(""), &out, &out); err != nil || !strings.Contains(out.String(), "-write-settle") {
-		t.Errorf("got %v: %s", err, &out)
+	environment["RUNNERCTL_OUTPUT"] = "xml"
+	if got := runCheck(t, "", environment, "credentials", "-o", "text"); got.code != 0 || strings.HasPrefix(got.stdout, "{") {
+		t.Errorf("a flag does not win over the environment: exit code %d: %s", got.code, got.printed())
 	}
 }

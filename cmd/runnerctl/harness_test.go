@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +12,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
-// role makes the test's binary be runnerctl: for signals, and for children that no
-// test may have beside its own.
+// role makes the test's binary runnerctl: for signals, and for children of its own.
 const role = "RUNNERCTL_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -36,29 +32,31 @@ var emulatorSecrets = []string{
 // result is how a command ended.
 type result struct {
 	stdout, stderr string
-	err            error
 	code           int
 }
 
-// runCheck runs a check against an emulator, with an environment of its own, and
-// wants no secret in what it says.
-func runCheck(ctx context.Context, t *testing.T, url string, environment map[string]string, args ...string) result {
+// printed is all that the command printed.
+func (r result) printed() string { return r.stdout + r.stderr }
+
+// runs runs a command with an environment of its own.
+func runs(t *testing.T, environment map[string]string, stdin string, args ...string) result {
 	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, func(name string) (string, bool) { v, ok := environment[name]; return v, ok }, strings.NewReader(stdin), &stdout, &stderr)
+	return result{stdout: stdout.String(), stderr: stderr.String(), code: code}
+}
+
+// runCheck runs a check against an emulator, with an environment of its own, and
+// wants no secret in what it prints.
+func runCheck(t *testing.T, url string, environment map[string]string, args ...string) result {
+	t.Helper()
+	args = append([]string{"check"}, args...)
 	if url != "" {
 		args = append(args, "--bitbucket-url", url, "--bitbucket-oauth-url", url+"/site/oauth2/access_token")
 	}
-	var stdout, stderr bytes.Buffer
-	err := checkWith(ctx, args, func(name string) (string, bool) { v, ok := environment[name]; return v, ok }, &stdout, &stderr)
-	r := result{stdout: stdout.String(), stderr: stderr.String(), err: err}
-	if err != nil {
-		r.code = 1
-		var coded interface{ ExitCode() int }
-		if errors.As(err, &coded) {
-			r.code = coded.ExitCode()
-		}
-	}
+	r := runs(t, environment, "", args...)
 	for _, secret := range emulatorSecrets {
-		if strings.Contains(r.stdout+r.stderr+fmt.Sprint(err), secret) {
+		if strings.Contains(r.printed(), secret) {
 			t.Errorf("a secret is shown: %+v", r)
 		}
 	}
@@ -120,7 +118,7 @@ func waitFor(t *testing.T, holds func() bool) {
 		select {
 		case <-look.C:
 		case <-late:
-			t.Fatal("it did not come to pass within a minute")
+			t.Fatal("the condition did not hold within a minute")
 		}
 	}
 }

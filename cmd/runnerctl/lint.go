@@ -3,19 +3,23 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"bitbucket-runner-scaler/cmd/internal/command"
+	"bitbucket-runner-scaler/cmd/internal/exit"
+	"bitbucket-runner-scaler/cmd/internal/flags"
 	"bitbucket-runner-scaler/jobfactory/lint"
 )
 
@@ -29,105 +33,132 @@ type lintFlags struct {
 	options                                        lint.Options
 }
 
-func lintCommand(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	f, err := parseLint(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return err
+func lintCommand(lookup lookup) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "lint [-f] FILE... [flags]",
+		Short: "Find what is wrong or dangerous in configuration files, manifests and clusters",
+		Long: `lint finds what is wrong or dangerous in configuration files, in manifests, in
+folders of them, and, with --kubeconfig, in the ScaledJobs of a cluster. - is stdin.
+--rules prints what it looks for.
+
+Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong command line or
+something could not be read.`,
+		Example: `  runnerctl lint runners_config.yaml
+  runnerctl lint -f deploy -f runners_config.yaml --fail-on warning
+  runnerctl lint --kubeconfig ~/.kube/config -A -o sarif >findings.sarif
+  runnerctl lint --rules`,
 	}
+	f := &lintFlags{options: lint.DefaultOptions()}
+	set := command.Flags(c, "", nil)
+	f.define(set)
+	completeFiles(c, "filename", "kubeconfig")
+	_ = c.MarkFlagDirname("credentials-dir") // fails for an unknown flag
+	c.RunE = func(c *cobra.Command, args []string) error {
+		set.Read()
+		f.files = append(f.files, args...)
+		f.check(set)
+		if err := set.Err(); err != nil {
+			return err
+		}
+		if f.rules {
+			return printRules(c.OutOrStdout(), f.output)
+		}
+		return f.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr(), styleOf(c.OutOrStdout(), lookup))
+	}
+	return c
+}
+
+func (f *lintFlags) define(set *flags.Set) {
+	set.StringArrayVarP(&f.files, "filename", "f", nil, "`file` or folder of configuration or manifests, - for stdin; may be repeated, and may be given without -f")
+	set.Choice(&f.output, "output", "o", "text", "form of the findings", "text", "json", "sarif")
+	set.Choice(&f.failOn, "fail-on", "", "error", "lowest severity that fails", "error", "warning")
+	set.BoolVar(&f.rules, "rules", false, "print the rules")
+	set.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` of the cluster whose ScaledJobs to check too, and whether its nodes can hold the pods")
+	set.StringVar(&f.context, "context", "", "`name` of the kubeconfig's context (default: its current one)")
+	set.StringVarP(&f.namespace, "namespace", "n", "", "`namespace` of the cluster (default: the context's)")
+	set.BoolVarP(&f.all, "all-namespaces", "A", false, "all namespaces of the cluster")
+	set.StringVar(&f.options.CredentialsDir, "credentials-dir", "", "`directory` with one folder per credentials set, as the scaler has it")
+	set.Duration(&f.options.LongestStep, "longest-step", f.options.LongestStep, 0, "how long a step may take")
+	set.Duration(&f.options.PollInterval, "poll-interval", f.options.PollInterval, time.Nanosecond, "the scaler's --poll-interval, at least 10s")
+	set.Duration(&f.options.EphemeralLife, "ephemeral-life", f.options.EphemeralLife, time.Nanosecond, "how long an ephemeral runner is assumed to live, for the hourly budget")
+	set.Int(&f.options.HourlyBudget, "hourly-budget", f.options.HourlyBudget, 1, "calls per hour that a credentials set has, without its reserve")
+}
+
+func (f *lintFlags) check(set *flags.Set) {
+	if f.options.PollInterval < 10*time.Second {
+		set.Fault("--poll-interval: %s, want at least 10s", f.options.PollInterval)
+	}
+	if f.kubeconfig == "" && (f.context != "" || f.namespace != "" || f.all) {
+		set.Fault("--context, --namespace and --all-namespaces: want --kubeconfig too")
+	}
+	if f.namespace != "" && f.all {
+		set.Fault("--namespace and --all-namespaces: want one of them")
+	}
+	if len(f.files) == 0 && f.kubeconfig == "" && !f.rules {
+		set.Fault("nothing to check, want FILE or --kubeconfig")
+	}
+}
+
+func (f *lintFlags) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer, style style) error {
+	findings, looked, groups, err := f.look(ctx, stdin)
 	if err != nil {
-		return &exitError{fmt.Errorf("lint: %w", err), exitUnclear}
-	}
-	if f.rules {
-		return printRules(stdout, f.output)
-	}
-	findings, err := lintAll(f, stdin)
-	if err != nil {
-		return &exitError{fmt.Errorf("lint: %w", err), exitUnclear}
+		return exit.With(exit.Unclear, fmt.Errorf("lint: %w", err))
 	}
 	switch f.output {
 	case "json":
 		err = lint.JSON(stdout, findings)
 	case "sarif":
-		err = lint.SARIF(stdout, version, findings)
+		err = lint.SARIF(stdout, built().Version, findings)
 	default:
-		err = lint.Text(stdout, findings)
+		err = writeFindingLines(stdout, findings, style)
 	}
 	if err != nil {
-		return &exitError{fmt.Errorf("lint: write: %w", err), exitUnclear}
+		return exit.With(exit.Unclear, fmt.Errorf("lint: write: %w", err))
 	}
-	count := 0
+	faults, warnings := 0, 0
 	for _, finding := range findings {
-		if finding.Severity == lint.Error || f.failOn == string(lint.Warning) {
-			count++
+		if finding.Severity == lint.Error {
+			faults++
+		} else {
+			warnings++
 		}
 	}
-	if count > 0 {
-		return &exitError{fmt.Errorf("lint: %d findings at or above %s", count, f.failOn), exitWrong}
+	found := "no findings"
+	if faults+warnings > 0 {
+		found = count(faults, "error") + ", " + count(warnings, "warning")
+	}
+	if faults > 0 || warnings > 0 && f.failOn == string(lint.Warning) {
+		return exit.With(exit.Failed, fmt.Errorf("lint: %s in %s", found, looked))
+	}
+	_, err = fmt.Fprintf(stderr, "%s, %s: %s\n", looked, count(groups, "group"), found)
+	return err
+}
+
+// writeFindingLines is lint.Text with the severities painted.
+func writeFindingLines(to io.Writer, findings []lint.Finding, style style) error {
+	for _, finding := range findings {
+		var line strings.Builder
+		if err := lint.Text(&line, []lint.Finding{finding}); err != nil {
+			return err
+		}
+		paint := style.warn
+		if finding.Severity == lint.Error {
+			paint = style.bad
+		}
+		severity := fmt.Sprintf(": %s: ", finding.Severity)
+		painted := strings.Replace(line.String(), severity, ": "+paint(string(finding.Severity))+": ", 1)
+		if _, err := io.WriteString(to, painted); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func parseLint(args []string, stderr io.Writer) (lintFlags, error) {
-	f := lintFlags{options: lint.DefaultOptions()}
-	flags := flag.NewFlagSet("runnerctl lint", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		_, _ = fmt.Fprint(stderr, "Usage: runnerctl lint [FLAGS] [FILE…]   files of configuration or manifests, folders of them, - for stdin\n"+
-			"Exit code: 0 nothing at or above --fail-on, 1 findings, 2 something could not be read\n\n")
-		flags.PrintDefaults()
-	}
-	flags.StringVar(&f.output, "o", "text", "`form`: text, json or sarif")
-	flags.StringVar(&f.failOn, "fail-on", "error", "lowest `severity` that fails: error or warning")
-	flags.BoolVar(&f.rules, "rules", false, "print the rules")
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "check the ScaledJobs of the cluster of this `file` as well, and whether its nodes can hold the pods")
-	flags.StringVar(&f.context, "context", "", "`context` of the kubeconfig; its current one by default")
-	flags.StringVar(&f.namespace, "n", "", "`namespace` of the cluster; the context's by default")
-	flags.BoolVar(&f.all, "A", false, "all namespaces of the cluster")
-	flags.StringVar(&f.options.CredentialsDir, "credentials-dir", "", "`directory` with one folder a credentials set, as the scaler has it")
-	flags.DurationVar(&f.options.LongestStep, "longest-step", f.options.LongestStep, "how long a step may take")
-	flags.DurationVar(&f.options.PollInterval, "poll-interval", f.options.PollInterval, "the scaler's --poll-interval, at least 10s")
-	flags.DurationVar(&f.options.EphemeralLife, "ephemeral-life", f.options.EphemeralLife, "how long an ephemeral runner is taken to live, for the hourly budget")
-	flags.IntVar(&f.options.HourlyBudget, "hourly-budget", f.options.HourlyBudget, "`calls` an hour that a credentials set has, its reserve taken off")
-	if err := flags.Parse(args); err != nil {
-		return f, err
-	}
-	f.files = flags.Args()
-	return f, f.validate()
-}
-
-func (f lintFlags) validate() error {
-	var faults []error
-	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if !slices.Contains([]string{"text", "json", "sarif"}, f.output) {
-		add("-o: %q, want text, json or sarif", f.output)
-	}
-	if f.failOn != "error" && f.failOn != "warning" {
-		add("--fail-on: %q, want error or warning", f.failOn)
-	}
-	if f.options.PollInterval < 10*time.Second {
-		add("--poll-interval: %s, want at least 10s", f.options.PollInterval)
-	}
-	if f.options.EphemeralLife <= 0 {
-		add("--ephemeral-life: %s, want more than 0s", f.options.EphemeralLife)
-	}
-	if f.options.HourlyBudget <= 0 {
-		add("--hourly-budget: %d, want more than 0", f.options.HourlyBudget)
-	}
-	if f.kubeconfig == "" && (f.context != "" || f.namespace != "" || f.all) {
-		add("--context, -n and -A: want --kubeconfig too")
-	}
-	if f.namespace != "" && f.all {
-		add("-n and -A: want one of them")
-	}
-	if len(f.files) == 0 && f.kubeconfig == "" && !f.rules {
-		add("want FILE or --kubeconfig: %w", errUsage)
-	}
-	return errors.Join(faults...)
-}
-
-func lintAll(f lintFlags, stdin io.Reader) ([]lint.Finding, error) {
+// look returns the findings, what it looked at, and the number of groups there.
+func (f *lintFlags) look(ctx context.Context, stdin io.Reader) (findings []lint.Finding, looked string, groups int, err error) {
 	input := &lint.Input{}
 	var faults []error
+	read := 0
 	for _, given := range f.files {
 		files, err := manifestsIn(given)
 		if err != nil {
@@ -135,30 +166,37 @@ func lintAll(f lintFlags, stdin io.Reader) ([]lint.Finding, error) {
 			continue
 		}
 		for _, file := range files {
-			data, err := read(file, stdin)
+			data, err := contents(file, stdin)
 			if err != nil {
 				faults = append(faults, err)
 				continue
 			}
 			input.Read(file, data)
+			read++
 		}
 	}
 	if f.kubeconfig != "" {
-		if err := live(input, &f); err != nil {
+		if err := f.live(ctx, input); err != nil {
 			faults = append(faults, err)
 		}
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return nil, "", 0, errors.Join(faults...)
 	}
-	return lint.Check(input, f.options), nil
+	switch looked = count(read, "file"); {
+	case f.kubeconfig != "" && read == 0:
+		looked = "the cluster"
+	case f.kubeconfig != "":
+		looked += " and the cluster"
+	}
+	return lint.Check(input, f.options), looked, input.Groups(), nil
 }
 
 // manifestsIn are the YAML and JSON files in and below a folder, or the file itself.
 func manifestsIn(given string) ([]string, error) {
 	info, err := os.Stat(given)
 	if given == "-" || err != nil || !info.IsDir() {
-		return []string{given}, nil //nolint:nilerr // whoever reads it says why it cannot be read
+		return []string{given}, nil //nolint:nilerr // reading it reports why it cannot be read
 	}
 	var files []string
 	err = filepath.WalkDir(given, func(path string, entry fs.DirEntry, err error) error {
@@ -173,7 +211,8 @@ func manifestsIn(given string) ([]string, error) {
 	return files, err
 }
 
-func live(input *lint.Input, f *lintFlags) error {
+// live takes the ScaledJobs and the nodes of the cluster into the input.
+func (f *lintFlags) live(ctx context.Context, input *lint.Input) error {
 	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: f.kubeconfig}, &clientcmd.ConfigOverrides{CurrentContext: f.context})
 	config, err := loaded.ClientConfig()
@@ -191,7 +230,7 @@ func live(input *lint.Input, f *lintFlags) error {
 			return fmt.Errorf("--kubeconfig %s: %w", f.kubeconfig, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*liveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*liveTimeout)
 	defer cancel()
 	if err := input.Live(ctx, client, namespace); err != nil {
 		return err

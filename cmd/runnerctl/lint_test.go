@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,19 +18,11 @@ const (
 	wrong  = "groups:\n- {name: a, workspace: acme, labels: [x], parameters: {min: 5, max: 4}}\n"
 )
 
-// linted runs it and gives what it printed and its exit code.
+// linted lints and returns what is printed and the exit code.
 func linted(t *testing.T, stdin string, args ...string) (stdout string, code int) {
 	t.Helper()
-	var out, complaint bytes.Buffer
-	err := run(append([]string{"lint"}, args...), strings.NewReader(stdin), &out, &complaint)
-	var coded *exitError
-	switch {
-	case errors.As(err, &coded):
-		code = coded.ExitCode()
-	case err != nil:
-		code = 1
-	}
-	return out.String(), code
+	r := runs(t, nil, stdin, append([]string{"lint"}, args...)...)
+	return r.stdout, r.code
 }
 
 func TestLintsExitCodesAreForCI(t *testing.T) {
@@ -66,6 +56,11 @@ func TestLintsExitCodesAreForCI(t *testing.T) {
 		"not YAML":                    {args: []string{"-"}, stdin: "a: [", code: 1, stdout: "(manifest-invalid)"},
 		"no file at all":              {code: 2},
 		"an output that there is not": {args: []string{"-o", "xml", good}, code: 2},
+		"by flags":                    {args: []string{"-f", good, "--filename", bad}, code: 1, stdout: "(config-invalid)"},
+		"by a flag and as argument":   {args: []string{"-f", bad, good}, code: 1, stdout: "(config-invalid)"},
+		"stdin by a flag":             {args: []string{"-f", "-"}, stdin: wrong, code: 1, stdout: "-:2: "},
+		"flags after files":           {args: []string{warns, "--fail-on", "warning"}, code: 1, stdout: "(grace-too-short)"},
+		"all without a cluster":       {args: []string{"--all-namespaces", good}, code: 2},
 		"a cluster out of reach":      {args: []string{"--kubeconfig", filepath.Join(dir, "none")}, code: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,7 +127,19 @@ func TestLintsOutputIsForMachines(t *testing.T) {
 	text, code = linted(t, "", "--rules")
 	for _, id := range ids {
 		if !strings.Contains(text, id) || code != 0 {
-			t.Errorf("exit code %d; --rules does not tell of %s", code, id)
+			t.Errorf("exit code %d; --rules does not print %s", code, id)
+		}
+	}
+}
+
+func TestLintSumsUp(t *testing.T) {
+	for name, c := range map[string]struct{ stdin, want string }{
+		"nothing found": {goodGroup, "1 file, 1 group: no findings\n"},
+		"a warning":     {warned, "1 file, 1 group: 0 errors, 1 warning\n"},
+		"an error":      {wrong, "runnerctl: lint: 1 error, 0 warnings in 1 file\n"},
+	} {
+		if got := runs(t, nil, c.stdin, "lint", "-"); got.stderr != c.want {
+			t.Errorf("%s: %q, want %q", name, got.stderr, c.want)
 		}
 	}
 }

@@ -1,71 +1,58 @@
-// Command runnerctl is for whoever configures runner groups. It reads files and
-// writes files; check talks to Bitbucket, and lint --kubeconfig reads a cluster.
+// Command runnerctl is for those who configure runner groups. It reads files and
+// writes files; check calls Bitbucket, and lint --kubeconfig reads a cluster.
 package main
 
 import (
-	"errors"
-	"flag"
-	"fmt"
+	"context"
 	"io"
 	"os"
+
+	"github.com/spf13/cobra"
+
+	"bitbucket-runner-scaler/cmd/internal/command"
 )
 
-// version is set by the linker.
-var version = "dev"
-
-const usage = `Usage: runnerctl COMMAND
-
-  render -f FILE [-o DIR]   write the manifests of the runner groups in FILE, a
-                            runners_config.yaml, to stdout or into DIR; - is stdin
-  check WHAT [flags]        look at credentials, Bitbucket itself (live) or a runner's
-                            image; runnerctl check -h says more
-  schema                    print the JSON Schema of runners_config.yaml, for editors
-  lint [FLAGS] FILE…        find what is wrong or dangerous in configuration files,
-                            manifests and, with --kubeconfig, a live cluster;
-                            exit code 0 nothing found, 1 findings, 2 could not read;
-                            --rules prints what it looks for
-  version                   print the version
-  help                      print this text
-`
-
-// errUsage says that the command line was not understood; the usage is printed.
-var errUsage = errors.New("see runnerctl help")
+// lookup finds an environment variable.
+type lookup = func(name string) (value string, ok bool)
 
 func main() {
-	if err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "runnerctl:", err)
-		code := 1
-		var coded interface{ ExitCode() int }
-		if errors.As(err, &coded) {
-			code = coded.ExitCode()
-		}
-		os.Exit(code)
-	}
+	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
 }
 
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	if len(args) == 0 {
-		return fmt.Errorf("no command: %w", errUsage)
+// run executes one command and returns the exit code.
+func run(ctx context.Context, args []string, lookup lookup, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot(lookup)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return command.Run(ctx, root, args)
+}
+
+const about = `runnerctl writes and checks the configuration of runner groups.
+
+Exit codes of all commands:
+  0  success, nothing found
+  1  findings, or a failure
+  2  wrong command line, or the answer could not be determined
+
+Colours appear on terminals only, and never if NO_COLOR is set.`
+
+// further are commands that only some builds have.
+var further []func() *cobra.Command
+
+func newRoot(lookup lookup) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "runnerctl",
+		Short: "Write and check the configuration of runner groups",
+		Long:  about,
+		Example: `  runnerctl lint runners_config.yaml
+  runnerctl render -f runners_config.yaml -o groups && kubectl apply -k groups
+  runnerctl check credentials --credentials-dir DIR --workspace acme`,
 	}
-	var err error
-	switch args[0] {
-	case "render":
-		err = render(args[1:], stdin, stdout, stderr)
-	case "check":
-		err = check(args[1:], stdout, stderr)
-	case "schema":
-		err = schema(args[1:], stdout)
-	case "lint":
-		err = lintCommand(args[1:], stdin, stdout, stderr)
-	case "version", "--version":
-		_, err = fmt.Fprintln(stdout, version)
-	case "help", "--help", "-h":
-		_, err = io.WriteString(stdout, usage)
-	default:
-		return fmt.Errorf("command %q: want render, lint, check, schema, version or help: %w", args[0], errUsage)
+	command.Group(root, built().Version)
+	root.AddCommand(renderCommand(), lintCommand(lookup), checkCommand(lookup), schemaCommand(), versionCommand())
+	for _, extra := range further {
+		root.AddCommand(extra())
 	}
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
-	}
-	return err
+	return root
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,15 +16,12 @@ const config = `groups:
 
 func TestRenderToStdoutIsTheDirectorysContent(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
-	var stdout, stderr bytes.Buffer
-	if err := run([]string{"render", "-f", "-"}, strings.NewReader(config), &stdout, &stderr); err != nil {
-		t.Fatal(err)
+	streamed := runs(t, nil, config, "render", "-f", "-")
+	if streamed.code != 0 || streamed.stderr != "2 groups in 2 namespaces\n" {
+		t.Fatalf("exit code %d, %q", streamed.code, streamed.stderr)
 	}
-	if err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(config), &stderr, &stderr); err != nil {
-		t.Fatal(err)
-	}
-	if stderr.Len() > 0 {
-		t.Errorf("unexpected output: %s", &stderr)
+	if got := runs(t, nil, config, "render", "--filename", "-", "--output", dir); got.code != 0 || got.printed() != "wrote 5 files to "+dir+"\n" {
+		t.Fatalf("exit code %d, %q", got.code, got.printed())
 	}
 	files := []string{
 		"bitbucket-runner/namespace.yaml", "bitbucket-runner/scaledjob-runner-group-1.yaml",
@@ -35,7 +31,7 @@ func TestRenderToStdoutIsTheDirectorysContent(t *testing.T) {
 	for i, file := range files {
 		texts[i] = readFile(t, filepath.Join(dir, file))
 	}
-	if diff := cmp.Diff(strings.Join(texts, "---\n"), stdout.String()); diff != "" {
+	if diff := cmp.Diff(strings.Join(texts, "---\n"), streamed.stdout); diff != "" {
 		t.Errorf("directory -, stdout +:\n%s", diff)
 	}
 	want := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n- " + strings.Join(files, "\n- ") + "\n"
@@ -55,43 +51,11 @@ func readFile(t *testing.T, path string) string {
 
 func TestNothingIsWrittenForABadFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
-	var out bytes.Buffer
-	err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(config+"- {name: c}\n"), &out, &out)
-	if err == nil || !strings.Contains(err.Error(), "line 4: groups[2].workspace: missing") {
-		t.Errorf("got %v, want the fault with its line", err)
+	got := runs(t, nil, config+"- {name: c}\n", "render", "-f", "-", "-o", dir)
+	if got.code != 1 || !strings.Contains(got.stderr, "line 4: groups[2].workspace: missing") {
+		t.Errorf("exit code %d, %s, want 1 and the fault with its line", got.code, got.stderr)
 	}
-	if _, err := os.Stat(dir); !os.IsNotExist(err) || out.Len() > 0 {
-		t.Errorf("something was written: %v, %q", err, &out)
-	}
-}
-
-func TestCommandLine(t *testing.T) {
-	for name, test := range map[string]struct {
-		args           []string
-		stdout, failed string
-	}{
-		"help":            {args: []string{"help"}, stdout: "Usage: runnerctl COMMAND"},
-		"version":         {args: []string{"version"}, stdout: "dev\n"},
-		"schema":          {args: []string{"schema"}, stdout: "{\n  \"$defs\""},
-		"schema of what":  {args: []string{"schema", "x"}, failed: "want no arguments"},
-		"none":            {failed: "no command"},
-		"unknown":         {args: []string{"rendre"}, failed: `command "rendre": want render, lint, check, schema, version or help`},
-		"without a file":  {args: []string{"render"}, failed: "want -f FILE"},
-		"further words":   {args: []string{"render", "-f", "-", "x"}, failed: "no further arguments"},
-		"file not there":  {args: []string{"render", "-f", "/not/there"}, failed: "/not/there"},
-		"unknown flag":    {args: []string{"render", "-x"}, failed: "-x"},
-		"help of render":  {args: []string{"render", "-h"}},
-		"directory given": {args: []string{"render", "-f", "."}, failed: "is a directory"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			err := run(test.args, strings.NewReader(""), &stdout, &stderr)
-			if (err != nil) != (test.failed != "") || err != nil && !strings.Contains(err.Error(), test.failed) {
-				t.Errorf("got error %v, want %q", err, test.failed)
-			}
-			if !strings.HasPrefix(stdout.String(), test.stdout) {
-				t.Errorf("got stdout %q, want %q", &stdout, test.stdout)
-			}
-		})
+	if _, err := os.Stat(dir); !os.IsNotExist(err) || got.stdout != "" {
+		t.Errorf("something was written: %v, %q", err, got.stdout)
 	}
 }

@@ -1,49 +1,71 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"bitbucket-runner-scaler/cmd/internal/command"
+	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/jobfactory"
 )
 
-// maxInput is more than a configuration may have, so that it is refused rather
-// than cut.
+// maxInput is more than a configuration may have, so that a larger one is refused
+// rather than cut.
 const maxInput = 2 << 20
 
-func render(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("runnerctl render", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	file := flags.String("f", "", "configuration `file`, - for stdin")
-	jobTemplate := flags.String("job-template", "", "`file` with the job template of Atlassian's runners-autoscaler, or its ConfigMap: what it changes is carried over, or a note says why not")
-	dir := flags.String("o", "", "`directory` for the manifests and a kustomization.yaml; without it all goes to stdout")
-	if err := flags.Parse(args); err != nil {
+// renderFlags are the files of a run.
+type renderFlags struct{ file, jobTemplate, dir string }
+
+func renderCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "render -f FILE [-o DIR]",
+		Short: "Write the manifests of the runner groups in a configuration file",
+		Long: `render writes the manifests of the runner groups in a configuration file, a
+runners_config.yaml: to stdout, or into a directory that "kubectl apply -k" takes.
+
+A directory's files are replaced all together or not at all. render refuses to
+overwrite a file that it did not write.`,
+		Example: `  runnerctl render -f runners_config.yaml | kubectl apply -f -
+  runnerctl render -f runners_config.yaml -o groups && kubectl apply -k groups
+  runnerctl render -f runners_config.yaml --job-template job_config.yaml -o groups`,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	set := command.Flags(c, "", nil)
+	var f renderFlags
+	set.StringVarP(&f.file, "filename", "f", "", "configuration `file`, - for stdin")
+	set.StringVarP(&f.dir, "output", "o", "", "`directory` for the manifests and a kustomization.yaml; without it all goes to stdout")
+	set.StringVar(&f.jobTemplate, "job-template", "", "`file` with the job template of Atlassian's runners-autoscaler, or its ConfigMap: render carries its changes over, or notes why it does not")
+	completeFiles(c, "filename", "job-template")
+	_ = c.MarkFlagDirname("output") // fails for an unknown flag
+	c.RunE = func(c *cobra.Command, args []string) error {
+		set.Read()
+		set.NoArguments(args)
+		if f.file == "" {
+			set.Fault("--filename: missing, want -f FILE, or -f - for stdin")
+		}
+		if err := set.Err(); err != nil {
+			return err
+		}
+		return f.run(c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
+	}
+	return c
+}
+
+// completeFiles lets shells complete configuration files as the values of flags.
+func completeFiles(c *cobra.Command, flags ...string) {
+	for _, name := range flags {
+		_ = c.MarkFlagFilename(name, "yaml", "yml", "json") // fails for an unknown flag
+	}
+}
+
+func (f renderFlags) run(stdin io.Reader, stdout, stderr io.Writer) error {
+	config, err := f.config(stdin)
+	if err != nil {
 		return err
-	}
-	if *file == "" || flags.NArg() > 0 {
-		return fmt.Errorf("render: want -f FILE and no further arguments, given %q: %w", args, errUsage)
-	}
-	data, err := read(*file, stdin)
-	if err != nil {
-		return fmt.Errorf("render: %w", err)
-	}
-	var template *jobfactory.JobTemplate
-	if *jobTemplate != "" {
-		text, err := read(*jobTemplate, stdin)
-		if err != nil {
-			return fmt.Errorf("render: %w", err)
-		}
-		if template, err = jobfactory.ReadJobTemplate(text); err != nil {
-			return fmt.Errorf("render %s: %w", *jobTemplate, err)
-		}
-	}
-	config, err := jobfactory.ReadConfigOn(data, template)
-	if err != nil {
-		return fmt.Errorf("render %s:\n%w", *file, err)
 	}
 	for _, note := range config.Notes {
 		if _, err := fmt.Fprintln(stderr, "runnerctl: note:", note); err != nil {
@@ -52,15 +74,64 @@ func render(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	files, err := jobfactory.Manifests(config.Groups)
 	if err != nil {
-		return fmt.Errorf("render %s: %w", *file, err)
+		return fmt.Errorf("render %s: %w", f.file, err)
 	}
-	if *dir == "" {
-		return stream(stdout, files)
+	if f.dir == "" {
+		if err := stream(stdout, files); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stderr, "%s in %s\n", count(len(config.Groups), "group"), count(namespaces(config.Groups), "namespace"))
+		return err
 	}
-	return write(*dir, files)
+	written, err := write(f.dir, files)
+	if err != nil {
+		return fmt.Errorf("render: %w", err)
+	}
+	_, err = fmt.Fprintf(stdout, "wrote %s to %s\n", count(written, "file"), f.dir)
+	return err
 }
 
-func read(file string, stdin io.Reader) ([]byte, error) {
+// config reads the files that the flags name.
+func (f renderFlags) config(stdin io.Reader) (jobfactory.Config, error) {
+	data, err := contents(f.file, stdin)
+	if err != nil {
+		return jobfactory.Config{}, exit.With(exit.Unclear, fmt.Errorf("render: %w", err))
+	}
+	var template *jobfactory.JobTemplate
+	if f.jobTemplate != "" {
+		text, err := contents(f.jobTemplate, stdin)
+		if err != nil {
+			return jobfactory.Config{}, exit.With(exit.Unclear, fmt.Errorf("render: %w", err))
+		}
+		if template, err = jobfactory.ReadJobTemplate(text); err != nil {
+			return jobfactory.Config{}, fmt.Errorf("render %s: %w", f.jobTemplate, err)
+		}
+	}
+	config, err := jobfactory.ReadConfigOn(data, template)
+	if err != nil {
+		return config, fmt.Errorf("render %s:\n%w", f.file, err)
+	}
+	return config, nil
+}
+
+func namespaces(groups []jobfactory.RunnerGroup) int {
+	seen := map[string]bool{}
+	for _, group := range groups {
+		seen[group.Namespace] = true
+	}
+	return len(seen)
+}
+
+// count is a number and what it counts: 1 file, 2 files.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// contents reads a file, or stdin if it is -.
+func contents(file string, stdin io.Reader) ([]byte, error) {
 	if file == "-" {
 		return io.ReadAll(io.LimitReader(stdin, maxInput))
 	}
@@ -86,16 +157,16 @@ func stream(stdout io.Writer, files []jobfactory.File) error {
 	return err
 }
 
-// write makes a directory that `kubectl apply -k` takes. The kustomization takes its
-// place last and names the files of this run alone, so that what an earlier run left
-// behind is not applied.
-func write(dir string, files []jobfactory.File) error {
+// write makes a directory that `kubectl apply -k` takes, and returns the number of
+// files. The kustomization takes its place last and names the files of this run only,
+// so that what an earlier run left behind is not applied.
+func write(dir string, files []jobfactory.File) (written int, err error) {
 	resources := make([]string, 0, len(files))
 	out := &replacement{dir: dir}
 	for _, file := range files {
 		data, err := jobfactory.Marshal(file.Objects...)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		out.add(file.Path, data)
 		resources = append(resources, file.Path)
@@ -104,8 +175,8 @@ func write(dir string, files []jobfactory.File) error {
 		"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": resources,
 	})
 	if err != nil {
-		return fmt.Errorf("kustomization: %w", err)
+		return 0, fmt.Errorf("kustomization: %w", err)
 	}
 	out.add(kustomization, data)
-	return out.write()
+	return len(out.files), out.write()
 }

@@ -14,8 +14,8 @@ import (
 
 const (
 	kustomization = "kustomization.yaml"
-	// staging ends the name of a file that is not in its place yet, saved that of the
-	// copy of the one that it takes the place of.
+	// staging ends the name of a new file before it takes its place, saved that of a copy
+	// of the file that it replaces.
 	staging = ".runnerctl-new"
 	saved   = ".runnerctl-old"
 	// mark is in every manifest that render writes.
@@ -24,13 +24,13 @@ const (
 
 // replacement is a set of files that take their places in a directory all together
 // or not at all. The directory itself stays: it may be the working directory, a
-// mount point or a link, and it may have files of the user's, which are kept. What
-// can run out or be forbidden is done beside the places first; then each file takes
-// its place by a rename, and a failed one takes the others back.
+// mount point or a link. It may also hold the user's files, which stay too. All that
+// can run out of space or be forbidden is done beside the places first. Then each
+// file takes its place by a rename, and if one rename fails, the others are undone.
 type replacement struct {
 	dir   string
 	files []*replaced
-	// made are the folders that were not there, outermost first.
+	// made are the folders that write made, outermost first.
 	made []string
 }
 
@@ -38,12 +38,12 @@ type replacement struct {
 type replaced struct {
 	path string
 	data []byte
-	// before says whether there was one, placed whether the new one is in its place.
+	// before is true if there was an old file, placed if the new one is in its place.
 	before, placed bool
 }
 
-// add takes a file by its path below the directory, with slashes. The last one
-// added is the last to take its place.
+// add adds a file by its path below the directory, with slashes. The last one added
+// is the last to take its place.
 func (r *replacement) add(path string, data []byte) {
 	r.files = append(r.files, &replaced{path: filepath.Join(r.dir, filepath.FromSlash(path)), data: data})
 }
@@ -60,7 +60,7 @@ func (r *replacement) write() error {
 		err = errors.Join(err, r.back())
 	}
 	for _, f := range r.files {
-		discard(f.path + staging) // gone, where it has taken its place
+		discard(f.path + staging) // a file that has taken its place has none
 		if err == nil || !f.placed {
 			discard(f.path + saved)
 		}
@@ -73,31 +73,32 @@ func (r *replacement) write() error {
 	return err
 }
 
-// discard removes a file of ours; a folder of that name is not.
+// discard removes a file, but not a folder of that name.
 func discard(path string) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
 		_ = os.Remove(path)
 	}
 }
 
-// refuseOthers names every file that render did not write and would overwrite.
+// refuseOthers returns an error that names every file that render would overwrite and
+// did not write.
 func (r *replacement) refuseOthers() error {
 	var errs []error
 	for _, f := range r.files {
 		if info, err := os.Lstat(f.path); err != nil || !info.Mode().IsRegular() {
-			continue // nothing there; what is no file is told when its turn comes
+			continue // nothing there; swap reports what is no file
 		}
 		data, err := os.ReadFile(f.path)
 		if err != nil {
 			errs = append(errs, err)
 		} else if !ours(f.path, data) {
-			errs = append(errs, fmt.Errorf("%s: was not written by runnerctl render and would be overwritten, want another directory, or the file away", f.path))
+			errs = append(errs, fmt.Errorf("%s: was not written by runnerctl render and would be overwritten; use another directory or remove the file", f.path))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// ours says whether a file is as render writes it; an empty one is nobody's.
+// ours reports whether a file is as render writes it. An empty manifest counts as ours.
 func ours(path string, data []byte) bool {
 	if filepath.Base(path) != kustomization {
 		return len(data) == 0 || strings.Contains(string(data), mark)
@@ -123,7 +124,7 @@ func (r *replacement) stage() error {
 			if err != nil {
 				return err
 			}
-			if err := os.WriteFile(f.path+saved, old, info.Mode().Perm()); err != nil { //nolint:gosec // the directory is named by whoever runs it
+			if err := os.WriteFile(f.path+saved, old, info.Mode().Perm()); err != nil { //nolint:gosec // the user names the directory
 				return err
 			}
 			f.before = true
@@ -135,7 +136,7 @@ func (r *replacement) stage() error {
 	return nil
 }
 
-// folder makes a folder and those above it, and remembers which it made.
+// folder makes a folder and those above it, and records which it made.
 func (r *replacement) folder(path string) error {
 	var missing []string
 	for at := path; ; at = filepath.Dir(at) {
@@ -152,7 +153,7 @@ func (r *replacement) folder(path string) error {
 func (r *replacement) swap() error {
 	for _, f := range r.files {
 		if info, err := os.Lstat(f.path); err == nil && !info.Mode().IsRegular() {
-			return fmt.Errorf("%s: is there and no plain file, want it away", f.path)
+			return fmt.Errorf("%s: exists and is not a regular file; remove it", f.path)
 		}
 		if err := os.Rename(f.path+staging, f.path); err != nil {
 			return err
@@ -162,8 +163,8 @@ func (r *replacement) swap() error {
 	return nil
 }
 
-// back puts the old files into their places again. A file that cannot be is named,
-// with where its old content is.
+// back puts the old files into their places again. The error names each file that
+// could not be restored, and where its old content is.
 func (r *replacement) back() error {
 	var errs []error
 	for _, f := range slices.Backward(r.files) {

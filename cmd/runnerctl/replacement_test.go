@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,12 +38,15 @@ func tree(t *testing.T, dir string) map[string]string {
 }
 
 func renderInto(dir, config string) error {
-	var out bytes.Buffer
-	return run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(config), &out, &out)
+	var stderr bytes.Buffer
+	if code := run(context.Background(), []string{"render", "-f", "-", "-o", dir}, os.LookupEnv, strings.NewReader(config), io.Discard, &stderr); code != 0 {
+		return errors.New(stderr.String())
+	}
+	return nil
 }
 
-// What fails after some files have taken their places takes them back: the
-// directory is as it was, without a trace.
+// A failure after some files have taken their places is undone: the directory is as
+// it was.
 func TestADirectoryIsReplacedAsAWholeOrNotAtAll(t *testing.T) {
 	changed := strings.ReplaceAll(config, "acme", "changed") + "- {name: c, workspace: acme, labels: [z], namespace: third}\n"
 	folder := func(path ...string) func(*testing.T, string) {
@@ -67,9 +73,9 @@ func TestADirectoryIsReplacedAsAWholeOrNotAtAll(t *testing.T) {
 		hinder func(*testing.T, string)
 		want   string
 	}{
-		"a folder in the last one's place":  {folder("kustomization.yaml"), "kustomization.yaml: is there and no plain file"},
-		"a folder in another's place":       {folder("other", "scaledjob-b.yaml"), "scaledjob-b.yaml: is there and no plain file"},
-		"a link in a file's place":          {link, "scaledjob-b.yaml: is there and no plain file"},
+		"a folder in the last one's place":  {folder("kustomization.yaml"), "kustomization.yaml: exists and is not a regular file"},
+		"a folder in another's place":       {folder("other", "scaledjob-b.yaml"), "scaledjob-b.yaml: exists and is not a regular file"},
+		"a link in a file's place":          {link, "scaledjob-b.yaml: exists and is not a regular file"},
 		"a folder where a new file is made": {folder("third", "namespace.yaml"+staging), "is a directory"},
 		"a folder where a copy is made":     {folder("kustomization.yaml" + saved), "is a directory"},
 		"a file in a folder's place": {func(t *testing.T, dir string) {

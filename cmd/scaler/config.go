@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -12,9 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/flags"
 )
 
@@ -37,54 +39,74 @@ type config struct {
 	caBundle                          string
 	dryRun, unsafeScaleDown           bool
 	logLevel, logFormat               string
-	showVersion                       bool
 
 	lookup func(string) (string, bool)
 }
 
-// parse reads flags and environment. The error lists every fault.
-func parse(args []string, lookup func(string) (string, bool), out io.Writer) (config, error) {
+// newCommand makes the command line. serve gets what was read, if it is free of
+// faults.
+func newCommand(lookup func(string) (string, bool), serve func(context.Context, config) error) *cobra.Command {
 	c := config{lookup: lookup, leaderElect: true}
-	set := flags.New("scaler", "SCALER", out)
-	set.StringVar(&c.grpcListen, "grpc-listen", ":9090", "`address` for KEDA's calls and the sidecars', health and reflection")
+	cmd := &cobra.Command{
+		Use:   "scaler [flags]",
+		Short: "Report to KEDA how many runners each runner group needs",
+		Long: "scaler is the control plane: it answers KEDA's calls, registers the runners of runner Jobs, and removes surplus and lost ones.\n\n" +
+			"Each flag may be given as an environment variable too: SCALER_POLL_INTERVAL for --poll-interval. Flags win.\n" +
+			"Exit codes: 0 ended in order, 1 failure, 2 wrong command line.",
+		Example: "  scaler --credentials-dir /etc/bitbucket-runner-scaler/credentials --cluster k8s\n" +
+			"  scaler --kubernetes off --tls off --log-format console    # answers KEDA's calls only",
+	}
+	set := command.Flags(cmd, "SCALER", lookup)
+	c.define(set)
+	showVersion := false
+	set.BoolVar(&showVersion, "version", false, "print the version and exit")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		set.Read()
+		if showVersion {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version)
+			return err
+		}
+		set.NoArguments(args)
+		if c.namespace == "" {
+			c.namespace, _ = lookup("POD_NAMESPACE")
+		}
+		if c.podName == "" {
+			c.podName, _ = lookup("POD_NAME")
+		}
+		set.Add(c.faults()...)
+		if err := set.Err(); err != nil {
+			return err
+		}
+		return serve(cmd.Context(), c)
+	}
+	return cmd
+}
+
+func (c *config) define(set *flags.Set) {
+	set.StringVar(&c.grpcListen, "grpc-listen", ":9090", "`address` for the calls of KEDA and of the sidecars, health and reflection")
 	set.StringVar(&c.httpListen, "http-listen", ":8080", "`address` for /healthz /readyz /metrics /status")
 	set.StringVar(&c.bitbucketURL, "bitbucket-url", "https://api.bitbucket.org", "`URL` of Bitbucket Cloud's API")
 	set.StringVar(&c.bitbucketOAuth, "bitbucket-oauth-url", "https://bitbucket.org/site/oauth2/access_token", "`URL` where an OAuth consumer gets its token")
-	set.StringVar(&c.credentialsDir, "credentials-dir", "", "`directory` with one folder a credentials set; without it the set `default` comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
+	set.StringVar(&c.credentialsDir, "credentials-dir", "", "`directory` with one folder per credentials set; without it the set \"default\" comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
 	set.StringVar(&c.cluster, "cluster", "k8s", "`name` of this cluster, part of the label that marks our runners")
 	set.Duration(&c.pollInterval, "poll-interval", time.Minute, time.Nanosecond, "time between two lists of a scope's runners, at least 10s")
-	set.Duration(&c.maxStaleness, "max-staleness", 3*time.Minute, time.Nanosecond, "age up to which what is known is acted on")
+	set.Duration(&c.maxStaleness, "max-staleness", 3*time.Minute, time.Nanosecond, "age up to which the scaler acts on what it knows")
 	set.Duration(&c.writeSettle, "write-settle", 30*time.Second, time.Nanosecond, "time that Bitbucket may take until a list shows a write")
 	set.Duration(&c.orphanGrace, "orphan-grace", 5*time.Minute, time.Nanosecond, "how long a runner must have been without a pod before it is removed")
-	set.Int(&c.hourlyBudget, "hourly-budget", 1000, 1, "how many calls an hour one credentials set may make at Bitbucket")
-	set.StringVar(&c.tls, "tls", "auto", "`auto|off|CERT,KEY[,CA]`; auto: certificates of its own, made, renewed and published; off: plain text, which shows every runner's secret to the network; or PEM files, read again when they change")
-	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities of whom KEDA must show a certificate, read again when it changes; without it none is asked for")
-	set.StringVar(&c.kubernetes, "kubernetes", "auto", "`auto|off`; off: answer KEDA's calls alone, for a look with grpcurl")
-	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service through which triggers name this installation in scalerAddress")
+	set.Int(&c.hourlyBudget, "hourly-budget", 1000, 1, "how many calls per hour one credentials set may make at Bitbucket")
+	set.StringVar(&c.tls, "tls", "auto", "how to secure calls, `auto|off|CERT,KEY[,CA]`; auto: the scaler makes, renews and publishes its own certificates; off: plain text, which shows every runner's secret to the network; else PEM files, read again when they change")
+	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities that must have issued KEDA's client certificate, read again when it changes; without it KEDA needs no certificate")
+	set.Choice(&c.kubernetes, "kubernetes", "", "auto", "off: answer KEDA's calls only, to try it with grpcurl", "auto", "off")
+	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service by which triggers name this installation in scalerAddress")
 	set.StringVar(&c.namespace, "namespace", "", "`namespace` of this installation (default: the pod's own, from POD_NAMESPACE)")
-	set.Bool(&c.leaderElect, "leader-elect", "of several replicas let one lead, by a Lease named as the Service; false: this is the only one, and two at once break what is promised (default true)")
+	set.Bool(&c.leaderElect, "leader-elect", "", "let one of several replicas lead, by a Lease with the name of the Service; false: this is the only replica, and a second one breaks what is promised")
 	set.StringVar(&c.podName, "pod-name", "", "`name` of this pod, which gets the label that leads the Service to the leader (default: from POD_NAME)")
 	set.StringVar(&c.scalerAddress, "scaler-address", "", "one more scalerAddress by which triggers name this installation, `host:port`")
 	set.StringVar(&c.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust besides the built-in ones")
-	set.Bool(&c.dryRun, "dry-run", "remove no runner, only say what would be removed")
-	set.Bool(&c.unsafeScaleDown, "unsafe-scale-down", "retire idle runners even where Bitbucket cannot disable them: one may lose a step that it takes in that moment")
-	set.StringVar(&c.logLevel, "log-level", "info", "`debug|info|warn|error`")
-	set.StringVar(&c.logFormat, "log-format", "json", "`json|console`")
-	set.BoolVar(&c.showVersion, "version", false, "print the version and end")
-	if err := set.Read(args); err != nil {
-		return config{}, err
-	}
-	set.NoArguments()
-	if c.namespace == "" {
-		c.namespace, _ = lookup("POD_NAMESPACE")
-	}
-	if c.podName == "" {
-		c.podName, _ = lookup("POD_NAME")
-	}
-	if c.showVersion {
-		return c, nil
-	}
-	return c, errors.Join(append(set.Faults, c.faults()...)...)
+	set.Bool(&c.dryRun, "dry-run", "", "remove no runner, only report which one would be removed")
+	set.Bool(&c.unsafeScaleDown, "unsafe-scale-down", "", "retire idle runners even if Bitbucket cannot disable them: one may lose a step that it takes at that moment")
+	set.Choice(&c.logLevel, "log-level", "", "info", "lowest level that is logged", "debug", "info", "warn", "error")
+	set.Choice(&c.logFormat, "log-format", "", "json", "form of the log", "json", "console")
 }
 
 var clusterName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
@@ -108,20 +130,12 @@ func (c config) faults() []error {
 	if c.pollInterval < minPollInterval {
 		add("--poll-interval: %v, want at least %v: Bitbucket allows 1,000 calls an hour", c.pollInterval, minPollInterval)
 	}
-	choice := func(name, given string, accepted ...string) {
-		if !slices.Contains(accepted, given) {
-			add("%s: %q, want %s", name, given, strings.Join(accepted, " or "))
-		}
-	}
 	faults = append(faults, c.tlsFaults()...)
-	choice("--kubernetes", c.kubernetes, "auto", "off")
-	choice("--log-level", c.logLevel, "debug", "info", "warn", "error")
-	choice("--log-format", c.logFormat, "json", "console")
 	if c.kubernetes == "auto" && c.namespace == "" {
 		add("--namespace: empty, want the namespace of this installation (or POD_NAMESPACE, or --kubernetes off)")
 	}
 	if c.elects() && c.podName == "" {
-		add("--pod-name: empty, want the name of this pod (or POD_NAME, or --leader-elect=false where this is the only replica)")
+		add("--pod-name: empty, want the name of this pod (or POD_NAME, or --leader-elect=false if this is the only replica)")
 	}
 	for name, path := range map[string]string{"--credentials-dir": c.credentialsDir, "--ca-bundle": c.caBundle, "--tls-client-ca": c.tlsClientCA} {
 		if path == "" {
@@ -134,11 +148,11 @@ func (c config) faults() []error {
 	return faults
 }
 
-// elects: replicas of this one may run beside it.
+// elects reports whether other replicas may run beside this one.
 func (c config) elects() bool { return c.kubernetes == "auto" && c.leaderElect }
 
-// files are the certificate, its key and, if given, the authorities to trust; false
-// where --tls names none.
+// files are the certificate, its key and, if given, the authorities to trust. ok is
+// false if --tls names none.
 func (c config) files() (files [3]string, ok bool) {
 	parts := strings.Split(c.tls, ",")
 	copy(files[:], parts)
@@ -163,7 +177,7 @@ func (c config) tlsFaults() (faults []error) {
 		faults = append(faults, fmt.Errorf("--tls: %q, want auto, off or CERT,KEY[,CA]", c.tls))
 	}
 	if c.tlsClientCA != "" && c.tls == "off" {
-		faults = append(faults, errors.New("--tls-client-ca: wants TLS, --tls is off"))
+		faults = append(faults, errors.New("--tls-client-ca: needs TLS, but --tls is off"))
 	}
 	return faults
 }

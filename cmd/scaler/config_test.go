@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,13 +15,28 @@ import (
 
 func empty(string) (string, bool) { return "", false }
 
-func TestEveryBadValueIsToldAtOnce(t *testing.T) {
+// parse returns what is served, or an error with all that is printed instead. The
+// exit code of a wrong command line is 2.
+func parse(args []string, lookup func(string) (string, bool)) (config, error) {
+	var served config
+	var stderr bytes.Buffer
+	code := run(context.Background(), args, lookup, func(_ context.Context, c config) error { served = c; return nil }, io.Discard, &stderr)
+	switch {
+	case code == 0:
+		return served, nil
+	case code != 2:
+		return served, fmt.Errorf("exit code %d, want 2", code)
+	}
+	return served, errors.New(stderr.String())
+}
+
+func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 	_, err := parse([]string{
 		"--grpc-listen", "nowhere", "--http-listen", "9", "--bitbucket-url", "ftp://x", "--bitbucket-oauth-url", "::",
 		"--cluster", "Not_A_Label", "--poll-interval", "1s", "--max-staleness", "soon", "--write-settle", "-1s", "--orphan-grace", "0",
 		"--hourly-budget", "many", "--tls", "perhaps", "--kubernetes", "on", "--log-level", "loud", "--log-format", "xml",
 		"--dry-run=perhaps", "--leader-elect=never", "--unsafe-scale-down=2", "--credentials-dir", "/nonexistent/a", "--ca-bundle", "/nonexistent/b", "surplus",
-	}, empty, io.Discard)
+	}, empty)
 	if err == nil {
 		t.Fatal("got nil")
 	}
@@ -39,7 +57,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	t.Setenv("SCALER_CLUSTER", "env")
 	t.Setenv("SCALER_DRY_RUN", "true")
 	t.Setenv("SCALER_HOURLY_BUDGET", "77")
-	c, err := parse([]string{"--tls", "off", "--kubernetes", "off", "--cluster", "flag", "--unsafe-scale-down"}, empty, io.Discard)
+	c, err := parse([]string{"--tls", "off", "--kubernetes", "off", "--cluster", "flag", "--unsafe-scale-down"}, os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,11 +67,11 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 }
 
 func TestNamespaceAndNameComeFromThePod(t *testing.T) {
-	if _, err := parse([]string{"--tls", "off"}, empty, io.Discard); err == nil || !strings.Contains(err.Error(), "--namespace") || !strings.Contains(err.Error(), "--pod-name") {
+	if _, err := parse([]string{"--tls", "off"}, empty); err == nil || !strings.Contains(err.Error(), "--namespace") || !strings.Contains(err.Error(), "--pod-name") {
 		t.Errorf("without them: got %v", err)
 	}
 	pod := map[string]string{"POD_NAMESPACE": "pods-own", "POD_NAME": "scaler-1"}
-	c, err := parse([]string{"--tls", "off"}, func(name string) (string, bool) { value, ok := pod[name]; return value, ok }, io.Discard)
+	c, err := parse([]string{"--tls", "off"}, func(name string) (string, bool) { value, ok := pod[name]; return value, ok })
 	if err != nil || c.namespace != "pods-own" || c.podName != "scaler-1" || !c.elects() {
 		t.Errorf("got %q, %q, elects %v, %v", c.namespace, c.podName, c.elects(), err)
 	}
@@ -61,10 +79,10 @@ func TestNamespaceAndNameComeFromThePod(t *testing.T) {
 
 func TestTheOnlyReplicaNeedsNoNameOfItsPod(t *testing.T) {
 	for name, args := range map[string][]string{
-		"told so":            {"--tls", "off", "--namespace", "ours", "--leader-elect=false"},
+		"turned off":         {"--tls", "off", "--namespace", "ours", "--leader-elect=false"},
 		"without Kubernetes": {"--tls", "off", "--kubernetes", "off"},
 	} {
-		if c, err := parse(args, empty, io.Discard); err != nil || c.elects() {
+		if c, err := parse(args, empty); err != nil || c.elects() {
 			t.Errorf("%s: elects %v, %v", name, c.elects(), err)
 		}
 	}
@@ -87,10 +105,10 @@ func TestTLSIsOnUnlessItIsTurnedOffKnowingly(t *testing.T) {
 		"no key":                        {[]string{"--tls", file + ","}, "want CERT,KEY"},
 		"a word":                        {[]string{"--tls", "on"}, "want auto, off or CERT,KEY[,CA]"},
 		"auto without Kubernetes":       {[]string{"--kubernetes", "off"}, "with --kubernetes off want off or CERT,KEY"},
-		"clients of plain text":         {[]string{"--tls", "off", "--tls-client-ca", file}, "--tls-client-ca: wants TLS"},
+		"clients of plain text":         {[]string{"--tls", "off", "--tls-client-ca", file}, "--tls-client-ca: needs TLS"},
 		"clients by a file that is not": {[]string{"--tls-client-ca", "/nonexistent/ca"}, "--tls-client-ca: stat"},
 	} {
-		_, err := parse(append([]string{"--namespace", "ns", "--pod-name", "p"}, c.args...), empty, io.Discard)
+		_, err := parse(append([]string{"--namespace", "ns", "--pod-name", "p"}, c.args...), empty)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
@@ -98,15 +116,23 @@ func TestTLSIsOnUnlessItIsTurnedOffKnowingly(t *testing.T) {
 }
 
 func TestVersionAndHelpNeedNothingElse(t *testing.T) {
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"--version"}, &out); err != nil || strings.TrimSpace(out.String()) != version {
-		t.Errorf("version: got %q, %v", out.String(), err)
+	for args, want := range map[string]string{"--version": version + "\n", "-h": "--poll-interval duration", "--help": "Examples:\n  scaler --credentials-dir"} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{args}, empty, nil, &stdout, &stderr)
+		if code != 0 || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
+			t.Errorf("%s: exit code %d, error %q, output %q, want 0 and %q", args, code, &stderr, &stdout, want)
+		}
 	}
-	out.Reset()
-	if err := run(t.Context(), []string{"-h"}, &out); err != nil || !strings.Contains(out.String(), "-poll-interval") {
-		t.Errorf("help: got %q, %v", out.String(), err)
-	}
-	if err := run(t.Context(), []string{"--colour"}, io.Discard); err == nil || !strings.Contains(err.Error(), "colour") {
-		t.Errorf("an unknown flag: got %v", err)
+}
+
+func TestUnknownFlagsLeadToTheNearestOne(t *testing.T) {
+	for args, want := range map[string]string{
+		"--poll-intervall": "unknown flag --poll-intervall, did you mean --poll-interval?\nSee \"scaler --help\".\n",
+		"-poll-interval":   "unknown flag -poll-interval, did you mean --poll-interval?",
+		"--colour":         "unknown flag --colour\n",
+	} {
+		if _, err := parse([]string{args}, empty); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", args, err, want)
+		}
 	}
 }

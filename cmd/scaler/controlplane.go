@@ -21,7 +21,7 @@ import (
 // syncTimeout bounds the wait for the first lists of Jobs, pods and ScaledJobs.
 const syncTimeout = time.Minute
 
-// serve connects to the cluster, if there is to be one, and serves until ctx ends.
+// serve connects to the cluster, unless --kubernetes is off, and serves until ctx ends.
 func serve(ctx context.Context, c config, log *zap.Logger) error {
 	var roots []byte
 	if c.caBundle != "" {
@@ -63,7 +63,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 		return err
 	}
 	defer cluster.Stop()
-	// The watches go on until the last call is answered, well after ctx has ended.
+	// The watches continue until the last call is answered, well after ctx has ended.
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel() // before cluster.Stop, which waits for the watches to end
 	starting := context.AfterFunc(ctx, cancel)
@@ -93,7 +93,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	return listenAndRun(ctx, c, plane)
 }
 
-// elect lets one of several replicas lead, and the Service lead to it.
+// elect makes one of several replicas the leader, to which the Service then leads.
 func elect(c config, access *rest.Config, settings *controlplane.Config) error {
 	client, err := kube.ElectionClient(access)
 	if err != nil {
@@ -127,14 +127,15 @@ func owner(ctx context.Context, c config, cluster *kube.Cluster) (string, error)
 	return scope.OwnerLabel(c.cluster, uid, c.namespace), nil
 }
 
-// restConfig is the pod's own, or that of KUBECONFIG outside a cluster.
+// restConfig returns the pod's own configuration, or outside a cluster that of
+// KUBECONFIG.
 func restConfig() (*rest.Config, error) {
 	settings, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) {
 		settings, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil).ClientConfig()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--kubernetes auto: no configuration of a cluster was found (in a pod, or KUBECONFIG): %w", err)
+		return nil, fmt.Errorf("--kubernetes auto: no configuration of a cluster was found, neither in a pod nor in KUBECONFIG: %w", err)
 	}
 	return settings, nil
 }

@@ -1,13 +1,10 @@
 // Command scaler is the control plane: it answers KEDA's ExternalScaler calls,
-// registers runners for the sidecars of runner Jobs, and takes the surplus and
-// the orphans away. This package is wiring only.
+// registers runners for the sidecars of runner Jobs, and removes surplus and orphaned
+// ones. This package is wiring only.
 package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -15,6 +12,8 @@ import (
 
 	// The image is built from nothing and has no root certificates of its own.
 	_ "golang.org/x/crypto/x509roots/fallback"
+
+	"bitbucket-runner-scaler/cmd/internal/command"
 )
 
 // version is set by the linker.
@@ -22,30 +21,24 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
+	code := run(ctx, os.Args[1:], os.LookupEnv, serveLogged, os.Stdout, os.Stderr)
 	stop()
-	if err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "scaler:", err)
-		os.Exit(1)
-	}
+	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) error {
-	config, err := parse(args, os.LookupEnv, stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if config.showVersion {
-		_, err := fmt.Fprintln(stdout, version)
-		return err
-	}
-	log, err := config.logger()
+// run executes the command line with serve, and returns the exit code.
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), serve func(context.Context, config) error, stdout, stderr io.Writer) int {
+	root := newCommand(lookup, serve)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return command.Run(ctx, root, args)
+}
+
+func serveLogged(ctx context.Context, c config) error {
+	log, err := c.logger()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // stderr cannot be synced everywhere
-	return serve(ctx, config, log)
+	return serve(ctx, c, log)
 }

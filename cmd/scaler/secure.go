@@ -17,9 +17,9 @@ import (
 	"bitbucket-runner-scaler/externalscaler/kube"
 )
 
-// secure gives the gRPC server its certificate, and publishes the authority to
-// trust to the namespaces of the runner groups. end stops what looks after both.
-// cluster is nil without Kubernetes.
+// secure gives the gRPC server its certificate, and publishes the authority to trust
+// to the namespaces of the runner groups. end stops the renewal of both. cluster is
+// nil without Kubernetes.
 func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *controlplane.Config) (end func(), err error) {
 	if c.tls == "off" {
 		return func() {}, nil
@@ -57,19 +57,19 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 	return end, nil
 }
 
-// look looks after an authority's certificates until the result is called.
+// look renews an authority's certificates until end is called.
 func look(ctx context.Context, authority *certificates.Authority, log *zap.Logger) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() {
 		if err := authority.Run(ctx); err != nil {
-			log.Error("the certificates are not looked after any more", zap.Error(err))
+			log.Error("certificates are no longer renewed", zap.Error(err))
 		}
 	})
 	return func() { cancel(); looking.Wait() }
 }
 
-// publishedTo are the namespaces that need the authority: those of the runner
+// publishedTo returns the namespaces that need the authority: those of the runner
 // groups, and our own.
 func (c config) publishedTo(cluster *kube.Cluster) func() []string {
 	return func() []string {
@@ -84,7 +84,7 @@ func (c config) publishedTo(cluster *kube.Cluster) func() []string {
 	}
 }
 
-// serverNames are all by which KEDA and the sidecars may call the Service.
+// serverNames are all names by which KEDA and the sidecars may call the Service.
 func (c config) serverNames() []string {
 	base := c.service + "." + c.namespace
 	names := []string{base + ".svc.cluster.local", base + ".svc", base, c.service, "localhost", "127.0.0.1", "::1"}
@@ -94,10 +94,10 @@ func (c config) serverNames() []string {
 	return names
 }
 
-// expiry tells when the served certificate ends.
+// expiry reports when the served certificate expires.
 func expiry(source certificates.Source) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "bitbucket_runner_scaler_certificate_expiry_timestamp_seconds", Help: "When the served certificate ends; 0 where there is none.",
+		Name: "bitbucket_runner_scaler_certificate_expiry_timestamp_seconds", Help: "When the served certificate expires; 0 if there is none.",
 	}, func() float64 {
 		certificate, err := source.Certificate(context.Background())
 		if err != nil || certificate.Leaf == nil {

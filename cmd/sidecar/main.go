@@ -1,23 +1,26 @@
 // Command sidecar runs inside a runner Job: as native sidecar (run), as process 1
-// of the runner container (exec) and as startup probe (ready), and as preStop hook (drain). This package is
-// flags and wiring only.
+// of the runner container (exec), as startup probe (ready), and as preStop hook
+// (drain). This package is flags and wiring only.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/cmd/internal/flags"
 	"bitbucket-runner-scaler/jobfactory/sidecar"
 )
@@ -25,155 +28,192 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-const usage = `usage: sidecar COMMAND [flags]
-
-  run       register this pod's runner, follow it, and take it away on SIGTERM
-  exec      exec [flags] -- COMMAND [ARGUMENTS]: run the runner with its environment
-  drain     preStop hook of the runner container: return once the runner has ended in order
-  ready     exit 0 once the runner is registered, or the Job was told to finish
-  version   print the version
-
-Each flag can be given as environment variable too: SIDECAR_DIR for --dir.
-`
-
-var errUsage = errors.New("want one of the commands run, exec, drain, ready, version")
-
 func main() {
-	code, err := run(context.Background(), os.Args[1:], os.Stdout)
-	if err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "sidecar:", err)
-	}
-	os.Exit(code)
+	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
-// run carries out one command and returns the process's exit code.
-func run(ctx context.Context, args []string, stdout io.Writer) (code int, err error) {
+// lookup finds an environment variable.
+type lookup = func(name string) (value string, ok bool)
+
+// subcommand is one of the things that the sidecar does. define adds its flags; what
+// it returns does the work once they are read.
+type subcommand struct {
+	name, about, arguments string
+	define                 func(f *common) func(ctx context.Context) error
+}
+
+// The first letter of about is small: it stands behind the command's name.
+var subcommands = []subcommand{
+	{"run", "register this pod's runner, follow it, and deregister it on SIGTERM", "", register},
+	{"exec", "run the runner with the environment of its registration; exits with its exit code", " -- COMMAND [ARGUMENTS]", execute},
+	{"drain", "preStop hook of the runner container: return once the runner has ended in order", "", drain},
+	{"ready", "startup probe: exit 0 once the runner is registered, or the Job was ordered to finish", "", ready},
+}
+
+func usage() string {
+	var text strings.Builder
+	text.WriteString("Usage: sidecar COMMAND [flags]\n\n")
+	for _, c := range subcommands {
+		_, _ = fmt.Fprintf(&text, "  %-9s %s\n", c.name, c.about)
+	}
+	text.WriteString(`  version   print the version
+  help      print this text
+
+"sidecar COMMAND --help" lists the flags. Each flag may be given as an environment
+variable too: SIDECAR_DIR for --dir. Flags win. Exit codes: 0 success, 1 failure,
+2 wrong command line.
+
+Examples:
+  sidecar run --scaler-address bitbucket-runner-scaler.bitbucket-runner-control-plane.svc:9090
+  sidecar exec -- /opt/atlassian/pipelines/runner/entrypoint.sh
+`)
+	return text.String()
+}
+
+// run executes one command and returns the process's exit code.
+func run(ctx context.Context, args []string, lookup lookup, stdout, stderr io.Writer) int {
+	name := "sidecar"
+	if len(args) > 0 && slices.ContainsFunc(subcommands, func(c subcommand) bool { return c.name == args[0] }) {
+		name += " " + args[0]
+	}
+	return exit.Report(stderr, "sidecar", name, dispatch(ctx, args, lookup, stdout))
+}
+
+func dispatch(ctx context.Context, args []string, lookup lookup, stdout io.Writer) error {
+	names := make([]string, 0, len(subcommands)+2)
+	for _, c := range subcommands {
+		if len(args) > 0 && args[0] == c.name {
+			return c.run(ctx, args[1:], lookup, stdout)
+		}
+		names = append(names, c.name)
+	}
+	names = append(names, "version", "help")
 	if len(args) == 0 {
-		return 2, fmt.Errorf("no command given, %w\n\n%s", errUsage, usage)
+		return exit.Usage(fmt.Errorf("no command given, want %s", flags.List(names)))
 	}
-	switch command, args := args[0], args[1:]; command {
-	case "run":
-		err = register(ctx, args)
-	case "exec":
-		code, err = execute(ctx, args)
-	case "drain":
-		err = drain(ctx, args)
-	case "ready":
-		err = ready(ctx, args)
+	switch args[0] {
 	case "version", "--version":
-		_, err = fmt.Fprintln(stdout, version)
+		_, err := fmt.Fprintln(stdout, version)
+		return err
 	case "help", "-h", "--help":
-		_, err = fmt.Fprint(stdout, usage)
-	default:
-		return 2, fmt.Errorf("command %q, %w\n\n%s", command, errUsage, usage)
+		_, err := io.WriteString(stdout, usage())
+		return err
 	}
-	if errors.Is(err, flag.ErrHelp) {
-		return 0, nil
+	if meant := flags.Nearest(args[0], names); meant != "" {
+		return exit.Usage(fmt.Errorf("unknown command %q, did you mean %s?", args[0], meant))
 	}
-	if err != nil && code == 0 {
-		code = 1
+	return exit.Usage(fmt.Errorf("unknown command %q, want %s", args[0], flags.List(names)))
+}
+
+func (c subcommand) run(ctx context.Context, args []string, lookup lookup, stdout io.Writer) error {
+	set := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
+	set.SetOutput(stdout)
+	set.SetInterspersed(c.arguments == "") // the flags of exec's command are its own
+	f := &common{Set: flags.New(set, "SIDECAR", lookup)}
+	f.StringVar(&f.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` that sidecar and runner container share")
+	f.Choice(&f.logLevel, "log-level", "", "info", "lowest level that is logged", "debug", "info", "warn", "error")
+	do := c.define(f)
+	set.Usage = func() {
+		_, _ = fmt.Fprintf(stdout, "Usage: sidecar %s [flags]%s\n\n%s\n\n%s", c.name, c.arguments, c.about, set.FlagUsages())
 	}
-	return code, err
+	if err := set.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return flags.Explain(set, err)
+	}
+	f.Read()
+	if c.arguments == "" {
+		f.NoArguments(f.Args())
+	}
+	return do(ctx)
 }
 
 // common are the flags of every command.
 type common struct {
 	*flags.Set
-	dir      string
-	logLevel string
+	dir, logLevel string
 }
 
-func newCommon(name string) *common {
-	c := &common{Set: flags.New("sidecar "+name, "SIDECAR", os.Stderr)}
-	c.StringVar(&c.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` shared by sidecar and runner container")
-	c.StringVar(&c.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
-	return c
-}
-
-// anyDuration leaves a duration's bounds to the configuration that it goes into.
-const anyDuration = math.MinInt64
-
-func (c *common) logger() (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(c.logLevel)
-	if err != nil || level > zapcore.ErrorLevel {
-		return nil, fmt.Errorf("log-level: %q, want debug, info, warn or error", c.logLevel)
+func (f *common) logger() (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(f.logLevel)
+	if err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
 	}
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoding), zapcore.Lock(os.Stderr), level)), nil
 }
 
-func register(ctx context.Context, args []string) error {
-	c := newCommon("run")
+// anyDuration leaves a duration's bounds to the configuration that it goes into.
+const anyDuration = math.MinInt64
+
+func register(f *common) func(context.Context) error {
 	config := sidecar.Config{Version: version}
-	c.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
-	c.StringVar(&config.TLS, "tls", sidecar.TLSOn, "`on|off`; off: plain HTTP/2, the runner's secret can be read on the network")
-	c.StringVar(&config.CAFile, "ca-file", "/var/run/secrets/bitbucket-runner-scaler/ca.crt", "PEM `file` with the authorities of which the control plane's certificate must be")
-	c.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
-	if err := c.Read(args); err != nil {
-		return err
+	f.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
+	f.StringVar(&config.TLS, "tls", sidecar.TLSOn, "how to connect, `on|off`; off: plain HTTP/2, which shows the runner's secret to the network")
+	f.StringVar(&config.CAFile, "ca-file", "/var/run/secrets/bitbucket-runner-scaler/ca.crt", "PEM `file` with the authorities that may issue the control plane's certificate")
+	f.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
+	return func(ctx context.Context) error {
+		config.Dir = f.dir
+		log, faulty := f.logger()
+		f.Add(config.Validate(), faulty)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		config.Logger = log
+		s, err := sidecar.New(config)
+		if err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		return s.Run(ctx)
 	}
-	c.NoArguments()
-	config.Dir = c.dir
-	log, faulty := c.logger()
-	if err := errors.Join(append(c.Faults, config.Validate(), faulty)...); err != nil {
-		return err
-	}
-	config.Logger = log
-	s, err := sidecar.New(config)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	return s.Run(ctx)
 }
 
-func execute(ctx context.Context, args []string) (int, error) {
-	c := newCommon("exec")
+func execute(f *common) func(context.Context) error {
 	config := sidecar.ExecConfig{Stdout: os.Stdout, Stderr: os.Stderr}
-	c.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the runner is to end")
-	c.Duration(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, anyDuration, "time to wait for the sidecar before the runner is started")
-	if err := c.Read(args); err != nil {
-		return 0, err
+	f.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the runner is to end")
+	f.Duration(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, anyDuration, "time to wait for the sidecar before the runner starts")
+	return func(ctx context.Context) error {
+		config.Dir, config.Command = f.dir, f.Args()
+		log, faulty := f.logger()
+		f.Add(config.Validate(), faulty)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		config.Logger = log
+		code, err := sidecar.Exec(ctx, config)
+		if code == 0 {
+			return err
+		}
+		return &exit.Error{Code: code, Err: err}
 	}
-	config.Dir, config.Command = c.dir, c.Args()
-	log, faulty := c.logger()
-	if err := errors.Join(append(c.Faults, config.Validate(), faulty)...); err != nil {
-		return 0, err
-	}
-	config.Logger = log
-	return sidecar.Exec(ctx, config)
 }
 
-func drain(ctx context.Context, args []string) error {
-	c := newCommon("drain")
+func drain(f *common) func(context.Context) error {
 	var timeout time.Duration
-	c.Duration(&timeout, "timeout", 0, 0, "give up after this time; 0: never, the pod's grace period ends the wait")
-	if err := c.Read(args); err != nil {
-		return err
+	f.Duration(&timeout, "timeout", 0, 0, "give up after this time; 0: never, the pod's grace period ends the wait")
+	return func(ctx context.Context) error {
+		log, faulty := f.logger()
+		f.Add(faulty)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		if timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
+		}
+		return sidecar.Drain(ctx, f.dir, log)
 	}
-	c.NoArguments()
-	log, faulty := c.logger()
-	if err := errors.Join(append(c.Faults, faulty)...); err != nil {
-		return err
-	}
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
-	return sidecar.Drain(ctx, c.dir, log)
 }
 
-func ready(ctx context.Context, args []string) error {
-	c := newCommon("ready")
-	if err := c.Read(args); err != nil {
-		return err
+func ready(f *common) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := f.Err(); err != nil {
+			return err
+		}
+		return sidecar.Ready(ctx, f.dir)
 	}
-	c.NoArguments()
-	if err := errors.Join(c.Faults...); err != nil {
-		return err
-	}
-	return sidecar.Ready(ctx, c.dir)
 }

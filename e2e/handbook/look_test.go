@@ -37,10 +37,11 @@ func (j *journey) firstLook(t *testing.T) {
 
 func (j *journey) tryEmulator(t *testing.T) {
 	commands := lines(j.block(t, "docs/emulator.md", "The Bitbucket emulator", 0))
-	if len(commands) != 2 {
+	if len(commands) != 3 {
 		t.Fatalf("commands %q", commands)
 	}
-	j.types(t, commands[0]+" &"+ready("7990"))
+	j.types(t, commands[0])
+	j.types(t, commands[1]+" &"+ready("7990"))
 	script := j.block(t, "docs/emulator.md", "The Bitbucket emulator", 1)
 	register, rest, found := strings.Cut(script, "curl --globoff")
 	if !found {
@@ -61,7 +62,7 @@ func (j *journey) tryEmulator(t *testing.T) {
 	answered(t, j.types(t, register), &runner)
 	answered(t, j.types(t, "curl -s -u dev@example.com:emulator-token http://127.0.0.1:7990/2.0/workspaces/acme"), &account)
 	j.types(t, fmt.Sprintf("ACCOUNT_UUID=%s RUNNER_UUID=%s OAUTH_CLIENT_ID=%s OAUTH_CLIENT_SECRET=%s OAUTH_TOKEN_ENDPOINT=%s WORKING_DIRECTORY=%s %s &",
-		account.UUID, runner.UUID, runner.OAuth.ID, runner.OAuth.Secret, runner.OAuth.Endpoint, t.TempDir(), commands[1]))
+		account.UUID, runner.UUID, runner.OAuth.ID, runner.OAuth.Secret, runner.OAuth.Endpoint, t.TempDir(), commands[2]))
 	control := emulator.NewControl("http://127.0.0.1:7990")
 	j.until(t, "the stand-in runner to be online", func() (bool, error) {
 		state, err := control.State(t.Context())
@@ -101,7 +102,7 @@ func (j *journey) check(t *testing.T) {
 	write(t, sets, "default/bitbucketOauthClientSecret", "emulator-secret")
 	write(t, sets, "default/namespaces", "bitbucket-runner")
 	at := "export RUNNERCTL_BITBUCKET_URL=" + j.url + " RUNNERCTL_BITBUCKET_OAUTH_URL=" + j.url + "/site/oauth2/access_token RUNNERCTL_CREDENTIALS_DIR=" + sets + "\n"
-	j.types(t, "CGO_ENABLED=0 go build ./cmd/runnerctl")
+	j.types(t, "make build && bin/runnerctl version")
 	j.types(t, at+filled(t, commands[0], "DIR", sets))
 	j.types(t, at+commands[1])
 	j.types(t, at+filled(t, commands[2], "REF", installation.EmulatorImage))

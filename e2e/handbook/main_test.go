@@ -62,12 +62,14 @@ func buildTools(ctx context.Context, dir string) error {
 	builds := [][]string{
 		{"-C", filepath.Join(root, "e2e"), "build", "-o", dir + "/helm", "helm.sh/helm/v3/cmd/helm"},
 		{"-C", root, "build", "-modfile=.ci/tools.mod", "-o", dir + "/grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl"},
-		{"-C", root, "build", "-o", dir + "/", "./cmd/runnerctl", "./cmd/bitbucket-emulator"},
 	}
 	for _, args := range builds {
 		if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, out)
 		}
+	}
+	if err := installation.BuildPrograms(ctx, dir, "runnerctl", "bitbucket-emulator"); err != nil {
+		return err
 	}
 	return os.Symlink(shared.kube.Kubectl, filepath.Join(dir, "kubectl"))
 }

@@ -48,9 +48,9 @@ func Root() (string, error) {
 	return root, nil
 }
 
-// BuildImages builds both images: the product's by make and its own Dockerfile,
-// and the emulator's.
-func BuildImages(ctx context.Context, builder ImageBuilder, out io.Writer) (err error) {
+// BuildImages builds both images, the product's and the emulator's, with programs
+// that make builds.
+func BuildImages(ctx context.Context, builder ImageBuilder, out io.Writer) error {
 	root, err := Root()
 	if err != nil {
 		return err
@@ -59,20 +59,10 @@ func BuildImages(ctx context.Context, builder ImageBuilder, out io.Writer) (err 
 	if err := BuildScaler(ctx, builder, root, ScalerImage); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "brs-emulator-")
-	if err != nil {
-		return fmt.Errorf("emulator's image: %w", err)
+	if err := in(ctx, root, "make", "--no-print-directory", "bin/emulator"); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := os.Mkdir(filepath.Join(dir, "tmp"), 0o777); err != nil {
-		return fmt.Errorf("emulator's image: %w", err)
-	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", filepath.Join(dir, "bitbucket-emulator"), "./cmd/bitbucket-emulator")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the emulator: %w: %s", err, text)
-	}
-	return builder.BuildImage(ctx, filepath.Join(root, "e2e", "installation", "emulator.Dockerfile"), dir, EmulatorImage)
+	return builder.BuildImage(ctx, filepath.Join(root, "e2e", "installation", "emulator.Dockerfile"), filepath.Join(root, "bin", "emulator"), EmulatorImage)
 }
 
 // BuildScaler builds the product's image from a checkout.
@@ -83,14 +73,18 @@ func BuildScaler(ctx context.Context, builder ImageBuilder, root, ref string) er
 	return builder.BuildImage(ctx, filepath.Join(root, "Dockerfile"), root, ref, "TARGETARCH="+runtime.GOARCH)
 }
 
-// BuildRunnerctl builds runnerctl into a folder and gives its path.
+// BuildRunnerctl builds runnerctl into a folder and returns its path.
 func BuildRunnerctl(ctx context.Context, dir string) (program string, err error) {
+	return filepath.Join(dir, "runnerctl"), BuildPrograms(ctx, dir, "runnerctl")
+}
+
+// BuildPrograms builds programs of the product into a folder.
+func BuildPrograms(ctx context.Context, dir string, programs ...string) error {
 	root, err := Root()
 	if err != nil {
-		return "", err
+		return err
 	}
-	program = filepath.Join(dir, "runnerctl")
-	return program, in(ctx, root, "go", "build", "-o", program, "./cmd/runnerctl")
+	return in(ctx, root, "make", append([]string{"--no-print-directory", "BIN=" + dir}, programs...)...)
 }
 
 func in(ctx context.Context, dir, name string, args ...string) error {

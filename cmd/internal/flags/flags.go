@@ -1,54 +1,105 @@
-// Package flags reads a command's flags from its arguments and the environment.
-// A value that cannot be read does not hide the faults of the others: all are
-// gathered, and told at once. What the values mean is the command's own.
+// Package flags defines flags that may be given as environment variables too, and
+// gathers what is wrong with them, so that a command reports all faults at once.
+// What the values mean is the command's own.
 package flags
 
 import (
-	"flag"
+	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
-	"github.com/peterbourgon/ff/v3"
+	"github.com/spf13/pflag"
+
+	"bitbucket-runner-scaler/cmd/internal/exit"
 )
 
-// Set is the flags of one command.
+// Set is the flags of one command. A value that cannot be read does not hide the
+// faults of the others: Err returns all of them.
 type Set struct {
-	*flag.FlagSet
-	// Faults are those found so far.
-	Faults []error
+	*pflag.FlagSet
 	prefix string
+	lookup func(string) (string, bool)
+	faults []error
 }
 
-// New makes an empty Set. Flag name of a command with envPrefix P may be given as
-// P_NAME too; help goes to out.
-func New(command, envPrefix string, out io.Writer) *Set {
-	s := &Set{FlagSet: flag.NewFlagSet(command, flag.ContinueOnError), prefix: envPrefix}
-	s.SetOutput(out)
-	return s
+// New wraps a set of flags. If prefix is P, flag --some-name may be given as the
+// variable P_SOME_NAME too, which lookup finds; without a prefix the environment is
+// not read.
+func New(set *pflag.FlagSet, prefix string, lookup func(string) (string, bool)) *Set {
+	return &Set{FlagSet: set, prefix: prefix, lookup: lookup}
 }
 
-// Read takes the flags' values; arguments win over the environment. Its error is
-// one of flags that do not exist, or flag.ErrHelp; faults of values are in Faults.
-func (s *Set) Read(args []string) error {
-	return ff.Parse(s.FlagSet, args, ff.WithEnvVarPrefix(s.prefix))
+// Read takes the flags that the arguments do not have from the environment. It is to
+// be called once the arguments are parsed.
+func (f *Set) Read() {
+	f.oneDash()
+	if f.prefix == "" {
+		return
+	}
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed || flag.Name == "help" {
+			return
+		}
+		name := f.prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		given, _ := f.lookup(name)
+		if given == "" {
+			return
+		}
+		if err := f.Set(flag.Name, given); err != nil {
+			f.Fault("%s: %w", name, err)
+		}
+	})
+}
+
+// oneDash finds a long flag with one dash, which was read as a short flag with the
+// rest of the name as its value: -fail-on as -f ail-on.
+func (f *Set) oneDash() {
+	f.Visit(func(flag *pflag.Flag) {
+		if flag.Shorthand == "" {
+			return
+		}
+		values := []string{flag.Value.String()}
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			name, _, _ := strings.Cut(flag.Shorthand+value, "=")
+			if meant := f.Lookup(name); meant != nil {
+				f.Fault("-%s: want two dashes, --%s", name, name)
+			}
+		}
+	})
 }
 
 // Fault adds a fault.
-func (s *Set) Fault(format string, args ...any) {
-	s.Faults = append(s.Faults, fmt.Errorf(format, args...))
+func (f *Set) Fault(format string, args ...any) {
+	f.faults = append(f.faults, fmt.Errorf(format, args...))
 }
+
+// Add adds faults that something else found; nil is none.
+func (f *Set) Add(faults ...error) { f.faults = append(f.faults, faults...) }
 
 // NoArguments adds a fault if there is anything besides flags.
-func (s *Set) NoArguments() {
-	if s.NArg() > 0 {
-		s.Fault("arguments: %q, want none, only flags", s.Args())
+func (f *Set) NoArguments(args []string) { f.Add(noArguments(args)) }
+
+// NoArguments refuses everything besides flags.
+func NoArguments(args []string) error { return exit.Usage(noArguments(args)) }
+
+func noArguments(args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
+	return fmt.Errorf("arguments: %q, want none, only flags", args)
 }
 
+// Err joins all faults; nil if there is none.
+func (f *Set) Err() error { return exit.Usage(errors.Join(f.faults...)) }
+
 // Duration defines a flag whose value is at least least.
-func (s *Set) Duration(into *time.Duration, name string, value, least time.Duration, usage string) {
+func (f *Set) Duration(into *time.Duration, name string, value, least time.Duration, usage string) {
 	accepted := fmt.Sprintf("a duration such as %v", value)
 	if least == 0 {
 		accepted += ", or 0"
@@ -56,43 +107,86 @@ func (s *Set) Duration(into *time.Duration, name string, value, least time.Durat
 	if least > 0 {
 		accepted = fmt.Sprintf("a positive duration such as %v", value)
 	}
-	define(s, into, name, value, fmt.Sprintf("`duration`: %s (default %v)", usage, value), accepted, func(given string) (time.Duration, bool) {
+	define(f, into, flagOf[time.Duration]{name: name, value: value, kind: "duration", accepted: accepted, usage: usage}, func(given string) (time.Duration, bool) {
 		d, err := time.ParseDuration(given)
 		return d, err == nil && d >= least
 	})
 }
 
 // Int defines a flag whose value is at least least.
-func (s *Set) Int(into *int, name string, value, least int, usage string) {
-	define(s, into, name, value, fmt.Sprintf("`number`: %s (default %d)", usage, value), fmt.Sprintf("a whole number, at least %d", least), func(given string) (int, bool) {
+func (f *Set) Int(into *int, name string, value, least int, usage string) {
+	define(f, into, flagOf[int]{name: name, value: value, kind: "number", accepted: fmt.Sprintf("a whole number, at least %d", least), usage: usage}, func(given string) (int, bool) {
 		n, err := strconv.Atoi(given)
 		return n, err == nil && n >= least
 	})
 }
 
-// define makes a flag of any type that is read from one word.
-func define[T any](s *Set, into *T, name string, value T, usage, accepted string, read func(given string) (T, bool)) {
-	*into = value
-	s.Func(name, usage, keep(s, into, name, accepted, read))
-}
-
-// Bool defines a flag that may be given without a value.
-func (s *Set) Bool(into *bool, name, usage string) {
-	s.BoolFunc(name, usage, keep(s, into, name, "true or false", func(given string) (bool, bool) {
+// Bool defines a flag that may be given without a value. Its default is what into
+// points at.
+func (f *Set) Bool(into *bool, name, shorthand, usage string) {
+	flag := define(f, into, flagOf[bool]{name: name, shorthand: shorthand, value: *into, kind: "bool", accepted: "true or false", usage: usage}, func(given string) (bool, bool) {
 		b, err := strconv.ParseBool(given)
 		return b, err == nil
-	}))
+	})
+	flag.NoOptDefVal = "true"
 }
 
-// keep takes a value, or keeps its fault and lets the others be read.
-func keep[T any](s *Set, into *T, name, accepted string, read func(given string) (T, bool)) func(string) error {
-	return func(given string) error {
+// Choice defines a flag that takes one of the accepted words.
+func (f *Set) Choice(into *string, name, shorthand, value, usage string, accepted ...string) {
+	flag := define(f, into, flagOf[string]{name: name, shorthand: shorthand, value: value, kind: strings.Join(accepted, "|"), accepted: List(accepted), usage: usage}, func(given string) (string, bool) {
+		return given, slices.Contains(accepted, given)
+	})
+	flag.Annotations = map[string][]string{Accepted: accepted}
+}
+
+// Accepted is the annotation of a flag with the words that it takes.
+const Accepted = "accepted"
+
+// List writes alternatives: a, b or c.
+func List(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// flagOf describes a flag whose value is read from one word.
+type flagOf[T any] struct {
+	name, shorthand, kind, accepted, usage string
+	value                                  T
+}
+
+func define[T any](f *Set, into *T, d flagOf[T], read func(given string) (T, bool)) *pflag.Flag {
+	*into = d.value
+	return f.VarPF(&reader[T]{into: into, kind: d.kind, keep: func(given string) (T, bool) {
 		value, ok := read(given)
 		if !ok {
-			s.Fault("--%s: %q, want %s", name, given, accepted)
-			return nil
+			f.Fault("--%s: %q, want %s", d.name, given, d.accepted)
 		}
-		*into = value
-		return nil
+		return value, ok
+	}}, d.name, d.shorthand, d.usage)
+}
+
+// reader is a flag's value. Set never fails, so that the other flags are read too.
+type reader[T any] struct {
+	into *T
+	kind string
+	keep func(given string) (T, bool)
+}
+
+func (r *reader[T]) Set(given string) error {
+	if value, ok := r.keep(given); ok {
+		*r.into = value
 	}
+	return nil
+}
+
+func (r *reader[T]) Type() string { return r.kind }
+
+func (r *reader[T]) String() string {
+	if r.into == nil {
+		return ""
+	}
+	return fmt.Sprint(*r.into)
 }
