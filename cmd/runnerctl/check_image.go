@@ -13,7 +13,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/probe"
 	"bitbucket-runner-scaler/cmd/internal/flags"
-	"bitbucket-runner-scaler/jobfactory/sidecar"
+	"bitbucket-runner-scaler/jobfactory/sidecar/wrapper"
 )
 
 // entrypoint is that of Atlassian's image.
@@ -35,10 +35,10 @@ comes online and its lines show. To look at its files alone:
 
 // imageReport is what is told of an image.
 type imageReport struct {
-	Image      string              `json:"image,omitempty"`
-	Entrypoint *sidecar.Entrypoint `json:"entrypoint,omitempty"`
-	Trial      *sidecar.Trial      `json:"trial,omitempty"`
-	Findings   []probe.Finding     `json:"findings"`
+	Image      string               `json:"image,omitempty"`
+	Entrypoint *wrapper.Entrypoint  `json:"entrypoint,omitempty"`
+	Trial      *wrapper.ProbeResult `json:"trial,omitempty"`
+	Findings   []probe.Finding      `json:"findings"`
 }
 
 func checkImage(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -70,7 +70,7 @@ func checkImage(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		_, err = fmt.Fprintf(stdout, imagePlan, image, entrypoint)
 		return err
 	default:
-		err = report.run(ctx, sidecar.TrialConfig{Command: set.Args(), Run: run, StopGrace: grace, Output: stderr})
+		err = report.run(ctx, wrapper.ProbeConfig{Command: set.Args(), Run: run, StopGrace: grace, Output: stderr})
 	}
 	if err != nil {
 		return fmt.Errorf("check image: %w", err)
@@ -89,7 +89,7 @@ func (r *imageReport) unpacked(root string, args []string) error {
 	if len(args) > 0 {
 		command = args[0]
 	}
-	found, err := sidecar.InspectEntrypoint(root, command)
+	found, err := wrapper.InspectEntrypoint(root, command)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (r *imageReport) unpacked(root string, args []string) error {
 }
 
 // describe says what an entrypoint without faults is.
-func describe(found sidecar.Entrypoint) string {
+func describe(found wrapper.Entrypoint) string {
 	text := found.Path
 	if found.Interpreter != "" {
 		hands := "does not hand its process over: signals reach the runner through its process group"
@@ -122,8 +122,8 @@ func describe(found sidecar.Entrypoint) string {
 }
 
 // run runs the command.
-func (r *imageReport) run(ctx context.Context, config sidecar.TrialConfig) error {
-	trial, err := sidecar.Try(ctx, config)
+func (r *imageReport) run(ctx context.Context, config wrapper.ProbeConfig) error {
+	trial, err := wrapper.ProbeImage(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -143,16 +143,16 @@ const maxShownLines = 12
 
 // lines says which lines were known. That none was is no proof: without a registered
 // runner's variables it cannot come online.
-func lines(trial sidecar.Trial) probe.Finding {
+func lines(trial wrapper.ProbeResult) probe.Finding {
 	texts := make([]string, 0, maxShownLines+1)
 	for i, line := range trial.Lines {
 		if i == maxShownLines {
 			texts = append(texts, fmt.Sprintf("and %d more", len(trial.Lines)-i))
 			break
 		}
-		text := fmt.Sprintf("%s after %v", line.Tells, line.After.Round(100*time.Millisecond))
+		text := fmt.Sprintf("%s after %v", line.Announces, line.After.Round(100*time.Millisecond))
 		if line.Step != "" {
-			text = fmt.Sprintf("%s %s after %v", line.Tells, line.Step, line.After.Round(100*time.Millisecond))
+			text = fmt.Sprintf("%s %s after %v", line.Announces, line.Step, line.After.Round(100*time.Millisecond))
 		}
 		texts = append(texts, text)
 	}
@@ -163,21 +163,21 @@ func lines(trial sidecar.Trial) probe.Finding {
 	case len(trial.Lines) == 0:
 		return probe.Finding{Verdict: probe.NotSeen, Found: fmt.Sprintf("no known line in %v; without the variables of a registered runner it does not come online", trial.Ran.Round(time.Second))}
 	}
-	if !slices.ContainsFunc(trial.Lines, func(l sidecar.TrialLine) bool { return l.Tells == "step" }) {
+	if !slices.ContainsFunc(trial.Lines, func(l wrapper.ProbeLine) bool { return l.Announces == "step" }) {
 		found += "; it was given no step"
 	}
 	return probe.Finding{Verdict: probe.Holds, Found: found}
 }
 
 // ending says how it ended.
-func ending(trial sidecar.Trial, grace time.Duration) probe.Finding {
+func ending(trial wrapper.ProbeResult, grace time.Duration) probe.Finding {
 	took := trial.Stopping.Round(10 * time.Millisecond)
 	busy := ", without a step"
 	if trial.Busy {
 		busy = ", amid a step"
 	}
 	switch {
-	case trial.Itself:
+	case trial.EndedByItself:
 		return probe.Finding{Verdict: probe.NotSeen, Found: fmt.Sprintf("it ended by itself after %v, exit code %d", trial.Ran.Round(100*time.Millisecond), trial.ExitCode)}
 	case trial.Killed:
 		return probe.Finding{Verdict: probe.DoesNotHold, Found: fmt.Sprintf("it had not ended %v after SIGTERM%s, and was killed", grace, busy)}
@@ -199,7 +199,7 @@ func (r *imageReport) outcome() error {
 	switch {
 	case fails > 0:
 		return &exitError{fmt.Errorf("check image: %d of %d facts do not hold", fails, len(r.Findings)), exitWrong}
-	case seen == 0 && r.Entrypoint == nil, r.Trial != nil && r.Trial.Itself:
+	case seen == 0 && r.Entrypoint == nil, r.Trial != nil && r.Trial.EndedByItself:
 		return &exitError{errors.New("check image: it could not be told"), exitUnclear}
 	}
 	return nil

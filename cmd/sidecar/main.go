@@ -1,6 +1,6 @@
-// Command sidecar runs inside a runner Job: as native sidecar (run), as process 1
-// of the runner container (exec) and as startup probe (ready), and as preStop hook (drain). This package is
-// flags and wiring only.
+// Command sidecar runs inside a runner Job: as the native sidecar (run), as its
+// startup probe (ready), as process 1 of the runner container (exec) and as that
+// container's preStop hook (drain). This package has flags and wiring only.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 
 	"bitbucket-runner-scaler/cmd/internal/flags"
 	"bitbucket-runner-scaler/jobfactory/sidecar"
+	"bitbucket-runner-scaler/jobfactory/sidecar/wrapper"
 )
 
 // version is set by the linker.
@@ -27,13 +28,13 @@ var version = "dev"
 
 const usage = `usage: sidecar COMMAND [flags]
 
-  run       register this pod's runner, follow it, and take it away on SIGTERM
-  exec      exec [flags] -- COMMAND [ARGUMENTS]: run the runner with its environment
-  drain     preStop hook of the runner container: return once the runner has ended in order
-  ready     exit 0 once the runner is registered, or the Job was told to finish
+  run       register this pod's runner, report its state, and deregister it on SIGTERM
+  exec      exec [flags] -- COMMAND [ARGUMENTS]: fetch the runner's environment and run the runner
+  drain     preStop hook of the runner container: return once the runner has ended
+  ready     exit 0 once the runner is registered, or the Job has to finish without one
   version   print the version
 
-Each flag can be given as environment variable too: SIDECAR_DIR for --dir.
+Each flag can also be given as an environment variable: SIDECAR_DIR for --dir.
 `
 
 var errUsage = errors.New("want one of the commands run, exec, drain, ready, version")
@@ -46,7 +47,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run carries out one command and returns the process's exit code.
+// run runs one command and returns the process's exit code.
 func run(ctx context.Context, args []string, stdout io.Writer) (code int, err error) {
 	if len(args) == 0 {
 		return 2, fmt.Errorf("no command given, %w\n\n%s", errUsage, usage)
@@ -76,7 +77,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (code int, err er
 	return code, err
 }
 
-// common are the flags of every command.
+// common has the flags of every command.
 type common struct {
 	*flags.Set
 	dir      string
@@ -85,12 +86,12 @@ type common struct {
 
 func newCommon(name string) *common {
 	c := &common{Set: flags.New("sidecar "+name, "SIDECAR", os.Stderr)}
-	c.StringVar(&c.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` shared by sidecar and runner container")
+	c.StringVar(&c.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` that the sidecar and the runner container share")
 	c.StringVar(&c.logLevel, "log-level", "info", "`level`: debug, info, warn or error")
 	return c
 }
 
-// anyDuration leaves a duration's bounds to the configuration that it goes into.
+// anyDuration leaves the check of a duration to the configuration's Validate.
 const anyDuration = math.MinInt64
 
 func (c *common) logger() (*zap.Logger, error) {
@@ -107,8 +108,8 @@ func register(ctx context.Context, args []string) error {
 	c := newCommon("run")
 	config := sidecar.Config{Version: version}
 	c.StringVar(&config.ScalerAddress, "scaler-address", "", "gRPC endpoint of the control plane, `host:port`")
-	c.StringVar(&config.TLS, "tls", sidecar.TLSOn, "`on|off`; off: plain HTTP/2, the runner's secret can be read on the network")
-	c.StringVar(&config.CAFile, "ca-file", "/var/run/secrets/bitbucket-runner-scaler/ca.crt", "PEM `file` with the authorities of which the control plane's certificate must be")
+	c.StringVar(&config.TLS, "tls", sidecar.TLSOn, "`on|off`; off is plain HTTP/2: the runner's secret can be read on the network")
+	c.StringVar(&config.CAFile, "ca-file", "/var/run/secrets/bitbucket-runner-scaler/ca.crt", "PEM `file` with the authorities that may sign the control plane's certificate")
 	c.StringVar(&config.TokenFile, "token-file", "/var/run/secrets/bitbucket-runner-scaler/token", "`file` with the pod's ServiceAccount token")
 	if err := c.Read(args); err != nil {
 		return err
@@ -131,9 +132,9 @@ func register(ctx context.Context, args []string) error {
 
 func execute(ctx context.Context, args []string) (int, error) {
 	c := newCommon("exec")
-	config := sidecar.ExecConfig{Stdout: os.Stdout, Stderr: os.Stderr}
-	c.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the runner is to end")
-	c.Duration(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, anyDuration, "time to wait for the sidecar before the runner is started")
+	config := wrapper.Config{Stdout: os.Stdout, Stderr: os.Stderr}
+	c.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the control plane stops the runner")
+	c.Duration(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, anyDuration, "how long to try to reach the sidecar before the runner is started")
 	if err := c.Read(args); err != nil {
 		return 0, err
 	}
@@ -143,13 +144,13 @@ func execute(ctx context.Context, args []string) (int, error) {
 		return 0, err
 	}
 	config.Logger = log
-	return sidecar.Exec(ctx, config)
+	return wrapper.Exec(ctx, config)
 }
 
 func drain(ctx context.Context, args []string) error {
 	c := newCommon("drain")
 	var timeout time.Duration
-	c.Duration(&timeout, "timeout", 0, 0, "give up after this time; 0: never, the pod's grace period ends the wait")
+	c.Duration(&timeout, "timeout", 0, 0, "give up after this time; 0 means never: the pod's grace period ends the wait")
 	if err := c.Read(args); err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func drain(ctx context.Context, args []string) error {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	return sidecar.Drain(ctx, c.dir, log)
+	return wrapper.Drain(ctx, c.dir, log)
 }
 
 func ready(ctx context.Context, args []string) error {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestFaultsAreNamed(t *testing.T) {
+func TestEveryFaultIsReported(t *testing.T) {
 	for name, tc := range map[string]struct {
 		args []string
 		code int
@@ -34,7 +34,7 @@ func TestFaultsAreNamed(t *testing.T) {
 			}
 			for _, want := range tc.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error %q does not name %s", err, want)
+					t.Errorf("error %q does not contain %s", err, want)
 				}
 			}
 		})
@@ -47,10 +47,10 @@ func TestFlagsAreReadFromTheEnvironment(t *testing.T) {
 	t.Setenv("SIDECAR_TLS", "sometimes")
 	_, err := run(t.Context(), []string{"run"}, &bytes.Buffer{})
 	if err == nil || !strings.Contains(err.Error(), `dir: "relative"`) || !strings.Contains(err.Error(), `tls: "sometimes"`) {
-		t.Errorf("error %v, want the values of the environment to be refused", err)
+		t.Errorf("error %v, want errors about the values of the environment", err)
 	}
 	if err != nil && strings.Contains(err.Error(), "scaler-address") {
-		t.Errorf("error %v, want the address of the environment to be taken", err)
+		t.Errorf("error %v, want the address of the environment to be accepted", err)
 	}
 }
 
@@ -68,11 +68,11 @@ func TestNoKubernetesClientIsLinked(t *testing.T) {
 	}
 	packages := string(listed)
 	if !strings.Contains(packages, "google.golang.org/grpc\n") {
-		t.Fatalf("grpc is not among the packages, is this the list of them?\n%s", packages)
+		t.Fatalf("grpc is not in the list of packages, so the list must be wrong:\n%s", packages)
 	}
 	for _, heavy := range []string{"k8s.io/", "github.com/kedacore/", "bitbucket-runner-scaler/externalscaler"} {
 		if strings.Contains(packages, heavy) {
-			t.Errorf("%s is linked: each runner pod would carry it", heavy)
+			t.Errorf("%s is linked, and makes the binary in each runner pod larger", heavy)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package sidecar
+package wrapper
 
 import (
 	"errors"
@@ -16,9 +16,9 @@ import (
 // have ended: a process that left the group may keep the pipes open.
 const outputGrace = 2 * time.Second
 
-// process is the runner: a process group of its own, with its output.
+// process is the runner: a process group of its own, and the group's output.
 type process struct {
-	// exited gets the exit code once.
+	// exited receives the exit code once.
 	exited chan int
 
 	mu     sync.Mutex
@@ -29,15 +29,16 @@ type process struct {
 	outputs sync.WaitGroup
 }
 
-// start starts the command in a process group of its own and begins to reap.
-func start(command []string, stdout, stderr io.Writer, environment []string, found func(sign, string)) (*process, error) {
+// start starts the command in a process group of its own and begins to reap. It
+// calls observe with each event that a line of the output announces.
+func start(command []string, stdout, stderr io.Writer, environment []string, observe func(event, string)) (*process, error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return nil, fmt.Errorf("find the runner's command: %w", err)
 	}
-	// As process 1 orphans come to us anyhow; elsewhere they do by this.
+	// Process 1 becomes the parent of orphans anyway; another process has to ask.
 	if err := becomeSubreaper(); err != nil {
-		return nil, fmt.Errorf("become the reaper of orphans: %w", err)
+		return nil, fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	outRead, outWrite, err := os.Pipe()
 	if err != nil {
@@ -48,8 +49,7 @@ func start(command []string, stdout, stderr io.Writer, environment []string, fou
 		_, _ = outRead.Close(), outWrite.Close()
 		return nil, fmt.Errorf("pipe for the runner's output: %w", err)
 	}
-	// Not through os/exec: its Wait and a reaper of all children would take each
-	// other's.
+	// Not through os/exec, whose Wait would compete with a reaper of all children.
 	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
 		Env:   environment,
 		Files: []uintptr{0, outWrite.Fd(), errWrite.Fd()},
@@ -61,20 +61,20 @@ func start(command []string, stdout, stderr io.Writer, environment []string, fou
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
 	p := &process{exited: make(chan int, 1), pid: pid, pipes: []*os.File{outRead, errRead}}
-	p.outputs.Go(func() { pass(stdout, outRead, found) })
-	p.outputs.Go(func() { pass(stderr, errRead, found) })
+	p.outputs.Go(func() { pass(stdout, outRead, observe) })
+	p.outputs.Go(func() { pass(stderr, errRead, observe) })
 	go p.reap()
 	return p, nil
 }
 
-// pass copies the runner's output unchanged and at once, and then looks at it.
-func pass(to io.Writer, from io.Reader, found func(sign, string)) {
-	lines := scanner{found: found}
+// pass copies the runner's output unchanged and without delay, and then scans it.
+func pass(to io.Writer, from io.Reader, observe func(event, string)) {
+	lines := scanner{observe: observe}
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		// With nobody to read it, output is still taken from the runner, which
-		// would otherwise stand still.
+		// A failed write changes nothing: a runner whose output is not read would
+		// block.
 		_, _ = to.Write(buffer[:n])
 		lines.scan(buffer[:n])
 		if err != nil {
@@ -83,9 +83,9 @@ func pass(to io.Writer, from io.Reader, found func(sign, string)) {
 	}
 }
 
-// reap waits for every child, orphans that were given to us too, until the
-// runner itself has ended. What it leaves behind in its group is killed, as it
-// would be by the end of process 1.
+// reap waits for every child, including orphans, until the runner itself has
+// ended. Then it kills what is left in the runner's group, as the end of process 1
+// would.
 func (p *process) reap() {
 	for {
 		var status syscall.WaitStatus
@@ -93,7 +93,7 @@ func (p *process) reap() {
 		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
-		if err != nil { // no child is left: the runner was reaped by somebody else
+		if err != nil { // no child is left: something else has reaped the runner
 			p.exited <- failure
 			return
 		}
@@ -102,8 +102,8 @@ func (p *process) reap() {
 		}
 		p.mu.Lock()
 		p.reaped = true
-		// The group's number is not given to others while a process is in it, and
-		// with none left it comes up again only after all other numbers.
+		// The kernel does not reuse the group's number while a process is in the group,
+		// and after that only when it has used all other numbers.
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 		p.mu.Unlock()
 		if status.Signaled() {
@@ -115,12 +115,12 @@ func (p *process) reap() {
 	}
 }
 
-// signal sends a signal to the runner's process group, while there is one.
+// signal sends a signal to the runner's process group, unless the runner has ended.
 func (p *process) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
-		_ = syscall.Kill(-p.pid, s) // fails only where it has just ended
+		_ = syscall.Kill(-p.pid, s) // fails only if the runner has just ended
 	}
 }
 
@@ -135,7 +135,8 @@ func (p *process) finishOutput() {
 	}
 }
 
-// merge returns the container's environment with the runner's, which wins.
+// merge returns the container's environment with the runner's variables, which take
+// precedence.
 func merge(container []string, runner map[string]string) []string {
 	merged := make([]string, 0, len(container)+len(runner))
 	for _, entry := range container {

@@ -25,17 +25,18 @@ import (
 )
 
 const (
-	// keepaliveTime is how long a silent connection is trusted. The server must
-	// permit it (keepalive.EnforcementPolicy, MinTime).
+	// keepaliveTime is how long a connection may be silent before it is checked. The
+	// server must permit it (keepalive.EnforcementPolicy, MinTime).
 	keepaliveTime    = 30 * time.Second
 	keepaliveTimeout = 10 * time.Second
-	// bufferSize is enough for the few small messages of runner/v1.
+	// bufferSize, in bytes, is enough for the few small messages of runner/v1.
 	bufferSize = 4 << 10
-	// maxToken is far above the size of any ServiceAccount token.
+	// maxToken, in bytes, is far above the size of any ServiceAccount token.
 	maxToken = 64 << 10
 )
 
-// tokenFile sends the content of a file as bearer token, read for each call.
+// tokenFile sends the content of a file, which it reads for each call, as bearer
+// token.
 type tokenFile struct {
 	path   string
 	secure bool
@@ -62,15 +63,16 @@ func (t tokenFile) GetRequestMetadata(context.Context, ...string) (map[string]st
 // RequireTransportSecurity implements credentials.PerRPCCredentials.
 func (t tokenFile) RequireTransportSecurity() bool { return t.secure }
 
-// rootsEvery is how soon a changed CA file is believed.
-const rootsEvery = 10 * time.Second
+// rootsInterval is how often the CA file is checked for changes.
+const rootsInterval = 10 * time.Second
 
-// transport secures the connection; close ends the watch of the CA file.
+// transport returns the credentials of the connection. end stops the watch of the CA
+// file.
 func transport(config Config) (creds credentials.TransportCredentials, end func(), err error) {
 	if config.TLS == TLSOff {
 		return insecure.NewCredentials(), func() {}, nil
 	}
-	roots, err := pemfile.NewProvider(pemfile.Options{RootFile: config.CAFile, RefreshDuration: rootsEvery})
+	roots, err := pemfile.NewProvider(pemfile.Options{RootFile: config.CAFile, RefreshDuration: rootsInterval})
 	if err != nil {
 		return nil, nil, fmt.Errorf("ca-file: %w", err)
 	}
@@ -84,8 +86,9 @@ func transport(config Config) (creds credentials.TransportCredentials, end func(
 	return creds, roots.Close, nil
 }
 
-// link is the connection to the control plane. Safe for concurrent use.
-type link struct {
+// registrarClient is the connection to the control plane. It is safe for concurrent
+// use.
+type registrarClient struct {
 	dial func() (*grpc.ClientConn, error)
 	end  func()
 
@@ -94,7 +97,7 @@ type link struct {
 	closed bool
 }
 
-func newLink(config Config) (*link, error) {
+func newRegistrarClient(config Config) (*registrarClient, error) {
 	creds, end, err := transport(config)
 	if err != nil {
 		return nil, err
@@ -108,7 +111,7 @@ func newLink(config Config) (*link, error) {
 				Backoff:           grpcbackoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 				MinConnectTimeout: 5 * time.Second,
 			}),
-			// Retries are ours, and no TXT records are asked for.
+			// The sidecar retries by itself, and no TXT records are looked up.
 			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(),
 			grpc.WithReadBufferSize(bufferSize), grpc.WithWriteBufferSize(bufferSize),
 		)
@@ -118,38 +121,38 @@ func newLink(config Config) (*link, error) {
 		end()
 		return nil, fmt.Errorf("connect to %s: %w", config.ScalerAddress, err)
 	}
-	return &link{dial: dial, end: end, conn: conn}, nil
+	return &registrarClient{dial: dial, end: end, conn: conn}, nil
 }
 
-// use calls f with a client. Where a connection that stands answers Unavailable,
-// it is replaced by a new one: behind a Service's address, an open connection
+// call calls f with a client. If f gets Unavailable over an established connection,
+// call replaces the connection: behind a Service's address, an open connection
 // stays with a replica that is no longer the leader.
-func (l *link) use(f func(runnerv1.RunnerServiceClient) error) error {
-	l.mu.Lock()
-	conn := l.conn
-	l.mu.Unlock()
+func (c *registrarClient) call(f func(runnerv1.RunnerServiceClient) error) error {
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
 	err := f(runnerv1.NewRunnerServiceClient(conn))
 	if status.Code(err) != codes.Unavailable || conn.GetState() != connectivity.Ready {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != conn || l.closed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != conn || c.closed {
 		return err
 	}
-	fresh, dialErr := l.dial()
+	fresh, dialErr := c.dial()
 	if dialErr != nil {
 		return errors.Join(err, dialErr)
 	}
-	l.conn = fresh
-	_ = conn.Close() // it has answered for the last time
+	c.conn = fresh
+	_ = conn.Close() // it is no longer used
 	return err
 }
 
-func (l *link) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	_ = l.conn.Close() // fails only where it is closed already
-	l.end()
+func (c *registrarClient) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	_ = c.conn.Close() // fails only if it is closed already
+	c.end()
 }

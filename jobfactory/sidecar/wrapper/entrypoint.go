@@ -1,4 +1,4 @@
-package sidecar
+package wrapper
 
 import (
 	"bytes"
@@ -14,31 +14,33 @@ import (
 	securejoin "github.com/cyphar/filepath-securejoin"
 )
 
-// Entrypoint is what a file is that a runner's image starts.
+// Entrypoint describes the file that a runner's image starts.
 type Entrypoint struct {
-	// Path is as given, inside the image.
+	// Path inside the image, as given to InspectEntrypoint.
 	Path string `json:"path"`
-	// Interpreter is what a script names in its first line; empty for a program.
+	// Interpreter is the command in a script's first line; empty for a program.
 	Interpreter string `json:"interpreter,omitempty"`
-	// Execs is true where a script hands its process over to what it starts: else it
-	// stands between the runner and its signals, which therefore go to the whole group.
+	// Execs is true if a script replaces itself by the program that it starts. Else
+	// the script stays between process 1 and the runner, and signals reach the runner
+	// only because they go to the whole process group.
 	Execs bool `json:"execs"`
-	// Architecture is that of the program, or of the script's interpreter, as Go
-	// calls it; empty where it is not known.
+	// Architecture of the program, or of the script's interpreter, in Go's spelling;
+	// empty if unknown.
 	Architecture string `json:"architecture,omitempty"`
-	// Faults are why the image could not be started; empty if nothing.
+	// Faults are the reasons why the image cannot be started; empty for none.
 	Faults []string `json:"faults,omitempty"`
 }
 
-// maxScript bounds how much of a script is read.
+// maxScript bounds how much of a script is read, in bytes.
 const maxScript = 1 << 20
 
-// execLine is a shell's exec of a program; a redirection alone hands nothing over.
+// execLine matches a shell's exec of a program, but not of a redirection alone,
+// which does not replace the shell.
 var execLine = regexp.MustCompile(`(?m)^\s*(?:[A-Za-z_]+=\S*\s+)*exec\s+[^\s<>&0-9]`)
 
-// InspectEntrypoint looks at an image's unpacked root filesystem: whether the
-// entrypoint is there and can be started. Links are followed inside root alone. The
-// error is of a root that is no directory.
+// InspectEntrypoint checks in an image's unpacked root filesystem whether the
+// entrypoint exists and can be started. It follows links inside root only. It
+// returns an error if root is not a directory.
 func InspectEntrypoint(root, entrypoint string) (Entrypoint, error) {
 	if info, err := os.Stat(root); err != nil || !info.IsDir() {
 		return Entrypoint{}, fmt.Errorf("root filesystem %s: want a directory with the unpacked image", root)
@@ -56,14 +58,14 @@ func InspectEntrypoint(root, entrypoint string) (Entrypoint, error) {
 	if !isScript {
 		e.Architecture = architecture(head)
 		if e.Architecture == "" {
-			e.fault("%s: neither a script with #! nor an ELF program", entrypoint)
+			e.fault("%s is neither a script with #! nor an ELF program", entrypoint)
 		}
 		return e, nil
 	}
 	line, _, _ = bytes.Cut(line, []byte("\n"))
 	words := strings.Fields(string(line))
 	if len(words) == 0 {
-		e.fault("%s: its first line names no interpreter", entrypoint)
+		e.fault("the first line of %s has no interpreter", entrypoint)
 		return e, nil
 	}
 	e.Interpreter, e.Execs = strings.Join(words, " "), execLine.Match(head)
@@ -77,7 +79,7 @@ func (e *Entrypoint) fault(format string, args ...any) {
 	e.Faults = append(e.Faults, fmt.Sprintf(format, args...))
 }
 
-// open reads the beginning of a file of the image that must be executable.
+// open returns the beginning of a file of the image, which must be executable.
 func (e *Entrypoint) open(root, name string) (head []byte, ok bool) {
 	inside, err := securejoin.SecureJoin(root, name)
 	if err != nil {
@@ -87,16 +89,16 @@ func (e *Entrypoint) open(root, name string) (head []byte, ok bool) {
 	info, err := os.Stat(inside)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		e.fault("%s: is not in the image", name)
+		e.fault("%s is not in the image", name)
 		return nil, false
 	case err != nil:
 		e.fault("%s: %v", name, errors.Unwrap(err))
 		return nil, false
 	case !info.Mode().IsRegular():
-		e.fault("%s: is no file", name)
+		e.fault("%s is not a regular file", name)
 		return nil, false
 	case info.Mode()&0o111 == 0:
-		e.fault("%s: is not executable (%v)", name, info.Mode().Perm())
+		e.fault("%s is not executable (%v)", name, info.Mode().Perm())
 	}
 	file, err := os.Open(inside)
 	if err != nil {
@@ -112,13 +114,13 @@ func (e *Entrypoint) open(root, name string) (head []byte, ok bool) {
 	return head, true
 }
 
-// architecture reads an ELF header; empty for what is none.
+// architecture reads an ELF header; it returns an empty string for other content.
 func architecture(head []byte) string {
 	const headerSize, machineAt = 64, 18
 	if len(head) < headerSize || !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
 		return ""
 	}
-	machine := elf.Machine(head[machineAt]) | elf.Machine(head[machineAt+1])<<8 // little-endian, as all that Bitbucket's runner runs on
+	machine := elf.Machine(head[machineAt]) | elf.Machine(head[machineAt+1])<<8 // little-endian, like all architectures that Bitbucket's runner supports
 	switch machine {
 	case elf.EM_X86_64:
 		return "amd64"

@@ -1,4 +1,4 @@
-package sidecar
+package wrapper
 
 import (
 	"bytes"
@@ -8,19 +8,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestKnownLinesAreSigns(t *testing.T) {
+func TestKnownLinesAnnounceEvents(t *testing.T) {
 	const uuid = "{0a1b2c3d-1111-4111-8111-111111111111}"
 	for name, tc := range map[string]struct {
 		line  string
-		found sign
+		found event
 		step  string
 	}{
-		"online":              {`[2026-11-23 01:02:03,004] Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.`, signOnline, ""},
-		"step":                {`[x] Getting step StepId{accountUuid={a}, repositoryUuid={b}, pipelineUuid={c}, stepUuid=` + uuid + `}.`, signStep, uuid},
-		"step without a UUID": {`Getting step StepId{somethingElse}`, signStep, ""},
-		"step, other shape":   {`Getting step Step(id=1)`, signStep, ""},
-		"step with nonsense":  {`Getting step StepId{stepUuid={<script>}}`, signStep, ""},
-		"completed":           {`Completing step with result Result{status=PASSED, error=None}.`, signCompleting, ""},
+		"online":              {`[2026-11-23 01:02:03,004] Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.`, eventOnline, ""},
+		"step":                {`[x] Getting step StepId{accountUuid={a}, repositoryUuid={b}, pipelineUuid={c}, stepUuid=` + uuid + `}.`, eventStep, uuid},
+		"step without a UUID": {`Getting step StepId{somethingElse}`, eventStep, ""},
+		"step, other shape":   {`Getting step Step(id=1)`, eventStep, ""},
+		"step with nonsense":  {`Getting step StepId{stepUuid={<script>}}`, eventStep, ""},
+		"completed":           {`Completing step with result Result{status=PASSED, error=None}.`, eventCompleted, ""},
 		"another status":      {`Updating runner status to "OFFLINE"`, 0, ""},
 		"anything":            {`Starting websocket listening to RUNNER_UPDATED events.`, 0, ""},
 		"empty":               {``, 0, ""},
@@ -34,12 +34,12 @@ func TestKnownLinesAreSigns(t *testing.T) {
 	}
 }
 
-func TestALongLineHidesNoLaterOne(t *testing.T) {
-	var found []sign
-	s := scanner{found: func(one sign, _ string) { found = append(found, one) }}
+func TestALongLineDoesNotHideTheNextOne(t *testing.T) {
+	var found []event
+	s := scanner{observe: func(one event, _ string) { found = append(found, one) }}
 	s.scan([]byte(strings.Repeat("x", 10*maxLine)))
 	s.scan([]byte("\nCompleting step with result\n"))
-	if diff := cmp.Diff([]sign{signCompleting}, found); diff != "" {
+	if diff := cmp.Diff([]event{eventCompleted}, found); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
 	if cap(s.line) > 2*maxLine {
@@ -47,9 +47,9 @@ func TestALongLineHidesNoLaterOne(t *testing.T) {
 	}
 }
 
-// told is a sign with its step.
-type told struct {
-	found sign
+// announced is an event with its step.
+type announced struct {
+	found event
 	step  string
 }
 
@@ -61,10 +61,10 @@ func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
 		if cut < 1 {
 			cut = 1
 		}
-		var whole, pieces, lines []told
-		s := scanner{found: func(found sign, step string) { whole = append(whole, told{found, step}) }}
+		var whole, pieces, lines []announced
+		s := scanner{observe: func(found event, step string) { whole = append(whole, announced{found, step}) }}
 		s.scan(data)
-		p := scanner{found: func(found sign, step string) { pieces = append(pieces, told{found, step}) }}
+		p := scanner{observe: func(found event, step string) { pieces = append(pieces, announced{found, step}) }}
 		for rest := data; len(rest) > 0; {
 			n := min(cut, len(rest))
 			p.scan(rest[:n])
@@ -76,18 +76,18 @@ func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
 		for _, line := range bytes.SplitAfter(data, []byte("\n")) {
 			line, ended := bytes.CutSuffix(line, []byte("\n"))
 			if found, step := parseLine(line[:min(len(line), maxLine)]); found != 0 && ended {
-				lines = append(lines, told{found, step})
+				lines = append(lines, announced{found, step})
 			}
 		}
-		if diff := cmp.Diff(lines, whole, cmp.AllowUnexported(told{})); diff != "" {
+		if diff := cmp.Diff(lines, whole, cmp.AllowUnexported(announced{})); diff != "" {
 			t.Errorf("as a whole (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(lines, pieces, cmp.AllowUnexported(told{})); diff != "" {
+		if diff := cmp.Diff(lines, pieces, cmp.AllowUnexported(announced{})); diff != "" {
 			t.Errorf("in pieces (-want +got):\n%s", diff)
 		}
 		for _, r := range whole {
 			if r.step != "" && (len(r.step) > maxUUID+2 || !strings.HasPrefix(r.step, "{")) {
-				t.Errorf("step %q is no UUID", r.step)
+				t.Errorf("step %q is not a UUID", r.step)
 			}
 		}
 	})
