@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const config = `groups:
+const runnersConfig = `groups:
 - {name: Runner group 1, workspace: acme, labels: [x]}
 - {name: b, workspace: acme, labels: [y], namespace: other}
 `
@@ -18,10 +18,10 @@ const config = `groups:
 func TestRenderToStdoutIsTheDirectorysContent(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	var stdout, stderr bytes.Buffer
-	if err := run([]string{"render", "-f", "-"}, strings.NewReader(config), &stdout, &stderr); err != nil {
+	if err := run([]string{"render", "-f", "-"}, strings.NewReader(runnersConfig), &stdout, &stderr); err != nil {
 		t.Fatal(err)
 	}
-	if err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(config), &stderr, &stderr); err != nil {
+	if err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(runnersConfig), &stderr, &stderr); err != nil {
 		t.Fatal(err)
 	}
 	if stderr.Len() > 0 {
@@ -56,7 +56,7 @@ func readFile(t *testing.T, path string) string {
 func TestNothingIsWrittenForABadFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	var out bytes.Buffer
-	err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(config+"- {name: c}\n"), &out, &out)
+	err := run([]string{"render", "-f", "-", "-o", dir}, strings.NewReader(runnersConfig+"- {name: c}\n"), &out, &out)
 	if err == nil || !strings.Contains(err.Error(), "line 4: groups[2].workspace: missing") {
 		t.Errorf("got %v, want the fault with its line", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/config"
+	"bitbucket-runner-scaler/jobfactory/config/jobtemplate"
 )
 
 // maxInput is more than a configuration may have, so that it is refused rather
@@ -31,26 +33,26 @@ func render(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
 	}
-	var template *jobfactory.JobTemplate
+	var template *jobtemplate.Template
 	if *jobTemplate != "" {
 		text, err := read(*jobTemplate, stdin)
 		if err != nil {
 			return fmt.Errorf("render: %w", err)
 		}
-		if template, err = jobfactory.ReadJobTemplate(text); err != nil {
+		if template, err = jobtemplate.Read(text); err != nil {
 			return fmt.Errorf("render %s: %w", *jobTemplate, err)
 		}
 	}
-	config, err := jobfactory.ReadConfigOn(data, template)
+	content, err := config.ReadWithTemplate(data, template)
 	if err != nil {
 		return fmt.Errorf("render %s:\n%w", *file, err)
 	}
-	for _, note := range config.Notes {
+	for _, note := range content.Notes {
 		if _, err := fmt.Fprintln(stderr, "runnerctl: note:", note); err != nil {
 			return err
 		}
 	}
-	files, err := jobfactory.Manifests(config.Groups)
+	files, err := jobfactory.Manifests(content.Groups)
 	if err != nil {
 		return fmt.Errorf("render %s: %w", *file, err)
 	}
