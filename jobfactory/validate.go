@@ -42,7 +42,7 @@ func (g RunnerGroup) TriggerFaults() []*ConfigError {
 
 // ManifestFaults returns the faults of everything but the trigger's metadata.
 func (g RunnerGroup) ManifestFaults() []*ConfigError {
-	var f faults
+	f := faults{}
 	if len(validation.IsDNS1123Label(g.Name)) > 0 || len(g.Name) > MaxName {
 		f.add("name", g.Name, fmt.Sprintf("at most %d lower-case letters, digits and dashes", MaxName))
 	}

@@ -38,7 +38,7 @@ func TestExamplesAreClean(t *testing.T) {
 	}
 }
 
-// Every bad case is the example with one change, and the example is the good one.
+// Each bad case is the example with one change.
 func TestEveryRuleFindsItsFault(t *testing.T) {
 	good := example(t, "scaledjob.yaml")
 	with := func(pairs ...string) string {
@@ -69,7 +69,7 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 		rule    string
 		files   []string
 		options *Options
-		line    string // what stands on the line of the finding
+		line    string // text of the line of the finding
 	}{
 		"not YAML":               {rule: "manifest-invalid", files: []string{"a: [\n"}},
 		"field of another type":  {rule: "manifest-invalid", files: []string{spec("  maxReplicaCount: many\n")}},
@@ -82,11 +82,11 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 		"unknown key":            {rule: "metadata-invalid", files: []string{trigger("      maks: \"3\"\n")}, line: "maks"},
 		"os label":               {rule: "metadata-invalid", files: []string{with("labels: builds\n", "labels: linux\n")}, line: "labels: linux"},
 		"minimum of KEDA":        {rule: "min-replica-count", files: []string{spec("  maxReplicaCount: 10\n  minReplicaCount: 2\n")}, line: "minReplicaCount"},
-		"accurate":               {rule: "scaling-strategy", files: []string{with("    strategy: default", "    strategy: accurate")}, line: "accurate"},
+		"strategy of Jobs":       {rule: "scaling-strategy", files: []string{with("    strategy: default", "    strategy: accurate")}, line: "accurate"},
 		"rollout":                {rule: "rollout-not-gradual", files: []string{with("    strategy: gradual", "    strategy: default")}},
 		"maximum":                {rule: "max-replica-count", files: []string{spec("  maxReplicaCount: 20\n")}, line: "maxReplicaCount"},
-		"push":                   {rule: "external-push", files: []string{with("type: external\n", "type: external-push\n")}, line: "external-push"},
-		"cron":                   {rule: "second-trigger", files: []string{with("    type: external\n", "    type: external\n  - type: cron\n    metadata: {a: b}\n")}},
+		"external push":          {rule: "external-push", files: []string{with("type: external\n", "type: external-push\n")}, line: "external-push"},
+		"second trigger":         {rule: "second-trigger", files: []string{with("    type: external\n", "    type: external\n  - type: cron\n    metadata: {a: b}\n")}},
 		"calculation":            {rule: "second-trigger", files: []string{with("    strategy: default", "    strategy: default\n    multipleScalersCalculation: max")}, line: "multipleScalers"},
 		"no minimum":             {rule: "min-zero", files: []string{trigger("      strategy: queuedSteps\n      min: \"0\"\n")}, line: "min:"},
 		"no spare":               {rule: "ephemeral-without-spare", files: []string{trigger("      ephemeral: \"true\"\n      spare: \"0\"\n")}, line: "spare"},
@@ -95,7 +95,7 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 		"address without port":   {rule: "scaler-tls", files: []string{with("      scalerAddress: bitbucket-runner-scaler.bitbucket-runner-control-plane.svc.cluster.local:9090", "      scalerAddress: scaler")}, line: "scalerAddress"},
 		"memory":                 {rule: "runner-memory", files: []string{with("memory: 2Gi", "ephemeral-storage: 2Gi")}},
 		"token":                  {rule: "token-life", files: []string{with("43200", "3600")}, line: "3600"},
-		"token nearly renewed":   {rule: "token-life", files: []string{with("43200", "38999")}, line: "38999"},
+		"token almost too short": {rule: "token-life", files: []string{with("43200", "38999")}, line: "38999"},
 		"grace":                  {rule: "grace-too-short", files: []string{with("7800", "600")}, line: "600"},
 		"cluster-autoscaler":     {rule: "eviction-protection", files: []string{with("safe-to-evict: \"false\"", "safe-to-evict: \"true\"")}, line: "safe-to-evict"},
 		"Karpenter":              {rule: "eviction-protection", files: []string{with("          karpenter.sh/do-not-disrupt: \"true\"\n", "")}},
@@ -106,8 +106,8 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 		"nodes":                  {rule: "no-node-fits", files: []string{good}, options: &small},
 		"equal labels":           {rule: "overlapping-labels", files: []string{good, second()}},
 		"labels of another":      {rule: "labels-subset", files: []string{good, second("labels: builds\n", "labels: builds,large\n")}, line: "labels: builds"},
-		"over a hundred":         {rule: "scope-limit", files: []string{good, second("labels: builds\n", "labels: b\n      max: \"95\"\n")}, line: "max"},
-		"short lives":            {rule: "hourly-budget", files: []string{trigger("      maxAge: 60s\n")}},
+		"over 100 runners":       {rule: "scope-limit", files: []string{good, second("labels: builds\n", "labels: b\n      max: \"95\"\n")}, line: "max"},
+		"short maximum age":      {rule: "hourly-budget", files: []string{trigger("      maxAge: 60s\n")}},
 		"no set of credentials":  {rule: "missing-credentials", files: []string{good}, options: &secrets},
 	} {
 		covered[test.rule] = true

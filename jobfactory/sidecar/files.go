@@ -94,7 +94,7 @@ func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (er
 	defer func() {
 		if err != nil {
 			_ = file.Close()
-			_ = os.Remove(file.Name())
+			_ = os.Remove(file.Name()) //nolint:gosec // a file in the configured folder
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
 	}()
@@ -110,5 +110,5 @@ func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (er
 	if err := file.Close(); err != nil {
 		return err
 	}
-	return os.Rename(file.Name(), path)
+	return os.Rename(file.Name(), path) //nolint:gosec // within the configured folder
 }

@@ -1,7 +1,7 @@
-// Package configgen makes configuration files for tests, good ones and bad ones,
-// and says of the bad ones what is wrong with them. It knows the file's form and
-// nothing of the code that reads it, so that each can be held against the other.
-// The same seed gives the same bytes.
+// Package configtest generates configuration files for tests. Good files have no
+// fault, and bad files come with a list of their faults. The package knows the format
+// of the file but not the code that reads it, so that tests can compare the two. The
+// same seed gives the same bytes.
 package configtest
 
 import (
@@ -16,46 +16,47 @@ import (
 // Form is one of the forms that a configuration file has.
 type Form string
 
-// The forms, of which the first two are those of Atlassian's runners-autoscaler.
+// The forms. Incumbent and Older are those of Atlassian's runners-autoscaler.
 const (
-	// Incumbent has groups with keys in snake_case, and only those that Atlassian's has.
+	// Incumbent has `groups` with keys in snake_case, and only the keys that Atlassian's
+	// tool knows.
 	Incumbent Form = "incumbent"
-	// Older has config with keys in camelCase, and type manual or autoscaling; half
-	// of the files have our own keys too, spelled in its way.
+	// Older has `config` with keys in camelCase, and type manual or autoscaling. Half of
+	// the files also have the keys that only this project knows, in camelCase.
 	Older Form = "older"
-	// Ours has groups with every key there is.
-	Ours Form = "ours"
+	// Full has `groups` with all keys.
+	Full Form = "full"
 )
 
 // File is a configuration file.
 type File struct {
 	Form Form
 	YAML []byte
-	// Faults are all that is wrong with it: none, or one to four.
+	// Faults of the file: none, or one to four.
 	Faults []Fault
 }
 
-// Fault is one thing that is wrong with a file.
+// Fault is one fault of a file.
 type Fault struct {
 	// Kind in a few words, such as "unknown key".
 	Kind string
-	// Path of the key with the file's own spelling, such as config[0].nodeSelector;
-	// for an unknown key that of the mapping that it stands in, "file" for the whole.
+	// Path of the key as the file spells it, such as config[0].nodeSelector. For an
+	// unknown key it is the path of the mapping, which is "file" for the whole file.
 	Path string
-	// Given is what an error shows of the value, or the unknown key. Empty: nothing
-	// stands there, or it is shown in another way.
+	// Given is what an error shows: the value, or the unknown key. It is empty if there
+	// is no value, or if the error does not show it.
 	Given string
 }
 
 func (f Fault) String() string { return fmt.Sprintf("%s at %s (%s)", f.Kind, f.Path, f.Given) }
 
-// Good is a file without a fault.
+// Good returns a file without a fault.
 func Good(seed uint64) File {
 	d := newDraft(seed)
 	return d.file(nil)
 }
 
-// Bad is the same seed's file with one to four faults.
+// Bad returns the file of Good with one to four faults.
 func Bad(seed uint64) File {
 	d := newDraft(seed)
 	return d.file(d.spoil())
@@ -63,7 +64,7 @@ func Bad(seed uint64) File {
 
 type object = map[string]any
 
-// draft is a file in the making: with keys in snake_case until it is written.
+// draft is a file before it is written. Its keys are in snake_case.
 type draft struct {
 	*source
 	form   Form
@@ -73,18 +74,18 @@ type draft struct {
 
 func newDraft(seed uint64) *draft {
 	s := &source{rand.New(rand.NewPCG(seed, 0x5eed))} //nolint:gosec // it has to be predictable
-	d := &draft{source: s, form: []Form{Incumbent, Older, Ours}[s.IntN(3)], top: object{}}
+	d := &draft{source: s, form: []Form{Incumbent, Older, Full}[s.IntN(3)], top: object{}}
 	if s.chance(2) {
 		d.top["constants"] = s.some(constants, 2)
 	}
-	extended := d.form == Ours || d.form == Older && s.chance(2)
+	extended := d.form == Full || d.form == Older && s.chance(2)
 	for i := range s.between(1, 3) {
 		d.groups = append(d.groups, s.group(i, d.form, extended))
 	}
 	return d
 }
 
-// list is the key that the groups stand under.
+// list returns the key of the list of groups.
 func (d *draft) list() string {
 	if d.form == Older {
 		return "config"
@@ -106,16 +107,16 @@ func (d *draft) file(faults []Fault) File {
 	}
 	data, err := yaml.Marshal(d.top)
 	if err != nil {
-		panic(err) // maps, lists, texts and numbers
+		panic(err) // cannot happen with maps, lists, strings and numbers
 	}
 	return File{Form: d.form, YAML: data, Faults: faults}
 }
 
-// mappings are the keys below which the keys are ours, not the user's or
-// Kubernetes'.
+// mappings are the keys whose values have the file's own keys, rather than a user's or
+// Kubernetes' keys.
 var mappings = []string{"parameters", "resources", "docker_resources", "images", "proxy"}
 
-// inSnake are the keys that the older form has in snake_case.
+// inSnake are the keys that are in snake_case in the older form too.
 var inSnake = []string{"runners_count"}
 
 func respell(keys object) {
@@ -124,7 +125,7 @@ func respell(keys object) {
 			respell(inner)
 		}
 		if name := camel(key); name != key {
-			if _, both := keys[name]; !both { // given twice is a fault of its own
+			if _, both := keys[name]; !both { // a key that is given twice would be another fault
 				delete(keys, key)
 				keys[name] = value
 			}
@@ -132,10 +133,10 @@ func respell(keys object) {
 	}
 }
 
-// respelled is a path as respell leaves it.
+// respelled returns a path after respell.
 func respelled(path string) string {
 	if !strings.HasPrefix(path, "config[") {
-		return path // outside of the groups nothing is spelled anew
+		return path // respell only changes groups
 	}
 	steps := strings.Split(path, ".")
 	for i, step := range steps {
@@ -145,7 +146,7 @@ func respelled(path string) string {
 			steps[i] += "[" + index
 		}
 		if i > 0 && !slices.Contains(mappings, key) {
-			break // below it nothing is ours
+			break // the keys below are not the file's own
 		}
 	}
 	return strings.Join(steps, ".")

@@ -18,8 +18,8 @@ import (
 
 const seeds = 1000
 
-// known are the paths of all keys of a configuration file, as the JSON Schema has
-// them, and with it the reader. Kubernetes' own types are not gone into.
+// known returns the paths of all keys of a configuration file from the JSON Schema,
+// without those of Kubernetes' types.
 func known(t *testing.T) []string {
 	t.Helper()
 	data, err := config.Schema()
@@ -81,8 +81,8 @@ func TestEveryKeyIsGenerated(t *testing.T) {
 	}
 }
 
-// usual says whether a path is in the spelling that its form has: the reader takes
-// both everywhere.
+// usual reports whether a path has the spelling of its form. The reader accepts both
+// spellings in both forms.
 func usual(path string) bool {
 	if strings.HasPrefix(path, "/config/") && !strings.HasSuffix(path, "/runners_count") {
 		return !strings.Contains(path, "_") && !strings.HasSuffix(path, "/runnersCount")
@@ -101,11 +101,11 @@ func TestTheSameSeedGivesTheSameFile(t *testing.T) {
 	}
 }
 
-func TestFaultsAreOfEveryKindAndOneToFour(t *testing.T) {
+func TestEveryKindOfFaultIsGenerated(t *testing.T) {
 	kinds, counts, forms := map[string]int{}, map[int]int{}, map[configtest.Form]int{}
 	for seed := range uint64(seeds) {
 		if faults := configtest.Good(seed).Faults; len(faults) > 0 {
-			t.Errorf("seed %d is good and has %v", seed, faults)
+			t.Errorf("seed %d: the good file has %v", seed, faults)
 		}
 		file := configtest.Bad(seed)
 		forms[file.Form]++
@@ -122,10 +122,10 @@ func TestFaultsAreOfEveryKindAndOneToFour(t *testing.T) {
 		"reserved name", "reserved namespace", "bad label", "bad quantity", "bad duration", "bad path", "bad reference", "bad address", "secret", "breaks the pod",
 	} {
 		if kinds[kind] == 0 {
-			t.Errorf("never planted: %s", kind)
+			t.Errorf("never generated: %s", kind)
 		}
 	}
 	if got := slices.Sorted(maps.Keys(counts)); fmt.Sprint(got) != "[1 2 3 4]" || len(forms) != 3 {
-		t.Errorf("numbers of faults %v, forms %v; want 1 to 4, and three", got, forms)
+		t.Errorf("numbers of faults %v, forms %v; want 1 to 4, and three forms", got, forms)
 	}
 }

@@ -2,23 +2,24 @@ package configtest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// mutation spoils one thing of a group that is right.
+// mutation adds one fault to a valid group.
 type mutation struct {
-	Fault // with the path from the group on
-	// touches are the paths that it changes or relies on. Two mutations of a group
-	// touch nothing in common, so that each fault stays what it is.
+	Fault // with the path within the group
+	// touches are the paths that the mutation changes or depends on. Two mutations of a
+	// group touch different paths, so that they do not change each other's fault.
 	touches []string
-	// when says which groups it can spoil; nil is all.
+	// when reports whether the mutation applies to a group; nil means always.
 	when func(object) bool
-	// plant does it.
-	plant func(object)
+	// apply changes the group.
+	apply func(object)
 }
 
-// spoil plants one to four faults.
+// spoil adds one to four faults.
 func (d *draft) spoil() []Fault {
 	if d.chance(40) {
 		d.top[d.list()] = []any{}
@@ -42,7 +43,7 @@ func (d *draft) spoil() []Fault {
 		if m.when != nil && !m.when(d.groups[i]) || slices.ContainsFunc(m.touches, func(path string) bool { return overlaps(touched[i], path) }) {
 			continue
 		}
-		m.plant(d.groups[i])
+		m.apply(d.groups[i])
 		touched[i] = append(touched[i], m.touches...)
 		fault := m.Fault
 		fault.Path = strings.TrimSuffix(fmt.Sprintf("%s[%d].%s", d.list(), i, fault.Path), ".")
@@ -51,7 +52,7 @@ func (d *draft) spoil() []Fault {
 	return faults
 }
 
-// spoilFile plants a fault outside of the groups.
+// spoilFile adds a fault outside of the groups.
 func (d *draft) spoilFile() []Fault {
 	switch n := d.IntN(6); {
 	case n == 0:
@@ -75,7 +76,7 @@ func (d *draft) spoilFile() []Fault {
 	}
 }
 
-// spoilName gives the last group the name that the first has, spelled in another way.
+// spoilName gives the last group the name of the first, in another spelling.
 func (d *draft) spoilName() Fault {
 	first, last := d.groups[0], d.groups[len(d.groups)-1]
 	first["namespace"], last["namespace"] = "builds", "builds"
@@ -83,14 +84,14 @@ func (d *draft) spoilName() Fault {
 	return Fault{Kind: "duplicate name", Path: fmt.Sprintf("%s[%d].name", d.list(), len(d.groups)-1), Given: "one-same"}
 }
 
-// overlaps says whether a path lies in one of the others, or one of them in it.
+// overlaps reports whether a path is inside one of the others, or contains one.
 func overlaps(paths []string, path string) bool {
 	return slices.ContainsFunc(paths, func(other string) bool {
 		return strings.HasPrefix(path+".", other+".") || strings.HasPrefix(other+".", path+".")
 	})
 }
 
-// put sets the value at a path, with mappings made on the way.
+// put sets the value at a path and creates the mappings above it.
 func put(in object, path string, value any) {
 	keys := strings.Split(path, ".")
 	for _, key := range keys[:len(keys)-1] {
@@ -98,18 +99,15 @@ func put(in object, path string, value any) {
 		if !ok {
 			inner = object{}
 		}
-		// A value of the tables is every file's.
-		copied := make(object, len(inner)+1)
-		for k, v := range inner {
-			copied[k] = v
-		}
-		in[key] = copied
-		in = copied
+		// The tables share their values among all files.
+		inner = maps.Clone(inner)
+		in[key] = inner
+		in = inner
 	}
 	in[keys[len(keys)-1]] = value
 }
 
-// shown is what an error shows of a value.
+// shown returns what an error shows of a value.
 func shown(value any) string {
 	switch v := value.(type) {
 	case object:
@@ -123,62 +121,62 @@ func shown(value any) string {
 	}
 }
 
-// set puts a value that is wrong by itself.
+// set returns a mutation that sets a value that is wrong by itself.
 func set(kind, path string, value any, when ...func(object) bool) mutation {
-	m := mutation{Fault: Fault{Kind: kind, Path: path, Given: shown(value)}, touches: []string{path}, plant: func(g object) { put(g, path, value) }}
+	m := mutation{Fault: Fault{Kind: kind, Path: path, Given: shown(value)}, touches: []string{path}, apply: func(g object) { put(g, path, value) }}
 	if len(when) > 0 {
 		m.when = when[0]
 	}
 	return m
 }
 
-// as says how the error shows the value, and at which path within it.
+// as changes the path and the value that the error shows.
 func (m mutation) as(below, given string) mutation {
 	m.Path += below
 	m.Given = given
 	return m
 }
 
-// with puts another value that the fault needs to be one; null is not given.
+// with also sets another value, on which the fault depends; null means not given.
 func (m mutation) with(path string, value any) mutation {
-	before := m.plant
+	before := m.apply
 	m.touches = append(slices.Clone(m.touches), path)
-	m.plant = func(g object) {
+	m.apply = func(g object) {
 		before(g)
 		put(g, path, value)
 	}
 	return m
 }
 
-// byMode says that it is a fault by what the group's strategy is, or type.
+// byMode marks a fault that depends on the group's strategy or type.
 func (m mutation) byMode() mutation {
 	m.touches = append(slices.Clone(m.touches), "strategy", "type")
 	return m
 }
 
-// unknown adds a key that nobody knows.
+// unknown returns a mutation that adds an unknown key.
 func unknown(path, key string) mutation {
 	at := strings.TrimPrefix(path+"."+key, ".")
-	return mutation{Fault: Fault{Kind: "unknown key", Path: path, Given: key}, touches: []string{at}, plant: func(g object) { put(g, at, "x") }}
+	return mutation{Fault: Fault{Kind: "unknown key", Path: path, Given: key}, touches: []string{at}, apply: func(g object) { put(g, at, "x") }}
 }
 
-// missing takes away a key that has to be there.
+// missing returns a mutation that removes a required key.
 func missing(key string) mutation {
-	return mutation{Fault: Fault{Kind: "missing key", Path: key}, touches: []string{key}, plant: func(g object) { delete(g, key) }}
+	return mutation{Fault: Fault{Kind: "missing key", Path: key}, touches: []string{key}, apply: func(g object) { delete(g, key) }}
 }
 
-// demanded are the groups that follow the demand, by whatever strategy.
+// demanded reports whether a group follows the demand, with any strategy.
 func demanded(g object) bool {
 	return g["strategy"] != "fixed" && g["strategy"] != "manual" && g["type"] != "manual"
 }
 
-// idle are those that follow it by the share of idle runners.
+// idle reports whether a group follows the share of idle runners.
 func idle(g object) bool { return demanded(g) && g["strategy"] != "queuedSteps" }
 
-// counted are those with a fixed number of runners, by our name for it.
+// counted reports whether a group has the strategy fixed.
 func counted(g object) bool { return g["strategy"] == "fixed" }
 
-// amd are those on the default architecture.
+// amd reports whether a group has the default architecture.
 func amd(g object) bool {
 	return g["architecture"] != "arm64" && g["os"] != "linux.arm64"
 }

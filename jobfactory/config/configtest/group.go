@@ -5,16 +5,16 @@ import (
 	"math/rand/v2"
 )
 
-// source draws values.
+// source returns random values.
 type source struct{ *rand.Rand }
 
 // chance is true once in n times.
 func (s *source) chance(n int) bool { return s.IntN(n) == 0 }
 
-// between is a whole number, both ends included.
+// between returns a whole number from least to most.
 func (s *source) between(least, most int) int { return least + s.IntN(most-least+1) }
 
-// number is one as YAML or as text: the reader takes both.
+// number returns a number as a YAML number or as a string. The reader accepts both.
 func (s *source) number(least, most int) any {
 	if n := s.between(least, most); s.chance(3) {
 		return fmt.Sprint(n)
@@ -23,19 +23,19 @@ func (s *source) number(least, most int) any {
 	}
 }
 
-// field makes the value of one key.
+// field is a key with a generator of its values.
 type field struct {
 	key   string
 	value func(*source) any
 }
 
-// one is any of the values.
+// one returns a generator that picks one of the values.
 func one(values ...any) func(*source) any {
 	return func(s *source) any { return values[s.IntN(len(values))] }
 }
 
-// some has each field once in n times; now and then a key is there and null, which
-// is the same as not given.
+// some returns an object that has each field with a chance of 1 in n. A field may also
+// be null, which means not given.
 func (s *source) some(fields []field, n int) object {
 	o := object{}
 	for _, f := range fields {
@@ -59,21 +59,22 @@ var constants = []field{
 	{"default_runner_kubernetes_namespace", one("builds", "bitbucket-runner")},
 }
 
-// places are the keys that every form has.
-var places = []field{
+// common are the keys that every form has.
+var common = []field{
 	{"namespace", one("default", "builds", "team-a")},
 	{"repository", one("app", "my-awesome-repository", "{0b1c2d3e-a40a-4776-8497-372a41771e65}")},
 	{"resources", resources},
 }
 
-// rules are the parameters that groups of any strategy have.
+// rules are the parameters of every strategy.
 var rules = []field{
 	{"cool_down", durations},
 	{"max_age", one("2h", "12h", 86400, 0)},
 	{"ephemeral", one(true, false, "true")},
 }
 
-// shares are those of a strategy that follows the demand, in pairs that agree.
+// shares are the parameters of strategies that follow the demand. All values are
+// compatible with each other.
 var shares = []field{
 	{"scale_up_threshold", one(0.5, 0.8, "1")},
 	{"scale_down_threshold", one(0.2, "0.3", 0.05)},
@@ -81,7 +82,8 @@ var shares = []field{
 	{"scale_down_multiplier", one(0.5, 0.25)},
 }
 
-// extensions are the keys of our own that stand for themselves.
+// extensions are keys that Atlassian's tool does not know and that do not depend on
+// other keys.
 var extensions = []field{
 	{"credentials", one("team-a", "default", "b2")},
 	{"docker", one(true, true, "true", false)},
@@ -120,7 +122,7 @@ var proxies = []field{
 	{"no_proxy", one("localhost,.svc", "10.0.0.0/8")},
 }
 
-// amounts of a container; a request without a limit is well.
+// resources returns requests and limits of a container. Each may be missing.
 func resources(s *source) any {
 	limits := object{"memory": one("4Gi", "4096Mi", "8G")(s), "cpu": one(2, "2000m")(s)}
 	requests := object{"memory": one("1Gi", "512Mi")(s), "cpu": one("500m", 0.5, 1)(s)}
@@ -137,7 +139,8 @@ func affinity(s *source) any {
 	}}}}
 }
 
-// podTemplate overlays what has no key of its own, and nothing that the scaler needs.
+// podTemplate returns a patch of fields that have no key and that the scaler does not
+// depend on.
 func podTemplate(s *source) any {
 	return one(
 		object{"metadata": object{"labels": object{"team": "builds"}, "annotations": object{"example.com/cost-centre": "42"}}},
@@ -148,9 +151,9 @@ func podTemplate(s *source) any {
 	)(s)
 }
 
-// group makes the i-th group: its name, and its labels as a set, are its own.
+// group returns the i-th group. Its name and its set of labels are unique.
 func (s *source) group(i int, form Form, extended bool) object {
-	g := s.some(places, 3)
+	g := s.some(common, 3)
 	g["name"] = one(fmt.Sprintf("Runner group %d", i+1), fmt.Sprintf("group-%d", i+1), fmt.Sprintf("G%d: (builds)", i+1))(s)
 	g["workspace"] = one("acme", "my_work.space", "{6321d246-a40a-4776-8497-372a41771e65}")(s)
 	g["labels"] = one([]any{fmt.Sprintf("g%d", i)}, []any{"gke.runner", fmt.Sprintf("g%d", i)}, []any{"1.10", fmt.Sprintf("g%d", i), "true"})(s)
@@ -170,8 +173,8 @@ func (s *source) group(i int, form Form, extended bool) object {
 	return g
 }
 
-// scaling chooses how a group follows the demand, and by which parameters. Three
-// groups of 30 stay within what a workspace may have.
+// scaling sets a group's strategy and its parameters. Three groups of at most 30
+// runners do not exceed the limit of a workspace.
 func (s *source) scaling(g object, form Form, extended bool) {
 	key, strategies := "strategy", []string{"percentageRunnersIdle", "queuedSteps", "fixed", "manual"}
 	switch {
@@ -222,7 +225,7 @@ func (s *source) architecture(g object) {
 	}
 }
 
-// storage adds volumes with their mounts.
+// storage adds volumes and their mounts.
 func (s *source) storage(g object) {
 	g["volumes"] = []any{
 		object{"name": "cache", "persistentVolumeClaim": object{"claimName": "builds"}},

@@ -11,7 +11,7 @@ var mutations = []mutation{
 	unknown("docker_resources", "limit"),
 	unknown("images", "dind"),
 	unknown("proxy", "ftp"),
-	{Fault: Fault{Kind: "key given twice"}, touches: []string{"node_selector", "nodeSelector"}, plant: func(g object) {
+	{Fault: Fault{Kind: "key given twice"}, touches: []string{"node_selector", "nodeSelector"}, apply: func(g object) {
 		g["node_selector"], g["nodeSelector"] = object{"a": "b"}, object{"a": "b"}
 	}},
 
@@ -19,7 +19,7 @@ var mutations = []mutation{
 	set("missing key", "name", nil),
 	set("missing key", "labels", []any{}).as("", ""),
 	{Fault: Fault{Kind: "missing key", Path: "parameters.count"}, touches: []string{"parameters", "strategy"}, when: counted,
-		plant: func(g object) { g["parameters"] = object{} }},
+		apply: func(g object) { g["parameters"] = object{} }},
 
 	set("wrong type", "name", []any{"a"}),
 	set("wrong type", "workspace", object{"6321d246-a40a-4776-8497-372a41771e65": nil}),
@@ -100,7 +100,7 @@ var mutations = []mutation{
 	set("no such choice", "parameters.ephemeral", "perhaps"),
 }
 
-// contradictions are values that are well by themselves.
+// contradictions are values that are valid by themselves.
 var contradictions = []mutation{
 	set("contradiction", "parameters.min", 9, demanded).with("parameters.max", 8),
 	set("contradiction", "parameters.scale_down_threshold", 0.6, demanded).with("parameters.scale_up_threshold", 0.5),
@@ -118,7 +118,7 @@ var contradictions = []mutation{
 	set("contradiction", "docker_resources.requests", object{"memory": "2Gi"}).as(".memory", "2Gi").with("docker_resources.limits", object{"memory": "1Gi"}),
 }
 
-// podMutations spoil what goes into the pod as it is.
+// podMutations change what goes into the pod unchanged.
 var podMutations = []mutation{
 	set("unknown key", "env", []any{object{"name": "A", "valeu": "x"}}).as("[0].valeu", ""),
 	set("unknown key", "tolerations", []any{object{"key": "a"}, object{"kye": "b", "operator": "Exists"}}).as("[1].kye", ""),

@@ -31,12 +31,12 @@ func TestAReportSurvivesTheWire(t *testing.T) {
 }
 
 func TestErrorsDoNotQuoteWhatWasReceived(t *testing.T) {
-	ours, theirs := net.Pipe()
-	conn := NewConn(ours)
+	sidecar, client := net.Pipe()
+	conn := NewConn(sidecar)
 	defer conn.Close()
 	go func() {
-		_, _ = theirs.Write([]byte("{\"environment\": s3cr3t}\n"))
-		_ = theirs.Close()
+		_, _ = client.Write([]byte("{\"environment\": s3cr3t}\n"))
+		_ = client.Close()
 	}()
 	if _, err := conn.Receive(); err == nil || strings.Contains(err.Error(), "s3cr3t") {
 		t.Errorf("got %v, want an error without the content", err)
@@ -44,12 +44,12 @@ func TestErrorsDoNotQuoteWhatWasReceived(t *testing.T) {
 }
 
 func TestALineThatIsTooLongIsRefused(t *testing.T) {
-	ours, theirs := net.Pipe()
-	conn := NewConn(ours)
+	sidecar, client := net.Pipe()
+	conn := NewConn(sidecar)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = theirs.Write([]byte(strings.Repeat("x", maxToSidecar+1)))
+		_, _ = client.Write([]byte(strings.Repeat("x", maxToSidecar+1)))
 	}()
 	if _, err := conn.Receive(); err == nil {
 		t.Errorf("accepted a line of more than %d bytes", maxToSidecar)
@@ -81,8 +81,8 @@ func TestReportsKeepTheLatestChanges(t *testing.T) {
 func TestPausesDoubleUpToTheMaximum(t *testing.T) {
 	b := Backoff{Base: 100 * time.Millisecond, Maximum: time.Second}
 	for round := range 2 {
-		for try, pause := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
-			pause *= time.Millisecond
+		for try, milliseconds := range []int{100, 200, 400, 800, 1000, 1000} {
+			pause := time.Duration(milliseconds) * time.Millisecond
 			if got := b.Next(); got < pause/2 || got >= pause {
 				t.Errorf("round %d, try %d: pause %s, want %s to %s", round, try, got, pause/2, pause)
 			}

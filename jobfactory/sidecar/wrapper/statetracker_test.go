@@ -45,7 +45,7 @@ func TestTheStateFollowsTheRunnersLines(t *testing.T) {
 		"ordered to stop":       {[]func(*stateTracker){online, (*stateTracker).stop, step("{a}"), online}, socket.Report{State: stopping}, 0},
 		"silent while stopping": {[]func(*stateTracker){(*stateTracker).stop, (*stateTracker).silent}, socket.Report{State: stopping}, 0},
 		"terminating":           {[]func(*stateTracker){online, (*stateTracker).terminate}, socket.Report{State: stopping}, 0},
-		"with a step":           {[]func(*stateTracker){online, step("{a}"), (*stateTracker).terminate}, socket.Report{State: busy, Step: "{a}", Begun: 1}, 0},
+		"terminating and busy":  {[]func(*stateTracker){online, step("{a}"), (*stateTracker).terminate}, socket.Report{State: busy, Step: "{a}", Begun: 1}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			core, logged := observer.New(zapcore.WarnLevel)

@@ -5,6 +5,7 @@ package sidecartest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -90,10 +91,10 @@ type Process struct {
 // Start starts a process, which ends with the test.
 func Start(t *testing.T, role string, args ...string) *Process {
 	t.Helper()
-	p := &Process{Cmd: exec.Command(os.Args[0], args...)} //nolint:gosec // the test's own binary
-	p.Cmd.Env = append(os.Environ(), Role+"="+role)
+	p := &Process{Cmd: exec.CommandContext(context.Background(), os.Args[0], args...)} //nolint:gosec // the test's own binary
+	p.Env = append(os.Environ(), Role+"="+role)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Stdout, &p.Stderr
-	if err := p.Cmd.Start(); err != nil {
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
