@@ -42,7 +42,15 @@ func (g RunnerGroup) TriggerFaults() []*ConfigError {
 
 // ManifestFaults returns the faults of everything but the trigger's metadata.
 func (g RunnerGroup) ManifestFaults() []*ConfigError {
-	f := faults{}
+	var f faults
+	g.validateManifest(&f)
+	// A volume that is refused by then must not be reported for pod_template as well.
+	g.Volumes = slices.DeleteFunc(slices.Clone(g.Volumes), func(v corev1.Volume) bool { return slices.Contains(ownVolumes, v.Name) })
+	_, template := podTemplate(g)
+	return append(f, template...)
+}
+
+func (g RunnerGroup) validateManifest(f *faults) {
 	if len(validation.IsDNS1123Label(g.Name)) > 0 || len(g.Name) > MaxName {
 		f.add("name", g.Name, fmt.Sprintf("at most %d lower-case letters, digits and dashes", MaxName))
 	}
@@ -66,15 +74,11 @@ func (g RunnerGroup) ManifestFaults() []*ConfigError {
 	if len(g.Entrypoint) == 0 || g.Entrypoint[0] == "" {
 		f.add("entrypoint", strings.Join(g.Entrypoint, " "), "a command and its arguments")
 	}
-	g.validateImages(&f)
-	validateResources(&f, "resources", g.Resources)
-	validateResources(&f, "docker_resources", g.DockerResources)
-	g.validatePlacement(&f)
-	g.validatePod(&f)
-	// A volume that is refused above must not be reported for pod_template as well.
-	g.Volumes = slices.DeleteFunc(slices.Clone(g.Volumes), func(v corev1.Volume) bool { return slices.Contains(ownVolumes, v.Name) })
-	_, template := podTemplate(g)
-	return append(f, template...)
+	g.validateImages(f)
+	validateResources(f, "resources", g.Resources)
+	validateResources(f, "docker_resources", g.DockerResources)
+	g.validatePlacement(f)
+	g.validatePod(f)
 }
 
 // ReservedNamespace reports whether runner groups are refused in a namespace: it is

@@ -76,29 +76,6 @@ func TestGeneratedBadConfigurationsGetExactlyTheirFaults(t *testing.T) {
 	}
 }
 
-// rendered returns all manifests of a configuration file as one stream.
-func rendered(t *testing.T, data []byte) []byte {
-	t.Helper()
-	content, err := config.Read(data)
-	if err != nil {
-		t.Fatalf("refused: %v\n%s", err, data)
-	}
-	files, err := jobfactory.Manifests(content.Groups)
-	if err != nil {
-		t.Fatalf("accepted, but not rendered: %v\n%s", err, data)
-	}
-	var all bytes.Buffer
-	for _, file := range files {
-		manifests, err := jobfactory.Marshal(file.Objects...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all.WriteString("---\n")
-		all.Write(manifests)
-	}
-	return all.Bytes()
-}
-
 func TestGeneratedGoodConfigurationsPassSchemaAndLint(t *testing.T) {
 	schema := compiled(t)
 	for seed := range uint64(generated) {
@@ -106,8 +83,8 @@ func TestGeneratedGoodConfigurationsPassSchemaAndLint(t *testing.T) {
 		if err := schema.Validate(instance(t, file.YAML)); err != nil {
 			t.Errorf("seed %d: the JSON Schema refuses it: %v\n%s", seed, err, file.YAML)
 		}
-		manifests := rendered(t, file.YAML)
-		if !bytes.Equal(manifests, rendered(t, file.YAML)) {
+		manifests := renderData(t, file.YAML)
+		if !bytes.Equal(manifests, renderData(t, file.YAML)) {
 			t.Errorf("seed %d: rendered differently the second time\n%s", seed, file.YAML)
 		}
 		input := &lint.Input{}
@@ -152,7 +129,7 @@ func FuzzGeneratedConfigurations(f *testing.F) {
 			case err == nil && piece == "" && len(file.Faults) > 0:
 				t.Fatalf("accepted with %v", file.Faults)
 			case err == nil:
-				rendered(t, data)
+				renderData(t, data)
 			}
 		}
 	})

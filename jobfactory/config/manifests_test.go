@@ -30,23 +30,28 @@ func render(t *testing.T, path string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return renderData(t, data)
+}
+
+func renderData(t *testing.T, data []byte) []byte {
+	t.Helper()
 	content, err := config.Read(data)
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("refused: %v\n%s", err, data)
 	}
 	files, err := jobfactory.Manifests(content.Groups)
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("accepted, but not rendered: %v\n%s", err, data)
 	}
 	var objects []any
 	for _, file := range files {
 		objects = append(objects, file.Objects...)
 	}
-	rendered, err := jobfactory.Marshal(objects...)
+	manifests, err := jobfactory.Marshal(objects...)
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatal(err)
 	}
-	return rendered
+	return manifests
 }
 
 func TestManifestsAreAsInTheGoldenFiles(t *testing.T) {

@@ -26,6 +26,29 @@ func startDrain(t *testing.T, dir string) <-chan error {
 	return done
 }
 
+// stillDrains fails if the hook returns within the given time.
+func stillDrains(t *testing.T, done <-chan error, wait time.Duration) {
+	t.Helper()
+	select {
+	case err := <-done:
+		t.Fatalf("drained while the step ran: %v", err)
+	case <-time.After(wait):
+	}
+}
+
+// startStep starts a runner with a step that runs until finish is called.
+func startStep(t *testing.T, c *controlPlane, dir string) (e *sidecartest.Process, finish func()) {
+	t.Helper()
+	release := filepath.Join(dir, "..", "release")
+	e = sidecartest.StartExec(t, dir, sidecartest.Online+sidecartest.Step+`while [ ! -e `+release+` ]; do sleep 0.05; done; `+sidecartest.Completed+sidecartest.Forever)
+	sidecartest.Eventually(t, "the step runs", func() bool { return c.last(0) == "BUSY "+sidecartest.StepUUID })
+	return e, func() {
+		if err := os.WriteFile(release, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func (c *controlPlane) terminating() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,19 +94,11 @@ func TestADrainWaitsForTheStep(t *testing.T) {
 	c, dir := startControlPlane(t), sidecartest.Folder(t)
 	s := startSidecar(t, c, dir, func(p *pace) { p.unanswered = time.Millisecond })
 	s.ready(t)
-	release := filepath.Join(dir, "..", "release")
-	e := sidecartest.StartExec(t, dir, sidecartest.Online+sidecartest.Step+`while [ ! -e `+release+` ]; do sleep 0.05; done; `+sidecartest.Completed+sidecartest.Forever)
-	sidecartest.Eventually(t, "the step runs", func() bool { return c.last(0) == "BUSY "+sidecartest.StepUUID })
+	e, finishStep := startStep(t, c, dir)
 	done := startDrain(t, dir)
 	sidecartest.Eventually(t, "the deletion is reported", c.terminating)
-	select {
-	case err := <-done:
-		t.Fatalf("drained while the step ran: %v", err)
-	case <-time.After(300 * time.Millisecond): // much longer than s.pace.unanswered
-	}
-	if err := os.WriteFile(release, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	stillDrains(t, done, 300*time.Millisecond)
+	finishStep()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -96,9 +111,7 @@ func TestADrainOutlivesTheSidecar(t *testing.T) {
 	c, dir := startControlPlane(t), sidecartest.Folder(t)
 	first := sidecartest.Start(t, "run", dir, c.address)
 	sidecartest.Eventually(t, "the first sidecar is ready", func() bool { return Ready(t.Context(), dir) == nil })
-	release := filepath.Join(dir, "..", "release")
-	e := sidecartest.StartExec(t, dir, sidecartest.Online+sidecartest.Step+`while [ ! -e `+release+` ]; do sleep 0.05; done; `+sidecartest.Completed+sidecartest.Forever)
-	sidecartest.Eventually(t, "the step runs", func() bool { return c.last(0) == "BUSY "+sidecartest.StepUUID })
+	e, finishStep := startStep(t, c, dir)
 	done := startDrain(t, dir)
 	sidecartest.Eventually(t, "the deletion is reported", c.terminating)
 	first.Crash()
@@ -107,9 +120,7 @@ func TestADrainOutlivesTheSidecar(t *testing.T) {
 		said := c.latest()
 		return said.GetTerminating() && said.GetStepUuid() == sidecartest.StepUUID && said.GetStepsBegun() == 1
 	})
-	if err := os.WriteFile(release, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	finishStep()
 	sidecartest.Eventually(t, "the step's end is reported", func() bool { return c.latest().GetState() == runnerv1.RunnerState_RUNNER_STATE_IDLE })
 	c.stop("the pod ends")
 	if err := <-done; err != nil {
@@ -126,23 +137,15 @@ func TestADrainOutlivesTheToken(t *testing.T) {
 	c, dir := startControlPlane(t), sidecartest.Folder(t)
 	s := startSidecar(t, c, dir, func(p *pace) { p.unanswered, p.deregister = 300*time.Millisecond, time.Second })
 	s.ready(t)
-	release := filepath.Join(dir, "..", "release")
-	e := sidecartest.StartExec(t, dir, sidecartest.Online+sidecartest.Step+`while [ ! -e `+release+` ]; do sleep 0.05; done; `+sidecartest.Completed+sidecartest.Forever)
-	sidecartest.Eventually(t, "the step runs", func() bool { return c.last(0) == "BUSY "+sidecartest.StepUUID })
+	e, finishStep := startStep(t, c, dir)
 	expired := status.Error(codes.Unauthenticated, "the token has expired")
 	c.refused.Store(&expired)
 	c.onDeregister = func(context.Context, int) error { return expired }
 	c.restart(t)
 	done := startDrain(t, dir)
 	sidecartest.Eventually(t, "the hook is served", func() bool { return s.state.get().terminating })
-	select {
-	case err := <-done:
-		t.Fatalf("drained while the step ran: %v", err)
-	case <-time.After(2 * s.pace.unanswered):
-	}
-	if err := os.WriteFile(release, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	stillDrains(t, done, 2 * s.pace.unanswered)
+	finishStep()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
