@@ -47,7 +47,7 @@ func (g RunnerGroup) ManifestFaults() []*ConfigError {
 	// A volume that is refused by then must not be reported for pod_template as well.
 	g.Volumes = slices.DeleteFunc(slices.Clone(g.Volumes), func(v corev1.Volume) bool { return slices.Contains(ownVolumes, v.Name) })
 	_, template := podTemplate(g)
-	return append(f, template...)
+	return slices.Concat(f, template)
 }
 
 func (g RunnerGroup) validateManifest(f *faults) {

@@ -144,7 +144,7 @@ func TestADrainOutlivesTheToken(t *testing.T) {
 	c.restart(t)
 	done := startDrain(t, dir)
 	sidecartest.Eventually(t, "the hook is served", func() bool { return s.state.get().terminating })
-	stillDrains(t, done, 2 * s.pace.unanswered)
+	stillDrains(t, done, 2*s.pace.unanswered)
 	finishStep()
 	if err := <-done; err != nil {
 		t.Error(err)
