@@ -34,19 +34,19 @@ func (t *Template) divide() error {
 	}
 	own := scaledJob.Spec.JobTargetRef
 	var errs []error
-	patch := func(at string, fates map[string]string, value, own any) map[string]any {
-		fields, err := t.patch(at, fates, value, own)
+	patch := func(at string, handling map[string]string, value, own any) map[string]any {
+		fields, err := t.patch(at, handling, value, own)
 		errs = append(errs, err)
 		return fields
 	}
-	patch("metadata", jobMetadataFates, t.job.ObjectMeta, nil)
-	patch("spec", jobFates, t.job.Spec, own)
+	patch("metadata", jobMetadataFields, t.job.ObjectMeta, nil)
+	patch("spec", jobFields, t.job.Spec, own)
 	template := &t.job.Spec.Template
 	t.filterMetadata(template, own.Template)
-	t.metadata = patch("spec.template.metadata", metadataFates, template.ObjectMeta, nil)
+	t.metadata = patch("spec.template.metadata", metadataFields, template.ObjectMeta, nil)
 	pod := &template.Spec
 	t.filterVolumes(pod, own.Template.Spec.Volumes)
-	t.pod = patch("spec.template.spec", podFates, *pod, own.Template.Spec)
+	t.pod = patch("spec.template.spec", podFields, *pod, own.Template.Spec)
 	for _, c := range pod.InitContainers {
 		t.note("spec.template.spec.initContainers["+c.Name+"]", "a group's pod_template may add it")
 	}
@@ -67,11 +67,11 @@ func (t *Template) divideContainers(pod *corev1.PodSpec, own corev1.PodSpec, pat
 		case c.Name == jobfactory.RunnerContainer:
 			t.filterMounts(at, pod, c, runner.VolumeMounts)
 			t.filterEnv(at, c)
-			t.runner = patch(at, containerFates, *c, nil)
+			t.runner = patch(at, containerFields, *c, nil)
 		case isDaemon(*c) && t.daemon == nil:
 			t.filterMounts(at, pod, c, daemon.VolumeMounts)
 			t.filterEnv(at, c)
-			t.daemon = patch(at, containerFates, *c, *daemon)
+			t.daemon = patch(at, containerFields, *c, *daemon)
 			if len(c.Env) > 0 {
 				t.daemon["env"] = c.Env
 			}

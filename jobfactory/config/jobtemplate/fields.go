@@ -11,12 +11,12 @@ import (
 )
 
 // What happens to a field of a job template. Any other text is for a field that is
-// not carried over: it says why, or what replaces the field. otherFate is for a
+// not carried over: it says why, or what replaces the field. unknownField is for a
 // field that is not in the tables, such as one of a later Kubernetes.
 const (
 	byKey     = "\x00key"   // carried over as a group's own key, see SetDefaults
 	byPatch   = "\x00patch" // carried over as a patch of the pod, see AddPatch
-	otherFate = "the field is not known; if it is a field of the pod, a group's pod_template may set it"
+	unknownField = "the field is not known; if it is a field of the pod, a group's pod_template may set it"
 
 	onePod     = "a Job has one pod, which is one runner"
 	ownAccount = jobfactory.ServiceAccount + ", which has no permissions that builds could use"
@@ -24,7 +24,7 @@ const (
 	byItself   = "Kubernetes sets it"
 )
 
-var jobFates = map[string]string{
+var jobFields = map[string]string{
 	"template":                byKey,
 	"parallelism":             onePod,
 	"completions":             onePod,
@@ -43,7 +43,7 @@ var jobFates = map[string]string{
 	"managedBy":               "Kubernetes' own controller manages the Jobs",
 }
 
-var podFates = map[string]string{ //nolint:gosec // imagePullSecrets is a field, not a secret
+var podFields = map[string]string{ //nolint:gosec // imagePullSecrets is a field, not a secret
 	"containers": byKey, "volumes": byKey, "nodeSelector": byKey, "tolerations": byKey, "affinity": byKey, "priorityClassName": byKey,
 	"imagePullSecrets": byKey, "terminationGracePeriodSeconds": byKey, "initContainers": byKey,
 
@@ -69,7 +69,7 @@ var podFates = map[string]string{ //nolint:gosec // imagePullSecrets is a field,
 	"schedulingGroup":              "each runner is scheduled by itself",
 }
 
-var containerFates = map[string]string{
+var containerFields = map[string]string{
 	"name": byKey, "image": byKey, "env": byKey, "resources": byKey, "volumeMounts": byKey, "imagePullPolicy": byKey,
 
 	"envFrom": byPatch, "workingDir": byPatch, "ports": byPatch, "volumeDevices": byPatch, "resizePolicy": byPatch, "securityContext": byPatch,
@@ -85,9 +85,9 @@ var containerFates = map[string]string{
 	"restartPolicyRules": ownProbes,
 }
 
-var metadataFates = map[string]string{"labels": byPatch, "annotations": byPatch}
+var metadataFields = map[string]string{"labels": byPatch, "annotations": byPatch}
 
-var jobMetadataFates = map[string]string{
+var jobMetadataFields = map[string]string{
 	"name":        "KEDA names the Jobs",
 	"namespace":   "a group's namespace sets it",
 	"labels":      "KEDA creates the Jobs; those of the pods are carried over",
@@ -97,7 +97,7 @@ var jobMetadataFates = map[string]string{
 // patch returns the fields of a value that are carried over as a patch, and adds a
 // note for each field that is not carried over. It ignores a field that has the same
 // value in own, which is the pod that is rendered anyway.
-func (t *Template) patch(at string, fates map[string]string, value, own any) (map[string]any, error) {
+func (t *Template) patch(at string, handling map[string]string, value, own any) (map[string]any, error) {
 	fields, err := fieldsOf(value)
 	if err != nil {
 		return nil, err
@@ -108,15 +108,15 @@ func (t *Template) patch(at string, fates map[string]string, value, own any) (ma
 	}
 	patch := map[string]any{}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		fate, known := fates[key]
+		how, known := handling[key]
 		switch {
-		case fate == byKey || reflect.DeepEqual(fields[key], ownFields[key]):
-		case fate == byPatch:
+		case how == byKey || reflect.DeepEqual(fields[key], ownFields[key]):
+		case how == byPatch:
 			patch[key] = fields[key]
 		case known:
-			t.note(at+"."+key, fate)
+			t.note(at+"."+key, how)
 		default:
-			t.note(at+"."+key, otherFate)
+			t.note(at+"."+key, unknownField)
 		}
 	}
 	return patch, nil
