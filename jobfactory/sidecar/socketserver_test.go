@@ -2,17 +2,20 @@ package sidecar
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"bitbucket-runner-scaler/jobfactory/sidecar/internal/sidecartest"
 	"bitbucket-runner-scaler/jobfactory/sidecar/socket"
-	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
 func TestALostConnectionToExecIsNotTheRunnersEnd(t *testing.T) {
@@ -33,33 +36,25 @@ func TestALostConnectionToExecIsNotTheRunnersEnd(t *testing.T) {
 	}
 }
 
+// An environment that is sent to a client that has gone would be lost.
 func TestAClientThatWentAwayGetsNoEnvironment(t *testing.T) {
-	c, dir := startControlPlane(t), sidecartest.Folder(t)
-	permitted := make(chan struct{})
-	c.onRegister = func(int) (*runnerv1.RegisterResponse, error) { <-permitted; return aRunner(), nil }
-	s := startSidecar(t, c, dir, nil)
-	var gone *socket.Conn
-	sidecartest.Eventually(t, "the socket exists", func() bool {
-		var err error
-		gone, err = socket.Dial(t.Context(), dir)
-		return err == nil
-	})
-	if err := gone.Send(socket.Message{Type: socket.TypeFetch}); err != nil {
-		t.Fatal(err)
+	state := newState(t.TempDir())
+	server := &socketServer{state: state, log: zap.NewNop()}
+	conn, client := net.Pipe()
+	go func() {
+		_, _ = client.Write([]byte(`{"type":"fetch"}` + "\n"))
+		_ = client.Close()
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), sidecartest.Patience)
+	defer cancel()
+	server.answer(ctx, socket.NewConn(conn))
+	if ctx.Err() != nil {
+		t.Fatal("the server waits for a client that has gone")
 	}
-	gone.Close()
-	patient, err := socket.Dial(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
+	state.register(aRunner().GetRunner())
+	if answer, err := state.handOut(); err != nil || answer.Type != socket.TypeEnvironment {
+		t.Errorf("answer %q and error %v for the next client, want the environment", answer.Type, err)
 	}
-	defer patient.Close()
-	close(permitted)
-	answer, err := patient.Ask(t.Context(), socket.TypeFetch)
-	if err != nil || answer.Type != socket.TypeEnvironment {
-		t.Errorf("answer %q and error %v for the client that stayed, want the environment", answer.Type, err)
-	}
-	patient.Close()
-	s.end(t)
 }
 
 func TestTheSecretLeavesNoTrace(t *testing.T) {

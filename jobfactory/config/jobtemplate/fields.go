@@ -14,8 +14,8 @@ import (
 // not carried over: it says why, or what replaces the field. unknownField is for a
 // field that is not in the tables, such as one of a later Kubernetes.
 const (
-	byKey     = "\x00key"   // carried over as a group's own key, see SetDefaults
-	byPatch   = "\x00patch" // carried over as a patch of the pod, see AddPatch
+	byKey        = "\x00key"   // carried over as a group's own key, see SetDefaults
+	byPatch      = "\x00patch" // carried over as a patch of the pod, see AddPatch
 	unknownField = "the field is not known; if it is a field of the pod, a group's pod_template may set it"
 
 	onePod     = "a Job has one pod, which is one runner"
