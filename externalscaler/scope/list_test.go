@@ -60,15 +60,16 @@ func TestOneListAloneMakesNoRunnerVanish(t *testing.T) {
 
 func TestAListThatLacksAKnownStepProvesNothing(t *testing.T) {
 	s := newListed()
-	s.list(t, "{a}")
+	s.list(t, "{a}", "{b}")
+	s.scope.list.Runners[1].State.Step = &bitbucket.Step{UUID: "{5}"}
 	s.stepSeen, s.view = true, nil
 	s.distrustSteps(s.begun.Add(-time.Second))
-	if !s.now().StepSeen {
+	if listed, _ := s.now().Listed("{a}"); !s.now().StepSeen || !listed.ShowsSteps {
 		t.Error("an older list's fault was attributed to a newer one")
 	}
 	s.distrustSteps(s.begun)
-	if s.now().StepSeen {
-		t.Error("lists without a known step are still believed")
+	if listed, _ := s.now().Listed("{a}"); s.now().StepSeen || listed.ShowsSteps {
+		t.Error("a list without a known step is still believed")
 	}
 }
 
