@@ -68,7 +68,7 @@ var played = map[place]int{
 	{"deploy/README.md", "Nodes"}:         2,
 	{"deploy/README.md", "Uninstalling"}:  3,
 
-	{"docs/cli.md", "Checks"}:                          1,
+	{"docs/cli.md", "Checks"}:                           1,
 	{"docs/configure.md", "Configuring runner groups"}:  2,
 	{"docs/emulator.md", "The Bitbucket emulator"}:      2,
 	{"docs/install.md", "The image"}:                    1,
