@@ -94,6 +94,8 @@ lint: ## golangci-lint in every module, buf lint, manifests
 	cd deploy/test && $(GO) tool -modfile=../../.ci/lint.mod golangci-lint run -c ../../.golangci.yml ./...
 	$(TOOL) buf lint
 	$(TOOL) buf format --diff --exit-code
+	@git ls-files '*.go' ':!*_test.go' ':!*.pb.go' | xargs wc -l | awk '$$2 != "total" { sub("/[^/]*$$", "", $$2); lines[$$2] += $$1 } \
+	  END { for (p in lines) if (lines[p] > 3000) { print p ": " lines[p] " production lines, want at most 3000 per package"; failed = 1 } exit failed }'
 	for dir in deploy/base deploy/examples deploy/overlays/*; do $(KUBECTL) kustomize "$(CURDIR)/$$dir" >/dev/null || exit 1; done
 
 .PHONY: fuzz

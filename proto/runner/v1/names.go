@@ -1,3 +1,5 @@
+// Package runnerv1 is the wire between the sidecar of a runner Job and the scaler:
+// the messages of runner.proto, and the names beside them that both must know.
 package runnerv1
 
 // What sidecar, scaler and the manifests agree on beside the messages.

@@ -1,0 +1,134 @@
+package status_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/scope"
+	"bitbucket-runner-scaler/externalscaler/status"
+)
+
+var now = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+
+// groups is a fleet with its decisions.
+type groups struct {
+	known   []*fleet.GroupSnapshot
+	faulty  map[fleet.GroupKey]error
+	decided map[fleet.GroupKey]policy.Decision
+}
+
+var errUndecided = errors.New("no current list of runners")
+
+func (g groups) Groups() []*fleet.GroupSnapshot   { return g.known }
+func (g groups) Faulty() map[fleet.GroupKey]error { return g.faulty }
+func (g groups) Reused() int64                    { return 3 }
+func (g groups) Decide(key fleet.GroupKey) (policy.Decision, error) {
+	if d, ok := g.decided[key]; ok {
+		return d, nil
+	}
+	return policy.Decision{}, errUndecided
+}
+
+func key(name string) fleet.GroupKey { return fleet.GroupKey{Namespace: "ns", Name: name} }
+
+// world has a group that is well, one of which nothing is known yet, and a faulty one.
+func world() groups {
+	acme := scope.ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "acme"}}
+	return groups{
+		known: []*fleet.GroupSnapshot{
+			{GroupKey: key("well"), Scope: acme, ListBegun: now.Add(-30 * time.Second), Hold: "paused", Members: []fleet.Member{
+				{State: fleet.Idle}, {State: fleet.Busy}, {State: fleet.Busy, Telemetry: fleet.Telemetry{Unrecognized: true}},
+			}},
+			{GroupKey: key("new"), Scope: acme},
+		},
+		faulty:  map[fleet.GroupKey]error{key("faulty"): errors.New("labels: missing")},
+		decided: map[fleet.GroupKey]policy.Decision{key("well"): {Effective: 4, Target: 5, Reason: policy.ReasonScaleUp, Note: "why", Time: now}},
+	}
+}
+
+// serve answers requests for the status of a world.
+func serve(w groups, ready bool) http.Handler {
+	registry := prometheus.NewRegistry()
+	s := status.New(w, w, func() time.Time { return now })
+	m := status.NewMetrics(registry, s, func() map[string]*bitbucket.Client { return nil })
+	m.Registration("registered")
+	m.Removal("Surplus")
+	m.Call("GET", "/2.0/workspaces/{workspace}", 200, time.Second)
+	return s.Handler(registry, func() bool { return ready })
+}
+
+func get(t *testing.T, handler http.Handler, path string, want int) string {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+	if answer.Code != want {
+		t.Errorf("%s: got %d, want %d", path, answer.Code, want)
+	}
+	return answer.Body.String()
+}
+
+func TestStatusShowsEachGroupWithItsDecision(t *testing.T) {
+	var got []status.Group
+	if err := json.Unmarshal([]byte(get(t, serve(world(), true), "/status", http.StatusOK)), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []status.Group{
+		{Namespace: "ns", Name: "faulty", Error: "labels: missing", Runners: map[string]int{}},
+		{Namespace: "ns", Name: "new", Scope: "acme", Error: errUndecided.Error(), Runners: map[string]int{}},
+		{
+			Namespace: "ns", Name: "well", Scope: "acme", ListAge: 30, Runners: map[string]int{"idle": 1, "busy": 2}, Unrecognized: 1,
+			Desired: 4, Target: 5, Reason: "ScaleUp", Note: "why", Decided: now, Hold: "paused",
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want -, got +:\n%s", diff)
+	}
+}
+
+func TestMetricsShowTheSame(t *testing.T) {
+	got := get(t, serve(world(), true), "/metrics", http.StatusOK)
+	for _, want := range []string{
+		`desired_runners{namespace="ns",scaledjob="well"} 4`,
+		`target_jobs{namespace="ns",scaledjob="well"} 5`,
+		`runners{namespace="ns",scaledjob="well",state="busy"} 2`,
+		`list_age_seconds{namespace="ns",scaledjob="well"} 30`,
+		`unrecognized_output{namespace="ns",scaledjob="well"} 1`,
+		`group_faulty{namespace="ns",scaledjob="well"} 0`,
+		`group_faulty{namespace="ns",scaledjob="new"} 1`,
+		`group_faulty{namespace="ns",scaledjob="faulty"} 1`,
+		`registrations_total{outcome="registered"} 1`,
+		`removals_total{reason="Surplus"} 1`,
+		`runners_reused_total 3`,
+		`api_request_duration_seconds_count{method="GET",route="/2.0/workspaces/{workspace}",status="200"} 1`,
+	} {
+		if !strings.Contains(got, "bitbucket_runner_scaler_"+want+"\n") {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	for _, unwanted := range []string{`desired_runners{namespace="ns",scaledjob="new"}`, `target_jobs{namespace="ns",scaledjob="faulty"}`} {
+		if strings.Contains(got, unwanted) {
+			t.Errorf("%s is shown, though nothing is decided", unwanted)
+		}
+	}
+}
+
+func TestHealthAndReadiness(t *testing.T) {
+	get(t, serve(world(), false), "/healthz", http.StatusOK)
+	get(t, serve(world(), false), "/readyz", http.StatusServiceUnavailable)
+	get(t, serve(world(), true), "/readyz", http.StatusOK)
+	if got := get(t, serve(world(), true), "/", http.StatusOK); !strings.Contains(got, "/status") {
+		t.Errorf("the start page names no other: %q", got)
+	}
+	get(t, serve(world(), true), "/nothing", http.StatusNotFound)
+}
