@@ -138,7 +138,7 @@ bin/emulator:
 generate: ## generated code
 	$(TOOL) buf generate
 	$(GO) run ./cmd/runnerctl schema >runners_config.schema.json.new
-	mv runners_config.schema.json.new jobfactory/runners_config.schema.json
+	mv runners_config.schema.json.new jobfactory/config/runners_config.schema.json
 
 .PHONY: manifests
 manifests: ## print what deploy/base applies

@@ -1,19 +1,20 @@
-// Package jobfactory makes the runner Job: from a runner group's configuration,
-// the ScaledJob that KEDA launches its Jobs from, and what the ScaledJob needs
-// beside it. It writes manifests and talks to nobody. What happens inside a Job,
-// and what the control plane does for it, is in the packages below this one.
+// Package jobfactory makes runner Jobs: from the configuration of a runner group it
+// renders the ScaledJob from which KEDA creates the Jobs, and the other objects
+// that the ScaledJob needs. It writes manifests and calls neither Kubernetes nor
+// Bitbucket. How a configuration file is read is in package config, and what
+// happens inside a Job is in package sidecar.
 //
 // # The pod
 //
-// Three containers, of which only the last one's end ends the Job:
+// The pod has three containers. The Job ends when the runner container ends.
 //
-//	sidecar  native sidecar: registers the runner, takes it away again. It alone
-//	         has the token that proves which pod it is.
-//	docker   native sidecar, privileged: the Docker daemon that runs the steps.
-//	runner   Atlassian's image, started by `sidecar exec` out of SharedDir.
+//	sidecar  Native sidecar. It registers and deregisters the runner. Only it has the
+//	         token that proves to the scaler which pod it runs in.
+//	docker   Native sidecar, privileged. It is the Docker daemon that runs the steps.
+//	runner   Atlassian's image. `sidecar exec`, from SharedDir, starts the runner.
 //
-// The daemon and the runner share /tmp, /var/run (the socket) and
-// /var/lib/docker/containers, as Atlassian's own Job does. SharedDir lies
-// elsewhere: where /var/run is a symbolic link to /run, a mount below /run and
-// the one at /var/run could hide each other.
+// As in Atlassian's own Job, the daemon and the runner share /tmp, /var/run (for the
+// socket) and /var/lib/docker/containers. SharedDir is outside of them, because
+// /var/run is a symbolic link to /run in many images, where a mount below /run and
+// the mount at /var/run could hide each other.
 package jobfactory

@@ -15,15 +15,15 @@ import (
 
 // File is one file of manifests.
 type File struct {
-	// Path below the output directory, with slashes: namespace/file.yaml.
+	// Path relative to the output directory, with slashes: namespace/file.yaml.
 	Path string
 	// Objects in the order in which they are applied.
 	Objects []any
 }
 
-// Manifests are the files for the groups: one for each namespace, with what all
-// its groups share, before one for each group. The error lists every group's
-// faults.
+// Manifests returns the files for the groups: one file per namespace, with what its
+// groups share, and after it one file per group. The error is the first group's
+// that is invalid, with all of its faults.
 func Manifests(groups []RunnerGroup) ([]File, error) {
 	files := make([]File, 0, 2*len(groups))
 	seen := map[string]bool{}
@@ -42,9 +42,9 @@ func Manifests(groups []RunnerGroup) ([]File, error) {
 	return files, nil
 }
 
-// shared is what the runner groups of a namespace have in common. The namespace
-// default is there already, and not ours to label. secured says whether any group
-// speaks TLS with the scaler.
+// shared returns the objects that the runner groups of a namespace share. The
+// namespace default exists already and must not be labelled. secured says whether
+// any group uses TLS to the scaler.
 func shared(namespace string, secured bool) []any {
 	account := &corev1.ServiceAccount{
 		TypeMeta:                     metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
@@ -59,15 +59,15 @@ func shared(namespace string, secured bool) []any {
 		return objects
 	}
 	labels := appLabels()
-	labels["pod-security.kubernetes.io/enforce"] = "privileged" // the Docker daemon is
+	labels["pod-security.kubernetes.io/enforce"] = "privileged" // because the Docker daemon is
 	return append([]any{&corev1.Namespace{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 		ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: labels},
 	}}, objects...)
 }
 
-// Marshal writes objects as YAML documents as a person would: keys in a stable
-// order, no status, nothing that is null or an empty object.
+// Marshal returns objects as YAML documents with keys in a stable order, without
+// status, nulls and empty objects.
 func Marshal(objects ...any) ([]byte, error) {
 	documents := make([][]byte, len(objects))
 	for i, object := range objects {
@@ -80,7 +80,7 @@ func Marshal(objects ...any) ([]byte, error) {
 			return nil, fmt.Errorf("marshal %T: %w", object, err)
 		}
 		delete(fields, "status")
-		// An emptyDir is its empty object.
+		// The empty object of an emptyDir has a meaning.
 		prune(fields, "emptyDir")
 		if documents[i], err = yaml.Marshal(fields); err != nil {
 			return nil, fmt.Errorf("marshal %T: %w", object, err)
@@ -89,7 +89,7 @@ func Marshal(objects ...any) ([]byte, error) {
 	return bytes.Join(documents, []byte("---\n")), nil
 }
 
-// prune removes nulls and empty objects, but for the value of the kept key.
+// prune removes nulls and empty objects, except for the value of the kept key.
 func prune(value any, kept string) {
 	switch v := value.(type) {
 	case map[string]any:

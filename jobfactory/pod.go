@@ -3,33 +3,34 @@ package jobfactory
 import (
 	"maps"
 	"slices"
-
-	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
+
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// What pod, sidecar and registrar agree on.
+// Names and paths that the pod, the sidecar and the registrar share.
 const (
-	// ServiceAccount is the runner pods' own. It has no rights at all: it is there
-	// for the token that says which pod a sidecar is in.
+	// ServiceAccount is the runner pods' own. It has no permissions: it only exists for
+	// the token that proves which pod a sidecar runs in.
 	ServiceAccount = "bitbucket-runner"
-	// SharedDir is the folder that sidecar and runner share.
+	// SharedDir is the folder that the sidecar and the runner share.
 	SharedDir = "/opt/bitbucket-runner-scaler"
-	// TokenDir is where the sidecar finds its pod's token, in the file "token", and
-	// what to trust, in "ca.crt".
-	TokenDir = "/var/run/secrets/bitbucket-runner-scaler" //nolint:gosec // a path, no credential
+	// TokenDir is the folder in which the sidecar finds its pod's token, in the file
+	// "token", and the scaler's authority, in "ca.crt".
+	TokenDir = "/var/run/secrets/bitbucket-runner-scaler" //nolint:gosec // a path, not a credential
 
-	// TriggerAuthentication lets KEDA read the scaler's authority.
+	// TriggerAuthentication is the object through which KEDA reads the scaler's authority.
 	TriggerAuthentication = "bitbucket-runner-scaler"
 
-	// tokenSeconds is the least life of the sidecar's token, see tokenLife.
+	// tokenSeconds is the minimum life of the sidecar's token, see tokenLife.
 	tokenSeconds = 12 * 60 * 60
-	// startupTries, one a second, let a Job wait for a day while Bitbucket is away.
+	// startupTries, one per second, let a Job wait a day for an unreachable Bitbucket.
 	startupTries = 24 * 60 * 60
-	// daemonTries, one a second, are for a Docker daemon on a slow disk.
+	// daemonTries, one per second, let a Docker daemon start on a slow disk.
 	daemonTries = 5 * 60
 	nonRoot     = 65532
 )
@@ -43,16 +44,23 @@ const (
 	runVolume        = "var-run"
 
 	sidecarContainer = "sidecar"
-	dockerContainer  = "docker"
-	runnerContainer  = "runner"
+	// DockerContainer is the Docker daemon, RunnerContainer the runner itself.
+	DockerContainer = "docker"
+	RunnerContainer = "runner"
 )
+
+// EvictionProtection returns the annotations that keep cluster-autoscaler and
+// Karpenter from evicting a pod.
+func EvictionProtection() map[string]string {
+	return map[string]string{"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+}
 
 func podSpec(g RunnerGroup) corev1.PodSpec {
 	selector := maps.Clone(g.NodeSelector)
 	if selector == nil {
 		selector = map[string]string{}
 	}
-	selector[archLabel] = g.arch()
+	selector[corev1.LabelArchStable] = g.architecture()
 	spec := corev1.PodSpec{
 		RestartPolicy:                 corev1.RestartPolicyNever,
 		ServiceAccountName:            ServiceAccount,
@@ -113,11 +121,11 @@ func sidecarEnv(g RunnerGroup) []corev1.EnvVar {
 
 func docker(g RunnerGroup) corev1.Container {
 	return corev1.Container{
-		Name:            dockerContainer,
+		Name:            DockerContainer,
 		Image:           g.Images.Docker,
 		ImagePullPolicy: g.PullPolicy,
-		// Named in full, the image's entrypoint adds no listener on the network, where
-		// any pod could command the privileged daemon.
+		// With a complete command the image's entrypoint does not make the daemon listen
+		// on the network, where any pod could control the privileged daemon.
 		Args:            []string{"dockerd", "--host=unix:///var/run/docker.sock"},
 		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
 		Env:             append([]corev1.EnvVar{{Name: "DOCKER_TLS_CERTDIR", Value: ""}}, g.Proxy.env()...),
@@ -130,30 +138,20 @@ func docker(g RunnerGroup) corev1.Container {
 
 func runner(g RunnerGroup) corev1.Container {
 	return corev1.Container{
-		Name:            runnerContainer,
+		Name:            RunnerContainer,
 		Image:           g.Images.Runner,
 		ImagePullPolicy: g.PullPolicy,
 		Command:         append([]string{SharedDir + "/sidecar", "exec", "--"}, g.Entrypoint...),
-		// An evicted or deleted pod's runner takes no new step and finishes its last.
+		// The runner of an evicted or deleted pod finishes its step and takes no new one.
 		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{SharedDir + "/sidecar", "drain"}}}},
-		// The runner's identity and secret are not here: exec fetches them.
+		// `sidecar exec` fetches the runner's identity and secret, so they are not here.
 		Env:          slices.Concat([]corev1.EnvVar{{Name: "SIDECAR_DIR", Value: SharedDir}}, g.Proxy.env(), g.Env),
 		Resources:    g.Resources,
 		VolumeMounts: slices.Concat(buildMounts(true), []corev1.VolumeMount{{Name: sharedVolume, MountPath: SharedDir}}, g.VolumeMounts),
 	}
 }
 
-// buildMounts are what the daemon and the runner see at the same paths: the
-// runner names folders of /tmp to the daemon and reads its containers' logs.
-func buildMounts(readOnlyContainers bool) []corev1.VolumeMount {
-	return []corev1.VolumeMount{
-		{Name: tmpVolume, MountPath: "/tmp"},
-		{Name: containersVolume, MountPath: "/var/lib/docker/containers", ReadOnly: readOnlyContainers},
-		{Name: runVolume, MountPath: "/var/run"},
-	}
-}
-
-// probe runs a command once a second.
+// probe returns a probe that runs a command once per second.
 func probe(tries int32, command ...string) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: command}},
@@ -180,8 +178,9 @@ func volumes(g RunnerGroup) []corev1.Volume {
 	}
 }
 
-// tokenLife, in seconds, outlasts a drain: the token of a terminating pod is not
-// renewed, and one of a running pod only when four fifths of its life are over
+// tokenLife returns the life of the sidecar's token, in seconds. A fifth of it
+// outlasts a drain: the kubelet does not renew the token of a terminating pod, and
+// that of a running pod only after four fifths of its life
 // (k8s.io/kubernetes/pkg/kubelet/token).
 func tokenLife(g RunnerGroup) int64 {
 	return max(tokenSeconds, 5*int64(g.GracePeriod.Seconds()))
@@ -196,4 +195,16 @@ func pullSecrets(g RunnerGroup) []corev1.LocalObjectReference {
 		secrets = append(secrets, corev1.LocalObjectReference{Name: name})
 	}
 	return secrets
+}
+
+// env returns the proxy's variables in both spellings, because programs differ in
+// which one they read.
+func (p Proxy) env() []corev1.EnvVar {
+	var env []corev1.EnvVar
+	for _, v := range []corev1.EnvVar{{Name: "HTTP_PROXY", Value: p.HTTP}, {Name: "HTTPS_PROXY", Value: p.HTTPS}, {Name: "NO_PROXY", Value: p.None}} {
+		if v.Value != "" {
+			env = append(env, v, corev1.EnvVar{Name: strings.ToLower(v.Name), Value: v.Value})
+		}
+	}
+	return env
 }

@@ -1,7 +1,6 @@
 package jobfactory_test
 
 import (
-	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -39,7 +38,7 @@ func scaledJob(t *testing.T, g jobfactory.RunnerGroup) *kedav1alpha1.ScaledJob {
 	return job
 }
 
-func TestKEDAIsToldNoMoreThanTheScalersMaximum(t *testing.T) {
+func TestMaxReplicaCountIsTheScalersMaximum(t *testing.T) {
 	for name, test := range map[string]struct {
 		metadata map[string]string
 		want     int32
@@ -67,7 +66,7 @@ func TestScaledJobSuitsKEDA(t *testing.T) {
 	g := group(t, map[string]string{"max": "5", "coolDown": "60s"})
 	spec := scaledJob(t, g).Spec
 	if got := spec.ScalingStrategy; !cmp.Equal(got, kedav1alpha1.ScalingStrategy{Strategy: "default"}) {
-		t.Errorf("scaling strategy %+v, want default, and nothing else", got)
+		t.Errorf("scaling strategy %+v, want only default", got)
 	}
 	if got := spec.Rollout.Strategy; got != "gradual" {
 		t.Errorf("rollout %q, want gradual: any other kills running Jobs", got)
@@ -112,10 +111,10 @@ func TestOnlyTheSidecarHasTheToken(t *testing.T) {
 		"var-run":                 {"docker", "runner"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("who mounts what: want -, got +:\n%s", diff)
+		t.Errorf("mounts by volume: want -, got +:\n%s", diff)
 	}
 	if *pod.AutomountServiceAccountToken {
-		t.Error("a token that every container sees is mounted")
+		t.Error("every container gets a token")
 	}
 	token := pod.Volumes[slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == "token" })]
 	projection := token.Projected.Sources[0].ServiceAccountToken
@@ -124,10 +123,9 @@ func TestOnlyTheSidecarHasTheToken(t *testing.T) {
 	}
 }
 
-// /var/run is a link to /run in many images, so that one's mounts land in the other.
-// A token is renewed when four fifths of its life are over, and not once its pod is
-// being deleted.
-func TestTheLastFifthOfTheTokensLifeOutlastsADrain(t *testing.T) {
+// The kubelet renews a token after four fifths of its life, but not the token of a pod
+// that is being deleted.
+func TestAFifthOfTheTokensLifeOutlastsADrain(t *testing.T) {
 	for _, grace := range []time.Duration{0, jobfactory.DefaultGracePeriod, 12 * time.Hour, 168 * time.Hour} {
 		g := group(t, nil)
 		g.GracePeriod = grace
@@ -138,6 +136,7 @@ func TestTheLastFifthOfTheTokensLifeOutlastsADrain(t *testing.T) {
 	}
 }
 
+// /var/run is a link to /run in many images, so that mounts in one are in the other too.
 func TestNoMountHidesAnother(t *testing.T) {
 	pod := scaledJob(t, group(t, nil)).Spec.JobTargetRef.Template.Spec
 	for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
@@ -162,7 +161,7 @@ func TestThePodEndsWithItsRunner(t *testing.T) {
 	var native []string
 	for _, container := range pod.InitContainers {
 		if container.RestartPolicy == nil || *container.RestartPolicy != corev1.ContainerRestartPolicyAlways || container.StartupProbe == nil {
-			t.Errorf("%s is no native sidecar with a startup probe", container.Name)
+			t.Errorf("%s is not a native sidecar with a startup probe", container.Name)
 		}
 		native = append(native, container.Name)
 	}
@@ -191,7 +190,7 @@ func TestWithoutDockerNothingIsPrivileged(t *testing.T) {
 	}
 }
 
-func TestEqualGroupsGiveEqualScaledJobsThatShareNothing(t *testing.T) {
+func TestEqualGroupsGiveEqualAndSeparateScaledJobs(t *testing.T) {
 	g := group(t, nil)
 	g.NodeSelector = map[string]string{"customer": "shared"}
 	first, second := scaledJob(t, g), scaledJob(t, g)
@@ -202,31 +201,5 @@ func TestEqualGroupsGiveEqualScaledJobsThatShareNothing(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]string{"customer": "shared"}, g.NodeSelector); diff != "" {
 		t.Errorf("the group was changed: want -, got +:\n%s", diff)
-	}
-}
-
-func TestValidateNamesEveryFault(t *testing.T) {
-	g := group(t, nil)
-	g.Name, g.Namespace = "Not A Name", jobfactory.ControlPlaneNamespace
-	g.Group.Workspace, g.Group.Rules.Min = "", 11
-	g.Images.Runner, g.Images.Docker = "", "a b"
-	g.ScalerAddress, g.PollingInterval, g.GracePeriod, g.Entrypoint = "nowhere", time.Millisecond, -time.Second, nil
-	g.NodeSelector = map[string]string{"kubernetes.io/arch": "arm64"}
-	g.Tolerations = []corev1.Toleration{{Operator: "Like", Effect: "NoIdea"}}
-	g.Resources.Requests[corev1.ResourceCPU] = g.Resources.Limits[corev1.ResourceMemory]
-	_, err := jobfactory.ScaledJob(g)
-	var f *jobfactory.ConfigError
-	if !errors.As(err, &f) {
-		t.Fatalf("got %v, want ConfigErrors", err)
-	}
-	for _, want := range []string{
-		`name: "Not A Name", want `, `namespace: "bitbucket-runner-control-plane", want another`, `workspace: missing`, `parameters.min: "11", want at most max`,
-		`images.runner: "", want `, `images.docker: "a b", want `, `scaler_address: "nowhere", want host:port`,
-		`polling_interval: "1ms", want `, `grace_period: "-1s", want `, `entrypoint: "", want `, `node_selector.kubernetes.io/arch: "arm64", want `,
-		`tolerations[0].operator: "Like", want `, `tolerations[0].effect: "NoIdea", want `, `tolerations[0].key: `, `resources.requests.cpu: "2Gi", want at most the limit`,
-	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("not told: %s\ngot: %v", want, err)
-		}
 	}
 }

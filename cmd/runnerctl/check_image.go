@@ -16,7 +16,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/probe"
 	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/exit"
-	"bitbucket-runner-scaler/jobfactory/sidecar"
+	"bitbucket-runner-scaler/jobfactory/sidecar/wrapper"
 )
 
 // entrypoint is that of Atlassian's image.
@@ -38,10 +38,10 @@ comes online and its lines show. To check only its files:
 
 // imageReport is the report on an image.
 type imageReport struct {
-	Image      string              `json:"image,omitempty"`
-	Entrypoint *sidecar.Entrypoint `json:"entrypoint,omitempty"`
-	Trial      *sidecar.Trial      `json:"trial,omitempty"`
-	Findings   []probe.Finding     `json:"findings"`
+	Image      string               `json:"image,omitempty"`
+	Entrypoint *wrapper.Entrypoint  `json:"entrypoint,omitempty"`
+	Trial      *wrapper.ProbeResult `json:"trial,omitempty"`
+	Findings   []probe.Finding      `json:"findings"`
 }
 
 // imageFlags are those of check image.
@@ -98,7 +98,7 @@ func (f imageFlags) check(ctx context.Context, args []string, stdout, stderr io.
 		_, err = fmt.Fprintf(stdout, imagePlan, f.image, entrypoint)
 		return err
 	default:
-		err = report.run(ctx, sidecar.TrialConfig{Command: args, Run: f.run, StopGrace: f.grace, Output: stderr})
+		err = report.run(ctx, wrapper.ProbeConfig{Command: args, Run: f.run, StopGrace: f.grace, Output: stderr})
 	}
 	if err != nil {
 		return exit.With(exit.Unclear, fmt.Errorf("check image: %w", err))
@@ -121,7 +121,7 @@ func (r *imageReport) unpacked(root string, args []string) error {
 	if len(args) > 0 {
 		command = args[0]
 	}
-	found, err := sidecar.InspectEntrypoint(root, command)
+	found, err := wrapper.InspectEntrypoint(root, command)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (r *imageReport) unpacked(root string, args []string) error {
 }
 
 // describe says what an entrypoint without faults is.
-func describe(found sidecar.Entrypoint) string {
+func describe(found wrapper.Entrypoint) string {
 	text := found.Path
 	if found.Interpreter != "" {
 		hands := "does not hand its process over: signals reach the runner through its process group"
@@ -154,8 +154,8 @@ func describe(found sidecar.Entrypoint) string {
 }
 
 // run runs the command.
-func (r *imageReport) run(ctx context.Context, config sidecar.TrialConfig) error {
-	trial, err := sidecar.Try(ctx, config)
+func (r *imageReport) run(ctx context.Context, config wrapper.ProbeConfig) error {
+	trial, err := wrapper.ProbeImage(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -175,16 +175,16 @@ const maxShownLines = 12
 
 // lines says which lines were known. If none was, that proves nothing: without the
 // variables of a registered runner it cannot come online.
-func lines(trial sidecar.Trial) probe.Finding {
+func lines(trial wrapper.ProbeResult) probe.Finding {
 	texts := make([]string, 0, maxShownLines+1)
 	for i, line := range trial.Lines {
 		if i == maxShownLines {
 			texts = append(texts, fmt.Sprintf("and %d more", len(trial.Lines)-i))
 			break
 		}
-		text := fmt.Sprintf("%s after %v", line.Tells, line.After.Round(100*time.Millisecond))
+		text := fmt.Sprintf("%s after %v", line.Announces, line.After.Round(100*time.Millisecond))
 		if line.Step != "" {
-			text = fmt.Sprintf("%s %s after %v", line.Tells, line.Step, line.After.Round(100*time.Millisecond))
+			text = fmt.Sprintf("%s %s after %v", line.Announces, line.Step, line.After.Round(100*time.Millisecond))
 		}
 		texts = append(texts, text)
 	}
@@ -195,21 +195,21 @@ func lines(trial sidecar.Trial) probe.Finding {
 	case len(trial.Lines) == 0:
 		return probe.Finding{Verdict: probe.NotSeen, Found: fmt.Sprintf("no known line in %v; without the variables of a registered runner it does not come online", trial.Ran.Round(time.Second))}
 	}
-	if !slices.ContainsFunc(trial.Lines, func(l sidecar.TrialLine) bool { return l.Tells == "step" }) {
+	if !slices.ContainsFunc(trial.Lines, func(l wrapper.ProbeLine) bool { return l.Announces == "step" }) {
 		found += "; it was given no step"
 	}
 	return probe.Finding{Verdict: probe.Holds, Found: found}
 }
 
 // ending says how it ended.
-func ending(trial sidecar.Trial, grace time.Duration) probe.Finding {
+func ending(trial wrapper.ProbeResult, grace time.Duration) probe.Finding {
 	took := trial.Stopping.Round(10 * time.Millisecond)
 	busy := ", without a step"
 	if trial.Busy {
 		busy = ", amid a step"
 	}
 	switch {
-	case trial.Itself:
+	case trial.EndedByItself:
 		return probe.Finding{Verdict: probe.NotSeen, Found: fmt.Sprintf("it ended by itself after %v, exit code %d", trial.Ran.Round(100*time.Millisecond), trial.ExitCode)}
 	case trial.Killed:
 		return probe.Finding{Verdict: probe.DoesNotHold, Found: fmt.Sprintf("it had not ended %v after SIGTERM%s, and was killed", grace, busy)}
@@ -231,7 +231,7 @@ func (r *imageReport) outcome() error {
 	switch {
 	case fails > 0:
 		return exit.With(exit.Failed, fmt.Errorf("check image: %d of %d facts do not hold", fails, len(r.Findings)))
-	case seen == 0 && r.Entrypoint == nil, r.Trial != nil && r.Trial.Itself:
+	case seen == 0 && r.Entrypoint == nil, r.Trial != nil && r.Trial.EndedByItself:
 		return exit.With(exit.Unclear, errors.New("check image: it could not be determined"))
 	}
 	return nil

@@ -9,18 +9,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const config = `groups:
+const runnersConfig = `groups:
 - {name: Runner group 1, workspace: acme, labels: [x]}
 - {name: b, workspace: acme, labels: [y], namespace: other}
 `
 
 func TestRenderToStdoutIsTheDirectorysContent(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
-	streamed := runs(t, nil, config, "render", "-f", "-")
+	streamed := runs(t, nil, runnersConfig, "render", "-f", "-")
 	if streamed.code != 0 || streamed.stderr != "2 groups in 2 namespaces\n" {
 		t.Fatalf("exit code %d, %q", streamed.code, streamed.stderr)
 	}
-	if got := runs(t, nil, config, "render", "--filename", "-", "--output", dir); got.code != 0 || got.printed() != "wrote 5 files to "+dir+"\n" {
+	if got := runs(t, nil, runnersConfig, "render", "--filename", "-", "--output", dir); got.code != 0 || got.printed() != "wrote 5 files to "+dir+"\n" {
 		t.Fatalf("exit code %d, %q", got.code, got.printed())
 	}
 	files := []string{
@@ -51,7 +51,7 @@ func readFile(t *testing.T, path string) string {
 
 func TestNothingIsWrittenForABadFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
-	got := runs(t, nil, config+"- {name: c}\n", "render", "-f", "-", "-o", dir)
+	got := runs(t, nil, runnersConfig+"- {name: c}\n", "render", "-f", "-", "-o", dir)
 	if got.code != 1 || !strings.Contains(got.stderr, "line 4: groups[2].workspace: missing") {
 		t.Errorf("exit code %d, %s, want 1 and the fault with its line", got.code, got.stderr)
 	}

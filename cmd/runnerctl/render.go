@@ -11,6 +11,8 @@ import (
 	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/config"
+	"bitbucket-runner-scaler/jobfactory/config/jobtemplate"
 )
 
 // maxInput is more than a configuration may have, so that a larger one is refused
@@ -63,16 +65,16 @@ func completeFiles(c *cobra.Command, flags ...string) {
 }
 
 func (f renderFlags) run(stdin io.Reader, stdout, stderr io.Writer) error {
-	config, err := f.config(stdin)
+	content, err := f.read(stdin)
 	if err != nil {
 		return err
 	}
-	for _, note := range config.Notes {
+	for _, note := range content.Notes {
 		if _, err := fmt.Fprintln(stderr, "runnerctl: note:", note); err != nil {
 			return err
 		}
 	}
-	files, err := jobfactory.Manifests(config.Groups)
+	files, err := jobfactory.Manifests(content.Groups)
 	if err != nil {
 		return fmt.Errorf("render %s: %w", f.file, err)
 	}
@@ -80,7 +82,7 @@ func (f renderFlags) run(stdin io.Reader, stdout, stderr io.Writer) error {
 		if err := stream(stdout, files); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(stderr, "%s in %s\n", count(len(config.Groups), "group"), count(namespaces(config.Groups), "namespace"))
+		_, err = fmt.Fprintf(stderr, "%s in %s\n", count(len(content.Groups), "group"), count(namespaces(content.Groups), "namespace"))
 		return err
 	}
 	written, err := write(f.dir, files)
@@ -91,27 +93,27 @@ func (f renderFlags) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	return err
 }
 
-// config reads the files that the flags name.
-func (f renderFlags) config(stdin io.Reader) (jobfactory.Config, error) {
+// read reads the files that the flags name.
+func (f renderFlags) read(stdin io.Reader) (config.File, error) {
 	data, err := contents(f.file, stdin)
 	if err != nil {
-		return jobfactory.Config{}, exit.With(exit.Unclear, fmt.Errorf("render: %w", err))
+		return config.File{}, exit.With(exit.Unclear, fmt.Errorf("render: %w", err))
 	}
-	var template *jobfactory.JobTemplate
+	var template *jobtemplate.Template
 	if f.jobTemplate != "" {
 		text, err := contents(f.jobTemplate, stdin)
 		if err != nil {
-			return jobfactory.Config{}, exit.With(exit.Unclear, fmt.Errorf("render: %w", err))
+			return config.File{}, exit.With(exit.Unclear, fmt.Errorf("render: %w", err))
 		}
-		if template, err = jobfactory.ReadJobTemplate(text); err != nil {
-			return jobfactory.Config{}, fmt.Errorf("render %s: %w", f.jobTemplate, err)
+		if template, err = jobtemplate.Read(text); err != nil {
+			return config.File{}, fmt.Errorf("render %s: %w", f.jobTemplate, err)
 		}
 	}
-	config, err := jobfactory.ReadConfigOn(data, template)
+	content, err := config.ReadWithTemplate(data, template)
 	if err != nil {
-		return config, fmt.Errorf("render %s:\n%w", f.file, err)
+		return content, fmt.Errorf("render %s:\n%w", f.file, err)
 	}
-	return config, nil
+	return content, nil
 }
 
 func namespaces(groups []jobfactory.RunnerGroup) int {

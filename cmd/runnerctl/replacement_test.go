@@ -48,7 +48,7 @@ func renderInto(dir, config string) error {
 // A failure after some files have taken their places is undone: the directory is as
 // it was.
 func TestADirectoryIsReplacedAsAWholeOrNotAtAll(t *testing.T) {
-	changed := strings.ReplaceAll(config, "acme", "changed") + "- {name: c, workspace: acme, labels: [z], namespace: third}\n"
+	changed := strings.ReplaceAll(runnersConfig, "acme", "changed") + "- {name: c, workspace: acme, labels: [z], namespace: third}\n"
 	folder := func(path ...string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			path := filepath.Join(append([]string{dir}, path...)...)
@@ -86,7 +86,7 @@ func TestADirectoryIsReplacedAsAWholeOrNotAtAll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := renderInto(dir, config); err != nil {
+			if err := renderInto(dir, runnersConfig); err != nil {
 				t.Fatal(err)
 			}
 			test.hinder(t, dir)
@@ -131,7 +131,7 @@ func TestFilesOfTheUsersAreKeptOrNamed(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := renderInto(dir, config); err != nil {
+		if err := renderInto(dir, runnersConfig); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestFilesOfTheUsersAreKeptOrNamed(t *testing.T) {
 		}
 	}
 	before := tree(t, dir)
-	err := renderInto(dir, config)
+	err := renderInto(dir, runnersConfig)
 	for _, want := range []string{"kustomization.yaml: was not written by runnerctl render", filepath.Join("other", "namespace.yaml") + ": was not written by"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v\nwant %s", err, want)

@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bitbucket-runner-scaler/cmd/internal/command"
-	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/config"
 )
 
 func schemaCommand() *cobra.Command {
@@ -18,7 +18,7 @@ func schemaCommand() *cobra.Command {
 		Args:              command.NoArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			data, err := jobfactory.Schema()
+			data, err := config.Schema()
 			if err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ import (
 	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/cmd/internal/flags"
 	"bitbucket-runner-scaler/jobfactory/sidecar"
+	"bitbucket-runner-scaler/jobfactory/sidecar/wrapper"
 )
 
 // version is set by the linker.
@@ -172,7 +173,7 @@ func register(f *common) func(context.Context) error {
 }
 
 func execute(f *common) func(context.Context) error {
-	config := sidecar.ExecConfig{Stdout: os.Stdout, Stderr: os.Stderr}
+	config := wrapper.Config{Stdout: os.Stdout, Stderr: os.Stderr}
 	f.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the runner is to end")
 	f.Duration(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, anyDuration, "time to wait for the sidecar before the runner starts")
 	return func(ctx context.Context) error {
@@ -183,7 +184,7 @@ func execute(f *common) func(context.Context) error {
 			return err
 		}
 		config.Logger = log
-		code, err := sidecar.Exec(ctx, config)
+		code, err := wrapper.Exec(ctx, config)
 		if code == 0 {
 			return err
 		}
@@ -205,7 +206,7 @@ func drain(f *common) func(context.Context) error {
 			ctx, cancel = context.WithTimeout(ctx, timeout)
 			defer cancel()
 		}
-		return sidecar.Drain(ctx, f.dir, log)
+		return wrapper.Drain(ctx, f.dir, log)
 	}
 }
 

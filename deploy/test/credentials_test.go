@@ -13,7 +13,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/credentials"
-	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/config"
 )
 
 // mounted lays an installation's Secrets out as the kubelet mounts them into the
@@ -108,18 +108,18 @@ func TestTheTeamsGroupsMayUseTheirCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := jobfactory.ReadConfig(text)
+	content, err := config.Read(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	store, _ := store(t, kustomized(t, "overlays/many-workspaces"))
-	for _, group := range config.Groups {
+	for _, group := range content.Groups {
 		if _, err := store.Client(group.Group.Credentials, group.Namespace); err != nil {
 			t.Errorf("group %s/%s: %v", group.Namespace, group.Name, err)
 		}
 	}
-	if len(config.Groups) != 2 {
-		t.Errorf("%d groups, want one a team", len(config.Groups))
+	if len(content.Groups) != 2 {
+		t.Errorf("%d groups, want one a team", len(content.Groups))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/config"
 )
 
 func readme(t *testing.T) string {
@@ -35,11 +36,11 @@ func TestTheReadmesConfigurationsAreTaken(t *testing.T) {
 			continue
 		}
 		if strings.HasPrefix(block[1], "groups:") {
-			config, err := jobfactory.ReadConfig([]byte(block[1]))
+			content, err := config.Read([]byte(block[1]))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := jobfactory.Manifests(config.Groups); err != nil {
+			if _, err := jobfactory.Manifests(content.Groups); err != nil {
 				t.Error(err)
 			}
 			continue

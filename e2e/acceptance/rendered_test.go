@@ -19,7 +19,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"bitbucket-runner-scaler/jobfactory"
-	"bitbucket-runner-scaler/jobfactory/configgen"
+	"bitbucket-runner-scaler/jobfactory/config"
+	"bitbucket-runner-scaler/jobfactory/config/configtest"
 )
 
 // generated is how many generated files are tried; as many bad ones are refused in
@@ -29,11 +30,11 @@ const generated = 250
 // rendered are the manifests of a configuration file.
 func rendered(t *testing.T, name string, file []byte) []*unstructured.Unstructured {
 	t.Helper()
-	config, err := jobfactory.ReadConfig(file)
+	content, err := config.Read(file)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	files, err := jobfactory.Manifests(config.Groups)
+	files, err := jobfactory.Manifests(content.Groups)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -122,7 +123,7 @@ func classesOf(ctx context.Context, pod *unstructured.Unstructured) error {
 
 func TestWhatIsRenderedIsAccepted(t *testing.T) {
 	files := map[string][]*unstructured.Unstructured{}
-	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "testdata", "*.yaml"))
+	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "config", "testdata", "*.yaml"))
 	if err != nil || len(examples) < 5 {
 		t.Fatalf("examples: %q, %v", examples, err)
 	}
@@ -134,7 +135,7 @@ func TestWhatIsRenderedIsAccepted(t *testing.T) {
 		files[filepath.Base(example)] = rendered(t, example, text)
 	}
 	for seed := range uint64(generated) {
-		file := configgen.Good(seed)
+		file := configtest.Good(seed)
 		name := "generated:\n" + string(file.YAML)
 		files[name] = rendered(t, name, file.YAML)
 	}
@@ -183,7 +184,7 @@ func secretsOf(t *testing.T, scaledJob *unstructured.Unstructured) {
 
 // KEDA's own check of a ScaledJob is its operator's, which tells the result in the status.
 func TestKEDATakesUpWhatIsRendered(t *testing.T) {
-	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "testdata", "*.yaml"))
+	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "config", "testdata", "*.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,46 +14,44 @@ import (
 
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/config"
 )
-
-// maxFile bounds an input, in bytes; runnerctl reads up to twice as much, so that more is refused rather than cut.
-const maxFile = 1 << 20
 
 var (
-	unreadable = Rule{ID: "manifest-invalid", Severity: Error, Finds: "a document that is not YAML, or a ScaledJob whose fields are not KEDA's",
-		Remedy: "correct the document: the message says where it cannot be read"}
+	unreadable = Rule{ID: "manifest-invalid", Severity: Error, Finds: "a document that is not YAML, or a ScaledJob with fields that KEDA does not accept",
+		Remedy: "correct the document; the message says where it is wrong"}
 	badConfig = Rule{ID: "config-invalid", Severity: Error, Finds: "a configuration file that `runnerctl render` refuses",
-		Remedy: "give the key the accepted form"}
+		Remedy: "correct the key's value; the message says what is accepted"}
 )
 
-// Input gathers what is to be checked.
+// Input collects what Check checks.
 type Input struct {
 	files    []string
 	jobs     []*job
 	findings []Finding
 }
 
-// job is a ScaledJob of ours and where it came from.
+// job is a ScaledJob of a runner group, and its origin.
 type job struct {
 	*kedav1alpha1.ScaledJob
 	file string
-	// node of the manifest; nil for a live object. In a configuration file it is
-	// the group's, and entry its path, such as groups[0].
+	// node of the manifest; nil for a live object. In a configuration file it is the
+	// group's node, and entry is the group's path, such as groups[0].
 	node  *yaml.Node
 	entry string
 	// trigger is the index of the external one.
 	trigger int
-	// group is what its metadata says; invalid where that cannot be read.
+	// group is the content of the trigger's metadata; invalid has its faults.
 	group   runnergroup.Group
 	invalid *runnergroup.InvalidError
 }
 
-// Read takes in one file, whose kind is found by its content. What cannot be
-// understood becomes findings.
+// Read adds one file. Its content shows whether it is a configuration file or
+// manifests. What cannot be read becomes findings.
 func (in *Input) Read(file string, data []byte) {
 	in.files = append(in.files, file)
-	if len(data) > maxFile {
-		in.fault(unreadable, file, 0, "", fmt.Sprintf("over %d bytes", maxFile))
+	if len(data) > jobfactory.MaxInput {
+		in.fault(unreadable, file, 0, "", fmt.Sprintf("the file has more than %d bytes", jobfactory.MaxInput))
 		return
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -89,7 +87,7 @@ func (in *Input) Read(file string, data []byte) {
 	}
 }
 
-// Add takes in an object of a live cluster, as JSON.
+// Add adds a ScaledJob of a live cluster, as JSON.
 func (in *Input) Add(data []byte) error {
 	var object kedav1alpha1.ScaledJob
 	if err := json.Unmarshal(data, &object); err != nil {
@@ -122,13 +120,13 @@ func (in *Input) manifest(file string, node *yaml.Node) {
 	in.add(&job{ScaledJob: &object, file: file, node: node})
 }
 
-// config checks a configuration file as what it renders to, so that no rule is
-// written twice.
+// config adds the ScaledJobs that a configuration file renders to, so that the rules
+// apply to both.
 func (in *Input) config(file string, data []byte, root *yaml.Node) {
-	config, err := jobfactory.ReadSound(data)
+	content, err := config.ReadPartial(data)
 	if err != nil {
 		errs := []error{err}
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the reader joins, and wraps nothing around it
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // Read joins errors and does not wrap the result
 			errs = joined.Unwrap()
 		}
 		for _, err := range errs {
@@ -140,23 +138,23 @@ func (in *Input) config(file string, data []byte, root *yaml.Node) {
 			in.fault(badConfig, file, f.Line, f.Path, strings.TrimPrefix(strings.TrimPrefix(err.Error(), fmt.Sprintf("line %d: ", f.Line)), f.Path+": "))
 		}
 	}
-	for i, group := range config.Groups {
-		place := config.Places[i]
+	for i, group := range content.Groups {
+		position := content.Positions[i]
 		node := root
-		if list := child(root, place.List); list != nil && place.Index < len(list.Content) {
-			node = list.Content[place.Index]
+		if list := child(root, position.List); list != nil && position.Index < len(list.Content) {
+			node = list.Content[position.Index]
 		}
 		object, err := jobfactory.ScaledJob(group)
 		if err != nil {
-			in.fault(badConfig, file, node.Line, place.String(), err.Error())
+			in.fault(badConfig, file, node.Line, position.String(), err.Error())
 			continue
 		}
-		in.add(&job{ScaledJob: object, file: file, node: node, entry: place.String()})
+		in.add(&job{ScaledJob: object, file: file, node: node, entry: position.String()})
 	}
 }
 
-// add takes a ScaledJob that has an external trigger with a workspace or labels;
-// others are not the scaler's.
+// add adds a ScaledJob if it has an external trigger with a workspace or labels.
+// Others do not belong to the scaler.
 func (in *Input) add(j *job) {
 	for i, trigger := range j.Spec.Triggers {
 		if trigger.Type != "external" && trigger.Type != "external-push" {
@@ -177,7 +175,7 @@ func (in *Input) add(j *job) {
 
 func (j *job) id() string { return j.Namespace + "/" + j.Name }
 
-// metadata is the path of a key of the trigger's metadata.
+// metadata returns the path of a key of the trigger's metadata.
 func (j *job) metadata(key string) []string {
 	return []string{"spec", "triggers", strconv.Itoa(j.trigger), "metadata", key}
 }
@@ -193,33 +191,32 @@ func (j *job) finding(rule Rule, message string, path []string) Finding {
 	return f
 }
 
-// configKeys are where a group of a configuration file says what stands in a
-// ScaledJob's field.
+// configKeys maps fields of a ScaledJob to the keys of a group that set them.
 var configKeys = map[string]string{
 	"terminationGracePeriodSeconds": "grace_period", "annotations": "pod_template", "resources": "resources", "namespace": "namespace",
 }
 
-// inConfig is the line and path in a configuration file of what a path in the
-// ScaledJob was made of: that of the group where it is not given.
+// inConfig returns the line and path in the configuration file of the key that sets
+// a path in the ScaledJob. If no such key is given, they are the group's.
 func (j *job) inConfig(path []string) (line int, name string) {
-	var ways [][]string
+	var candidates [][]string
 	for i, step := range path {
 		if key, ok := configKeys[step]; ok {
-			ways = append(ways, []string{key})
+			candidates = append(candidates, []string{key})
 		}
 		if i > 0 && step == path[len(path)-1] && path[i-1] == "metadata" {
-			ways = append(ways, strings.Split(jobfactory.ConfigPath(step), "."), []string{"parameters", step}, []string{step})
+			candidates = append(candidates, strings.Split(jobfactory.ConfigPath(step), "."), []string{"parameters", step}, []string{step})
 		}
 	}
-	for _, way := range ways {
-		if line, found := lineOf(j.node, way); found {
-			return line, j.entry + "." + join(way)
+	for _, candidate := range candidates {
+		if line, found := lineOf(j.node, candidate); found {
+			return line, j.entry + "." + join(candidate)
 		}
 	}
 	return j.node.Line, j.entry
 }
 
-// join writes indices in brackets.
+// join returns a path as text, with indices in brackets.
 func join(path []string) string {
 	var b strings.Builder
 	for i, step := range path {
@@ -235,8 +232,8 @@ func join(path []string) string {
 	return b.String()
 }
 
-// lineOf is the line of the deepest node on the path that is there; found says
-// whether that is the path's end.
+// lineOf returns the line of the deepest node on the path that exists. found says
+// whether it is the end of the path.
 func lineOf(node *yaml.Node, path []string) (line int, found bool) {
 	line = node.Line
 	for _, step := range path {

@@ -38,8 +38,35 @@ func TestExamplesAreClean(t *testing.T) {
 	}
 }
 
-// Every bad case is the example with one change, and the example is the good one.
-func TestEveryRuleFindsItsFault(t *testing.T) {
+// badCase is an input in which one rule finds something.
+type badCase struct {
+	rule    string
+	files   []string
+	options *Options
+	line    string // text of the line of the finding
+}
+
+// credentialsFor returns options with a credentials set that only serves a namespace;
+// without a namespace there is no set.
+func credentialsFor(t *testing.T, namespace string) *Options {
+	t.Helper()
+	options := DefaultOptions()
+	options.CredentialsDir = t.TempDir()
+	if namespace == "" {
+		return &options
+	}
+	for key, value := range map[string]string{"bitbucketAccessToken": "any", "namespaces": namespace} {
+		path := filepath.Join(options.CredentialsDir, "default", key)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(value), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &options
+}
+
+// badCases are the example with one change each.
+func badCases(t *testing.T) map[string]badCase {
+	t.Helper()
 	good := example(t, "scaledjob.yaml")
 	with := func(pairs ...string) string {
 		text := strings.NewReplacer(pairs...).Replace(good)
@@ -53,63 +80,53 @@ func TestEveryRuleFindsItsFault(t *testing.T) {
 	spec := func(lines string) string { return with("  maxReplicaCount: 10\n", lines) }
 	small := DefaultOptions()
 	small.Nodes = []corev1.ResourceList{{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("64Gi")}}
-	secrets := DefaultOptions()
-	secrets.CredentialsDir = t.TempDir()
-	others := DefaultOptions()
-	others.CredentialsDir = t.TempDir()
-	for key, value := range map[string]string{"bitbucketAccessToken": "any", "namespaces": "elsewhere"} {
-		path := filepath.Join(others.CredentialsDir, "default", key)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(value), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	config := "groups:\n- {name: a, workspace: acme, labels: [x], parameters: {min: 5, max: 4}}\n"
+	return map[string]badCase{
+		"not YAML":                  {rule: "manifest-invalid", files: []string{"a: [\n"}},
+		"field of another type":     {rule: "manifest-invalid", files: []string{spec("  maxReplicaCount: many\n")}},
+		"configuration":             {rule: "config-invalid", files: []string{config}, line: "max: 4"},
+		"grace, as configured":      {rule: "grace-too-short", files: []string{"groups:\n- {name: a, workspace: acme, labels: [x],\n   grace_period: 10m}\n"}, line: "grace_period"},
+		"maximum, as configured":    {rule: "scope-limit", files: []string{good, "groups:\n- name: a\n  workspace: acme\n  labels: [x]\n  parameters:\n    min: 1\n    max: 100\n"}, line: "max"},
+		"the older form's":          {rule: "scope-limit", files: []string{good, "config:\n- name: a\n  workspace: acme\n  labels: [x]\n  type: autoscaling\n  parameters:\n    min: 1\n    max: 100\n"}, line: "max"},
+		"beside a faulty group":     {rule: "grace-too-short", files: []string{config + "- name: b\n  workspace: acme\n  labels: [y]\n  grace_period: 10m\n"}, line: "grace_period"},
+		"labels, as configured":     {rule: "overlapping-labels", files: []string{good, "groups:\n- name: a\n  workspace: acme\n  labels: [builds]\n"}, line: "labels"},
+		"unknown key":               {rule: "metadata-invalid", files: []string{trigger("      maks: \"3\"\n")}, line: "maks"},
+		"os label":                  {rule: "metadata-invalid", files: []string{with("labels: builds\n", "labels: linux\n")}, line: "labels: linux"},
+		"minimum of KEDA":           {rule: "min-replica-count", files: []string{spec("  maxReplicaCount: 10\n  minReplicaCount: 2\n")}, line: "minReplicaCount"},
+		"strategy of Jobs":          {rule: "scaling-strategy", files: []string{with("    strategy: default", "    strategy: accurate")}, line: "accurate"},
+		"rollout":                   {rule: "rollout-not-gradual", files: []string{with("    strategy: gradual", "    strategy: default")}},
+		"maximum":                   {rule: "max-replica-count", files: []string{spec("  maxReplicaCount: 20\n")}, line: "maxReplicaCount"},
+		"external push":             {rule: "external-push", files: []string{with("type: external\n", "type: external-push\n")}, line: "external-push"},
+		"second trigger":            {rule: "second-trigger", files: []string{with("    type: external\n", "    type: external\n  - type: cron\n    metadata: {a: b}\n")}},
+		"calculation":               {rule: "second-trigger", files: []string{with("    strategy: default", "    strategy: default\n    multipleScalersCalculation: max")}, line: "multipleScalers"},
+		"no minimum":                {rule: "min-zero", files: []string{trigger("      strategy: queuedSteps\n      min: \"0\"\n")}, line: "min:"},
+		"no spare":                  {rule: "ephemeral-without-spare", files: []string{trigger("      ephemeral: \"true\"\n      spare: \"0\"\n")}, line: "spare"},
+		"control plane":             {rule: "reserved-namespace", files: []string{with("namespace: bitbucket-runner\n", "namespace: bitbucket-runner-control-plane\n")}, line: "namespace"},
+		"TLS without authority":     {rule: "scaler-tls", files: []string{with("authenticationRef:\n      name: bitbucket-runner-scaler\n    metadata", "metadata")}, line: "enableTLS"},
+		"address without port":      {rule: "scaler-tls", files: []string{with("      scalerAddress: bitbucket-runner-scaler.bitbucket-runner-control-plane.svc.cluster.local:9090", "      scalerAddress: scaler")}, line: "scalerAddress"},
+		"memory":                    {rule: "runner-memory", files: []string{with("memory: 2Gi", "ephemeral-storage: 2Gi")}},
+		"token":                     {rule: "token-life", files: []string{with("43200", "3600")}, line: "3600"},
+		"token almost too short":    {rule: "token-life", files: []string{with("43200", "38999")}, line: "38999"},
+		"grace":                     {rule: "grace-too-short", files: []string{with("7800", "600")}, line: "600"},
+		"cluster-autoscaler":        {rule: "eviction-protection", files: []string{with("safe-to-evict: \"false\"", "safe-to-evict: \"true\"")}, line: "safe-to-evict"},
+		"Karpenter":                 {rule: "eviction-protection", files: []string{with("          karpenter.sh/do-not-disrupt: \"true\"\n", "")}},
+		"sidecar":                   {rule: "sidecar-missing", files: []string{with("- /sidecar\n          - run\n", "- /other\n          - run\n")}, line: "initContainers"},
+		"wrapper":                   {rule: "sidecar-missing", files: []string{with("          - exec\n          - --\n", "")}, line: "command"},
+		"preStop":                   {rule: "sidecar-missing", files: []string{with("                - drain\n", "                - wait\n")}, line: "lifecycle"},
+		"token of the cluster":      {rule: "service-account-token", files: []string{with("        automountServiceAccountToken: false\n", "")}},
+		"nodes":                     {rule: "no-node-fits", files: []string{good}, options: &small},
+		"equal labels":              {rule: "overlapping-labels", files: []string{good, second()}},
+		"labels of another":         {rule: "labels-subset", files: []string{good, second("labels: builds\n", "labels: builds,large\n")}, line: "labels: builds"},
+		"over 100 runners":          {rule: "scope-limit", files: []string{good, second("labels: builds\n", "labels: b\n      max: \"95\"\n")}, line: "max"},
+		"short maximum age":         {rule: "hourly-budget", files: []string{trigger("      maxAge: 60s\n")}},
+		"no set of credentials":     {rule: "missing-credentials", files: []string{good}, options: credentialsFor(t, "")},
+		"set for another namespace": {rule: "missing-credentials", files: []string{good}, options: credentialsFor(t, "elsewhere")},
+	}
+}
+
+func TestEveryRuleFindsItsFault(t *testing.T) {
 	covered := map[string]bool{}
-	for name, test := range map[string]struct {
-		rule    string
-		files   []string
-		options *Options
-		line    string // what stands on the line of the finding
-	}{
-		"not YAML":               {rule: "manifest-invalid", files: []string{"a: [\n"}},
-		"field of another type":  {rule: "manifest-invalid", files: []string{spec("  maxReplicaCount: many\n")}},
-		"configuration":          {rule: "config-invalid", files: []string{config}, line: "max: 4"},
-		"grace, as configured":   {rule: "grace-too-short", files: []string{"groups:\n- {name: a, workspace: acme, labels: [x],\n   grace_period: 10m}\n"}, line: "grace_period"},
-		"maximum, as configured": {rule: "scope-limit", files: []string{good, "groups:\n- name: a\n  workspace: acme\n  labels: [x]\n  parameters:\n    min: 1\n    max: 100\n"}, line: "max"},
-		"the older form's":       {rule: "scope-limit", files: []string{good, "config:\n- name: a\n  workspace: acme\n  labels: [x]\n  type: autoscaling\n  parameters:\n    min: 1\n    max: 100\n"}, line: "max"},
-		"beside a faulty group":  {rule: "grace-too-short", files: []string{config + "- name: b\n  workspace: acme\n  labels: [y]\n  grace_period: 10m\n"}, line: "grace_period"},
-		"labels, as configured":  {rule: "overlapping-labels", files: []string{good, "groups:\n- name: a\n  workspace: acme\n  labels: [builds]\n"}, line: "labels"},
-		"unknown key":            {rule: "metadata-invalid", files: []string{trigger("      maks: \"3\"\n")}, line: "maks"},
-		"os label":               {rule: "metadata-invalid", files: []string{with("labels: builds\n", "labels: linux\n")}, line: "labels: linux"},
-		"minimum of KEDA":        {rule: "min-replica-count", files: []string{spec("  maxReplicaCount: 10\n  minReplicaCount: 2\n")}, line: "minReplicaCount"},
-		"accurate":               {rule: "scaling-strategy", files: []string{with("    strategy: default", "    strategy: accurate")}, line: "accurate"},
-		"rollout":                {rule: "rollout-not-gradual", files: []string{with("    strategy: gradual", "    strategy: default")}},
-		"maximum":                {rule: "max-replica-count", files: []string{spec("  maxReplicaCount: 20\n")}, line: "maxReplicaCount"},
-		"push":                   {rule: "external-push", files: []string{with("type: external\n", "type: external-push\n")}, line: "external-push"},
-		"cron":                   {rule: "second-trigger", files: []string{with("    type: external\n", "    type: external\n  - type: cron\n    metadata: {a: b}\n")}},
-		"calculation":            {rule: "second-trigger", files: []string{with("    strategy: default", "    strategy: default\n    multipleScalersCalculation: max")}, line: "multipleScalers"},
-		"no minimum":             {rule: "min-zero", files: []string{trigger("      strategy: queuedSteps\n      min: \"0\"\n")}, line: "min:"},
-		"no spare":               {rule: "ephemeral-without-spare", files: []string{trigger("      ephemeral: \"true\"\n      spare: \"0\"\n")}, line: "spare"},
-		"control plane":          {rule: "reserved-namespace", files: []string{with("namespace: bitbucket-runner\n", "namespace: bitbucket-runner-control-plane\n")}, line: "namespace"},
-		"TLS without authority":  {rule: "scaler-tls", files: []string{with("authenticationRef:\n      name: bitbucket-runner-scaler\n    metadata", "metadata")}, line: "enableTLS"},
-		"address without port":   {rule: "scaler-tls", files: []string{with("      scalerAddress: bitbucket-runner-scaler.bitbucket-runner-control-plane.svc.cluster.local:9090", "      scalerAddress: scaler")}, line: "scalerAddress"},
-		"memory":                 {rule: "runner-memory", files: []string{with("memory: 2Gi", "ephemeral-storage: 2Gi")}},
-		"token":                  {rule: "token-life", files: []string{with("43200", "3600")}, line: "3600"},
-		"token nearly renewed":   {rule: "token-life", files: []string{with("43200", "38999")}, line: "38999"},
-		"grace":                  {rule: "grace-too-short", files: []string{with("7800", "600")}, line: "600"},
-		"cluster-autoscaler":     {rule: "eviction-protection", files: []string{with("safe-to-evict: \"false\"", "safe-to-evict: \"true\"")}, line: "safe-to-evict"},
-		"Karpenter":              {rule: "eviction-protection", files: []string{with("          karpenter.sh/do-not-disrupt: \"true\"\n", "")}},
-		"sidecar":                {rule: "sidecar-missing", files: []string{with("- /sidecar\n          - run\n", "- /other\n          - run\n")}, line: "initContainers"},
-		"wrapper":                {rule: "sidecar-missing", files: []string{with("          - exec\n          - --\n", "")}, line: "command"},
-		"preStop":                {rule: "sidecar-missing", files: []string{with("                - drain\n", "                - wait\n")}, line: "lifecycle"},
-		"token of the cluster":   {rule: "service-account-token", files: []string{with("        automountServiceAccountToken: false\n", "")}},
-		"nodes":                  {rule: "no-node-fits", files: []string{good}, options: &small},
-		"equal labels":           {rule: "overlapping-labels", files: []string{good, second()}},
-		"labels of another":      {rule: "labels-subset", files: []string{good, second("labels: builds\n", "labels: builds,large\n")}, line: "labels: builds"},
-		"over a hundred":         {rule: "scope-limit", files: []string{good, second("labels: builds\n", "labels: b\n      max: \"95\"\n")}, line: "max"},
-		"short lives":            {rule: "hourly-budget", files: []string{trigger("      maxAge: 60s\n")}},
-		"no set of credentials":  {rule: "missing-credentials", files: []string{good}, options: &secrets},
-	} {
+	for name, test := range badCases(t) {
 		covered[test.rule] = true
 		t.Run(name, func(t *testing.T) {
 			options := DefaultOptions()

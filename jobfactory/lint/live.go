@@ -17,7 +17,7 @@ var (
 	nodes      = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 )
 
-// Live takes in the ScaledJobs of a cluster; an empty namespace is all of them.
+// Live adds the ScaledJobs of a cluster. An empty namespace means all namespaces.
 func (in *Input) Live(ctx context.Context, client dynamic.Interface, namespace string) error {
 	list, err := client.Resource(scaledJobs).Namespace(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -35,19 +35,19 @@ func (in *Input) Live(ctx context.Context, client dynamic.Interface, namespace s
 	return nil
 }
 
-// Nodes are what each node of a cluster can hold.
+// Nodes returns the allocatable resources of each node of a cluster.
 func Nodes(ctx context.Context, client dynamic.Interface) ([]corev1.ResourceList, error) {
 	list, err := client.Resource(nodes).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
-	held := make([]corev1.ResourceList, 0, len(list.Items))
+	allocatable := make([]corev1.ResourceList, 0, len(list.Items))
 	for _, item := range list.Items {
 		var node corev1.Node
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &node); err != nil {
 			return nil, fmt.Errorf("read node %s: %w", item.GetName(), err)
 		}
-		held = append(held, node.Status.Allocatable)
+		allocatable = append(allocatable, node.Status.Allocatable)
 	}
-	return held, nil
+	return allocatable, nil
 }

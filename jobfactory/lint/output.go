@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// Text writes a line a finding: FILE:LINE: severity: message (rule) - remedy.
+// Text writes one line per finding: FILE:LINE: PATH: severity: message (rule) - remedy.
 func Text(w io.Writer, findings []Finding) error {
 	for _, f := range findings {
 		place := f.File
@@ -24,7 +24,7 @@ func Text(w io.Writer, findings []Finding) error {
 	return nil
 }
 
-// JSON writes an array of findings, an empty one if there is none.
+// JSON writes an array of findings, which is empty if there are none.
 func JSON(w io.Writer, findings []Finding) error {
 	if findings == nil {
 		findings = []Finding{}
@@ -32,8 +32,8 @@ func JSON(w io.Writer, findings []Finding) error {
 	return indent(w, findings)
 }
 
-// SARIF writes a log of SARIF 2.1.0 (OASIS, sections 3.13 ff.), which code hosts show beside the
-// lines. Few of its objects are needed, so they are written here.
+// SARIF writes a log in SARIF 2.1.0 (OASIS, sections 3.13 ff.), which code hosts show
+// beside the lines. The log needs only few of SARIF's objects.
 func SARIF(w io.Writer, version string, findings []Finding) error {
 	type text struct {
 		Text string `json:"text"`

@@ -2,7 +2,7 @@ package lint
 
 import (
 	"fmt"
-	"net"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,12 +10,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"bitbucket-runner-scaler/jobfactory"
 )
 
-// evictionKeys are the annotations by which the two node autoscalers leave a pod alone.
-var evictionKeys = []string{"cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"}
-
-// podPath is a path in the pod's spec.
+// podPath returns the path of a field of the pod's spec.
 func podPath(path ...string) []string {
 	return append([]string{"spec", "jobTargetRef", "template", "spec"}, path...)
 }
@@ -27,7 +26,7 @@ func (j *job) pod() corev1.PodTemplateSpec {
 	return j.Spec.JobTargetRef.Template
 }
 
-// grace is how long a deleted pod may go on; Kubernetes' own default is 30 s.
+// grace returns how long a deleted pod may continue. Kubernetes' default is 30 s.
 func (j *job) grace() time.Duration {
 	if g := j.pod().Spec.TerminationGracePeriodSeconds; g != nil {
 		return time.Duration(*g) * time.Second
@@ -35,42 +34,43 @@ func (j *job) grace() time.Duration {
 	return 30 * time.Second
 }
 
-// podRules look at the pod that a runner lives in.
+// podRules are the rules about the runner's pod.
 func podRules() []entry {
 	return []entry{
-		{Rule: Rule{"runner-memory", Warning, "a runner without a memory request or limit: the node decides when it dies", "give the runner's container a memory request and limit"}, one: runnerMemory},
-		{Rule: Rule{"token-life", Error, "a projected token that may expire within the grace period: a terminating pod's token is not renewed, and of its life a fifth may be left", "set expirationSeconds to at least five times terminationGracePeriodSeconds"}, one: tokenLife},
-		{Rule: Rule{"grace-too-short", Warning, "a terminationGracePeriodSeconds shorter than the longest step: an evicted step is killed", "raise terminationGracePeriodSeconds, or say --longest-step"},
+		{Rule: Rule{"runner-memory", Warning, "a runner without a memory request or limit: the kernel may kill it when the node runs out of memory", "set a memory request and limit of the runner container"}, one: runnerMemory},
+		{Rule: Rule{"token-life", Error, "a projected token that may expire within the grace period: the token of a terminating pod is not renewed, and a fifth of its life may be left", "set expirationSeconds to at least five times terminationGracePeriodSeconds"}, one: tokenLife},
+		{Rule: Rule{"grace-too-short", Warning, "a terminationGracePeriodSeconds shorter than the longest step: an evicted step is killed", "raise terminationGracePeriodSeconds, or set --longest-step"},
 			all: func(jobs []*job, options Options, add reportAt) {
 				for _, j := range jobs {
 					if g := j.grace(); g < options.LongestStep {
-						add(j, fmt.Sprintf("grace period %s, longest step %s", g, options.LongestStep), podPath("terminationGracePeriodSeconds")...)
+						add(j, fmt.Sprintf("the grace period is %s, and the longest step takes %s", g, options.LongestStep), podPath("terminationGracePeriodSeconds")...)
 					}
 				}
 			}},
-		{Rule: Rule{"eviction-protection", Warning, "a pod that cluster-autoscaler or Karpenter may take away in mid-step", "annotate the pod template with cluster-autoscaler.kubernetes.io/safe-to-evict \"false\" and karpenter.sh/do-not-disrupt \"true\""},
+		{Rule: Rule{"eviction-protection", Warning, "a pod that cluster-autoscaler or Karpenter may evict during a step", "annotate the pod template with cluster-autoscaler.kubernetes.io/safe-to-evict \"false\" and karpenter.sh/do-not-disrupt \"true\""},
 			one: func(j *job, add report) {
-				for i, want := range []string{"false", "true"} {
-					if given := j.pod().Annotations[evictionKeys[i]]; given != want {
-						add(fmt.Sprintf("annotation %s is %q, want %q", evictionKeys[i], given, want), "spec", "jobTargetRef", "template", "metadata", "annotations", evictionKeys[i])
+				protection := jobfactory.EvictionProtection()
+				for _, key := range slices.Sorted(maps.Keys(protection)) {
+					if given, want := j.pod().Annotations[key], protection[key]; given != want {
+						add(fmt.Sprintf("annotation %s is %q, want %q", key, given, want), "spec", "jobTargetRef", "template", "metadata", "annotations", key)
 					}
 				}
 			}},
-		{Rule: Rule{"sidecar-missing", Error, "a pod without the native sidecar, the preStop drain or the exec wrapper: no runner, or one that is killed in mid-step", "take sidecar, preStop and command as `runnerctl render` writes them"}, one: sidecarMissing},
-		{Rule: Rule{"service-account-token", Warning, "automountServiceAccountToken that is not false: builds get a token of the cluster", "set automountServiceAccountToken to false"},
+		{Rule: Rule{"sidecar-missing", Error, "a pod without the native sidecar, the preStop drain or the exec wrapper: there is no runner, or it is killed during a step", "copy the sidecar, the preStop hook and the command from the output of `runnerctl render`"}, one: sidecarMissing},
+		{Rule: Rule{"service-account-token", Warning, "automountServiceAccountToken that is not false: builds get a token for the cluster", "set automountServiceAccountToken to false"},
 			one: func(j *job, add report) {
 				if a := j.pod().Spec.AutomountServiceAccountToken; a == nil || *a {
 					add("automountServiceAccountToken is not false", podPath("automountServiceAccountToken")...)
 				}
 			}},
-		{Rule: Rule{"no-node-fits", Error, "requests that no node of the cluster can hold", "lower the requests, or add larger nodes"}, all: noNodeFits},
+		{Rule: Rule{"no-node-fits", Error, "requests that do not fit on any node of the cluster", "lower the requests, or add larger nodes"}, all: noNodeFits},
 	}
 }
 
-// runner is the container that the runner is in: by name, else the only one.
+// runner returns the runner container: the one with that name, else the only one.
 func (j *job) runner() (int, *corev1.Container) {
 	containers := j.pod().Spec.Containers
-	i := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == "runner" })
+	i := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == jobfactory.RunnerContainer })
 	if i < 0 && len(containers) == 1 {
 		i = 0
 	}
@@ -86,7 +86,7 @@ func runnerMemory(j *job, add report) {
 		return
 	}
 	request, limit := c.Resources.Requests.Memory(), c.Resources.Limits.Memory()
-	// Kubernetes takes a missing request from the limit.
+	// Kubernetes uses the limit as a missing request.
 	if limit.IsZero() {
 		add("the runner has no memory limit", podPath("containers", strconv.Itoa(i), "resources")...)
 	}
@@ -109,9 +109,9 @@ func tokenLife(j *job, add report) {
 			if token.ExpirationSeconds != nil {
 				life = time.Duration(*token.ExpirationSeconds) * time.Second
 			}
-			// The kubelet renews it when four fifths of its life are over.
+			// The kubelet renews a token after four fifths of its life.
 			if left, grace := life/5, j.grace(); left < grace {
-				add(fmt.Sprintf("of the token's life of %s as little as %s may be left, the grace period is %s", life, left, grace),
+				add(fmt.Sprintf("of the token's life of %s only %s may be left, and the grace period is %s", life, left, grace),
 					podPath("volumes", strconv.Itoa(i), "projected", "sources", strconv.Itoa(k), "serviceAccountToken", "expirationSeconds")...)
 			}
 		}
@@ -141,7 +141,7 @@ func sidecarMissing(j *job, add report) {
 	}
 }
 
-// calls reports whether a command is the sidecar's of that name.
+// calls reports whether a command runs the sidecar's command of that name.
 func calls(command []string, name string) bool {
 	return len(command) > 1 && strings.HasSuffix("/"+command[0], "/sidecar") && command[1] == name
 }
@@ -149,15 +149,15 @@ func calls(command []string, name string) bool {
 func scalerTLS(j *job, add report) {
 	trigger := j.Spec.Triggers[j.trigger]
 	address := trigger.Metadata["scalerAddress"]
-	if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" || strings.ContainsAny(host, " /") {
+	if !jobfactory.ValidAddress(address) {
 		add(fmt.Sprintf("scalerAddress is %q, want host:port", address), j.metadata("scalerAddress")...)
 	}
 	enabled := trigger.Metadata["enableTLS"] == "true"
 	if enabled && trigger.AuthenticationRef == nil {
-		add("enableTLS without an authenticationRef: KEDA cannot verify the scaler", j.metadata("enableTLS")...)
+		add("enableTLS is set without an authenticationRef, so KEDA cannot verify the scaler", j.metadata("enableTLS")...)
 	}
 	if !enabled && trigger.AuthenticationRef != nil {
-		add("an authenticationRef without enableTLS: KEDA speaks plain text", j.metadata("enableTLS")...)
+		add("authenticationRef is set without enableTLS, so KEDA uses plain text", j.metadata("enableTLS")...)
 	}
 	for i, c := range j.pod().Spec.InitContainers {
 		if !calls(c.Command, "run") {
@@ -166,17 +166,17 @@ func scalerTLS(j *job, add report) {
 		for _, env := range c.Env {
 			path := podPath("initContainers", strconv.Itoa(i), "env")
 			if env.Name == "SIDECAR_SCALER_ADDRESS" && env.Value != address {
-				add(fmt.Sprintf("the sidecar calls %q, KEDA %q", env.Value, address), path...)
+				add(fmt.Sprintf("the sidecar calls %q, and KEDA calls %q", env.Value, address), path...)
 			}
 			if env.Name == "SIDECAR_TLS" && env.Value == "off" && enabled {
-				add("the sidecar speaks plain text and KEDA TLS", path...)
+				add("the sidecar uses plain text, and KEDA uses TLS", path...)
 			}
 		}
 	}
 }
 
-// noNodeFits adds up what a pod asks for: containers and native sidecars run side
-// by side.
+// noNodeFits adds up the requests of containers and native sidecars, because they run
+// at the same time.
 func noNodeFits(jobs []*job, options Options, add reportAt) {
 	if options.Nodes == nil {
 		return
@@ -195,13 +195,13 @@ func noNodeFits(jobs []*job, options Options, add reportAt) {
 				need[name] = sum
 			}
 		}
-		if !slices.ContainsFunc(options.Nodes, func(node corev1.ResourceList) bool { return holds(node, need) }) {
-			add(j, fmt.Sprintf("the pod asks for cpu %s and memory %s, which none of %d nodes can hold", need.Cpu(), need.Memory(), len(options.Nodes)), podPath("containers")...)
+		if !slices.ContainsFunc(options.Nodes, func(node corev1.ResourceList) bool { return fits(need, node) }) {
+			add(j, fmt.Sprintf("the pod requests cpu %s and memory %s, which do not fit on any of %d nodes", need.Cpu(), need.Memory(), len(options.Nodes)), podPath("containers")...)
 		}
 	}
 }
 
-func holds(node, need corev1.ResourceList) bool {
+func fits(need, node corev1.ResourceList) bool {
 	for name, amount := range need {
 		has, ok := node[name]
 		if !ok {

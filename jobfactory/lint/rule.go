@@ -1,7 +1,7 @@
-// Package lint finds what is wrong or dangerous in the configuration of runner
-// groups: in configuration files, in manifests and in the ScaledJobs of a live
-// cluster. Each rule is one entry of one list. How a trigger's metadata is read
-// lives in externalscaler/runnergroup, how a configuration file is in jobfactory.
+// Package lint finds errors and risks in the configuration of runner groups: in
+// configuration files, in manifests and in the ScaledJobs of a live cluster. Each
+// rule is one entry of a list. How a trigger's metadata is parsed is in package
+// runnergroup, how a configuration file is read is in package config.
 package lint
 
 import (
@@ -9,44 +9,44 @@ import (
 	"slices"
 )
 
-// Severity says how bad a finding is.
+// Severity is the severity of a rule and its findings.
 type Severity string
 
-// The severities. With an error runners are lost, or never come; a warning says
-// what will surprise.
+// The severities. An Error means that runners are lost or never start. A Warning
+// means that the behaviour may be surprising.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
 )
 
-// Rule is one thing that lint looks for.
+// Rule is one rule that Check applies.
 type Rule struct {
-	// ID in kebab case; it stays the same from version to version.
+	// ID in kebab case. It does not change between versions.
 	ID string `json:"id"`
 	// Severity of all the rule's findings.
 	Severity Severity `json:"severity"`
-	// Finds says what it looks for, Remedy what to do.
+	// Finds says what the rule finds, Remedy what to do about it.
 	Finds  string `json:"finds"`
 	Remedy string `json:"remedy"`
 }
 
-// Finding is one place that breaks a rule.
+// Finding is one violation of a rule.
 type Finding struct {
 	Rule     string   `json:"rule"`
 	Severity Severity `json:"severity"`
-	// File as it was named, `-` for stdin, or the name of a live object.
+	// File is the name that Read got, or the name of a live object.
 	File string `json:"file"`
-	// Line from 1; 0 in a live cluster.
+	// Line from 1; 0 for a live object.
 	Line int `json:"line,omitempty"`
 	// Path of the key, such as spec.maxReplicaCount.
 	Path string `json:"path,omitempty"`
-	// Object is the ScaledJob's namespace and name, where there is one.
+	// Object is the ScaledJob's namespace and name, if there is one.
 	Object  string `json:"object,omitempty"`
 	Message string `json:"message"`
 	Remedy  string `json:"remedy"`
 }
 
-// entry is a rule with its check: of one ScaledJob, or of all together.
+// entry is a rule with its check, either of each ScaledJob or of all together.
 type entry struct {
 	Rule
 	one func(*job, report)
@@ -54,13 +54,13 @@ type entry struct {
 }
 
 type (
-	// report takes a finding at a path of the ScaledJob at hand.
+	// report adds a finding at a path of the ScaledJob that is checked.
 	report func(message string, path ...string)
-	// reportAt takes one of any ScaledJob.
+	// reportAt adds a finding at a path of a ScaledJob.
 	reportAt func(j *job, message string, path ...string)
 )
 
-// Rules are all rules, in the order in which they are checked.
+// Rules returns all rules, in the order in which they are checked.
 func Rules() []Rule {
 	all := entries()
 	rules := append(make([]Rule, 0, 2+len(all)), unreadable, badConfig)
@@ -74,8 +74,8 @@ func entries() []entry {
 	return slices.Concat(scalingRules(), podRules(), setRules())
 }
 
-// Check runs every rule over what was read. Findings are in the order of files,
-// lines and rules.
+// Check applies every rule to the input. Findings are in the order of files, lines
+// and rules.
 func Check(input *Input, options Options) []Finding {
 	findings := slices.Clone(input.findings)
 	for _, e := range entries() {

@@ -12,25 +12,25 @@ import (
 	"bitbucket-runner-scaler/externalscaler/credentials"
 )
 
-// maxRegistered is Bitbucket's limit of runners in a workspace or repository.
+// maxRegistered is Bitbucket's limit of runners per workspace or repository.
 const maxRegistered = 100
 
-// callsOfALife are the calls that a runner costs: registration, disabling, deletion.
-const callsOfALife = 3
+// callsPerRunner counts the calls for a runner: register, disable, delete.
+const callsPerRunner = 3
 
-// setRules look at all ScaledJobs together.
+// setRules are the rules about all ScaledJobs together.
 func setRules() []entry {
 	return []entry{
-		{Rule: Rule{"overlapping-labels", Error, "two groups of one scope whose runners Bitbucket cannot tell apart (equal labels), so that the younger is refused", "give each group a label of its own"}, all: overlapping},
-		{Rule: Rule{"labels-subset", Warning, "a group whose labels are all another's of its scope too: steps meant for it may go to the other", "give the smaller group a label that the other has not"}, all: subset},
-		{Rule: Rule{"scope-limit", Error, "more than 100 runners in a workspace or repository over all groups: Bitbucket registers no more", "lower the groups' `max`"}, all: scopeLimit},
-		{Rule: Rule{"hourly-budget", Error, "more calls an hour than a credentials set has", "raise the poll interval or `maxAge`, lower `max`, or spread the groups over several sets"}, all: hourlyBudget},
-		{Rule: Rule{"missing-credentials", Error, "a credentials set that is not there, is not usable, or does not serve the namespace (with --credentials-dir)", "make the set, or add the namespace to its key `namespaces`"}, all: missingCredentials},
+		{Rule: Rule{"overlapping-labels", Error, "two groups in one scope with equal labels: Bitbucket cannot distinguish their runners, and the scaler refuses the younger group", "give each group a label of its own"}, all: overlapping},
+		{Rule: Rule{"labels-subset", Warning, "a group whose labels another group in its scope has too: its steps may run on the other group's runners", "give the group with fewer labels a label that the other group does not have"}, all: subset},
+		{Rule: Rule{"scope-limit", Error, "more than 100 runners in a workspace or repository over all groups: Bitbucket does not register more", "lower the groups' `max`"}, all: scopeLimit},
+		{Rule: Rule{"hourly-budget", Error, "more calls per hour than a credentials set may make", "raise the poll interval or `maxAge`, lower `max`, or distribute the groups over several sets"}, all: hourlyBudget},
+		{Rule: Rule{"missing-credentials", Error, "a credentials set that is missing, is not usable, or does not serve the namespace (with --credentials-dir)", "create the set, or add the namespace to its key `namespaces`"}, all: missingCredentials},
 	}
 }
 
-// scope is a workspace or repository; slugs are compared without case, since a
-// file cannot tell which UUID they stand for.
+// scope returns the workspace or repository in lower case. A file does not show
+// which UUID a slug belongs to.
 func (j *job) scope() string {
 	scope := j.group.Workspace
 	if j.group.Repository != "" {
@@ -39,11 +39,11 @@ func (j *job) scope() string {
 	return strings.ToLower(scope)
 }
 
-// pairs calls f with any two valid groups of one scope.
+// pairs calls f with each two valid groups of one scope.
 func pairs(jobs []*job, f func(a, b *job)) {
 	for i, b := range jobs {
 		for _, a := range jobs[:i] {
-			// One ScaledJob in two inputs is no second group.
+			// The same ScaledJob in two inputs is one group.
 			if a.invalid == nil && b.invalid == nil && a.scope() == b.scope() && a.id() != b.id() {
 				f(a, b)
 			}
@@ -54,7 +54,7 @@ func pairs(jobs []*job, f func(a, b *job)) {
 func overlapping(jobs []*job, _ Options, add reportAt) {
 	pairs(jobs, func(a, b *job) {
 		if a.group.SameRunners(b.group) {
-			add(b, fmt.Sprintf("labels %s in %s are those of %s (%s)", strings.Join(b.group.Labels, ","), b.scope(), a.id(), a.file), b.metadata("labels")...)
+			add(b, fmt.Sprintf("labels %s in %s are also the labels of %s (%s)", strings.Join(b.group.Labels, ","), b.scope(), a.id(), a.file), b.metadata("labels")...)
 		}
 	})
 }
@@ -69,7 +69,7 @@ func subset(jobs []*job, _ Options, add reportAt) {
 				return
 			}
 		}
-		add(small, fmt.Sprintf("labels %s in %s are all labels of %s (%s) too", strings.Join(small.group.Labels, ","), small.scope(), large.id(), large.file), small.metadata("labels")...)
+		add(small, fmt.Sprintf("labels %s in %s are among the labels of %s (%s)", strings.Join(small.group.Labels, ","), small.scope(), large.id(), large.file), small.metadata("labels")...)
 	}
 	pairs(jobs, func(a, b *job) {
 		within(a, b)
@@ -77,7 +77,7 @@ func subset(jobs []*job, _ Options, add reportAt) {
 	})
 }
 
-// grouped are the distinct valid groups by a key, in the order of keys.
+// grouped calls f with the distinct valid groups of each key, in the order of keys.
 func grouped(jobs []*job, key func(*job) string, f func(key string, jobs []*job)) {
 	by, seen := map[string][]*job{}, map[string]bool{}
 	for _, j := range jobs {
@@ -104,13 +104,13 @@ func scopeLimit(jobs []*job, _ Options, add reportAt) {
 	})
 }
 
-// hourlyBudget adds up one list a scope and interval, and the lives of runners: an
-// ephemeral one's is an assumption, another's ends at maxAge at the latest.
+// hourlyBudget adds up one list per scope and interval, and the calls for runners. A
+// runner lives for maxAge, or if it is ephemeral for an assumed time.
 func hourlyBudget(jobs []*job, options Options, add reportAt) {
 	set := func(j *job) string { return cmp.Or(j.group.Credentials, credentials.Default) }
 	grouped(jobs, set, func(name string, jobs []*job) {
 		scopes := map[string]bool{}
-		var lives float64
+		var runners float64
 		for _, j := range jobs {
 			scopes[j.scope()] = true
 			life := j.group.MaxAge
@@ -118,14 +118,14 @@ func hourlyBudget(jobs []*job, options Options, add reportAt) {
 				life = options.EphemeralLife
 			}
 			if life > 0 {
-				lives += float64(j.group.Rules.MaxRunners()) * time.Hour.Hours() / life.Hours()
+				runners += float64(j.group.Rules.MaxRunners()) * time.Hour.Hours() / life.Hours()
 			}
 		}
 		lists := float64(len(scopes)) * time.Hour.Seconds() / options.PollInterval.Seconds()
-		if need := lists + callsOfALife*lives; need > float64(options.HourlyBudget) {
+		if need := lists + callsPerRunner*runners; need > float64(options.HourlyBudget) {
 			last := jobs[len(jobs)-1]
-			add(last, fmt.Sprintf("credentials %q need %.0f calls an hour (%.0f lists of %d scopes, %d for each of %.0f runners), and have %d",
-				name, need, lists, len(scopes), callsOfALife, lives, options.HourlyBudget), last.metadata("credentials")...)
+			add(last, fmt.Sprintf("credentials %q need %.0f calls per hour (%.0f lists of %d scopes, %d calls for each of %.0f runners), and may make %d",
+				name, need, lists, len(scopes), callsPerRunner, runners, options.HourlyBudget), last.metadata("credentials")...)
 		}
 	})
 }
@@ -135,7 +135,7 @@ func missingCredentials(jobs []*job, options Options, add reportAt) {
 		return
 	}
 	store := credentials.NewStore(options.CredentialsDir, func(string) (string, bool) { return "", false },
-		func(string, bitbucket.Credentials) (*bitbucket.Client, error) { return nil, nil }) //nolint:nilnil // nothing is called: that the set can be read is the answer
+		func(string, bitbucket.Credentials) (*bitbucket.Client, error) { return nil, nil }) //nolint:nilnil // the client is not used; the rule only checks that the set can be read
 	for _, j := range jobs {
 		if j.invalid != nil {
 			continue

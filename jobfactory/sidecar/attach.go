@@ -9,88 +9,85 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc/status"
 
+	"bitbucket-runner-scaler/jobfactory/sidecar/socket"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// attach keeps a stream open until ctx ends: states go up, orders come down.
+// attach keeps a stream to the control plane open until ctx ends: reports go up,
+// orders come down.
 func (s *Sidecar) attach(ctx context.Context) {
-	wait := backoff{base: s.pace.attachBase, maximum: s.pace.attachMax}
-	said := ""
+	wait := socket.Backoff{Base: s.pace.attachBase, Maximum: s.pace.attachMax}
+	logged := ""
 	for {
 		began := time.Now()
-		err := s.link.use(func(client runnerv1.RunnerServiceClient) error { return s.stream(ctx, client) })
+		err := s.registrar.call(func(client runnerv1.RunnerServiceClient) error { return s.stream(ctx, client) })
 		if ctx.Err() != nil {
 			return
 		}
 		if time.Since(began) > s.pace.settled {
-			wait.reset()
-			said = ""
+			wait.Reset()
+			logged = ""
 		}
-		if said != err.Error() {
-			said = err.Error()
+		if logged != err.Error() {
+			logged = err.Error()
 			s.log.Info("detached from the control plane, attaching again", zap.Stringer("code", status.Code(err)), zap.Error(err))
 		}
-		if !pause(ctx, wait.next()) {
+		if !wait.Sleep(ctx) {
 			return
 		}
 	}
 }
 
-// stream opens one stream and serves it to its end, which is always an error
-// but where ctx ended.
+// stream opens one stream and serves it until it ends. It always returns an error,
+// unless ctx ended.
 func (s *Sidecar) stream(ctx context.Context, client runnerv1.RunnerServiceClient) error {
-	// The last states are still sent after ctx has ended.
-	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	// The last reports are sent after ctx has ended.
+	call, cancel := extend(ctx, s.pace.linger)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(s.pace.linger, cancel)
-		context.AfterFunc(call, func() { timer.Stop() })
-	})()
-	s.ledger.acknowledge(false) // another control plane may answer now
+	s.state.acknowledge(false) // another control plane may answer now
 	stream, err := client.Attach(call)
 	if err != nil {
 		return err
 	}
 	broken := make(chan error, 1)
-	go func() { broken <- s.heed(stream) }()
-	// A Send that fails leaves the cause to Recv.
-	if !s.tell(stream, s.ledger.reports.reopen()) {
+	go func() { broken <- s.receiveOrders(stream) }()
+	// If Send fails, Recv returns the cause.
+	if !s.sendReports(stream, s.state.reports.Restart()) {
 		return <-broken
 	}
 	for {
 		select {
-		case <-s.ledger.reports.changed:
-			if !s.tell(stream, s.ledger.reports.take()...) {
+		case <-s.state.reports.Changed:
+			if !s.sendReports(stream, s.state.reports.Take()...) {
 				return <-broken
 			}
 		case err := <-broken:
 			return err
 		case <-ctx.Done():
-			if !s.tell(stream, s.ledger.reports.take()...) {
-				return <-broken
+			if s.sendReports(stream, s.state.reports.Take()...) {
+				_ = stream.CloseSend() // never fails
 			}
-			_ = stream.CloseSend() // never fails
 			return <-broken
 		}
 	}
 }
 
-// tell sends states, and reports whether the stream still stood.
-func (s *Sidecar) tell(stream runnerv1.RunnerService_AttachClient, reports ...report) bool {
-	now, _ := s.ledger.look()
+// sendReports returns false if the stream has ended.
+func (s *Sidecar) sendReports(stream runnerv1.RunnerService_AttachClient, reports ...socket.Report) bool {
+	now := s.state.get()
 	for _, r := range reports {
-		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.state, StepUuid: r.step, Place: now.place, Terminating: now.terminating,
-			UnrecognizedOutput: r.unrecognized, StepsBegun: r.begun}
+		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.State, StepUuid: r.Step, Place: now.place, Terminating: now.terminating,
+			UnrecognizedOutput: r.Unrecognized, StepsBegun: r.Begun}
 		if err := stream.Send(request); err != nil {
 			return false
 		}
-		s.log.Debug("state sent", zap.Stringer("state", r.state), zap.String("step", r.step))
+		s.log.Debug("sent the runner's state", zap.Stringer("state", r.State), zap.String("step", r.Step))
 	}
 	return true
 }
 
-// heed follows orders until the stream ends, and returns why it did.
-func (s *Sidecar) heed(stream runnerv1.RunnerService_AttachClient) error {
+// receiveOrders carries orders out until the stream ends, and returns why it ended.
+func (s *Sidecar) receiveOrders(stream runnerv1.RunnerService_AttachClient) error {
 	for {
 		response, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -101,11 +98,22 @@ func (s *Sidecar) heed(stream runnerv1.RunnerService_AttachClient) error {
 		}
 		switch order := response.GetOrder().(type) {
 		case *runnerv1.AttachResponse_Stop:
-			s.log.Info("told to stop the runner", zap.String("reason", order.Stop.GetReason()))
-			s.ledger.stop(order.Stop.GetReason())
+			s.log.Info("ordered to stop the runner", zap.String("reason", order.Stop.GetReason()))
+			s.state.stop(order.Stop.GetReason())
 		case *runnerv1.AttachResponse_Drain:
-			s.log.Info("the control plane takes the runner away once it is idle", zap.String("reason", order.Drain.GetReason()))
-			s.ledger.acknowledge(true)
+			s.log.Info("the control plane drains the runner", zap.String("reason", order.Drain.GetReason()))
+			s.state.acknowledge(true)
 		}
 	}
+}
+
+// extend returns a context that ends the given time after its parent, so that a
+// call under way gets a little more time.
+func extend(parent context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		timer := time.AfterFunc(by, cancel)
+		context.AfterFunc(ctx, func() { timer.Stop() })
+	})
+	return ctx, func() { stop(); cancel() }
 }

@@ -4,54 +4,49 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
+
+	"bitbucket-runner-scaler/jobfactory/sidecar/socket"
 )
 
 // Names in the shared folder.
 const (
-	// BinaryName is the copy of the sidecar's binary that the runner container starts.
-	BinaryName = "sidecar"
-	socketName = "sidecar.sock"
+	binaryName = "sidecar"
 	markerName = "handed-out"
 )
 
-// maxSocketPath is what fits into sockaddr_un.sun_path, see unix(7).
-const maxSocketPath = 107
-
-// How the connection to the control plane is secured.
+// Values of Config.TLS.
 const (
 	TLSOn = "on"
-	// TLSOff is plain HTTP/2: the runner's OAuth secret crosses the network readable.
+	// TLSOff means plain HTTP/2: the runner's OAuth secret can be read on the network.
 	TLSOff = "off"
 )
 
-// Config is what a Sidecar is made of.
+// Config configures a Sidecar.
 type Config struct {
 	// ScalerAddress is the control plane's gRPC endpoint, host:port. Required.
 	ScalerAddress string
-	// TLS says how the connection is secured: TLSOn or TLSOff.
+	// TLS is TLSOn or TLSOff.
 	TLS string
-	// CAFile holds, in PEM, the authorities of which the control plane's certificate
-	// must be. It is read again when it changes. Required with TLSOn.
+	// CAFile holds, in PEM, the authorities that may sign the control plane's
+	// certificate. It is read again when it changes. Required with TLSOn.
 	CAFile string
-	// TokenFile holds the pod's projected ServiceAccount token. It is read again
-	// for each call, since it is renewed while the pod lives. Required.
+	// TokenFile holds the pod's projected ServiceAccount token. It is read again for
+	// each call, because the kubelet renews it. Required.
 	TokenFile string
-	// Dir is the folder shared with the runner container, an absolute path.
-	// Required.
+	// Dir is the folder shared with the runner container, an absolute path. Required.
 	Dir string
-	// Version of the build, told to the control plane.
+	// Version of the build, which the sidecar sends to the control plane.
 	Version string
-	// Logger; none discards.
+	// Logger for what the sidecar does. Nil discards.
 	Logger *zap.Logger
 }
 
 // Validate reports every fault of the configuration at once.
 func (c Config) Validate() error {
-	faults := []error{validateDir(c.Dir)}
+	faults := []error{socket.ValidateDir(c.Dir)}
 	if host, port, err := net.SplitHostPort(c.ScalerAddress); err != nil || host == "" || port == "" {
 		faults = append(faults, fmt.Errorf("scaler-address: %q, want host:port", c.ScalerAddress))
 	}
@@ -67,42 +62,32 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-func validateDir(dir string) error {
-	switch {
-	case !filepath.IsAbs(dir):
-		return fmt.Errorf("dir: %q, want an absolute path", dir)
-	case len(filepath.Join(dir, socketName)) > maxSocketPath:
-		return fmt.Errorf("dir: %q, want a path of at most %d bytes, so that a socket's fits", dir, maxSocketPath-len(socketName)-1)
-	}
-	return nil
-}
-
 // pace holds the bounds and intervals of a Sidecar; tests shorten them.
 type pace struct {
-	// call bounds each unary call.
+	// call bounds each call of Register.
 	call time.Duration
-	// retryBase and retryMax bound the pauses between tries to register.
+	// retryBase and retryMax bound the pauses between two tries to register.
 	retryBase, retryMax time.Duration
-	// slow is the pause after a refusal that time alone rarely mends.
+	// slow is the pause after a refusal that rarely goes away by itself.
 	slow time.Duration
-	// lag is how long a missing token or an unknown pod may be but a delay.
+	// lag is how long an invalid token or an unknown pod may be a mere delay.
 	lag time.Duration
-	// attachBase and attachMax bound the pauses between streams.
+	// attachBase and attachMax bound the pauses between two streams.
 	attachBase, attachMax time.Duration
-	// settled is how long a stream must have lived for the pauses to begin anew.
+	// settled is how long a stream must last until the pauses start at attachBase again.
 	settled time.Duration
-	// unanswered is how long a runner of a deleted pod must have been idle until it is
-	// ended without the control plane's word.
+	// unanswered is how long the runner of a deleted pod must be idle until the sidecar
+	// stops it without an order.
 	unanswered time.Duration
-	// inFlight is how long a registration under way may take after SIGTERM.
+	// inFlight is how long a registration under way may continue after SIGTERM.
 	inFlight time.Duration
-	// lastWords is how long a living exec may take to report its end after SIGTERM.
-	lastWords time.Duration
-	// deregister bounds the deregistration with all its tries.
+	// lastReport is how long `sidecar exec` may take to report the end after SIGTERM.
+	lastReport time.Duration
+	// deregister bounds the deregistration, all tries included.
 	deregister time.Duration
-	// deregisterCall bounds one of them.
+	// deregisterCall bounds one try.
 	deregisterCall time.Duration
-	// linger is how long the last states may take to get out.
+	// linger is how long the last reports may take after the sidecar's end.
 	linger time.Duration
 }
 
@@ -113,7 +98,7 @@ func defaultPace() pace {
 		slow: 30 * time.Second, lag: 2 * time.Minute,
 		attachBase: 200 * time.Millisecond, attachMax: 5 * time.Second, settled: 10 * time.Second,
 		unanswered: 2 * time.Minute,
-		inFlight:   5 * time.Second, lastWords: 10 * time.Second,
+		inFlight:   5 * time.Second, lastReport: 10 * time.Second,
 		deregister: 20 * time.Second, deregisterCall: 9 * time.Second,
 		linger: 500 * time.Millisecond,
 	}

@@ -12,7 +12,7 @@ import (
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// marker says that a runner's environment was handed out. It holds no secret.
+// marker records that a runner's environment was handed out. It holds no secret.
 type marker struct {
 	UUID  string `json:"uuid"`
 	Name  string `json:"name"`
@@ -21,7 +21,7 @@ type marker struct {
 	Ended bool `json:"ended,omitempty"`
 }
 
-// place is where the runner is registered, as runner/v1 names it.
+// place is where the runner is registered, as in runner/v1.
 type place struct {
 	Credentials string `json:"credentials"`
 	Workspace   string `json:"workspace"`
@@ -39,8 +39,8 @@ func (p place) wire() *runnerv1.Place {
 	return &runnerv1.Place{Credentials: p.Credentials, WorkspaceUuid: p.Workspace, RepositoryUuid: p.Repository}
 }
 
-// readMarker reports false where nothing was handed out. A marker that cannot be
-// understood still means that something was.
+// readMarker returns false if nothing was handed out. A marker that cannot be
+// parsed still means that the environment was handed out.
 func readMarker(dir string) (marker, bool, error) {
 	content, err := os.ReadFile(filepath.Join(dir, markerName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,14 +78,14 @@ func install(dir string) error {
 		return fmt.Errorf("read own binary: %w", err)
 	}
 	defer func() { _ = source.Close() }() // only read
-	return replaceFile(filepath.Join(dir, BinaryName), 0o755, func(w io.Writer) error {
+	return replaceFile(filepath.Join(dir, binaryName), 0o755, func(w io.Writer) error {
 		_, err := io.Copy(w, source)
 		return err
 	})
 }
 
-// replaceFile writes a file beside path and renames it, so that whoever looks
-// sees the old content or the whole new one, after a crash too.
+// replaceFile writes a file beside path and renames it, so that path has either the
+// old content or all of the new content, even after a crash.
 func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -94,7 +94,7 @@ func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (er
 	defer func() {
 		if err != nil {
 			_ = file.Close()
-			_ = os.Remove(file.Name())
+			_ = os.Remove(file.Name()) //nolint:gosec // a file in the configured folder
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
 	}()
@@ -110,5 +110,5 @@ func replaceFile(path string, mode os.FileMode, write func(io.Writer) error) (er
 	if err := file.Close(); err != nil {
 		return err
 	}
-	return os.Rename(file.Name(), path)
+	return os.Rename(file.Name(), path) //nolint:gosec // within the configured folder
 }

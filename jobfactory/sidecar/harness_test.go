@@ -1,14 +1,10 @@
 package sidecar
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -23,23 +19,20 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"bitbucket-runner-scaler/jobfactory/sidecar/internal/sidecartest"
+	"bitbucket-runner-scaler/jobfactory/sidecar/wrapper"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// role makes a process of this test binary a sidecar or its exec wrapper.
-const role = "SIDECAR_TEST_ROLE"
-
 const secret = "s3cr3t-of-the-runner"
 
-const patience = 30 * time.Second
-
 func TestMain(m *testing.M) {
-	switch os.Getenv(role) {
+	switch os.Getenv(sidecartest.Role) {
 	case "":
 		goleak.VerifyTestMain(m)
 	case "run":
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		s, err := New(Config{ScalerAddress: os.Args[2], TLS: TLSOff, TokenFile: filepath.Join(os.Args[1], "..", "token"), Dir: os.Args[1], Logger: testLogger()})
+		s, err := New(testConfig(os.Args[2], os.Args[1]))
 		if err == nil {
 			err = s.Run(ctx)
 		}
@@ -48,25 +41,18 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-	case "try":
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-		trial, err := Try(ctx, TrialConfig{Run: 300 * time.Millisecond, StopGrace: 500 * time.Millisecond, Command: os.Args[1:], Output: os.Stderr})
-		stop()
-		if err == nil {
-			err = json.NewEncoder(os.Stdout).Encode(trial)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
 	case "exec":
-		_ = os.Unsetenv(role)
-		code, err := Exec(context.Background(), ExecConfig{Dir: os.Args[1], Command: os.Args[2:], StopGrace: 500 * time.Millisecond, Stdout: os.Stdout, Stderr: os.Stderr})
+		_ = os.Unsetenv(sidecartest.Role)
+		code, err := wrapper.Exec(context.Background(), wrapper.Config{Dir: os.Args[1], Command: os.Args[2:], StopGrace: 500 * time.Millisecond, Stdout: os.Stdout, Stderr: os.Stderr})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 		os.Exit(code)
 	}
+}
+
+func testConfig(address, dir string) Config {
+	return Config{ScalerAddress: address, TLS: TLSOff, TokenFile: filepath.Join(dir, "..", "token"), Dir: dir, Version: "test", Logger: testLogger()}
 }
 
 func testLogger() *zap.Logger {
@@ -79,8 +65,8 @@ func testLogger() *zap.Logger {
 	return log
 }
 
-// controlPlane records what sidecars say and answers as told. It is served over
-// a real listener.
+// controlPlane serves runner/v1 on a real listener. It records what sidecars send,
+// and its fields say how it answers.
 type controlPlane struct {
 	runnerv1.UnimplementedRunnerServiceServer
 	address string
@@ -194,7 +180,7 @@ func (c *controlPlane) Deregister(ctx context.Context, request *runnerv1.Deregis
 	return &runnerv1.DeregisterResponse{Gone: true}, nil
 }
 
-// states are the states of the stream with this index, in short.
+// states returns the short names of the states that came over a stream.
 func (c *controlPlane) states(index int) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,7 +206,7 @@ func (c *controlPlane) last(index int) string {
 	return states[len(states)-1]
 }
 
-// latest is what the newest stream said last.
+// latest returns the last message of the newest stream.
 func (c *controlPlane) latest() *runnerv1.AttachRequest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -241,33 +227,7 @@ func (c *controlPlane) stop(reason string) {
 	c.orders <- &runnerv1.AttachResponse{Order: &runnerv1.AttachResponse_Stop{Stop: &runnerv1.Stop{Reason: reason}}}
 }
 
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain until %s", patience, what)
-		}
-		pause(t.Context(), 5*time.Millisecond)
-	}
-}
-
-// folder makes a shared folder whose socket's path is short enough.
-func folder(t *testing.T) string {
-	t.Helper()
-	base, err := os.MkdirTemp("", "sc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(base) })
-	if err := os.WriteFile(filepath.Join(base, "token"), []byte("the-token\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(base, "run")
-}
-
-// running is a Sidecar within the test's process.
+// running is a Sidecar in the test's process.
 type running struct {
 	*Sidecar
 	sigterm context.CancelFunc
@@ -276,7 +236,7 @@ type running struct {
 
 func startSidecar(t *testing.T, c *controlPlane, dir string, adjust func(*pace)) *running {
 	t.Helper()
-	s, err := New(Config{ScalerAddress: c.address, TLS: TLSOff, TokenFile: filepath.Join(dir, "..", "token"), Dir: dir, Version: "test", Logger: testLogger()})
+	s, err := New(testConfig(c.address, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +250,7 @@ func startSidecar(t *testing.T, c *controlPlane, dir string, adjust func(*pace))
 	go func() { r.done <- s.Run(ctx); close(r.done) }()
 	t.Cleanup(func() {
 		cancel()
-		for range r.done { // to its end; the test looked at the error if it wanted to
+		for range r.done { // until Run has returned
 		}
 	})
 	return r
@@ -305,81 +265,12 @@ func (r *running) end(t *testing.T) {
 		if err != nil {
 			t.Errorf("Run: %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(sidecartest.Patience):
 		t.Fatal("the sidecar did not end")
 	}
 }
 
 func (r *running) ready(t *testing.T) {
 	t.Helper()
-	eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), r.config.Dir) == nil })
-}
-
-// program is a process of this test binary.
-type program struct {
-	cmd            *exec.Cmd
-	stdout, stderr output
-}
-
-// output is a buffer that may be read while it is written.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
-}
-
-func startProgram(t *testing.T, as string, args ...string) *program {
-	t.Helper()
-	p := &program{cmd: exec.Command(os.Args[0], args...)}
-	p.cmd.Env = append(os.Environ(), role+"="+as)
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if p.cmd.ProcessState == nil {
-			// Not SIGKILL: exec would leave the runner behind.
-			_ = p.cmd.Process.Signal(syscall.SIGTERM)
-			p.wait(t)
-		}
-		if t.Failed() {
-			t.Logf("%s: stdout %q\nstderr %q", as, p.stdout.String(), p.stderr.String())
-		}
-	})
-	return p
-}
-
-// startExec runs a shell script under the exec wrapper.
-func startExec(t *testing.T, dir, script string) *program {
-	t.Helper()
-	return startProgram(t, "exec", dir, "/bin/sh", "-c", script)
-}
-
-// wait returns the exit code.
-func (p *program) wait(t *testing.T) int {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() { done <- p.cmd.Wait() }()
-	select {
-	case err := <-done:
-		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
-			t.Fatal(err)
-		}
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
-		_ = p.cmd.Process.Kill()
-		t.Fatalf("the process did not end: %v", <-done)
-		return 0
-	}
+	sidecartest.Eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), r.config.Dir) == nil })
 }

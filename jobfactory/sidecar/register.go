@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"bitbucket-runner-scaler/jobfactory/sidecar/socket"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -17,13 +18,13 @@ import (
 const maxRetryDelay = 5 * time.Minute
 
 // register tries until the control plane has decided or ctx ends. It never gives
-// up by itself: a sidecar that exits is only started again, and a Job that never
-// gets its runner is ended by the control plane. It reports whether a runner may
-// have been registered although the answer is missing.
+// up by itself: the kubelet would only restart the sidecar, and the control plane
+// ends a Job that never gets its runner. It returns whether a runner may have been
+// registered although no answer came.
 func (s *Sidecar) register(ctx context.Context) (uncertain bool) {
 	began := time.Now()
-	wait := backoff{base: s.pace.retryBase, maximum: s.pace.retryMax}
-	said := ""
+	wait := socket.Backoff{Base: s.pace.retryBase, Maximum: s.pace.retryMax}
+	logged := ""
 	for ctx.Err() == nil {
 		response, err := s.tryRegister(ctx)
 		if err == nil {
@@ -35,51 +36,49 @@ func (s *Sidecar) register(ctx context.Context) (uncertain bool) {
 		code := status.Code(err)
 		uncertain = uncertain || ambiguous(code)
 		delay := s.retryDelay(err, &wait, time.Since(began))
-		if said != err.Error() {
-			said = err.Error()
+		if logged != err.Error() {
+			logged = err.Error()
 			s.log.Warn("not registered yet", zap.Stringer("code", code), zap.Error(err), zap.Duration("retryIn", delay))
 		}
-		if !pause(ctx, delay) {
+		if !socket.Sleep(ctx, delay) {
 			break
 		}
 	}
 	return uncertain
 }
 
-// tryRegister makes one call. SIGTERM leaves one under way a little more time:
-// an answer lost is a runner that only the reaper finds.
+// tryRegister makes one call. A call under way gets a little more time after
+// SIGTERM, because only the reaper would find a runner whose answer is lost.
 func (s *Sidecar) tryRegister(ctx context.Context) (*runnerv1.RegisterResponse, error) {
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.pace.call)
+	extended, cancel := extend(ctx, s.pace.inFlight)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(s.pace.inFlight, cancel)
-		context.AfterFunc(call, func() { timer.Stop() })
-	})()
+	call, cancel := context.WithTimeout(extended, s.pace.call)
+	defer cancel()
 	var response *runnerv1.RegisterResponse
-	err := s.link.use(func(client runnerv1.RunnerServiceClient) (err error) {
+	err := s.registrar.call(func(client runnerv1.RunnerServiceClient) (err error) {
 		response, err = client.Register(call, &runnerv1.RegisterRequest{SidecarVersion: s.config.Version})
 		return err
 	})
 	return response, err
 }
 
-// take enters the control plane's decision into the ledger.
+// take puts the control plane's decision into the state.
 func (s *Sidecar) take(response *runnerv1.RegisterResponse) error {
 	switch outcome := response.GetOutcome().(type) {
 	case *runnerv1.RegisterResponse_Runner:
 		s.log.Info("registered", zap.String("runner", outcome.Runner.GetUuid()), zap.String("name", outcome.Runner.GetName()))
-		s.ledger.register(outcome.Runner)
+		s.state.register(outcome.Runner)
 		return nil
 	case *runnerv1.RegisterResponse_Finish:
-		s.log.Info("no runner is wanted of this Job", zap.String("reason", outcome.Finish.GetReason()))
-		s.ledger.finish(outcome.Finish.GetReason())
+		s.log.Info("the Job has to finish without a runner", zap.String("reason", outcome.Finish.GetReason()))
+		s.state.finish(outcome.Finish.GetReason())
 		return nil
 	default:
-		return fmt.Errorf("the control plane answered with an outcome that this sidecar does not know: %T", outcome)
+		return fmt.Errorf("register: the control plane answers with an outcome that this sidecar does not know: %T", outcome)
 	}
 }
 
-// ambiguous says whether a call that failed with this code may have had effect.
+// ambiguous reports whether a call that failed with this code may have been applied.
 func ambiguous(code codes.Code) bool {
 	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Internal, codes.Aborted:
@@ -89,26 +88,26 @@ func ambiguous(code codes.Code) bool {
 	}
 }
 
-// retryDelay says when to ask again after err, by its code and by how long it
-// has gone on (the codes' meanings: runner.proto).
-func (s *Sidecar) retryDelay(err error, wait *backoff, since time.Duration) time.Duration {
+// retryDelay returns the delay before the next try after err, which depends on the
+// code (runner.proto explains the codes) and on the time since the first try.
+func (s *Sidecar) retryDelay(err error, wait *socket.Backoff, since time.Duration) time.Duration {
 	answer := status.Convert(err)
 	switch answer.Code() {
 	case codes.PermissionDenied, codes.InvalidArgument, codes.FailedPrecondition, codes.Unimplemented:
-		// A person has to mend it.
-		return jitter(s.pace.slow, s.pace.slow/10)
+		// Somebody has to correct the cause.
+		return socket.Jitter(s.pace.slow, s.pace.slow/10)
 	case codes.Unauthenticated, codes.NotFound:
-		// The token, or the control plane's watch, may just be late.
+		// The token or the control plane's watch may only be late.
 		if since > s.pace.lag {
-			return jitter(s.pace.slow, s.pace.slow/10)
+			return socket.Jitter(s.pace.slow, s.pace.slow/10)
 		}
 	}
 	for _, detail := range answer.Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			wait.reset()
+			wait.Reset()
 			asked := min(max(info.GetRetryDelay().AsDuration(), s.pace.retryBase), maxRetryDelay)
-			return jitter(asked, asked/10)
+			return socket.Jitter(asked, asked/10)
 		}
 	}
-	return wait.next()
+	return wait.Next()
 }

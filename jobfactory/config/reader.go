@@ -1,0 +1,234 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"bitbucket-runner-scaler/jobfactory"
+	"bitbucket-runner-scaler/jobfactory/config/jobtemplate"
+)
+
+// maxItems bounds each list and mapping, including the list of groups, so that a
+// small file with many aliases does not become a large configuration.
+const maxItems = 1000
+
+// reader reads YAML nodes and collects faults. Every method takes nil, or an
+// explicit null, for a key that is not given.
+type reader struct {
+	faultCollector
+	// template has the groups' defaults; nil means none.
+	template *jobtemplate.Template
+}
+
+// given returns the node to which an alias refers, and nil for null.
+func given(node *yaml.Node) *yaml.Node {
+	if node != nil && node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if node == nil || node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
+		return nil
+	}
+	return node
+}
+
+// valueOf returns the value of a key in a mapping, nil if there is none.
+func valueOf(node *yaml.Node, key string) *yaml.Node {
+	if node = given(node); node == nil || node.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if name := node.Content[i].Value; name == key || jobfactory.SnakeCase(name) == key {
+			return given(node.Content[i+1])
+		}
+	}
+	return nil
+}
+
+// object reads a mapping with the known keys, or with any keys if known is nil.
+func (r *reader) object(node *yaml.Node, path string, known []string) map[string]*yaml.Node {
+	node = given(node)
+	if node == nil {
+		return nil
+	}
+	if node.Kind != yaml.MappingNode || len(node.Content) > 2*maxItems {
+		r.add(node, under(path, ""), describe(node), "a mapping of keys to values")
+		return nil
+	}
+	fields := make(map[string]*yaml.Node, len(node.Content)/2)
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], given(node.Content[i+1])
+		name := key.Value
+		if known != nil && !slices.Contains(known, name) && slices.Contains(known, jobfactory.SnakeCase(name)) {
+			name = jobfactory.SnakeCase(name)
+		}
+		_, twice := fields[name]
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			r.addKey(key, under(path, ""), describe(key), "plain keys")
+		case known != nil && !slices.Contains(known, name):
+			r.addKey(key, under(path, ""), key.Value, "one of the keys "+strings.Join(known, ", "))
+		case twice:
+			r.addKey(key, under(path, ""), key.Value, "each key once")
+		default:
+			fields[name] = value
+			r.setSpelling(under(path, name), key.Value)
+		}
+	}
+	maps.DeleteFunc(fields, func(_ string, value *yaml.Node) bool { return value == nil })
+	return fields
+}
+
+// under returns the path of a key in the mapping at a path.
+func under(path, key string) string {
+	switch {
+	case path == "" && key == "":
+		return "file"
+	case path == "":
+		return key
+	case key == "":
+		return path
+	}
+	return path + "." + key
+}
+
+// describe returns what an error shows of a node.
+func describe(node *yaml.Node) string {
+	switch node.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	default:
+		return node.Value
+	}
+}
+
+func (r *reader) list(node *yaml.Node, path string) []*yaml.Node {
+	node = given(node)
+	if node == nil {
+		return nil
+	}
+	if node.Kind != yaml.SequenceNode || len(node.Content) > maxItems {
+		r.add(node, path, describe(node), fmt.Sprintf("a list of at most %d items", maxItems))
+		return nil
+	}
+	return node.Content
+}
+
+// text returns a scalar as it is written, so that 1.10 stays 1.10.
+func (r *reader) text(node *yaml.Node, path string) (string, bool) {
+	node = given(node)
+	if node == nil {
+		return "", false
+	}
+	if node.Kind != yaml.ScalarNode {
+		accepted := "one value"
+		if node.Kind == yaml.MappingNode {
+			accepted += `; a UUID's braces need quotes: "{…}"`
+		}
+		r.add(node, path, describe(node), accepted)
+		return "", false
+	}
+	return node.Value, true
+}
+
+// texts reads a mapping whose values are scalars.
+func (r *reader) texts(node *yaml.Node, path string, known []string) map[string]string {
+	fields := r.object(node, path, known)
+	if fields == nil {
+		return nil
+	}
+	values := make(map[string]string, len(fields))
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		if value, ok := r.text(fields[key], under(path, key)); ok {
+			values[key] = value
+		}
+	}
+	return values
+}
+
+func (r *reader) strings(nodes []*yaml.Node, path string) []string {
+	values := make([]string, 0, len(nodes))
+	for i, node := range nodes {
+		value, ok := r.text(node, fmt.Sprintf("%s[%d]", path, i))
+		if ok || given(node) != nil { // a refused one counts, so that the others keep their index
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// items reads a list that the trigger's metadata joins with commas.
+func (r *reader) items(node *yaml.Node, path string) []string {
+	values := r.strings(r.list(node, path), path)
+	for i, value := range values {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if (strings.Contains(value, ",") || strings.TrimSpace(value) == "") && !r.isConsequence(at) {
+			r.add(node, at, value, "one item, without a comma")
+		}
+	}
+	return values
+}
+
+func (r *reader) boolean(node *yaml.Node, path string, into *bool) {
+	text, ok := r.text(node, path)
+	if !ok {
+		return
+	}
+	if text != "true" && text != "false" {
+		r.add(node, path, text, "true or false")
+	}
+	*into = text == "true"
+}
+
+var seconds = regexp.MustCompile(`^[0-9]{1,9}$`)
+
+func (r *reader) duration(node *yaml.Node, path string, into *time.Duration) {
+	text, ok := r.text(node, path)
+	if !ok {
+		return
+	}
+	unit := ""
+	if seconds.MatchString(text) {
+		unit = "s"
+	}
+	d, err := time.ParseDuration(text + unit)
+	if err != nil {
+		r.add(node, path, text, "a duration such as 5s or 2h10m, or bare seconds")
+	}
+	*into = d
+}
+
+// resources replaces requests and limits together, because the default limit does
+// not fit any request.
+func (r *reader) resources(node *yaml.Node, path string, into *corev1.ResourceRequirements) {
+	if given(node) == nil {
+		return
+	}
+	fields := r.object(node, path, names(resourceKeys))
+	amounts := func(key string) corev1.ResourceList {
+		values := r.texts(fields[key], under(path, key), nil)
+		if len(values) == 0 {
+			return nil
+		}
+		list := make(corev1.ResourceList, len(values))
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			amount, err := resource.ParseQuantity(values[name])
+			if err != nil {
+				r.add(valueOf(fields[key], name), path+"."+key+"."+name, values[name], "an amount such as 2Gi or 1000m")
+				continue
+			}
+			list[corev1.ResourceName(name)] = amount
+		}
+		return list
+	}
+	*into = corev1.ResourceRequirements{Requests: amounts("requests"), Limits: amounts("limits")}
+}

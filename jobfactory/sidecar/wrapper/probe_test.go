@@ -1,0 +1,108 @@
+package wrapper
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bitbucket-runner-scaler/jobfactory/sidecar/internal/sidecartest"
+)
+
+// probeScript probes a shell script as the runner, in another process, because a probe
+// reaps every child of its process. The process is interrupted when interrupt appears
+// in the output.
+func probeScript(t *testing.T, script, interrupt string) (ProbeResult, string) {
+	t.Helper()
+	command := exec.Command(os.Args[0], "sh", "-c", script)
+	command.Env = append(os.Environ(), sidecartest.Role+"=probe")
+	var stdout bytes.Buffer
+	command.Stdout = &stdout
+	pipe, err := command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var output strings.Builder
+	buffer := make([]byte, 4096)
+	for sent := interrupt == ""; ; {
+		n, err := pipe.Read(buffer)
+		output.Write(buffer[:n])
+		if !sent && strings.Contains(output.String(), interrupt) {
+			sent = true
+			if err := command.Process.Signal(os.Interrupt); err != nil {
+				t.Error(err)
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err := command.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, output.String())
+	}
+	var result ProbeResult
+	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+		t.Fatalf("%v: %s", err, &stdout)
+	}
+	return result, output.String()
+}
+
+func TestAProbeShowsWhatTheRunnerDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		script, interrupt string
+		announced         []string
+		want              ProbeResult // without durations
+	}{
+		"idle":                          {script: sidecartest.Online + "exec sleep 60", announced: []string{"online"}, want: ProbeResult{ExitCode: 143}},
+		"a step in between":             {script: sidecartest.Online + sidecartest.Step + "sleep 0.1; " + sidecartest.Completed + "exec sleep 60", announced: []string{"online", "step", "completed"}, want: ProbeResult{ExitCode: 143}},
+		"a busy runner":                 {script: sidecartest.Step + "sleep 1; " + sidecartest.Completed + "exec sleep 60", announced: []string{"step", "completed"}, want: ProbeResult{ExitCode: 143}},
+		"an interrupted busy runner":    {script: sidecartest.Step + "echo now; exec sleep 60", interrupt: "now", announced: []string{"step"}, want: ProbeResult{Busy: true, ExitCode: 143}},
+		"it ends by itself":             {script: sidecartest.Online + "exit 3", announced: []string{"online"}, want: ProbeResult{EndedByItself: true, ExitCode: 3}},
+		"a runner that handles SIGTERM": {script: "trap 'echo bye; exit 7' TERM; " + sidecartest.Online + "while :; do sleep 0.05; done", announced: []string{"online"}, want: ProbeResult{ExitCode: 7}},
+		"a runner that ignores SIGTERM": {script: "trap '' TERM; " + sidecartest.Online + "while :; do sleep 0.05; done", announced: []string{"online"}, want: ProbeResult{Killed: true, ExitCode: 137}},
+		"an end without a beginning":    {script: sidecartest.Completed + "exec sleep 60", announced: []string{"completed"}, want: ProbeResult{Unrecognized: true, ExitCode: 143}},
+		"no known line":                 {script: "echo hello; exec sleep 60", want: ProbeResult{ExitCode: 143}},
+		"a line at the end":             {script: `trap 'echo "Updating runner status to \"ONLINE\""; exit 0' TERM; while :; do sleep 0.05; done`, announced: []string{"online"}, want: ProbeResult{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			result, output := probeScript(t, c.script, c.interrupt)
+			var announced []string
+			for _, line := range result.Lines {
+				announced = append(announced, line.Announces)
+				if (line.Step != "") != (line.Announces == "step") || line.After <= 0 {
+					t.Errorf("line %+v", line)
+				}
+			}
+			if diff := cmp.Diff(c.announced, announced); diff != "" {
+				t.Errorf("lines want -, got +:\n%s", diff)
+			}
+			if !strings.HasSuffix(result.Path, "/sh") || result.Ran <= 0 || result.Ran > 30*time.Second {
+				t.Errorf("path %q, ran %v", result.Path, result.Ran)
+			}
+			result.Path, result.Lines, result.Ran, result.Stopping = "", nil, 0, 0
+			if diff := cmp.Diff(c.want, result); diff != "" {
+				t.Errorf("want -, got +:\n%s\n%s", diff, output)
+			}
+		})
+	}
+}
+
+func TestAProbeReportsEveryFaultAtOnce(t *testing.T) {
+	_, err := ProbeImage(t.Context(), ProbeConfig{Run: -1, StopGrace: -1})
+	for _, want := range []string{"command: none", "run: -1ns", "stop grace: -1ns"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if _, err := ProbeImage(t.Context(), ProbeConfig{Command: []string{"/not/there"}}); err == nil || !strings.Contains(err.Error(), "find the runner's command") {
+		t.Errorf("got %v", err)
+	}
+}
