@@ -91,50 +91,50 @@ func Facts() []Fact {
 		{keyRegister, "a registration is answered 200 or 201 with the runner, UNREGISTERED, and its OAuth client's secret", Documented, LookLive,
 			"an answer without id and secret counts as a registration of unknown outcome", ""},
 		{keySecretOnce, "no later answer has the secret", Documented, LookLive, "keeps the secret in memory alone, from the registration to the runner's process", ""},
-		{keyAccessToken, "access tokens may register runners", Published, LookLive, "tells the refusal with the scopes; use another kind of credentials", ""},
-		{keyLabels, "labels of letters, digits and dots are kept as they were given", Documented, LookLive, "knows its own runners by a label `keda.<cluster>.<8 hex digits>` and touches no others", ""},
-		{keyDates, "`created_on` agrees with the answer's Date header", Inferred, LookLive, "takes ages from these two, never from its own clock", ""},
-		{keyCreateLag, "a list shows a registration within 30 s", Inferred, LookLive, "repeats a registration of unknown outcome only after `--write-settle` (30 s): raise it where this takes longer", ""},
-		{keyStep, "lists of API 2.0 show the step of a busy runner (`state.step`)", Unknown, LookLive, "where no step was ever seen, a runner's own log lines decide, and one that cannot be heard is never ended", ""},
-		{keyInternalStep, "the internal list is there too, and shows the step", Documented, LookLive, "does not use it", ""},
+		{keyAccessToken, "access tokens may register runners", Published, LookLive, "reports the refusal with the scopes; use another kind of credentials", ""},
+		{keyLabels, "labels of letters, digits and dots are stored unchanged", Documented, LookLive, "knows its own runners by a label `keda.<cluster>.<8 hex digits>` and touches no others", ""},
+		{keyDates, "`created_on` agrees with the Date header of the answer", Inferred, LookLive, "computes ages from these two, never from its own clock", ""},
+		{keyCreateLag, "a list shows a registration within 30 s", Inferred, LookLive, "repeats a registration of unknown outcome only after `--write-settle` (30 s); raise it if Bitbucket takes longer", ""},
+		{keyStep, "lists of API 2.0 show the step of a busy runner (`state.step`)", Unknown, LookLive, "if no list has ever shown a step, uses the log lines of the runner, and never ends a runner whose sidecar does not report", ""},
+		{keyInternalStep, "the internal list exists too, and shows the step", Documented, LookLive, "does not use it", ""},
 		{keyDisable, "`PUT /internal/…/state` disables a runner, with these credentials", Inferred, LookLive,
-			"after 404 or 405 no runner is retired unless `--unsafe-scale-down`; status page, log and Event say so", ""},
-		{keyDisabledShows, "a runner that was disabled shows the status DISABLED", Inferred, LookLive, "retires no runner before a list shows it so", ""},
-		{keyEnable, "`ENABLED` by the same route undoes it", Inferred, LookLive, "never enables a runner", ""},
+			"after 404 or 405 retires no runner unless `--unsafe-scale-down` is set, and reports it in the log and an Event", ""},
+		{keyDisabledShows, "a disabled runner has the status DISABLED", Inferred, LookLive, "ends no runner before a read shows that status", ""},
+		{keyEnable, "`ENABLED` on the same route undoes it", Inferred, LookLive, "never enables a runner", ""},
 		{keyPublicState, "API 2.0 has no route `…/state`", Unknown, LookLive, "does not use it", ""},
 		{keyPublicPut, "a PUT of the runner itself does not disable it", Unknown, LookLive, "does not use it", ""},
 		{keyPutLabels, "a PUT of the runner itself does not change its labels", Unknown, LookLive, "does not use it: a changed group gets new runners", ""},
 		{keyLimit, "beyond 100 runners a registration is answered 400, and the text names the limit", Unknown, LookLive,
-			"knows the limit by the sense of the text; else the sidecar goes on trying as after any refusal", "the scope is not full"},
-		{keySameName, "two runners may have the same name", Unknown, LookRefusals, "gives every pod its own name, takes a twin for possible and removes the one that never connected", ""},
+			"recognizes the limit by words in the text; otherwise the sidecar tries again as after any refusal", "the scope is not full"},
+		{keySameName, "two runners may have the same name", Unknown, LookRefusals, "derives the name of a runner from its pod, and removes a second runner of that name that never connected", ""},
 		{keyOwnUUID, "a registration with the UUID of another runner is answered 409", Inferred, LookRefusals, "never sends a UUID", ""},
-		{keyLongName, "names of more than 50 characters are refused", Inferred, LookRefusals, "keeps to 50", ""},
-		{keyManyLabels, "more than 10 custom labels are refused", Documented, LookRefusals, "keeps to 10, its own label included", ""},
-		{keyDelete, "a deletion is answered 204, and then GET 404", Documented, LookLive, "takes 404 of a deletion for success", ""},
-		{keyDeleteLag, "a list no longer shows a deleted runner after 30 s", Inferred, LookLive, "believes a GET before a list", ""},
-		{keyRateHeaders, "X-RateLimit headers come with access tokens only, and tell the limit but not what remains", Documented, LookCredentials, "counts its own calls of the hour", ""},
-		{keyScopeNames, "answers name the scopes of the credentials (X-OAuth-Scopes, `scopes` of an OAuth token)", Published, LookCredentials, "does not use them; a 403 lists what is missing", ""},
-		{KeyRunnerEntrypoint, "the image starts with `/opt/atlassian/pipelines/runner/entrypoint.sh`", Published, LookImage, "the rendered Jobs start that; another one is given as `entrypoint`", ""},
-		{KeyRunnerLines, "the runner's log lines tell when it is online, gets a step, and completes it", Published, LookImage, "lines that are not understood are told, and never taken for idleness", ""},
-		{KeyRunnerSigterm, "SIGTERM ends the runner within seconds, and a step in progress dies with it", Unknown, LookImage, "signals no runner that has a step", ""},
-		{"offline-after", "a runner whose heartbeat is lost shows OFFLINE after 1 to 2 minutes", Inferred, LookNone, "takes one for lost only after 5 minutes OFFLINE", "needs a connected runner"},
-		{"delete-busy", "deleting a busy runner is not refused, and strands its step", Inferred, LookNone, "never deletes a busy one; unknown counts as busy", "would cost a step"},
-		{"retry-after", "a 429 may lack Retry-After", Unknown, LookNone, "honours it where it is, else backs off", "would use up the hourly allowance"},
+		{keyLongName, "names of more than 50 characters are refused", Inferred, LookRefusals, "uses at most 50", ""},
+		{keyManyLabels, "more than 10 custom labels are refused", Documented, LookRefusals, "uses at most 10, including its own label", ""},
+		{keyDelete, "a deletion is answered 204, and then GET 404", Documented, LookLive, "treats 404 on a deletion as success", ""},
+		{keyDeleteLag, "a list no longer shows a deleted runner after 30 s", Inferred, LookLive, "trusts a GET more than a list", ""},
+		{keyRateHeaders, "X-RateLimit headers come with access tokens only, and contain the limit but not what remains", Documented, LookCredentials, "counts its own calls per hour", ""},
+		{keyScopeNames, "answers name the scopes of the credentials (X-OAuth-Scopes, `scopes` of an OAuth token)", Published, LookCredentials, "does not rely on them; a 403 lists what is missing", ""},
+		{KeyRunnerEntrypoint, "the image starts with `/opt/atlassian/pipelines/runner/entrypoint.sh`", Published, LookImage, "rendered Jobs start it; set `entrypoint` for another one", ""},
+		{KeyRunnerLines, "the log lines of the runner show when it is online, gets a step, and completes it", Published, LookImage, "reports lines that it does not understand, and never takes them for idleness", ""},
+		{KeyRunnerSigterm, "SIGTERM ends the runner within seconds and kills a step in progress", Unknown, LookImage, "signals no runner that has a step", ""},
+		{"offline-after", "a runner whose heartbeat is lost becomes OFFLINE after 1 to 2 minutes", Inferred, LookNone, "treats a runner as lost only after 5 minutes OFFLINE", "needs a connected runner"},
+		{"delete-busy", "deleting a busy runner is not refused, and its step hangs", Inferred, LookNone, "never deletes a busy runner; unknown counts as busy", "would cost a step"},
+		{"retry-after", "a 429 may lack Retry-After", Unknown, LookNone, "honours it if present, else backs off", "would use up the hourly allowance"},
 		{"waiting-steps", "steps in the stages `pending_pending` and `in_progress_pending` wait for a runner", Inferred, LookNone, "does not read the queue yet", "needs a pipeline"},
-		{"status-webhook", "Pipelines posts an INPROGRESS commit status as a pipeline starts", Inferred, LookNone, "does not read webhooks yet", "needs a pipeline"},
+		{"status-webhook", "Pipelines posts an INPROGRESS commit status when a pipeline starts", Inferred, LookNone, "does not read webhooks yet", "needs a pipeline"},
 	}
 }
 
 // Markdown is the table of the facts for people, without those that Atlassian
-// documents; the README has it.
+// documents; docs/facts.md has it.
 func Markdown() string {
 	var text strings.Builder
-	text.WriteString("| what is taken to be so | how it is known | looked at by | what the scaler does about it |\n|---|---|---|---|\n")
+	text.WriteString("| assumption | known from | checked by | what the scaler does |\n|---|---|---|---|\n")
 	for _, fact := range Facts() {
 		if fact.Basis == Documented {
 			continue
 		}
-		look := "nothing harmless: it " + fact.Hidden
+		look := "no harmless check: it " + fact.Hidden
 		if fact.Look != LookNone {
 			look = "`" + string(fact.Look) + "`"
 		}

@@ -10,22 +10,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the table of the README anew")
+var update = flag.Bool("update", false, "write the table in docs/facts.md again")
 
-const readme = "../../README.md"
+const page = "../../docs/facts.md"
 
-func TestTheReadmeHasTheTableOfTheFacts(t *testing.T) {
-	data, err := os.ReadFile(readme)
+func TestDocsHaveTheTableOfTheFacts(t *testing.T) {
+	data, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(data)
 	found := regexp.MustCompile(`(?s)(<!-- facts: begin[^\n]*-->\n)(.*?)(<!-- facts: end -->\n)`).FindStringSubmatchIndex(text)
 	if found == nil {
-		t.Fatal("the README has no place for the table: <!-- facts: begin … --> and <!-- facts: end -->")
+		t.Fatal("docs/facts.md has no place for the table: <!-- facts: begin … --> and <!-- facts: end -->")
 	}
 	if *update {
-		if err := os.WriteFile(readme, []byte(text[:found[4]]+Markdown()+text[found[5]:]), 0o644); err != nil {
+		if err := os.WriteFile(page, []byte(text[:found[4]]+Markdown()+text[found[5]:]), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -18,7 +18,7 @@ func (j *journey) firstLook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range append(lines(j.block(t, "README.md", "See it", 0)), lines(j.block(t, "README.md", "See it", 1))...) {
+	for _, command := range append(lines(j.block(t, "README.md", "Try it", 0)), lines(j.block(t, "README.md", "Try it", 1))...) {
 		switch command {
 		case "make demo":
 			j.types(t, command)
@@ -93,7 +93,7 @@ func (j *journey) configure(t *testing.T) {
 }
 
 func (j *journey) check(t *testing.T) {
-	commands := lines(j.block(t, "README.md", "Check it", 0))
+	commands := lines(j.block(t, "docs/cli.md", "Checks", 0))
 	if len(commands) != 3 {
 		t.Fatalf("commands %q", commands)
 	}
