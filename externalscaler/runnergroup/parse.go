@@ -147,21 +147,27 @@ func (p *parser) collect(metadata map[string]string) {
 
 // suggestion names the known key that is closest to an unknown one, if any is close.
 func suggestion(name string) string {
-	if len(name) > maxShown {
+	if nearest := Nearest(name, slices.Sorted(maps.Keys(defaults))); nearest != "" {
+		return ", did you mean " + nearest + "?"
+	}
+	return ""
+}
+
+// Nearest returns the word that is spelt most like the given one; empty if none is
+// close.
+func Nearest(given string, words []string) string {
+	if len(given) > maxShown {
 		return "" // no key is that long, and the distance would take long to compute
 	}
 	best, distance := "", 4
-	for _, known := range slices.Sorted(maps.Keys(defaults)) {
+	for _, word := range words {
 		// At most a third of the letters may differ. Otherwise every short word would
 		// suggest "os".
-		if d := levenshtein.ComputeDistance(strings.ToLower(name), strings.ToLower(known)); d < distance && d <= len(known)/3 {
-			best, distance = known, d
+		if d := levenshtein.ComputeDistance(strings.ToLower(given), strings.ToLower(word)); d < distance && d <= len(word)/3 {
+			best, distance = word, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return ", did you mean " + best + "?"
+	return best
 }
 
 func (p *parser) given(key string) bool { return p.values[key] != "" }
