@@ -29,6 +29,9 @@ const (
 	ActionGone = "gone"
 	// ActionUnhealthy makes it UNHEALTHY until it is set online.
 	ActionUnhealthy = "unhealthy"
+	// ActionCordon prevents it from accepting new steps, ActionUncordon allows it again.
+	ActionCordon   = "cordon"
+	ActionUncordon = "uncordon"
 )
 
 // controlTimeout bounds a call of a control.

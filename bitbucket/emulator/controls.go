@@ -33,7 +33,7 @@ Controls:
   GET  /_emulator/state     runners, steps, counters
   POST /_emulator/faults    {"rules":[{"method":"GET","path":"/2.0/workspaces/*","status":503,"probability":0.5,"latency":"2s","count":10,
                              "dropAfterWrite":true,"applyAfter":"20s","staleFor":"15s","emptyList":true,"truncate":true}]}
-  POST /_emulator/runners/{uuid}/online | /step {"step":"{uuid}"} | /idle | /offline | /unhealthy | /gone
+  POST /_emulator/runners/{uuid}/online | /step {"step":"{uuid}"} | /idle | /offline | /unhealthy | /gone | /cordon | /uncordon
   POST /_emulator/pipelines/{uuid}/stop
 `
 
@@ -143,8 +143,10 @@ func (s *Server) setRunner(c *call) answer {
 		r.gone = true
 	case ActionUnhealthy:
 		s.setLink(r, statusUnhealthy, c.now)
+	case ActionCordon, ActionUncordon:
+		r.cordoned = c.PathValue("action") == ActionCordon
 	default:
-		return failure(http.StatusNotFound, fmt.Sprintf("Action %q: want online, step, idle, offline, unhealthy or gone", c.PathValue("action")))
+		return failure(http.StatusNotFound, fmt.Sprintf("Action %q: want online, step, idle, offline, unhealthy, gone, cordon or uncordon", c.PathValue("action")))
 	}
 	s.dispatch(c.now)
 	return jsonAnswer(http.StatusOK, r.info())

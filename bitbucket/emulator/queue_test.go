@@ -18,9 +18,15 @@ func TestAStepWantsAnOnlineRunnerWithAllItsLabels(t *testing.T) {
 		"unregistered":      {func(b *bench) { b.register(workspaceRunners, "r", "my.group", "big") }, "failed: no runner"},
 		"offline":           {func(b *bench) { b.set(b.online("my.group", "big"), ActionOffline, "") }, "failed: no runner"},
 		"unhealthy":         {func(b *bench) { b.set(b.online("my.group", "big"), ActionUnhealthy, "") }, "failed: no runner"},
-		"disabled":          {func(b *bench) { b.disable(b.online("my.group", "big")) }, "failed: no runner"},
-		"idle":              {func(b *bench) { b.online("my.group", "big", "more") }, "running"},
-		"busy":              {func(b *bench) { b.set(b.online("my.group", "big"), ActionStep, "") }, "queued"},
+		"cordoned":          {func(b *bench) { b.set(b.online("my.group", "big"), ActionCordon, "") }, "failed: no runner"},
+		"uncordoned": {func(b *bench) {
+			r := b.online("my.group", "big")
+			b.set(r, ActionCordon, "")
+			b.set(r, ActionUncordon, "")
+		}, "running"},
+		"disabled": {func(b *bench) { b.disable(b.online("my.group", "big")) }, "failed: no runner"},
+		"idle":     {func(b *bench) { b.online("my.group", "big", "more") }, "running"},
+		"busy":     {func(b *bench) { b.set(b.online("my.group", "big"), ActionStep, "") }, "queued"},
 		"another repository's": {func(b *bench) {
 			r := b.register("/2.0/repositories/acme/web/pipelines-config/runners", "r", "my.group", "big")
 			b.set(r.UUID, ActionOnline, "")

@@ -45,6 +45,8 @@ type runner struct {
 	// link is the status but for disabling, which goes on beside it.
 	link     string
 	disabled bool
+	// cordoned runners are prevented from accepting new steps, whatever their status.
+	cordoned bool
 	// session is the token of the process that authenticated last.
 	session string
 	// byHand runners have no process, so no heartbeat is missed.
@@ -73,8 +75,8 @@ func (r *runner) status() string {
 // connected tells whether its heartbeats are heard.
 func (r *runner) connected() bool { return r.link == statusOnline || r.link == statusUnhealthy }
 
-// takesSteps tells whether steps may wait for it: ONLINE and enabled.
-func (r *runner) takesSteps() bool { return r.link == statusOnline && !r.disabled }
+// takesSteps tells whether steps may wait for it: ONLINE, enabled and not cordoned.
+func (r *runner) takesSteps() bool { return r.link == statusOnline && !r.disabled && !r.cordoned }
 
 func (r *runner) has(labels []string) bool {
 	for _, l := range labels {
@@ -124,7 +126,7 @@ type (
 func (s *Server) body(r *runner, base string) runnerBody {
 	b := runnerBody{
 		Type: "pipeline_runner", UUID: r.uuid, Name: r.name, Labels: r.labels,
-		State:     stateBody{Type: "pipeline_runner_state", Status: r.status(), UpdatedOn: r.stateUpdatedOn.UTC()},
+		State:     stateBody{Type: "pipeline_runner_state", Status: r.status(), UpdatedOn: r.stateUpdatedOn.UTC(), Cordoned: r.cordoned},
 		CreatedOn: r.createdOn.UTC(), UpdatedOn: r.updatedOn.UTC(),
 		OAuthClient: clientBody{ID: r.clientID, TokenEndpoint: base + runnerTokenPath, Audience: "api.atlassian.com"},
 	}

@@ -72,12 +72,16 @@ func (c Config) withRunner(m *Member, stepSeen bool, listBegun, serverNow time.T
 	busy := step != nil || report.Activity == ActivityBusy && spoken
 	// What the sidecar reports by now is newer than the list.
 	reportedOnline := report.Attached && (report.Activity == ActivityIdle || report.Activity == ActivityBusy) && listBegun.Before(report.Since)
+	// A runner that Bitbucket has cordoned takes no new step, whatever its status. It
+	// is no capacity, though nobody here drains it.
+	connected := state.Status == bitbucket.StatusOnline || state.Status == bitbucket.StatusEnabled
+	takesNone := state.Status == bitbucket.StatusDisabled || state.Cordoned && connected
 	switch {
-	case state.Status == bitbucket.StatusDisabled && busy:
+	case takesNone && busy:
 		return DrainingBusy
-	case state.Status == bitbucket.StatusDisabled:
+	case takesNone:
 		return Draining
-	case state.Status == bitbucket.StatusOnline || state.Status == bitbucket.StatusEnabled || reportedOnline:
+	case connected || reportedOnline:
 		switch {
 		case busy:
 			return Busy

@@ -25,6 +25,11 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 	lost.State.UpdatedOn, lostWithStep.State.UpdatedOn = now.Add(-LostAfter-time.Second), now.Add(-LostAfter-time.Second)
 	nameless := runner(bitbucket.StatusOnline, "")
 	nameless.State.Step = &bitbucket.Step{}
+	cordoned := func(step string) *bitbucket.Runner {
+		r := runner(bitbucket.StatusOnline, step)
+		r.State.Cordoned = true
+		return r
+	}
 	attached := func(activity Activity, since time.Time) Telemetry {
 		return Telemetry{Attached: true, RunnerUUID: "{r}", Activity: activity, Since: since}
 	}
@@ -70,6 +75,8 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 		"a step without a UUID is no ended one":                   {runner: nameless, report: attached(ActivityIdle, after), want: Busy},
 		"online, busy by its word":                                {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityBusy, before), stepSeen: true, want: Busy},
 		"enabled, no word":                                        {runner: runner(bitbucket.StatusEnabled, ""), stepSeen: true, want: Unknown},
+		"cordoned":                                                {runner: cordoned(""), report: attached(ActivityIdle, after), want: Draining},
+		"cordoned with a step":                                    {runner: cordoned(step), want: DrainingBusy},
 		"disabled":                                                {runner: runner(bitbucket.StatusDisabled, ""), want: Draining},
 		"disabled with a step":                                    {runner: runner(bitbucket.StatusDisabled, step), want: DrainingBusy},
 		"disabled, busy by its word":                              {runner: runner(bitbucket.StatusDisabled, ""), report: attached(ActivityBusy, after), want: DrainingBusy},

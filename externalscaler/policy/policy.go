@@ -228,9 +228,12 @@ func byRatio(rules Rules, o Observation) proposal {
 	up, down := float64(busy)/float64(online), float64(busy+o.Unknown)/float64(online)
 	switch {
 	case up > rules.ScaleUpThreshold:
-		scaled := ceil(float64(online) * rules.ScaleUpMultiplier)
+		// Runners that leave are online, and part of the dead weight as well: they are
+		// no part of the capacity that the group should have.
+		leaving := o.DrainingBusy + o.Outdated
+		scaled := ceil(float64(online)*rules.ScaleUpMultiplier) - leaving
 		return proposal{max(scaled, capacity), ReasonScaleUp,
-			fmt.Sprintf("busy %d of %d online is %.2f, above %.2f: ceil(%d × %g) = %d", busy, online, up, rules.ScaleUpThreshold, online, rules.ScaleUpMultiplier, scaled)}
+			fmt.Sprintf("busy %d of %d online is %.2f, above %.2f: ceil(%d × %g)%s = %d", busy, online, up, rules.ScaleUpThreshold, online, rules.ScaleUpMultiplier, minus(leaving), scaled)}
 	case down < rules.ScaleDownThreshold:
 		scaled := floor(float64(online) * rules.ScaleDownMultiplier)
 		// The result must not exceed the capacity. Disabled runners with a step are
@@ -240,6 +243,14 @@ func byRatio(rules Rules, o Observation) proposal {
 			fmt.Sprintf("busy %d of %d online is %.2f, below %.2f: floor(%d × %g) = %d", busy+o.Unknown, online, down, rules.ScaleDownThreshold, online, rules.ScaleDownMultiplier, scaled)}
 	}
 	return proposal{capacity, ReasonHold, fmt.Sprintf("busy %d of %d online%s is neither above %.2f nor below %.2f", busy, online, o.unknown(), rules.ScaleUpThreshold, rules.ScaleDownThreshold)}
+}
+
+// minus is a note's part about runners that leave.
+func minus(leaving int) string {
+	if leaving == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" - %d leaving", leaving)
 }
 
 // roundingError bounds the difference between a product of two decimal settings in

@@ -104,7 +104,7 @@ func TestSequencesOfDecisions(t *testing.T) {
 		}},
 		"draining Jobs are added to the target, busy ones count for the ratio": {rules(), []moment{
 			{0, policy.Observation{Idle: 2, Busy: 1, Draining: 2, DrainingBusy: 1}, 3, 3, 6, 0, policy.ReasonHold},
-			{time.Second, policy.Observation{Idle: 1, DrainingBusy: 3}, 6, 6, 9, 0, policy.ReasonScaleUp},
+			{time.Second, policy.Observation{Idle: 1, DrainingBusy: 3}, 3, 3, 6, 0, policy.ReasonScaleUp},
 			{2 * time.Second, policy.Observation{Idle: 1, Busy: 8, Draining: 5}, 10, 10, 10, 0, policy.ReasonAboveMax},
 		}},
 		"a lost node's runners are replaced": {rules(), []moment{
@@ -169,6 +169,8 @@ func TestSingleDecisions(t *testing.T) {
 		"a fixed count of zero":                       {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed }), policy.Observation{Idle: 7}, 0, 0, policy.ReasonFixed},
 		"at most the room in the scope":               {rules(), policy.Observation{Busy: 4, OtherRegistered: 90, OtherUnfilledMin: 5}, 5, 5, policy.ReasonRunnerLimit},
 		"a full scope":                                {rules(), policy.Observation{OtherRegistered: 120}, 0, 0, policy.ReasonRunnerLimit},
+		"those that leave are no capacity":            {rules(func(r *policy.Rules) { r.Max = 20 }), policy.Observation{Idle: 1, DrainingBusy: 4}, 4, 8, policy.ReasonScaleUp},
+		"the outdated leave as well":                  {rules(), policy.Observation{Busy: 3, Outdated: 1}, 5, 6, policy.ReasonScaleUp},
 		"all dead weight is added to the target":      {rules(), policy.Observation{Idle: 1, Draining: 1, DrainingBusy: 1, Lost: 1, Outdated: 1}, 2, 6, policy.ReasonHold},
 	} {
 		t.Run(name, func(t *testing.T) {
