@@ -111,7 +111,7 @@ func (c Config) build(in input) (*snapshot, findings) {
 	} else {
 		b.groupsOfCalls()
 	}
-	b.setAside()
+	b.reserve()
 	b.trackIdle()
 	b.trackUse()
 	return b.next, b.found
@@ -233,18 +233,5 @@ func (b *builder) groupsOfCalls() {
 		}
 		group.observe()
 		b.next.groups[key] = group
-	}
-}
-
-// setAside takes the unfilled minimum of each group off the others' room.
-func (b *builder) setAside() {
-	unfilled := map[scope.ID]int{}
-	own := map[*GroupSnapshot]int{}
-	for _, group := range b.next.groups {
-		own[group] = max(0, group.Spec.Rules.Min-group.Observation.Capacity())
-		unfilled[group.Scope] += own[group]
-	}
-	for _, group := range b.next.groups {
-		group.Observation.OtherUnfilledMin = unfilled[group.Scope] - own[group]
 	}
 }

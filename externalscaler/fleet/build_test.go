@@ -227,16 +227,3 @@ func TestWhatOneSnapshotRemembersForTheNext(t *testing.T) {
 		in.history, in.now = found.history, in.now.Add(time.Minute)
 	}
 }
-
-func TestTheUnfilledMinimumOfOneGroupIsSetAsideFromTheOthers(t *testing.T) {
-	c, in := pieces()
-	metadata := of("acme", "", "b")
-	metadata["min"] = "4"
-	in.scaledJobs = append(in.scaledJobs, ScaledJob{GroupKey: GroupKey{"ns", "other"}, UID: "other-uid", CreatedOn: now, Metadata: metadata})
-	in.views[id("acme", "")] = shown(id("acme", ""), acmeUUID, bitbucket.Runner{UUID: "{x}", Name: "somebody's"})
-	s, _ := c.build(in)
-	o := s.groups[GroupKey{"ns", "builds"}].Observation
-	if o.OtherUnfilledMin != 4 || o.OtherRegistered != 1 {
-		t.Errorf("got %+v, want 4 set aside and 1 registered by others", o)
-	}
-}

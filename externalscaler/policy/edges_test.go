@@ -57,7 +57,7 @@ func TestCoolDownAppliesAfterStrategyFixed(t *testing.T) {
 func TestWindowBeginsWithAtMostTheRoomInTheScope(t *testing.T) {
 	var window policy.Window
 	r := rules(func(r *policy.Rules) { r.CoolDown = 5 * time.Minute })
-	policy.Decide(r, &window, policy.Observation{Idle: 8, OtherRegistered: 92, OtherUnfilledMin: 3}, start)
+	policy.Decide(r, &window, policy.Observation{Idle: 8, OtherRegistered: 92, OtherReserved: 3}, start)
 	if d := policy.Decide(r, &window, policy.Observation{Idle: 8}, start.Add(time.Minute)); d.Effective != 5 {
 		t.Errorf("got %d, want 5, the room in the scope", d.Effective)
 	}
@@ -92,7 +92,7 @@ func TestNotesContainTheNumbers(t *testing.T) {
 		"min":       {rules(func(r *policy.Rules) { r.Min = 4 }), policy.Observation{Idle: 1}, "min is 4"},
 		"spare":     {rules(func(r *policy.Rules) { r.Spare = 4 }), policy.Observation{Busy: 1}, "1 busy and 4 spare"},
 		"max":       {rules(func(r *policy.Rules) { r.Max = 2 }), policy.Observation{Busy: 2}, "busy 2 of 2 online is 1.00, above 0.50: ceil(2 × 1.5) = 3, but max is 2"},
-		"full":      {rules(), policy.Observation{Busy: 1, OtherRegistered: 95, OtherUnfilledMin: 4}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2, but of the scope's 100 runners 95 belong to others and 4 are reserved for other groups' min"},
+		"full":      {rules(), policy.Observation{Busy: 1, OtherRegistered: 95, OtherReserved: 4}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2, but of the scope's 100 runners 95 belong to others and 4 are reserved for other groups"},
 		"fixed":     {rules(func(r *policy.Rules) { r.Strategy, r.Count = policy.Fixed, 3 }), policy.Observation{}, "count is 3"},
 		"cool-down": {paced, policy.Observation{Idle: 8}, "busy 0 of 8 online is 0.00, below 0.20: floor(8 × 0.5) = 4, but 8 were desired within the last 5m0s"},
 	} {

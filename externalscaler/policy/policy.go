@@ -57,6 +57,14 @@ func (r Rules) MaxRunners() int {
 	return r.Max
 }
 
+// MinRunners is how many runners the rules keep at least: Min, or Count with Fixed.
+func (r Rules) MinRunners() int {
+	if r.Strategy == Fixed {
+		return r.Count
+	}
+	return r.Min
+}
+
 // Observation counts a group's unfinished Jobs by the state of their runners, and
 // the other runners of the scope.
 type Observation struct {
@@ -76,9 +84,9 @@ type Observation struct {
 	QueueVisible bool
 	// OtherRegistered counts the scope's runners that do not belong to this group.
 	OtherRegistered int
-	// OtherUnfilledMin is how many runners other groups still need to reach their
-	// minimum.
-	OtherUnfilledMin int
+	// OtherReserved is how many slots of the scope other groups will take: for Jobs
+	// that have no runner yet, and up to their minimum.
+	OtherReserved int
 }
 
 // Capacity counts the Jobs that provide a runner now or will provide one.
@@ -101,7 +109,7 @@ func (o Observation) current() int {
 func (o Observation) DeadWeight() int { return o.Draining + o.DrainingBusy + o.Lost + o.Outdated }
 
 // room is the maximum number of runners that this group can have in its scope.
-func (o Observation) room() int { return max(0, ScopeLimit-o.OtherRegistered-o.OtherUnfilledMin) }
+func (o Observation) room() int { return max(0, ScopeLimit-o.OtherRegistered-o.OtherReserved) }
 
 // Reason names the rule that decided.
 type Reason string
@@ -177,7 +185,7 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 	}
 	room := o.room()
 	if p.runners > room {
-		p = proposal{room, ReasonRunnerLimit, fmt.Sprintf("%s, but of the scope's %d runners %d belong to others and %d are reserved for other groups' min", p.note, ScopeLimit, o.OtherRegistered, o.OtherUnfilledMin)}
+		p = proposal{room, ReasonRunnerLimit, fmt.Sprintf("%s, but of the scope's %d runners %d belong to others and %d are reserved for other groups", p.note, ScopeLimit, o.OtherRegistered, o.OtherReserved)}
 	}
 	d := Decision{Desired: p.runners, Effective: p.runners, Reason: p.reason, Note: p.note, Observation: o, Rules: rules, Time: now}
 	// The window never raises a Fixed group, whose count is its ceiling. The number

@@ -167,7 +167,7 @@ func TestSingleDecisions(t *testing.T) {
 		"a queue that cannot be seen falls back":      {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps }), policy.Observation{Busy: 2, Queued: 9}, 3, 3, policy.ReasonScaleUp},
 		"a fixed count":                               {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed; r.Count = 3 }), policy.Observation{Idle: 7, Draining: 1}, 3, 3, policy.ReasonFixed},
 		"a fixed count of zero":                       {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed }), policy.Observation{Idle: 7}, 0, 0, policy.ReasonFixed},
-		"at most the room in the scope":               {rules(), policy.Observation{Busy: 4, OtherRegistered: 90, OtherUnfilledMin: 5}, 5, 5, policy.ReasonRunnerLimit},
+		"at most the room in the scope":               {rules(), policy.Observation{Busy: 4, OtherRegistered: 90, OtherReserved: 5}, 5, 5, policy.ReasonRunnerLimit},
 		"a full scope":                                {rules(), policy.Observation{OtherRegistered: 120}, 0, 0, policy.ReasonRunnerLimit},
 		"those that leave are no capacity":            {rules(func(r *policy.Rules) { r.Max = 20 }), policy.Observation{Idle: 1, DrainingBusy: 4}, 4, 8, policy.ReasonScaleUp},
 		"the outdated leave as well":                  {rules(), policy.Observation{Busy: 3, Outdated: 1}, 5, 6, policy.ReasonScaleUp},

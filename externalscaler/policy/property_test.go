@@ -28,7 +28,7 @@ func anyObservation(t *rapid.T) policy.Observation {
 		Pending: n("pending"), Starting: n("starting"), Idle: n("idle"), Busy: n("busy"), Unknown: n("unknown"),
 		Draining: n("draining"), DrainingBusy: n("drainingBusy"), Lost: n("lost"), Outdated: n("outdated"), Successors: n("successors"),
 		Queued: n("queued"), QueueVisible: rapid.Bool().Draw(t, "visible"),
-		OtherRegistered: rapid.IntRange(0, 120).Draw(t, "others"), OtherUnfilledMin: n("unfilled"),
+		OtherRegistered: rapid.IntRange(0, 120).Draw(t, "others"), OtherReserved: n("unfilled"),
 	}
 }
 
@@ -40,7 +40,7 @@ func ceiling(r policy.Rules) int {
 }
 
 func room(o policy.Observation) int {
-	return max(0, policy.ScopeLimit-o.OtherRegistered-o.OtherUnfilledMin)
+	return max(0, policy.ScopeLimit-o.OtherRegistered-o.OtherReserved)
 }
 
 func TestEveryDecisionKeepsTheBounds(t *testing.T) {

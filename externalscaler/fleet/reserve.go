@@ -1,0 +1,65 @@
+package fleet
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/scope"
+)
+
+// reserve tells each group how many slots of its scope the other groups will take:
+// those of their Jobs that have not registered a runner yet, and their share of the
+// free slots up to their minimum.
+func (b *builder) reserve() {
+	groups := map[scope.ID][]*GroupSnapshot{}
+	keys := slices.SortedFunc(maps.Keys(b.next.groups), GroupKey.compare) // or the shares would change with each snapshot
+	for _, key := range keys {
+		group := b.next.groups[key]
+		groups[group.Scope] = append(groups[group.Scope], group)
+	}
+	for _, sharing := range groups {
+		free := policy.ScopeLimit - len(sharing[0].view.Runners)
+		reserved, needs := make([]int, len(sharing)), make([]int, len(sharing))
+		for i, group := range sharing {
+			reserved[i] = group.unregistered()
+			free -= reserved[i]
+			needs[i] = max(0, group.Spec.Rules.MinRunners()-group.Observation.Capacity())
+		}
+		total := 0
+		for i, share := range shares(max(0, free), needs) {
+			reserved[i] += share
+			total += reserved[i]
+		}
+		for i, group := range sharing {
+			group.Observation.OtherReserved = total - reserved[i]
+		}
+	}
+}
+
+// unregistered counts the Jobs that will take a slot of the scope and have none yet.
+func (g *GroupSnapshot) unregistered() (n int) {
+	for _, m := range g.Members {
+		if m.Runner == nil && (m.State == Pending || m.State == Starting) {
+			n++
+		}
+	}
+	return n
+}
+
+// shares divides free slots among needs, evenly if they do not suffice: nobody gets
+// more than it needs, and what one does not need goes to the others.
+func shares(free int, needs []int) []int {
+	order := make([]int, len(needs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(needs[a], needs[b]) })
+	given := make([]int, len(needs))
+	for i, of := range order {
+		given[of] = min(needs[of], free/(len(order)-i))
+		free -= given[of]
+	}
+	return given
+}
