@@ -12,27 +12,28 @@ import (
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
 
-// keptDecisions is how many changed decisions of a group are remembered.
+// keptDecisions is how many changed decisions are kept per group.
 const keptDecisions = 100
 
-// Groups gives the snapshots that decisions are made from.
+// Groups provides the snapshots that decisions are made from.
 type Groups interface {
 	Group(key fleet.GroupKey) (*fleet.GroupSnapshot, error)
 }
 
-// Decisions applies the rules to each group's snapshot and remembers what they
-// asked for, which is what scale-down is paced by. All state is soft: after a
-// restart each group's window begins anew. Safe for concurrent use.
+// Decisions applies the rules to each group's snapshot and keeps each group's cool-down
+// window. The state is only in memory: after a restart each group has a new window.
+// Decisions is safe for concurrent use.
 type Decisions struct {
 	groups Groups
 	clock  clock.PassiveClock
 	log    *zap.Logger
 
 	mu    sync.Mutex
-	known map[fleet.GroupKey]*memory
+	known map[fleet.GroupKey]*groupState
 }
 
-type memory struct {
+// groupState is what is kept about one group.
+type groupState struct {
 	uid    string
 	window policy.Window
 	from   *fleet.GroupSnapshot
@@ -40,26 +41,26 @@ type memory struct {
 	past   []policy.Decision
 }
 
-// NewDecisions makes Decisions over the fleet.
+// NewDecisions returns Decisions for groups.
 func NewDecisions(groups Groups, clock clock.PassiveClock, log *zap.Logger) *Decisions {
-	return &Decisions{groups: groups, clock: clock, log: log, known: map[fleet.GroupKey]*memory{}}
+	return &Decisions{groups: groups, clock: clock, log: log, known: map[fleet.GroupKey]*groupState{}}
 }
 
-// Decide gives the group's decision as of now. Errors are those of fleet.Group.
+// Decide returns the group's current decision. Its errors are those of fleet.Group.
 func (d *Decisions) Decide(key fleet.GroupKey) (policy.Decision, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	group, err := d.groups.Group(key) // under the lock, so that no older snapshot follows a newer one
+	group, err := d.groups.Group(key) // under the lock, so that an older snapshot never follows a newer one
 	if err != nil {
 		return policy.Decision{}, err
 	}
 	m := d.known[key]
 	if m == nil || m.uid != group.UID {
 		d.forget()
-		m = &memory{uid: group.UID} // a ScaledJob made anew begins anew
+		m = &groupState{uid: group.UID} // a ScaledJob that was created again has new state
 		d.known[key] = m
 	}
-	if m.from == group { // the snapshot is rebuilt every second, so time is no reason to decide again
+	if m.from == group { // the snapshot is rebuilt every second, so the passing of time needs no new decision
 		return m.last, nil
 	}
 	decision := policy.Decide(group.Spec.Rules, &m.window, group.Observation, d.clock.Now())
@@ -75,8 +76,8 @@ func (d *Decisions) Decide(key fleet.GroupKey) (policy.Decision, error) {
 	return decision, nil
 }
 
-// forget drops the groups that are no more. Called locked, when one is added, so
-// that as many are remembered as there were at one time.
+// forget drops the groups that no longer exist. The caller holds the lock and calls it
+// when it adds a group, so that the number of groups kept stays bounded.
 func (d *Decisions) forget() {
 	for key := range d.known {
 		if _, err := d.groups.Group(key); errors.Is(err, fleet.ErrUnknownGroup) {
@@ -85,7 +86,7 @@ func (d *Decisions) forget() {
 	}
 }
 
-// Past are the group's last changed decisions, the oldest first.
+// Past returns the group's last changed decisions, oldest first.
 func (d *Decisions) Past(key fleet.GroupKey) []policy.Decision {
 	d.mu.Lock()
 	defer d.mu.Unlock()

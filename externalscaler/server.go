@@ -17,20 +17,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Bounds of the server.
+// The limits of the server.
 const (
-	// maxRequest bounds a message; trigger metadata over 64 KiB is refused with
-	// an error that says so, for which it must be read first. Above this grpc
-	// answers RESOURCE_EXHAUSTED by itself.
+	// maxRequest is the maximum size of a message, in bytes. It is above the limit of
+	// 64 KiB for trigger metadata, so that the service can read larger metadata and
+	// answer with an error that explains the limit. grpc refuses larger messages with
+	// RESOURCE_EXHAUSTED.
 	maxRequest = 1 << 20
-	// maxConnectionAge makes KEDA resolve the Service again now and then; it
-	// holds one connection an address and keeps it for ever otherwise.
+	// maxConnectionAge makes KEDA resolve the Service's name again from time to time.
+	// Otherwise KEDA keeps its one connection per address for ever.
 	maxConnectionAge      = 5 * time.Minute
 	maxConnectionAgeGrace = 30 * time.Second
 	keepaliveTime         = 20 * time.Second
 	keepaliveTimeout      = 10 * time.Second
 	maxConcurrentStreams  = 4096
-	// stopGrace bounds the graceful stop: open streams are cut after it.
+	// stopGrace bounds the graceful stop. After it, open streams are closed.
 	stopGrace = 5 * time.Second
 )
 
@@ -39,16 +40,16 @@ type Registrable interface {
 	Register(server grpc.ServiceRegistrar)
 }
 
-// Server is the gRPC server with its bounds, health and reflection.
+// Server is a gRPC server with limits, health and reflection.
 type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	log    *zap.Logger
 }
 
-// NewServer makes a server of the given services. A handler that panics answers
-// INTERNAL, and the process lives. options come after the server's own: transport
-// credentials, and interceptors, which run inside the guard against panics.
+// NewServer returns a server of the given services. If a handler panics, the server
+// answers INTERNAL and continues. options are applied after the server's own. They are
+// transport credentials and interceptors, whose panics are recovered too.
 func NewServer(log *zap.Logger, options []grpc.ServerOption, services ...Registrable) *Server {
 	s := &Server{log: log, health: health.NewServer()}
 	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
@@ -70,7 +71,7 @@ func NewServer(log *zap.Logger, options []grpc.ServerOption, services ...Registr
 	return s
 }
 
-// Serve answers on the listener until ctx ends, then stops within 5 s.
+// Serve serves on the listener until ctx ends. Then it stops within 5 s.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.grpc.Serve(listener) }()

@@ -25,14 +25,14 @@ const patience = 60 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve runs a server of these services in memory. stop ends it and tells how
-// Serve ended and how long that took.
+// serve runs a server of these services in memory. stop stops it and returns how long
+// that took, and Serve's error.
 func serve(t *testing.T, services ...Registrable) (conn *grpc.ClientConn, stop func() (time.Duration, error)) {
 	t.Helper()
 	return serveWith(t, nil, services...)
 }
 
-// serveWith does so with these options of the server.
+// serveWith is serve with these server options.
 func serveWith(t *testing.T, options []grpc.ServerOption, services ...Registrable) (conn *grpc.ClientConn, stop func() (time.Duration, error)) {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
@@ -65,26 +65,26 @@ func serveWith(t *testing.T, options []grpc.ServerOption, services ...Registrabl
 	return conn, stop
 }
 
-// panicking panics in every handler.
+// panicking is a service whose handlers panic.
 type panicking struct {
 	pb.UnimplementedExternalScalerServer
 }
 
 func (p panicking) Register(server grpc.ServiceRegistrar) { pb.RegisterExternalScalerServer(server, p) }
 func (panicking) IsActive(context.Context, *pb.ScaledObjectRef) (*pb.IsActiveResponse, error) {
-	panic("a fault of ours")
+	panic("our own fault")
 }
 
 func (panicking) StreamIsActive(*pb.ScaledObjectRef, grpc.ServerStreamingServer[pb.IsActiveResponse]) error {
 	panic(errors.New("another"))
 }
 
-func TestHandlerThatPanicsAnswersInternalAndTheServerLives(t *testing.T) {
+func TestHandlerThatPanicsAnswersInternalAndTheServerContinues(t *testing.T) {
 	conn, _ := serve(t, panicking{})
 	client := pb.NewExternalScalerClient(conn)
 	for range 2 {
 		_, err := client.IsActive(t.Context(), &pb.ScaledObjectRef{})
-		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "fault of ours") {
+		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "our own fault") {
 			t.Errorf("unary: got %v, want INTERNAL without the panic's text", err)
 		}
 		stream, err := client.StreamIsActive(t.Context(), &pb.ScaledObjectRef{})
@@ -118,11 +118,11 @@ func TestHealthAndReflection(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := stream.Recv(); err == nil {
-		t.Error("reflection: the stream goes on")
+		t.Error("reflection: the stream is still open")
 	}
 }
 
-// endless streams until its caller goes.
+// endless streams until its caller disconnects.
 type endless struct {
 	pb.UnimplementedExternalScalerServer
 	begun chan struct{}
@@ -135,7 +135,7 @@ func (e endless) StreamIsActive(_ *pb.ScaledObjectRef, stream grpc.ServerStreami
 	return stream.Context().Err()
 }
 
-func TestStopIsBoundedThoughAStreamIsOpen(t *testing.T) {
+func TestStopIsBoundedWhileAStreamIsOpen(t *testing.T) {
 	service := endless{begun: make(chan struct{})}
 	conn, stop := serve(t, service)
 	stream, err := pb.NewExternalScalerClient(conn).StreamIsActive(t.Context(), &pb.ScaledObjectRef{})
@@ -148,11 +148,11 @@ func TestStopIsBoundedThoughAStreamIsOpen(t *testing.T) {
 		t.Errorf("stopped after %v: %v", took, err)
 	}
 	if _, err := stream.Recv(); err == nil {
-		t.Error("the stream goes on")
+		t.Error("the stream is still open")
 	}
 }
 
-func TestListenerThatFailsEndsServe(t *testing.T) {
+func TestServeReturnsTheListenersError(t *testing.T) {
 	listener := bufconn.Listen(1)
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
-// Package externalscaler is the gRPC service that KEDA calls: KEDA's
-// ExternalScaler, answered from the fleet's snapshots and the rules of package
-// policy. Nothing here calls Bitbucket or Kubernetes; every answer comes from
-// memory, so that KEDA may poll as often as it likes.
+// Package externalscaler implements the gRPC service that KEDA calls, KEDA's
+// ExternalScaler. It answers from the fleet's snapshots and the rules of package policy.
+// It never calls Bitbucket or Kubernetes: every answer comes from memory, so that KEDA
+// can poll at any rate.
 package externalscaler
 
 import (
@@ -22,64 +22,64 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
-// MetricName is the name of the one metric; KEDA puts its own prefix before it.
+// MetricName is the name of the only metric. KEDA adds a prefix to it.
 const MetricName = "bitbucket-runners"
 
-// handlerTimeout bounds each unary call: KEDA holds a lock while it waits, and
-// sets no deadline of its own (pkg/scalers/external_scaler.go).
+// handlerTimeout bounds each unary call. KEDA holds a lock while it waits and sets no
+// deadline (pkg/scalers/external_scaler.go).
 const handlerTimeout = 2 * time.Second
 
-// Fleet is what the service asks of the observed runners.
+// Fleet is the part of the fleet that the service uses.
 type Fleet interface {
-	// Known reports whether there is a ScaledJob of that name, sound or not.
+	// Known reports whether there is a ScaledJob of that name, valid or not.
 	Known(key fleet.GroupKey) bool
 	// Carries reports whether a ScaledJob of that name has exactly this metadata.
 	Carries(key fleet.GroupKey, metadata map[string]string) bool
-	// Serves reports whether a ScaledJob of that name carries these settings.
+	// Serves returns nil if a ScaledJob of that name has these settings.
 	Serves(ctx context.Context, key fleet.GroupKey, spec runnergroup.Group) error
-	// Call makes a group known where there is no Kubernetes to read it from.
+	// Call makes a group known if there is no Kubernetes to read it from.
 	Call(ctx context.Context, key fleet.GroupKey, spec runnergroup.Group) (*fleet.GroupSnapshot, error)
-	// Wait gives a channel that is closed when the next snapshot stands.
+	// Wait returns a channel that is closed when the next snapshot is ready.
 	Wait() <-chan struct{}
 }
 
-// Service implements KEDA's ExternalScaler. StreamMetricSpec stays
-// Unimplemented: the specification never changes.
+// Service implements KEDA's ExternalScaler. StreamMetricSpec is not implemented, because
+// the specification never changes.
 type Service struct {
 	pb.UnimplementedExternalScalerServer
 	fleet     Fleet
 	decisions *Decisions
-	// kubernetes: groups are known from ScaledJobs, not from calls.
+	// kubernetes is true if groups are known from ScaledJobs, not from calls.
 	kubernetes bool
-	// asked is when each group was last called for: an *atomic.Int64 in nanoseconds
-	// since 1970, by GroupKey.
-	asked sync.Map
+	// lastCalls holds when KEDA last called for each group: an *atomic.Int64 in
+	// nanoseconds since 1970, by GroupKey.
+	lastCalls sync.Map
 }
 
-// Asked is when the group was last called for; zero if never since the service was
-// made.
-func (s *Service) Asked(key fleet.GroupKey) time.Time {
-	if last, ok := s.asked.Load(key); ok {
+// LastCall returns when KEDA last called for the group. It is zero if KEDA has not
+// called since the service was made.
+func (s *Service) LastCall(key fleet.GroupKey) time.Time {
+	if last, ok := s.lastCalls.Load(key); ok {
 		return time.Unix(0, last.(*atomic.Int64).Load()) //nolint:forcetypeassert // nothing else is stored
 	}
 	return time.Time{}
 }
 
-// noteCall remembers that a group is called for; none that is not known, or anybody
-// could fill the memory.
+// noteCall records that KEDA called for a group. It ignores unknown groups. Otherwise
+// any caller could fill the memory.
 func (s *Service) noteCall(key fleet.GroupKey) {
-	last, ok := s.asked.Load(key)
+	last, ok := s.lastCalls.Load(key)
 	if !ok {
 		if !s.fleet.Known(key) {
 			return
 		}
-		last, _ = s.asked.LoadOrStore(key, &atomic.Int64{})
+		last, _ = s.lastCalls.LoadOrStore(key, &atomic.Int64{})
 	}
 	last.(*atomic.Int64).Store(time.Now().UnixNano()) //nolint:forcetypeassert // nothing else is stored
 }
 
-// NewService makes the service. With kubernetes, only groups whose ScaledJob
-// exists are answered; without, every well-formed call makes its group known.
+// NewService returns a Service. With kubernetes, it answers only for groups whose
+// ScaledJob exists. Without, every valid call makes its group known.
 func NewService(fleet Fleet, decisions *Decisions, kubernetes bool) *Service {
 	return &Service{fleet: fleet, decisions: decisions, kubernetes: kubernetes}
 }
@@ -87,18 +87,18 @@ func NewService(fleet Fleet, decisions *Decisions, kubernetes bool) *Service {
 // Register adds the service to a server.
 func (s *Service) Register(server grpc.ServiceRegistrar) { pb.RegisterExternalScalerServer(server, s) }
 
-// GetMetricSpec always gives one metric with target 1: the value is the number
-// of Jobs that there should be, and an error here would be silent in KEDA
-// (no event on the ScaledJob), whereas one from GetMetrics is seen.
+// GetMetricSpec always returns one metric with target 1, because the metric's value is
+// the desired number of Jobs. It returns no error: KEDA writes an Event on the ScaledJob
+// for an error of GetMetrics, but not for one of GetMetricSpec.
 func (s *Service) GetMetricSpec(context.Context, *pb.ScaledObjectRef) (*pb.GetMetricSpecResponse, error) {
 	return &pb.GetMetricSpecResponse{MetricSpecs: []*pb.MetricSpec{{MetricName: MetricName, TargetSize: 1, TargetSizeFloat: 1}}}, nil
 }
 
-// GetMetrics tells how many unfinished Jobs the group should have. Codes:
-// INVALID_ARGUMENT (the metadata, every fault of it), NOT_FOUND (no ScaledJob
-// carries it), PERMISSION_DENIED (the namespace may not use the credentials),
-// FAILED_PRECONDITION (no usable credentials), UNAVAILABLE (nothing current is
-// known; never a 0 instead), RESOURCE_EXHAUSTED (too many scopes).
+// GetMetrics returns how many unfinished Jobs the group should have. Codes:
+// INVALID_ARGUMENT (the metadata is invalid; lists every fault), NOT_FOUND (no ScaledJob
+// has this metadata), PERMISSION_DENIED (the namespace may not use the credentials),
+// FAILED_PRECONDITION (no usable credentials), UNAVAILABLE (there is no current list;
+// GetMetrics never returns 0 instead), RESOURCE_EXHAUSTED (too many scopes).
 func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
 	decision, err := s.decide(ctx, req.GetScaledObjectRef())
 	if err != nil {
@@ -109,8 +109,8 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 	}}}, nil
 }
 
-// IsActive is true while the group should have any Job; KEDA creates none while
-// it is false. Codes as for GetMetrics.
+// IsActive returns true while the group should have at least one Job. While it is false,
+// KEDA creates no Jobs. The codes are those of GetMetrics.
 func (s *Service) IsActive(ctx context.Context, ref *pb.ScaledObjectRef) (*pb.IsActiveResponse, error) {
 	decision, err := s.decide(ctx, ref)
 	if err != nil {
@@ -119,9 +119,9 @@ func (s *Service) IsActive(ctx context.Context, ref *pb.ScaledObjectRef) (*pb.Is
 	return &pb.IsActiveResponse{Result: decision.Target > 0}, nil
 }
 
-// StreamIsActive sends the present value at once, then each change, until the
-// caller goes. While nothing current is known it stays silent. Codes as for
-// GetMetrics, for what is wrong from the start.
+// StreamIsActive sends the current value at once, then each change, until the caller
+// disconnects. While there is no current list it sends nothing. The codes are those of
+// GetMetrics except UNAVAILABLE.
 func (s *Service) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStreamingServer[pb.IsActiveResponse]) error {
 	ctx := stream.Context()
 	sent, active := false, false
@@ -145,11 +145,11 @@ func (s *Service) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStre
 	}
 }
 
-// decide finds the group that a call asks for and its decision.
+// decide returns the decision of the group that a call asks for.
 func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (policy.Decision, error) {
 	key := fleet.GroupKey{Namespace: ref.GetNamespace(), Name: ref.GetName()}
 	defer s.noteCall(key)
-	// Nearly always KEDA sends what was read, and found sound, already.
+	// KEDA nearly always sends metadata that was already read and is valid.
 	if !s.fleet.Carries(key, ref.GetScalerMetadata()) {
 		if err := s.find(ctx, key, ref.GetScalerMetadata()); err != nil {
 			return policy.Decision{}, statusOf(err)
@@ -162,7 +162,7 @@ func (s *Service) decide(ctx context.Context, ref *pb.ScaledObjectRef) (policy.D
 	return decision, nil
 }
 
-// find reads the metadata and finds the group that it is of.
+// find parses the metadata and checks that the group has it.
 func (s *Service) find(ctx context.Context, key fleet.GroupKey, metadata map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
 	defer cancel()
@@ -177,7 +177,7 @@ func (s *Service) find(ctx context.Context, key fleet.GroupKey, metadata map[str
 	return err
 }
 
-// statusOf gives an error the code that tells KEDA's users where to look.
+// statusOf gives an error the status code that shows KEDA's users where the fault is.
 func statusOf(err error) error {
 	var invalid *runnergroup.InvalidError
 	var duplicate *fleet.DuplicateError

@@ -59,7 +59,7 @@ func (o *observed) Call(context.Context, fleet.GroupKey, runnergroup.Group) (*fl
 	return o.Group(fleet.GroupKey{})
 }
 
-func TestStreamTellsThePresentThenEachChangeAndNothingWhileUnknown(t *testing.T) {
+func TestStreamSendsTheCurrentValueThenEachChange(t *testing.T) {
 	o := &observed{changed: make(chan struct{})}
 	o.set(0, nil)
 	decisions := NewDecisions(o, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
@@ -79,19 +79,19 @@ func TestStreamTellsThePresentThenEachChangeAndNothingWhileUnknown(t *testing.T)
 		}
 	}
 	next(false)
-	o.set(0, scope.ErrNoList) // never taken for a 0, nor for an end
+	o.set(0, scope.ErrNoList) // this neither counts as 0 nor ends the stream
 	o.set(3, nil)
 	next(true)
-	o.set(4, nil) // no change of the answer
+	o.set(4, nil) // the answer does not change
 	o.set(0, nil)
 	next(false)
 	o.set(0, credentials.ErrForbidden)
 	if _, err := stream.Recv(); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("got %v, want the fault", err)
+		t.Errorf("got %v, want PERMISSION_DENIED", err)
 	}
 }
 
-func TestCodesTellWhereToLook(t *testing.T) {
+func TestStatusCodes(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error
 		want codes.Code
@@ -102,7 +102,7 @@ func TestCodesTellWhereToLook(t *testing.T) {
 		"namespace":       {credentials.ErrForbidden, codes.PermissionDenied},
 		"credentials":     {credentials.ErrUnknownSet, codes.FailedPrecondition},
 		"scopes":          {fleet.ErrTooManyScopes, codes.ResourceExhausted},
-		"nothing current": {scope.ErrNoList, codes.Unavailable},
+		"no current list": {scope.ErrNoList, codes.Unavailable},
 		"anything else":   {context.DeadlineExceeded, codes.Unavailable},
 	} {
 		if got := status.Code(statusOf(fmt.Errorf("wrapped: %w", c.err))); got != c.want {
@@ -111,13 +111,13 @@ func TestCodesTellWhereToLook(t *testing.T) {
 	}
 }
 
-func TestDecisionsRememberTheLastChangesAndForgetGroupsThatAreGone(t *testing.T) {
+func TestDecisionsKeepTheLastChangesAndDropDeletedGroups(t *testing.T) {
 	groups := known{}
 	d := NewDecisions(groups, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
 	key := fleet.GroupKey{Namespace: "ns", Name: "g"}
 	for i := range 2 * keptDecisions {
 		groups[key] = &fleet.GroupSnapshot{GroupKey: key, Spec: runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: i % 50}}}
-		for range 2 { // the second asks for the same snapshot
+		for range 2 { // the second call is for the same snapshot
 			if got, err := d.Decide(key); err != nil || got.Target != i%50 {
 				t.Fatalf("got %+v, %v, want %d", got, err, i%50)
 			}
@@ -125,7 +125,7 @@ func TestDecisionsRememberTheLastChangesAndForgetGroupsThatAreGone(t *testing.T)
 	}
 	past := d.Past(key)
 	if len(past) != keptDecisions || past[keptDecisions-1].Target != (2*keptDecisions-1)%50 {
-		t.Errorf("%d decisions are kept, the last %+v", len(past), past[len(past)-1])
+		t.Errorf("got %d decisions, the last %+v", len(past), past[len(past)-1])
 	}
 	delete(groups, key)
 	for i := range 10 {
@@ -137,11 +137,11 @@ func TestDecisionsRememberTheLastChangesAndForgetGroupsThatAreGone(t *testing.T)
 		delete(groups, other)
 	}
 	if len(d.known) != 1 || d.Past(key) != nil {
-		t.Errorf("%d groups are remembered, want the last alone", len(d.known))
+		t.Errorf("got %d groups, want only the last", len(d.known))
 	}
 }
 
-// known are groups by key.
+// known contains groups by key.
 type known map[fleet.GroupKey]*fleet.GroupSnapshot
 
 func (k known) Group(key fleet.GroupKey) (*fleet.GroupSnapshot, error) {

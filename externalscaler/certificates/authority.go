@@ -14,8 +14,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/pause"
 )
 
-// Keys under which a Pair is stored. The last two are those of Kubernetes' TLS
-// Secrets.
+// The keys under which a Pair is stored. The last two are the keys of a Kubernetes TLS
+// Secret.
 const (
 	BundleKey       = "ca.crt"
 	AuthorityKeyKey = "ca.key"
@@ -23,24 +23,26 @@ const (
 	KeyKey          = "tls.key"
 )
 
-// ErrConflict says that somebody else stored a pair meanwhile.
-var ErrConflict = errors.New("another replica has stored it meanwhile")
+// ErrConflict means that another replica has stored a pair in the meantime.
+var ErrConflict = errors.New("another replica has stored it in the meantime")
 
-// Store keeps the pair where every replica reads it.
+// Store stores the pair where every replica reads it.
 type Store interface {
-	// Load gives what is stored, and its version; an empty pair if there is none.
+	// Load returns the stored pair and its version. If none is stored, the pair is empty.
 	Load(ctx context.Context) (pair Pair, version string, err error)
-	// Save replaces what is stored at that version; ErrConflict if it is another.
+	// Save replaces the pair of that version. It returns ErrConflict if the stored
+	// version is another.
 	Save(ctx context.Context, pair Pair, version string) error
 }
 
 // Times of an Authority.
 const (
-	// lookEvery is how soon what another replica has renewed is served here too.
-	lookEvery   = time.Minute
-	lookAgain   = 2 * time.Second
-	callTimeout = 10 * time.Second
-	// conflicts bounds the tries of Start against other replicas'.
+	// checkInterval bounds how long a replica serves a certificate that another replica
+	// has renewed.
+	checkInterval = time.Minute
+	retryInterval = 2 * time.Second
+	callTimeout   = 10 * time.Second
+	// conflicts bounds how often Start tries again after a conflict with other replicas.
 	conflicts = 5
 )
 
@@ -54,41 +56,41 @@ type Authority struct {
 	served atomic.Pointer[served]
 }
 
-// served is a pair in the form in which it is used.
+// served is a pair in the form in which a server uses it.
 type served struct {
 	pair Pair
 	tls  *tls.Certificate
 }
 
-// NewAuthority makes an Authority whose server certificate has these names, DNS
-// names and IP addresses.
+// NewAuthority returns an Authority. names are the DNS names and IP addresses of its
+// server certificate.
 func NewAuthority(store Store, names []string, clock clock.WithTicker, log *zap.Logger) *Authority {
 	return &Authority{store: store, names: names, clock: clock, log: log}
 }
 
-// Start reads the pair, or makes it: then calls can be served.
+// Start reads the pair, or makes it if there is none. After that, calls can be served.
 func (a *Authority) Start(ctx context.Context) (err error) {
 	for range conflicts {
-		if err = a.look(ctx); !errors.Is(err, ErrConflict) {
+		if err = a.check(ctx); !errors.Is(err, ErrConflict) {
 			return err
 		}
 	}
 	return err
 }
 
-// Run renews what is due, and takes up what another replica has renewed, until ctx
-// ends.
+// Run renews certificates that are due, and serves those that another replica has
+// renewed, until ctx ends.
 func (a *Authority) Run(ctx context.Context) error {
 	failing := false
 	for {
-		err := a.look(ctx)
+		err := a.check(ctx)
 		if failed := err != nil && !errors.Is(err, ErrConflict); failed != failing && ctx.Err() == nil {
 			failing = failed
-			a.log.Warn("looking after the certificates", zap.Bool("failing", failing), zap.Error(err))
+			a.log.Warn("checking the certificates", zap.Bool("failing", failing), zap.Error(err))
 		}
-		wait := lookEvery
+		wait := checkInterval
 		if err != nil {
-			wait = lookAgain
+			wait = retryInterval
 		}
 		if !pause.For(ctx, a.clock, wait, nil) {
 			return nil
@@ -96,8 +98,8 @@ func (a *Authority) Run(ctx context.Context) error {
 	}
 }
 
-// look reads what is stored and renews it where that is due.
-func (a *Authority) look(ctx context.Context) error {
+// check reads the stored pair and renews it if that is due.
+func (a *Authority) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	pair, version, err := a.store.Load(ctx)
@@ -106,7 +108,7 @@ func (a *Authority) look(ctx context.Context) error {
 	}
 	next, changed, err := renewed(a.clock.Now(), pair, a.names)
 	if err != nil {
-		return fmt.Errorf("the stored certificates cannot be used, mend or delete them: %w", err)
+		return fmt.Errorf("the stored certificates cannot be used, correct or delete them: %w", err)
 	}
 	if changed {
 		if err := a.store.Save(ctx, next, version); err != nil {
@@ -118,14 +120,14 @@ func (a *Authority) look(ctx context.Context) error {
 	}
 	certificate, err := tls.X509KeyPair(next.Chain, next.Key)
 	if err != nil {
-		return fmt.Errorf("the stored certificates cannot be used, mend or delete them: %s: %w", ChainKey, err)
+		return fmt.Errorf("the stored certificates cannot be used, correct or delete them: %s: %w", ChainKey, err)
 	}
 	a.served.Store(&served{pair: next, tls: &certificate})
 	a.log.Info("serving a certificate", zap.Time("notAfter", certificate.Leaf.NotAfter), zap.Strings("names", a.names), zap.Bool("made", changed))
 	return nil
 }
 
-// Certificate is the one to serve a new connection with.
+// Certificate returns the certificate for a new connection.
 func (a *Authority) Certificate(context.Context) (*tls.Certificate, error) {
 	now := a.served.Load()
 	if now == nil {
@@ -134,7 +136,7 @@ func (a *Authority) Certificate(context.Context) (*tls.Certificate, error) {
 	return now.tls, nil
 }
 
-// Bundle are the authorities to trust, in PEM; nil before Start.
+// Bundle returns the authorities to trust, in PEM. It returns nil before Start.
 func (a *Authority) Bundle(context.Context) ([]byte, error) {
 	if now := a.served.Load(); now != nil {
 		return now.pair.Bundle, nil

@@ -16,9 +16,9 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-func TestRenewalsFailNoCallOfWhoeverTrustsTheOldOrTheNew(t *testing.T) {
+func TestRenewalsFailNoCallOfClientsThatTrustTheOldOrTheNewAuthority(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC))
-	authority := NewAuthority(&shelf{}, names, clock, zaptest.NewLogger(t))
+	authority := NewAuthority(&memoryStore{}, names, clock, zaptest.NewLogger(t))
 	if err := authority.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +33,11 @@ func TestRenewalsFailNoCallOfWhoeverTrustsTheOldOrTheNew(t *testing.T) {
 	}
 	leaves, authorities := 1, 1
 	before, bundle := leaf(), first
-	// Eight years, a month at a time: some fifty server certificates, and a second
-	// authority before the first ends.
+	// In eight years, one month at a time, there are about fifty server certificates,
+	// and a second authority before the first expires.
 	for range 8 * 12 {
 		clock.Step(30 * 24 * time.Hour)
-		if err := authority.look(t.Context()); err != nil {
+		if err := authority.check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if now := leaf(); !now.Equal(before) {
@@ -46,29 +46,29 @@ func TestRenewalsFailNoCallOfWhoeverTrustsTheOldOrTheNew(t *testing.T) {
 		if now := bundleOf(t, authority); string(now) != string(bundle) {
 			bundle, authorities = now, authorities+1
 		}
-		for who, trusted := range map[string][]byte{"who trusts the first authority": first, "who trusts the present bundle": bundle} {
+		for client, trusted := range map[string][]byte{"trusting the first authority": first, "trusting the current bundle": bundle} {
 			if err := call(t, address, trusting(t, trusted, clock)); err != nil {
-				t.Fatalf("%s at %s: %v", who, clock.Now(), err)
+				t.Fatalf("%s at %s: %v", client, clock.Now(), err)
 			}
 		}
 	}
 	if leaves < 40 || authorities != 2 {
-		t.Errorf("%d server certificates and %d authorities, want 40 or more, and 2", leaves, authorities)
+		t.Errorf("%d server certificates and %d authorities, want at least 40, and 2", leaves, authorities)
 	}
-	stranger := NewAuthority(&shelf{}, names, clock, zaptest.NewLogger(t))
+	stranger := NewAuthority(&memoryStore{}, names, clock, zaptest.NewLogger(t))
 	if err := stranger.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := call(t, address, trusting(t, bundleOf(t, stranger), clock)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("who trusts another authority: got %v", err)
+		t.Errorf("trusting another authority: got %v", err)
 	}
 	if err := call(t, address, insecure.NewCredentials()); err == nil {
-		t.Error("plain text was answered")
+		t.Error("a call in plain text was answered")
 	}
 }
 
-func TestReplicasThatStartAtOnceAgreeOnOneAuthority(t *testing.T) {
-	store := &shelf{}
+func TestReplicasThatStartAtTheSameTimeShareOneAuthority(t *testing.T) {
+	store := &memoryStore{}
 	clock := clocktesting.NewFakeClock(time.Now())
 	var replicas [8]*Authority
 	var starting sync.WaitGroup
@@ -82,13 +82,13 @@ func TestReplicasThatStartAtOnceAgreeOnOneAuthority(t *testing.T) {
 	starting.Wait()
 	for i, replica := range replicas {
 		if got := bundleOf(t, replica); string(got) != string(bundleOf(t, replicas[0])) {
-			t.Errorf("replica %d has an authority of its own", i)
+			t.Errorf("replica %d has another authority", i)
 		}
 	}
 }
 
-func TestOneReplicaServesWhatAnotherRenewed(t *testing.T) {
-	store := &shelf{}
+func TestReplicaServesACertificateThatAnotherRenewed(t *testing.T) {
+	store := &memoryStore{}
 	clock := clocktesting.NewFakeClock(time.Now())
 	first, second := NewAuthority(store, names, clock, zaptest.NewLogger(t)), NewAuthority(store, names, clock, zaptest.NewLogger(t))
 	for _, replica := range []*Authority{first, second} {
@@ -100,7 +100,7 @@ func TestOneReplicaServesWhatAnotherRenewed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- second.Run(ctx) }()
-	if err := first.look(ctx); err != nil && !errors.Is(err, ErrConflict) {
+	if err := first.check(ctx); err != nil && !errors.Is(err, ErrConflict) {
 		t.Fatal(err)
 	}
 	deadline := time.Now().Add(patience)
@@ -116,10 +116,10 @@ func TestOneReplicaServesWhatAnotherRenewed(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the two serve different certificates")
 		}
-		if err := first.look(ctx); err != nil && !errors.Is(err, ErrConflict) {
+		if err := first.check(ctx); err != nil && !errors.Is(err, ErrConflict) {
 			t.Fatal(err)
 		}
-		clock.Step(lookEvery)
+		clock.Step(checkInterval)
 	}
 	cancel()
 	if err := <-done; err != nil {
@@ -127,8 +127,8 @@ func TestOneReplicaServesWhatAnotherRenewed(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadIsNotReplaced(t *testing.T) {
-	good := &shelf{}
+func TestUnreadableCertificatesAreNotReplaced(t *testing.T) {
+	good := &memoryStore{}
 	clock := clocktesting.NewFakeClock(time.Now())
 	if err := NewAuthority(good, names, clock, zaptest.NewLogger(t)).Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -137,31 +137,31 @@ func TestWhatCannotBeReadIsNotReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(*Pair){
-		"the bundle":                        func(p *Pair) { p.Bundle = []byte("not PEM") },
-		"the authority's key":               func(p *Pair) { p.AuthorityKey = nil },
-		"the authority's key, of another":   func(p *Pair) { p.AuthorityKey = other.AuthorityKey },
-		"the bundle, and there is the rest": func(p *Pair) { p.Bundle = nil },
+	for name, corrupt := range map[string]func(*Pair){
+		"the bundle":                      func(p *Pair) { p.Bundle = []byte("not PEM") },
+		"the authority's key":             func(p *Pair) { p.AuthorityKey = nil },
+		"the authority's key, of another": func(p *Pair) { p.AuthorityKey = other.AuthorityKey },
+		"only the bundle is missing":      func(p *Pair) { p.Bundle = nil },
 	} {
-		store := &shelf{pair: good.pair}
-		spoil(&store.pair)
-		spoilt := store.pair
-		if err := NewAuthority(store, names, clock, zaptest.NewLogger(t)).Start(t.Context()); err == nil || !strings.Contains(err.Error(), "mend or delete") || !store.pair.equal(spoilt) {
-			t.Errorf("%s: got %v, and what was stored is replaced: %v", name, err, !store.pair.equal(spoilt))
+		store := &memoryStore{pair: good.pair}
+		corrupt(&store.pair)
+		corrupted := store.pair
+		if err := NewAuthority(store, names, clock, zaptest.NewLogger(t)).Start(t.Context()); err == nil || !strings.Contains(err.Error(), "correct or delete") || !store.pair.equal(corrupted) {
+			t.Errorf("%s: got %v, the stored pair is replaced: %v", name, err, !store.pair.equal(corrupted))
 		}
 	}
-	for name, spoil := range map[string]func(*Pair){
+	for name, corrupt := range map[string]func(*Pair){
 		"the server's certificate": func(p *Pair) { p.Chain = []byte("not PEM") },
 		"the server's key":         func(p *Pair) { p.Key = other.Key },
 	} {
-		store := &shelf{pair: good.pair}
-		spoil(&store.pair)
+		store := &memoryStore{pair: good.pair}
+		corrupt(&store.pair)
 		if err := NewAuthority(store, names, clock, zaptest.NewLogger(t)).Start(t.Context()); err != nil || string(store.pair.Bundle) != string(good.pair.Bundle) {
-			t.Errorf("%s, which the authority can make anew: got %v", name, err)
+			t.Errorf("%s, which the authority can make again: got %v", name, err)
 		}
 	}
-	store := &shelf{pair: good.pair}
+	store := &memoryStore{pair: good.pair}
 	if err := NewAuthority(store, append(names, "another.name"), clock, zaptest.NewLogger(t)).Start(t.Context()); err != nil || store.pair.equal(good.pair) {
-		t.Errorf("a further name: got %v, made anew: %v", err, !store.pair.equal(good.pair))
+		t.Errorf("another name: got %v, made again: %v", err, !store.pair.equal(good.pair))
 	}
 }

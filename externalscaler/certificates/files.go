@@ -12,20 +12,20 @@ import (
 	"google.golang.org/grpc/credentials/tls/certprovider/pemfile"
 )
 
-// reloadEvery is how soon a changed file is served.
-const reloadEvery = 10 * time.Second
+// reloadInterval is the time between two reads of the files.
+const reloadInterval = 10 * time.Second
 
-// Files serves the user's own certificate, as cert-manager keeps one in a mounted
-// Secret, and takes up each change of it.
+// Files serves the user's own certificate from files, such as those that cert-manager
+// keeps in a Secret. It reads them again when they change.
 type Files struct {
 	provider certprovider.Provider
 	bundle   string
 }
 
-// NewFiles reads the files; bundle, the authorities to trust, may be empty: then
-// clients must trust the certificate's issuer already.
+// NewFiles reads the files. bundle is the file of the authorities to trust. If it is
+// empty, clients must already trust the certificate's issuer.
 func NewFiles(ctx context.Context, certificate, key, bundle string) (*Files, error) {
-	provider, err := pemfile.NewProvider(pemfile.Options{CertFile: certificate, KeyFile: key, RefreshDuration: reloadEvery})
+	provider, err := pemfile.NewProvider(pemfile.Options{CertFile: certificate, KeyFile: key, RefreshDuration: reloadInterval})
 	if err != nil {
 		return nil, fmt.Errorf("certificate files: %w", err)
 	}
@@ -41,8 +41,8 @@ func NewFiles(ctx context.Context, certificate, key, bundle string) (*Files, err
 	return f, nil
 }
 
-// NewClientAuthorities reads the authorities of clients from a file in PEM, and takes
-// up each change of it. The caller closes the result.
+// NewClientAuthorities reads the authorities of clients from a file in PEM, and reads
+// it again when it changes. The caller closes the result.
 func NewClientAuthorities(file string) (certprovider.Provider, error) {
 	bundle, err := os.ReadFile(file)
 	if err == nil {
@@ -51,17 +51,17 @@ func NewClientAuthorities(file string) (certprovider.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("authorities of clients: %w", err)
 	}
-	provider, err := pemfile.NewProvider(pemfile.Options{RootFile: file, RefreshDuration: reloadEvery})
+	provider, err := pemfile.NewProvider(pemfile.Options{RootFile: file, RefreshDuration: reloadInterval})
 	if err != nil {
 		return nil, fmt.Errorf("authorities of clients: %w", err)
 	}
 	return provider, nil
 }
 
-// Close ends the watch.
+// Close stops watching the files.
 func (f *Files) Close() { f.provider.Close() }
 
-// Certificate is the one to serve a new connection with.
+// Certificate returns the certificate for a new connection.
 func (f *Files) Certificate(ctx context.Context) (*tls.Certificate, error) {
 	material, err := f.provider.KeyMaterial(ctx)
 	if err != nil {
@@ -73,7 +73,7 @@ func (f *Files) Certificate(ctx context.Context) (*tls.Certificate, error) {
 	return &material.Certs[0], nil
 }
 
-// Bundle are the authorities to trust, in PEM; nil where none was given.
+// Bundle returns the authorities to trust, in PEM. It returns nil if no file was given.
 func (f *Files) Bundle(context.Context) ([]byte, error) {
 	if f.bundle == "" {
 		return nil, nil

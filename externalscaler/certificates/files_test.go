@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestTheUsersOwnFilesAreReadAgainWhenTheyChange(t *testing.T) {
+func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write := func(p Pair) {
@@ -44,13 +44,13 @@ func TestTheUsersOwnFilesAreReadAgainWhenTheyChange(t *testing.T) {
 		}
 	}
 	if got := bundleOf(t, files); string(got) != string(second.Bundle) {
-		t.Error("the old authority is published")
+		t.Error("the old authority is still published")
 	}
 	for name, path := range map[string][3]string{
-		"no such file":  {"/nonexistent", filepath.Join(dir, "tls.key"), ""},
-		"not a key":     {filepath.Join(dir, "tls.crt"), filepath.Join(dir, "ca.crt"), ""},
-		"not a bundle":  {filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "tls.key")},
-		"no such trust": {filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), "/nonexistent"},
+		"no such file":   {"/nonexistent", filepath.Join(dir, "tls.key"), ""},
+		"not a key":      {filepath.Join(dir, "tls.crt"), filepath.Join(dir, "ca.crt"), ""},
+		"not a bundle":   {filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "tls.key")},
+		"no such bundle": {filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), "/nonexistent"},
 	} {
 		if files, err := NewFiles(t.Context(), path[0], path[1], path[2]); err == nil {
 			files.Close()

@@ -29,20 +29,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var names = []string{"scaler.system.svc", "localhost", "127.0.0.1"}
 
-// shelf is a Store in memory.
-type shelf struct {
+// memoryStore is a Store in memory.
+type memoryStore struct {
 	mu      sync.Mutex
 	pair    Pair
 	version int
 }
 
-func (s *shelf) Load(context.Context) (Pair, string, error) {
+func (s *memoryStore) Load(context.Context) (Pair, string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pair, strconv.Itoa(s.version), nil
 }
 
-func (s *shelf) Save(_ context.Context, pair Pair, version string) error {
+func (s *memoryStore) Save(_ context.Context, pair Pair, version string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if version != strconv.Itoa(s.version) {
@@ -53,7 +53,7 @@ func (s *shelf) Save(_ context.Context, pair Pair, version string) error {
 	return nil
 }
 
-// serve serves ExternalScaler and health over TLS, and gives the address.
+// serve serves ExternalScaler and health over TLS, and returns the address.
 func serve(t *testing.T, source Source, clients certprovider.Provider) string {
 	t.Helper()
 	server := grpc.NewServer(ServerOptions(source, clients)...)
@@ -74,7 +74,7 @@ func serve(t *testing.T, source Source, clients certprovider.Provider) string {
 	return listener.Addr().String()
 }
 
-// call makes one call over a connection of its own.
+// call makes one call over a new connection.
 func call(t *testing.T, address string, creds credentials.TransportCredentials) error {
 	t.Helper()
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds))
@@ -86,7 +86,7 @@ func call(t *testing.T, address string, creds credentials.TransportCredentials) 
 	defer cancel()
 	_, err = pb.NewExternalScalerClient(conn).IsActive(ctx, &pb.ScaledObjectRef{})
 	if status.Code(err) == codes.Unimplemented {
-		return nil // it came through
+		return nil // the call reached the server
 	}
 	return err
 }

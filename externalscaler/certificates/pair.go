@@ -22,28 +22,29 @@ import (
 
 // Lifetimes. A certificate is renewed when a third of its life is left.
 const (
-	// ServerLife is how long a server certificate is valid. An authority is for ten
-	// years (client-go's util/cert).
+	// ServerLife is how long a server certificate is valid. An authority is valid for
+	// ten years (client-go's util/cert).
 	ServerLife = 90 * 24 * time.Hour
-	// clockSkew lets verifiers' clocks be behind.
+	// clockSkew is how far the clock of a client may be behind.
 	clockSkew = time.Hour
 )
 
 // Pair is the authority and the server certificate, in PEM, as they are stored.
 type Pair struct {
-	// Bundle are the authorities to trust: the present one, then earlier ones that
+	// Bundle contains the authorities to trust: the current one, then earlier ones that
 	// are still valid.
 	Bundle []byte
-	// AuthorityKey signs, with the first certificate of the bundle.
+	// AuthorityKey is the private key of the bundle's first certificate.
 	AuthorityKey []byte
-	// Chain is the server's certificate, and for those who trust only the authority
-	// before, the present one as that has signed it. Key is the server's.
+	// Chain is the server's certificate, followed by the current authority signed by
+	// the previous one, for clients that trust only the previous one. Key is the
+	// server's private key.
 	Chain, Key []byte
 }
 
-// renewed is the pair as it should be now: itself, if nothing is due. A pair that is
-// empty is made; one that cannot be read is an error, lest a second authority be
-// made while others trust the first.
+// renewed returns the pair as it should be now, which is the same pair if nothing is
+// due. If the pair is empty, renewed makes one. If it cannot be read, renewed returns an
+// error, because clients may trust its authority and a second one must not replace it.
 func renewed(now time.Time, pair Pair, names []string) (next Pair, changed bool, err error) {
 	if len(pair.Bundle) == 0 && len(pair.AuthorityKey) == 0 && len(pair.Chain) == 0 {
 		return fresh(now, names)
@@ -56,18 +57,18 @@ func renewed(now time.Time, pair Pair, names []string) (next Pair, changed bool,
 	if err != nil {
 		return Pair{}, false, fmt.Errorf("%s: %w", AuthorityKeyKey, err)
 	}
-	present := authorities[0]
-	if !signs(signer, present) {
+	current := authorities[0]
+	if !signs(signer, current) {
 		return Pair{}, false, fmt.Errorf("%s does not belong to the first certificate of %s", AuthorityKeyKey, BundleKey)
 	}
-	if due(now, present) {
+	if due(now, current) {
 		return handedOver(now, authorities, signer, names)
 	}
-	if served, err := tls.X509KeyPair(pair.Chain, pair.Key); err == nil && !due(now, served.Leaf) && covers(served.Leaf, names) && served.Leaf.CheckSignatureFrom(present) == nil {
+	if served, err := tls.X509KeyPair(pair.Chain, pair.Key); err == nil && !due(now, served.Leaf) && covers(served.Leaf, names) && served.Leaf.CheckSignatureFrom(current) == nil {
 		return pair, false, nil
 	}
-	// Whoever trusts only an earlier authority must go on to be able to.
-	chain, key, err := serverCertificate(now, present, signer, names)
+	// Clients that trust only an earlier authority must still verify the chain.
+	chain, key, err := serverCertificate(now, current, signer, names)
 	if err != nil {
 		return Pair{}, false, err
 	}
@@ -78,7 +79,7 @@ func renewed(now time.Time, pair Pair, names []string) (next Pair, changed bool,
 	return pair, true, nil
 }
 
-// fresh makes an authority and a server certificate.
+// fresh makes a new authority and a server certificate.
 func fresh(now time.Time, names []string) (Pair, bool, error) {
 	authority, signer, err := newAuthority(now)
 	if err != nil {
@@ -87,8 +88,8 @@ func fresh(now time.Time, names []string) (Pair, bool, error) {
 	return sign(now, []*x509.Certificate{authority}, signer, names, nil)
 }
 
-// handedOver makes a new authority that the present one, whose end is near, signs
-// as well: a client that has not read the new bundle yet verifies through it.
+// handedOver makes a new authority. The current authority, which expires soon, signs it
+// too, so that clients that have not read the new bundle yet can verify the chain.
 func handedOver(now time.Time, authorities []*x509.Certificate, signer crypto.Signer, names []string) (Pair, bool, error) {
 	authority, nextSigner, err := newAuthority(now)
 	if err != nil {
@@ -100,11 +101,11 @@ func handedOver(now time.Time, authorities []*x509.Certificate, signer crypto.Si
 		template.NotAfter = old.NotAfter
 		der, err := x509.CreateCertificate(rand.Reader, &template, old, nextSigner.Public(), signer)
 		if err != nil {
-			return Pair{}, false, fmt.Errorf("sign the next authority by the one before: %w", err)
+			return Pair{}, false, fmt.Errorf("sign the new authority with the previous one: %w", err)
 		}
 		crossed, err := x509.ParseCertificate(der)
 		if err != nil {
-			return Pair{}, false, fmt.Errorf("sign the next authority by the one before: %w", err)
+			return Pair{}, false, fmt.Errorf("sign the new authority with the previous one: %w", err)
 		}
 		if cross, err = cert.EncodeCertificates(crossed); err != nil {
 			return Pair{}, false, fmt.Errorf("encode certificate: %w", err)
@@ -114,7 +115,7 @@ func handedOver(now time.Time, authorities []*x509.Certificate, signer crypto.Si
 	return sign(now, append([]*x509.Certificate{authority}, valid...), nextSigner, names, cross)
 }
 
-// sign makes the server certificate of the first authority.
+// sign makes a server certificate signed by the first authority.
 func sign(now time.Time, authorities []*x509.Certificate, signer crypto.Signer, names []string, cross []byte) (Pair, bool, error) {
 	chain, key, err := serverCertificate(now, authorities[0], signer, names)
 	if err != nil {
@@ -184,7 +185,7 @@ func serverCertificate(now time.Time, authority *x509.Certificate, signer crypto
 	return chain, key, nil
 }
 
-// due says whether less than a third of a certificate's life is left.
+// due reports whether less than a third of a certificate's life is left.
 func due(now time.Time, c *x509.Certificate) bool {
 	return c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore)/3
 }
@@ -210,7 +211,7 @@ func signs(signer crypto.Signer, authority *x509.Certificate) bool {
 	return ok && public.Equal(authority.PublicKey)
 }
 
-// intermediates are what follows the first certificate of a chain.
+// intermediates returns the certificates after the first one of a chain.
 func intermediates(chain []byte) []byte {
 	certificates, err := cert.ParseCertsPEM(chain)
 	if err != nil || len(certificates) < 2 {

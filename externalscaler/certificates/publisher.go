@@ -12,25 +12,27 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Maps keeps the bundle in a ConfigMap of each namespace, under BundleKey.
+// Maps stores the bundle in one ConfigMap per namespace, under BundleKey.
 type Maps interface {
-	// Publish writes it; it never replaces one that is somebody else's.
+	// Publish writes the ConfigMap. It never replaces one that someone else made.
 	Publish(ctx context.Context, namespace string, bundle []byte) error
-	// Withdraw deletes it; one that is gone, or somebody else's, stays as it is.
+	// Withdraw deletes the ConfigMap. It does nothing if there is none or if someone
+	// else made it.
 	Withdraw(ctx context.Context, namespace string) error
-	// Published are the namespaces that have one.
+	// Published returns the namespaces that have one.
 	Published(ctx context.Context) ([]string, error)
 }
 
 // Times of a Publisher.
 const (
-	publishEvery = 2 * time.Second
-	// checkEvery is how soon a ConfigMap that somebody changed or deleted is mended.
-	checkEvery = time.Minute
+	publishInterval = 2 * time.Second
+	// repairInterval bounds how long a ConfigMap that someone changed or deleted stays
+	// that way.
+	repairInterval = time.Minute
 )
 
-// Publisher keeps the bundle where KEDA and the sidecars read it: in every namespace
-// that has a runner group. One replica at a time runs it.
+// Publisher publishes the bundle in every namespace that has a runner group, where KEDA
+// and the sidecars read it. Only the leader runs it.
 type Publisher struct {
 	source     Source
 	maps       Maps
@@ -39,24 +41,24 @@ type Publisher struct {
 	log        *zap.Logger
 
 	published map[string][]byte
-	said      map[string]string
+	logged    map[string]string // the last error, by namespace
 	checked   time.Time
 }
 
-// NewPublisher makes a Publisher; namespaces are those that need the bundle as of now.
+// NewPublisher returns a Publisher. namespaces returns those that need the bundle now.
 func NewPublisher(source Source, maps Maps, namespaces func() []string, clock clock.WithTicker, log *zap.Logger) *Publisher {
-	return &Publisher{source: source, maps: maps, namespaces: namespaces, clock: clock, log: log, said: map[string]string{}}
+	return &Publisher{source: source, maps: maps, namespaces: namespaces, clock: clock, log: log, logged: map[string]string{}}
 }
 
 // Run publishes until ctx ends.
 func (p *Publisher) Run(ctx context.Context) error {
-	ticker := p.clock.NewTicker(publishEvery)
+	ticker := p.clock.NewTicker(publishInterval)
 	defer ticker.Stop()
 	for {
 		if err := p.publish(ctx); err != nil && ctx.Err() == nil {
-			p.say("", err)
+			p.logOnce("", err)
 		} else {
-			delete(p.said, "")
+			delete(p.logged, "")
 		}
 		select {
 		case <-ctx.Done():
@@ -71,14 +73,14 @@ func (p *Publisher) publish(ctx context.Context) error {
 	if err != nil || bundle == nil {
 		return err
 	}
-	if now := p.clock.Now(); p.published == nil || now.Sub(p.checked) >= checkEvery {
+	if now := p.clock.Now(); p.published == nil || now.Sub(p.checked) >= repairInterval {
 		names, err := p.maps.Published(ctx)
 		if err != nil {
 			return err
 		}
 		p.published, p.checked = map[string][]byte{}, now
 		for _, name := range names {
-			p.published[name] = nil // to be looked at
+			p.published[name] = nil // to be checked
 		}
 	}
 	wanted := p.namespaces()
@@ -87,10 +89,10 @@ func (p *Publisher) publish(ctx context.Context) error {
 			continue
 		}
 		if err := p.maps.Publish(ctx, namespace, bundle); err != nil {
-			p.say(namespace, err)
+			p.logOnce(namespace, err)
 			continue
 		}
-		delete(p.said, namespace)
+		delete(p.logged, namespace)
 		p.published[namespace] = bundle
 	}
 	var errs []error
@@ -107,10 +109,10 @@ func (p *Publisher) publish(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// say logs a failure once, until it is another.
-func (p *Publisher) say(namespace string, err error) {
-	if p.said[namespace] != err.Error() {
-		p.said[namespace] = err.Error()
+// logOnce logs a failure unless it is the same as the last one of its namespace.
+func (p *Publisher) logOnce(namespace string, err error) {
+	if p.logged[namespace] != err.Error() {
+		p.logged[namespace] = err.Error()
 		p.log.Warn("the authority is not published", zap.String("namespace", namespace), zap.Error(err))
 	}
 }

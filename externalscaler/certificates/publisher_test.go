@@ -13,57 +13,57 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// board is Maps in memory.
-type board struct {
-	mu    sync.Mutex
-	posts map[string]string
-	// theirs are the namespaces whose ConfigMap is somebody else's.
-	theirs map[string]bool
+// memoryMaps implements Maps in memory.
+type memoryMaps struct {
+	mu      sync.Mutex
+	bundles map[string]string
+	// foreign are the namespaces whose ConfigMap belongs to someone else.
+	foreign map[string]bool
 }
 
-func (b *board) Publish(_ context.Context, namespace string, bundle []byte) error {
+func (b *memoryMaps) Publish(_ context.Context, namespace string, bundle []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.theirs[namespace] {
+	if b.foreign[namespace] {
 		return errors.New("not ours")
 	}
-	b.posts[namespace] = string(bundle)
+	b.bundles[namespace] = string(bundle)
 	return nil
 }
 
-func (b *board) Withdraw(_ context.Context, namespace string) error {
+func (b *memoryMaps) Withdraw(_ context.Context, namespace string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.posts, namespace)
+	delete(b.bundles, namespace)
 	return nil
 }
 
-func (b *board) Published(context.Context) ([]string, error) {
+func (b *memoryMaps) Published(context.Context) ([]string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Collect(maps.Keys(b.posts)), nil
+	return slices.Collect(maps.Keys(b.bundles)), nil
 }
 
-func TestTheAuthorityIsWhereItIsNeededAndNowhereElse(t *testing.T) {
+func TestAuthorityIsPublishedOnlyWhereItIsNeeded(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Now())
-	authority := NewAuthority(&shelf{}, names, clock, zaptest.NewLogger(t))
+	authority := NewAuthority(&memoryStore{}, names, clock, zaptest.NewLogger(t))
 	if err := authority.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	posts := &board{posts: map[string]string{"left": "old"}, theirs: map[string]bool{"theirs": true}}
-	wanted := []string{"system", "team", "theirs"}
-	p := NewPublisher(authority, posts, func() []string { return wanted }, clock, zaptest.NewLogger(t))
+	published := &memoryMaps{bundles: map[string]string{"left": "old"}, foreign: map[string]bool{"foreign": true}}
+	wanted := []string{"system", "team", "foreign"}
+	p := NewPublisher(authority, published, func() []string { return wanted }, clock, zaptest.NewLogger(t))
 	publish := func(want ...string) {
 		t.Helper()
 		if err := p.publish(t.Context()); err != nil {
 			t.Error(err)
 		}
-		got, err := posts.Published(t.Context())
+		got, err := published.Published(t.Context())
 		slices.Sort(got)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("published in %v, %v, want %v", got, err, want)
 		}
-		for namespace, bundle := range posts.posts {
+		for namespace, bundle := range published.bundles {
 			if bundle != string(bundleOf(t, authority)) {
 				t.Errorf("%s has another bundle", namespace)
 			}
@@ -72,11 +72,11 @@ func TestTheAuthorityIsWhereItIsNeededAndNowhereElse(t *testing.T) {
 	publish("system", "team")
 	wanted = []string{"system", "other"}
 	publish("other", "system")
-	posts.posts = map[string]string{"system": "spoilt"} // somebody did that
-	clock.Step(checkEvery)
+	published.bundles = map[string]string{"system": "corrupted"} // by someone else
+	clock.Step(repairInterval)
 	publish("other", "system")
 	clock.Step(8 * 365 * 24 * time.Hour)
-	if err := authority.look(t.Context()); err != nil {
+	if err := authority.check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	publish("other", "system")

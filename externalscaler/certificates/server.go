@@ -16,16 +16,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Source is where the server's certificate comes from, and the authorities by which
-// clients verify it.
+// Source provides the server's certificate and the authorities with which clients
+// verify it.
 type Source interface {
 	Certificate(ctx context.Context) (*tls.Certificate, error)
 	Bundle(ctx context.Context) ([]byte, error)
 }
 
-// ServerOptions secure a gRPC server. clients has the authorities of whom KEDA must
-// show a certificate, or is nil. Sidecars show none: they prove who they are with a
-// token.
+// ServerOptions returns the options that secure a gRPC server. If clients is not nil,
+// KEDA must present a certificate of one of its authorities. Sidecars need none, because
+// they authenticate with a token.
 func ServerOptions(source Source, clients certprovider.Provider) []grpc.ServerOption {
 	config := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
@@ -48,7 +48,7 @@ func ServerOptions(source Source, clients certprovider.Provider) []grpc.ServerOp
 	return append(options, grpc.Creds(credentials.NewTLS(config)))
 }
 
-// kedaService is what KEDA calls.
+// kedaService is the prefix of the methods that KEDA calls.
 const kedaService = "/externalscaler.ExternalScaler/"
 
 func verifiedUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -65,7 +65,7 @@ func verifiedStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerIn
 	return handler(srv, stream)
 }
 
-// verified refuses a call of KEDA's whose connection showed no certificate.
+// verified refuses a call from KEDA if its connection has no verified client certificate.
 func verified(ctx context.Context, method string) error {
 	if !strings.HasPrefix(method, kedaService) {
 		return nil

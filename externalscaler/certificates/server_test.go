@@ -23,7 +23,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// client makes a client certificate, and the authority that it is of.
+// client returns a client certificate and its authority.
 func client(t *testing.T) (tls.Certificate, []byte) {
 	t.Helper()
 	authority, signer, err := newAuthority(time.Now())
@@ -62,9 +62,9 @@ func client(t *testing.T) (tls.Certificate, []byte) {
 	return pair, bundle
 }
 
-func TestKEDAMustShowACertificateWhereOneIsAskedFor(t *testing.T) {
+func TestKEDAMustPresentAClientCertificateIfOneIsRequired(t *testing.T) {
 	t.Parallel()
-	authority := NewAuthority(&shelf{}, names, clocktesting.NewFakeClock(time.Now()), zaptest.NewLogger(t))
+	authority := NewAuthority(&memoryStore{}, names, clocktesting.NewFakeClock(time.Now()), zaptest.NewLogger(t))
 	if err := authority.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -85,15 +85,15 @@ func TestKEDAMustShowACertificateWhereOneIsAskedFor(t *testing.T) {
 	address := serve(t, authority, clients)
 	bundle := bundleOf(t, authority)
 	if err := call(t, address, trusting(t, bundle, nil, keda)); err != nil {
-		t.Errorf("with it: got %v", err)
+		t.Errorf("with a certificate: got %v", err)
 	}
 	if err := call(t, address, trusting(t, bundle, nil)); status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "tlsClientCert") {
 		t.Errorf("without one: got %v", err)
 	}
 	if err := call(t, address, trusting(t, bundle, nil, stranger)); err == nil {
-		t.Error("one of another authority was accepted")
+		t.Error("a certificate of another authority was accepted")
 	}
-	// Who is no KEDA needs none: a sidecar proves who it is with a token.
+	// Other clients need no certificate: a sidecar authenticates with a token.
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(trusting(t, bundle, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -106,13 +106,13 @@ func TestKEDAMustShowACertificateWhereOneIsAskedFor(t *testing.T) {
 	deadline := time.Now().Add(patience)
 	for call(t, address, trusting(t, bundle, nil, stranger)) != nil {
 		if time.Now().After(deadline) {
-			t.Fatal("the changed file is not read again")
+			t.Fatal("the changed file was not read again")
 		}
 	}
 	write([]byte("not PEM"))
 	for _, path := range []string{file, "/nonexistent"} {
 		if _, err := NewClientAuthorities(path); err == nil {
-			t.Errorf("%s: client authorities that are none were accepted", path)
+			t.Errorf("%s: accepted as client authorities", path)
 		}
 	}
 }

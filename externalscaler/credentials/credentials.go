@@ -1,8 +1,7 @@
-// Package credentials resolves the name of a credentials set, as a trigger's
-// metadata gives it, to a client of Bitbucket, and says which namespaces may
-// use it, and for what. A set is a directory of a mounted Secret, or, for the set `default`,
-// the environment. How the credentials are presented to Bitbucket lives in
-// package bitbucket.
+// Package credentials resolves the name of a credentials set, as given in a trigger's
+// metadata, to a Bitbucket client. It decides which namespaces may use a set, and for
+// what. A set is a directory of a mounted Secret. The set `default` can also come from
+// the environment. Authentication at Bitbucket is in package bitbucket.
 package credentials
 
 import (
@@ -16,18 +15,18 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// Default is the set that a group uses where its metadata names none.
+// Default is the set that a group uses if its metadata names none.
 const Default = "default"
 
-// ErrForbidden says that a set does not serve a namespace, or not for that use.
+// ErrForbidden means that a set does not serve the namespace, scope or labels.
 var ErrForbidden = errors.New("credentials set does not serve this")
 
-// ErrUnknownSet says that there is no set of that name, or that it is not usable.
+// ErrUnknownSet means that there is no set of that name, or that it is not usable.
 var ErrUnknownSet = errors.New("no usable credentials set")
 
 // Store holds the clients of all sets. Safe for concurrent use.
 type Store struct {
-	// dir has one folder a set; empty: the environment alone.
+	// dir contains one folder per set. If it is empty, only the environment is used.
 	dir    string
 	lookup func(string) (string, bool)
 	client func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)
@@ -41,15 +40,15 @@ type set struct {
 	client      *bitbucket.Client
 }
 
-// NewStore makes a Store over a directory with one folder a set (may be empty)
-// and the environment. newClient makes the client of a set; it is called again
-// when the set's credentials change.
+// NewStore returns a Store that reads the environment and dir, a directory with one
+// folder per set. dir may be empty. newClient makes the client of a set and is called
+// again when the set's credentials change.
 func NewStore(dir string, lookup func(string) (string, bool), newClient func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)) *Store {
 	return &Store{dir: dir, lookup: lookup, client: newClient, sets: map[string]set{}}
 }
 
-// Client gives the client of a set to a group of that namespace. The files are
-// read at each call, so that a rotated Secret takes effect without a restart.
+// Client returns the client of a set for a group in a namespace. It reads the files at
+// each call, so that a rotated Secret takes effect without a restart.
 // Errors: ErrForbidden, ErrUnknownSet.
 func (s *Store) Client(name, namespace string) (*bitbucket.Client, error) {
 	credentials, _, err := s.open(name, namespace)
@@ -66,27 +65,27 @@ func (s *Store) Client(name, namespace string) (*bitbucket.Client, error) {
 		return nil, fmt.Errorf("credentials: %q: %w: %w", name, ErrUnknownSet, err)
 	}
 	if old := s.sets[name].client; old != nil {
-		old.Close() // drops idle connections; calls under way come to their end
+		old.Close() // closes idle connections; calls in progress finish
 	}
 	s.sets[name] = set{credentials: credentials, client: client}
 	return client, nil
 }
 
-// Allow says whether a group may use a set for its scope and labels. Client asks for
-// the namespace alone, since what runs already must be looked after whatever the set
-// serves by now. Errors: ErrForbidden, ErrUnknownSet.
+// Allow returns nil if a group may use a set for its scope and labels. Client checks
+// only the namespace, because runners that exist must be managed even if the set no
+// longer allows their scope. Errors: ErrForbidden, ErrUnknownSet.
 func (s *Store) Allow(name string, use Use) error {
 	_, serves, err := s.open(name, use.Namespace)
 	if err != nil {
 		return err
 	}
-	if against := serves.allow(use); against != "" {
-		return fmt.Errorf("credentials: %q may be used for %s: %w", name, against, ErrForbidden)
+	if refusal := serves.refusal(use); refusal != "" {
+		return fmt.Errorf("credentials: %q may be used for %s: %w", name, refusal, ErrForbidden)
 	}
 	return nil
 }
 
-// open reads a set for a namespace.
+// open reads a set and checks the namespace.
 func (s *Store) open(name, namespace string) (bitbucket.Credentials, Serves, error) {
 	credentials, serves, err := s.read(name)
 	if err != nil {
@@ -98,9 +97,9 @@ func (s *Store) open(name, namespace string) (bitbucket.Credentials, Serves, err
 	return credentials, serves, nil
 }
 
-// read finds a set's credentials and what it serves. The
-// environment serves every namespace: who starts the scaler with it has no
-// Kubernetes to tell namespaces apart, or has chosen so.
+// read returns a set's credentials and what it serves. The environment serves every
+// namespace, because an operator who starts the scaler with it either runs it without
+// Kubernetes or chose to.
 func (s *Store) read(name string) (bitbucket.Credentials, Serves, error) {
 	if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, `/\`) {
 		return bitbucket.Credentials{}, Serves{}, errors.New("want the name of a folder")
@@ -123,7 +122,7 @@ func (s *Store) read(name string) (bitbucket.Credentials, Serves, error) {
 	return credentials, Serves{Namespaces: []string{all}}, err
 }
 
-// Clients are the clients made so far, by set, for metrics.
+// Clients returns the clients made so far, by set. Metrics use it.
 func (s *Store) Clients() map[string]*bitbucket.Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()

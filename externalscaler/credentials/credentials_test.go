@@ -15,7 +15,7 @@ import (
 
 const tokenFile = "bitbucketAccessToken"
 
-// write makes a set's folder as a mounted Secret would.
+// write makes a set's folder in the form of a mounted Secret.
 func write(t *testing.T, dir, name string, files map[string]string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
@@ -37,7 +37,7 @@ func store(dir string, env map[string]string) (s *Store, made *[]bitbucket.Crede
 		}), made
 }
 
-func TestWhoMayUseASet(t *testing.T) {
+func TestNamespacesThatMayUseASet(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "closed", map[string]string{tokenFile: "a"})
 	write(t, dir, "two", map[string]string{tokenFile: "b", "namespaces": "team-a\n  team-b\n"})
@@ -52,24 +52,24 @@ func TestWhoMayUseASet(t *testing.T) {
 		set, namespace string
 		want           error
 	}{
-		"closed by default":              {"closed", "team-a", ErrForbidden},
+		"no namespaces file":             {"closed", "team-a", ErrForbidden},
 		"a namespace that is listed":     {"two", "team-b", nil},
-		"one that is not":                {"two", "team-c", ErrForbidden},
-		"part of one that is":            {"two", "team", ErrForbidden},
+		"a namespace that is not listed": {"two", "team-c", ErrForbidden},
+		"part of a listed namespace":     {"two", "team", ErrForbidden},
 		"no namespace":                   {"two", "", ErrForbidden},
 		"open to all":                    {"open", "any", nil},
-		"the environment is the default": {Default, "any", nil},
+		"the environment as default":     {Default, "any", nil},
 		"an unknown set":                 {"nobodys", "team-a", ErrUnknownSet},
 		"an empty folder":                {"empty", "team-a", ErrUnknownSet},
-		"half a pair":                    {"half", "team-a", ErrUnknownSet},
+		"only one key of a pair":         {"half", "team-a", ErrUnknownSet},
 		"no name":                        {"", "team-a", ErrUnknownSet},
 		"the parent":                     {"..", "team-a", ErrUnknownSet},
 		"the folder itself":              {".", "team-a", ErrUnknownSet},
-		"a neighbour of the folder":      {"../outside", "team-a", ErrUnknownSet},
-		"round about":                    {"two/../open", "team-a", ErrUnknownSet},
+		"a sibling of the folder":        {"../outside", "team-a", ErrUnknownSet},
+		"a path with dots":               {"two/../open", "team-a", ErrUnknownSet},
 		"an absolute path":               {filepath.Join(dir, "open"), "team-a", ErrUnknownSet},
-		"deeper":                         {"open/nested", "team-a", ErrUnknownSet},
-		"a volume's own folder":          {"..data", "team-a", ErrUnknownSet},
+		"a nested folder":                {"open/nested", "team-a", ErrUnknownSet},
+		"the volume's internal folder":   {"..data", "team-a", ErrUnknownSet},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := store(dir, env)
@@ -81,7 +81,7 @@ func TestWhoMayUseASet(t *testing.T) {
 	}
 }
 
-func TestWhatASetMayBeUsedFor(t *testing.T) {
+func TestScopesAndLabelsThatASetAllows(t *testing.T) {
 	const uuid, other = "{11111111-1111-4111-8111-111111111111}", "{22222222-2222-4222-8222-222222222222}"
 	dir := t.TempDir()
 	for name, files := range map[string]map[string]string{
@@ -100,27 +100,27 @@ func TestWhatASetMayBeUsedFor(t *testing.T) {
 		set                   string
 		workspace, repository string
 		labels                []string
-		against               string // empty: allowed
+		refusal               string // empty: allowed
 	}{
 		"without restrictions":             {set: "any", workspace: "x", repository: other, labels: []string{"y"}},
 		"a workspace by its slug":          {set: "workspaces", workspace: "Acme"},
-		"by its UUID":                      {set: "workspaces", workspace: strings.ToUpper(uuid)},
-		"another":                          {set: "workspaces", workspace: "acme2", against: `workspaces ["acme"`},
-		"another by its UUID":              {set: "workspaces", workspace: other, against: `workspaces ["acme"`},
+		"a workspace by its UUID":          {set: "workspaces", workspace: strings.ToUpper(uuid)},
+		"another workspace":                {set: "workspaces", workspace: "acme2", refusal: `workspaces ["acme"`},
+		"another workspace by its UUID":    {set: "workspaces", workspace: other, refusal: `workspaces ["acme"`},
 		"a repository of the workspace":    {set: "workspaces", workspace: "acme", repository: "app"},
-		"one that may be of any workspace": {set: "workspaces", workspace: "acme", repository: other, against: "could be of any"},
+		"a repository by its UUID":         {set: "workspaces", workspace: "acme", repository: other, refusal: "could be of any"},
 		"a listed repository":              {set: "repositories", workspace: "acme", repository: "app"},
-		"one listed by its slug alone":     {set: "repositories", workspace: "acme", repository: "WEB"},
+		"one listed by its slug":           {set: "repositories", workspace: "acme", repository: "WEB"},
 		"one listed by its UUID":           {set: "repositories", workspace: "acme", repository: other},
-		"one that is not":                  {set: "repositories", workspace: "acme", repository: "api", against: `repositories ["acme/app" "web"`},
-		"one by a UUID that is not":        {set: "repositories", workspace: "acme", repository: uuid, against: `repositories ["acme/app" "web"`},
-		"of another workspace":             {set: "repositories", workspace: "evil", repository: "app", against: `workspaces ["acme"]`},
-		"a whole workspace":                {set: "repositories", workspace: "acme", against: "not a whole workspace"},
+		"a repository that is not listed":  {set: "repositories", workspace: "acme", repository: "api", refusal: `repositories ["acme/app" "web"`},
+		"one by a UUID that is not listed": {set: "repositories", workspace: "acme", repository: uuid, refusal: `repositories ["acme/app" "web"`},
+		"one of another workspace":         {set: "repositories", workspace: "evil", repository: "app", refusal: `workspaces ["acme"]`},
+		"a whole workspace":                {set: "repositories", workspace: "acme", refusal: "not a whole workspace"},
 		"a slug in any workspace":          {set: "anywhere", workspace: "evil", repository: "app"},
 		"listed labels":                    {set: "labels", workspace: "x", labels: []string{"build", "team.a.big"}},
-		"a label that is not":              {set: "labels", workspace: "x", labels: []string{"build", "prod"}, against: `labels ["build" "team.a.*"], not "prod"`},
-		"the beginning of one that is not": {set: "labels", workspace: "x", labels: []string{"team.b"}, against: `not "team.b"`},
-		"an empty file":                    {set: "nothing", workspace: "acme", against: `workspaces [], not "acme"`},
+		"a label that is not listed":       {set: "labels", workspace: "x", labels: []string{"build", "prod"}, refusal: `labels ["build" "team.a.*"], not "prod"`},
+		"a prefix that is not listed":      {set: "labels", workspace: "x", labels: []string{"team.b"}, refusal: `not "team.b"`},
+		"an empty file":                    {set: "nothing", workspace: "acme", refusal: `workspaces [], not "acme"`},
 		"stars":                            {set: "stars", workspace: "acme", repository: other, labels: []string{"z"}},
 		"stars and a whole workspace":      {set: "stars", workspace: "acme"},
 	} {
@@ -128,14 +128,14 @@ func TestWhatASetMayBeUsedFor(t *testing.T) {
 			s, _ := store(dir, nil)
 			use := Use{Namespace: "ns", Scope: bitbucket.Scope{Workspace: c.workspace, Repository: c.repository}, Labels: c.labels}
 			err := s.Allow(c.set, use)
-			if errors.Is(err, ErrForbidden) != (c.against != "") || err != nil && !strings.Contains(err.Error(), c.against) {
-				t.Errorf("got %v, want %q", err, c.against)
+			if errors.Is(err, ErrForbidden) != (c.refusal != "") || err != nil && !strings.Contains(err.Error(), c.refusal) {
+				t.Errorf("got %v, want %q", err, c.refusal)
 			}
 			use.Namespace = "elsewhere"
 			if err := s.Allow(c.set, use); !errors.Is(err, ErrForbidden) || strings.Contains(err.Error(), "acme") {
 				t.Errorf("another namespace: got %v", err)
 			}
-			// What runs is looked after all the same.
+			// Runners that exist are still managed.
 			if _, err := s.Client(c.set, "ns"); err != nil {
 				t.Errorf("got %v", err)
 			}
@@ -147,7 +147,7 @@ func TestWhatASetMayBeUsedFor(t *testing.T) {
 	}
 }
 
-func TestTheScopesThatTheFilesName(t *testing.T) {
+func TestScopesNamedByTheFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		serves Serves
 		want   string
@@ -170,8 +170,8 @@ func TestTheScopesThatTheFilesName(t *testing.T) {
 	}
 }
 
-// Two teams, each with a namespace, a workspace and credentials of its own.
-func TestNoMetadataGivesATeamTheOthersCredentialsOrWorkspace(t *testing.T) {
+// The two teams each have a namespace, a workspace and credentials.
+func TestNoMetadataGivesATeamAnotherTeamsCredentialsOrWorkspace(t *testing.T) {
 	const uuidA, uuidB = "{aaaaaaaa-1111-4111-8111-111111111111}", "{bbbbbbbb-1111-4111-8111-111111111111}"
 	dir := t.TempDir()
 	write(t, dir, "team-a", map[string]string{tokenFile: "a", "namespaces": "ns-a", "workspaces": "a " + uuidA})
@@ -185,29 +185,29 @@ func TestNoMetadataGivesATeamTheOthersCredentialsOrWorkspace(t *testing.T) {
 			for _, repository := range repositories {
 				spec, err := runnergroup.Parse(map[string]string{"workspace": workspace, "repository": repository, "labels": "x", "credentials": set})
 				if err != nil {
-					continue // refused before
+					continue // Parse refuses it
 				}
 				s, made := store(dir, nil)
 				err = s.Allow(spec.Credentials, Use{Namespace: "ns-a", Scope: bitbucket.Scope{Workspace: spec.Workspace, Repository: spec.Repository}, Labels: spec.Labels})
 				if _, clientErr := s.Client(spec.Credentials, "ns-a"); clientErr == nil && ((*made)[0].AccessToken.Reveal() != "a") {
-					t.Errorf("credentials %q gave the other team's", set)
+					t.Errorf("credentials %q: got the other team's client", set)
 				}
 				if err != nil {
 					continue
 				}
 				allowed++
 				if spec.Credentials != "team-a" || !strings.EqualFold(spec.Workspace, "a") && !strings.EqualFold(spec.Workspace, uuidA) || bitbucket.IsUUID(spec.Repository) {
-					t.Errorf("team a was allowed %+v", spec)
+					t.Errorf("team a may use %+v", spec)
 				}
 			}
 		}
 	}
 	if allowed == 0 {
-		t.Error("team a was not allowed its own")
+		t.Error("team a may not use its own set")
 	}
 }
 
-func TestRotatedCredentialsTakeEffectAndUnchangedOnesKeepTheirClient(t *testing.T) {
+func TestRotatedCredentialsGetANewClientAndUnchangedOnesKeepTheirs(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "set", map[string]string{tokenFile: "old", "namespaces": "ns"})
 	s, made := store(dir, nil)
@@ -224,18 +224,18 @@ func TestRotatedCredentialsTakeEffectAndUnchangedOnesKeepTheirClient(t *testing.
 		t.Errorf("rotated: got %v, %v, want another client", second, err)
 	}
 	if len(*made) != 2 || (*made)[1].AccessToken.Reveal() != "new" {
-		t.Errorf("%d clients were made", len(*made))
+		t.Errorf("got %d clients, want 2", len(*made))
 	}
 	if names := slices.Sorted(maps.Keys(s.Clients())); !slices.Equal(names, []string{"set"}) || s.Clients()["set"] != second {
-		t.Errorf("clients of %q", names)
+		t.Errorf("got clients of %q", names)
 	}
 	write(t, dir, "set", map[string]string{"namespaces": "other"})
 	if _, err := s.Client("set", "ns"); !errors.Is(err, ErrForbidden) {
-		t.Errorf("a namespace that was taken off: got %v", err)
+		t.Errorf("a namespace that was removed: got %v", err)
 	}
 }
 
-func TestWithoutAFolderThereIsTheEnvironmentAlone(t *testing.T) {
+func TestWithoutADirectoryOnlyTheEnvironmentIsUsed(t *testing.T) {
 	s, _ := store("", nil)
 	if _, err := s.Client(Default, "ns"); !errors.Is(err, ErrUnknownSet) || !errors.Is(err, bitbucket.ErrNoCredentials) {
 		t.Errorf("an empty environment: got %v", err)

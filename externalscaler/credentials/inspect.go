@@ -11,27 +11,26 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// Set is a credentials set as a look at its files found it.
+// Set is a credentials set as Inspect found it.
 type Set struct {
 	Name string
 	// Source is the set's folder, or Environment.
 	Source string
-	// Credentials are empty where Faults tells why they cannot be used.
+	// Credentials is empty if Faults says why the credentials cannot be used.
 	Credentials bitbucket.Credentials
-	// Serves is what it may be used for.
+	// Serves is what the set may be used for.
 	Serves Serves
-	// Faults are all that is wrong with the files, each naming its file, and never
-	// a value.
+	// Faults lists every fault of the files. Each names its file and never contains a
+	// secret.
 	Faults []string
 }
 
-// Environment is the Source of a set that comes from variables.
+// Environment is the Source of a set that comes from environment variables.
 const Environment = "environment"
 
-// Inspect looks at every set that a Store over the same directory and environment
-// would serve, and at what is wrong with any of them. It is stricter than the
-// Store: a file that the Store would pass over may be a slip of the pen. The error
-// is of a directory that cannot be read at all.
+// Inspect returns every set that a Store with the same directory and environment
+// would serve, with its faults. It is stricter than the Store: a file that the Store
+// ignores may have a misspelt name. Inspect returns an error if the directory cannot be read.
 func Inspect(dir string, lookup func(string) (string, bool)) ([]Set, error) {
 	var sets []Set
 	if dir != "" {
@@ -41,7 +40,7 @@ func Inspect(dir string, lookup func(string) (string, bool)) ([]Set, error) {
 		}
 		for _, entry := range entries {
 			if strings.HasPrefix(entry.Name(), ".") {
-				continue // a volume's own
+				continue // internal to the volume
 			}
 			sets = append(sets, inspectFolder(dir, entry.Name()))
 		}
@@ -51,7 +50,7 @@ func Inspect(dir string, lookup func(string) (string, bool)) ([]Set, error) {
 	switch {
 	case i >= 0 && !errors.Is(err, bitbucket.ErrNoCredentials) && !hasKeys(sets[i].Source):
 		sets[i] = Set{Name: Default, Source: Environment, Credentials: environment, Serves: Serves{Namespaces: []string{all}}, Faults: lines(err)}
-	case i >= 0: // the folder goes before the environment
+	case i >= 0: // the folder takes precedence over the environment
 	case err == nil || !errors.Is(err, bitbucket.ErrNoCredentials) || len(sets) == 0:
 		sets = append(sets, Set{Name: Default, Source: Environment, Credentials: environment, Serves: Serves{Namespaces: []string{all}}, Faults: lines(err)})
 	}
@@ -80,21 +79,21 @@ func inspectFolder(dir, name string) Set {
 		set.Credentials = credentials
 	}
 	for _, line := range lines(err) {
-		if !slices.ContainsFunc(set.Faults, func(told string) bool { return sameFile(told, line) }) {
+		if !slices.ContainsFunc(set.Faults, func(reported string) bool { return sameFile(reported, line) }) {
 			fault("%s", line)
 		}
 	}
 	set.Serves, err = readServes(set.Source)
-	if err == nil { // else the file is named already
+	if err == nil { // otherwise inspectFile has reported the file
 		set.Faults = append(set.Faults, set.Serves.faults()...)
 	}
 	return set
 }
 
-// inspectFile says what is wrong with one file of a set's folder; empty if nothing.
+// inspectFile returns the fault of one file of a set's folder, or "" if there is none.
 func inspectFile(dir, name string) string {
 	if strings.HasPrefix(name, "..") {
-		return "" // a mounted Secret's own
+		return "" // internal to the mounted Secret
 	}
 	keys, variables := bitbucket.CredentialKeys()
 	keys = append(keys, servesFiles()...)
@@ -110,28 +109,28 @@ func inspectFile(dir, name string) string {
 	switch {
 	case err != nil:
 		return fmt.Sprintf("%s: %v", name, cause(err))
-	case slices.Contains(servesFiles(), name): // what is in it is looked at as a whole
+	case slices.Contains(servesFiles(), name): // Serves.faults checks the content
 	case strings.TrimSpace(string(data)) == "":
 		return name + ": empty"
 	}
 	return ""
 }
 
-// hasKeys tells whether any file of credentials is there: then the environment is
-// not looked at.
+// hasKeys reports whether the directory contains any file of credentials. If it does,
+// the environment is not used.
 func hasKeys(dir string) bool {
 	_, err := bitbucket.CredentialsFromDir(dir)
 	return !errors.Is(err, bitbucket.ErrNoCredentials)
 }
 
-// sameFile tells whether two faults are of one file that cannot be read.
-func sameFile(told, line string) bool {
-	name, _, _ := strings.Cut(told, ":")
+// sameFile reports whether two faults are about the same unreadable file.
+func sameFile(reported, line string) bool {
+	name, _, _ := strings.Cut(reported, ":")
 	return strings.HasPrefix(line, "read "+name+":")
 }
 
-// lines are the faults of what package bitbucket read, one each, without where it
-// read them.
+// lines splits an error of package bitbucket into its faults, without the prefix that
+// says where they were read.
 func lines(err error) []string {
 	if err == nil {
 		return nil
@@ -142,7 +141,7 @@ func lines(err error) []string {
 	return strings.Split(err.Error(), "\n")
 }
 
-// cause is an error of a file without its path, which the fault names.
+// cause returns a file's error without the path, because the fault names the file.
 func cause(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {

@@ -7,19 +7,19 @@ import (
 	"testing"
 )
 
-func TestEveryFileThatIsWrongIsNamed(t *testing.T) {
+func TestEveryFaultyFileIsReported(t *testing.T) {
 	for name, c := range map[string]struct {
 		files map[string]string
-		want  []string // each is in one fault, and there are no others
+		want  []string // one per fault
 	}{
 		"good":               {map[string]string{tokenFile: "a", "namespaces": "team-a\nteam-b"}, nil},
-		"by variables' name": {map[string]string{"BITBUCKET_ACCESS_TOKEN": "a", "namespaces": "*"}, nil},
-		"a volume's own":     {map[string]string{tokenFile: "a", "namespaces": "*", "..data": "x"}, nil},
+		"by variable's name": {map[string]string{"BITBUCKET_ACCESS_TOKEN": "a", "namespaces": "*"}, nil},
+		"internal file":      {map[string]string{tokenFile: "a", "namespaces": "*", "..data": "x"}, nil},
 		"misspelt":           {map[string]string{"bitbucketaccesstoken": "a", "namespaces": "*"}, []string{"bitbucketaccesstoken: unknown key, want bitbucketAccessToken?", "no credentials: want one of"}},
 		"unknown":            {map[string]string{tokenFile: "a", "namespaces": "*", "password": "b"}, []string{"password: unknown key, want bitbucketOauthClientId, "}},
 		"empty":              {map[string]string{"atlassianAccountEmail": "a@b", "atlassianApiToken": " \n", "namespaces": "*"}, []string{"atlassianApiToken: empty", "atlassianApiToken (ATLASSIAN_API_TOKEN): missing, the API token needs it"}},
-		"both kinds":         {map[string]string{tokenFile: "a", "bitbucketUsername": "u", "bitbucketAppPassword": "p", "namespaces": "*"}, []string{"app password and access token are given together"}},
-		"twice and differently": {map[string]string{tokenFile: "a", "BITBUCKET_ACCESS_TOKEN": "b", "namespaces": "*"},
+		"two kinds":          {map[string]string{tokenFile: "a", "bitbucketUsername": "u", "bitbucketAppPassword": "p", "namespaces": "*"}, []string{"app password and access token are given together"}},
+		"two values of a key": {map[string]string{tokenFile: "a", "BITBUCKET_ACCESS_TOKEN": "b", "namespaces": "*"},
 			[]string{"bitbucketAccessToken and BITBUCKET_ACCESS_TOKEN hold different values"}},
 		"no namespaces":          {map[string]string{tokenFile: "a"}, []string{"namespaces: missing or empty, so no namespace"}},
 		"empty namespaces":       {map[string]string{tokenFile: "a", "namespaces": "\n"}, []string{"namespaces: missing or empty, so no namespace"}},
@@ -28,7 +28,7 @@ func TestEveryFileThatIsWrongIsNamed(t *testing.T) {
 		"bad restrictions": {map[string]string{tokenFile: "a", "namespaces": "*", "workspaces": "a/b", "repositories": "a/b/c /x", "labels": "Team x*y"},
 			[]string{`workspaces: "a/b", want slugs`, `repositories: "a/b/c", want`, `repositories: "/x", want`, `labels: "Team", want`, `labels: "x*y", want`}},
 		"empty restrictions": {map[string]string{tokenFile: "a", "namespaces": "*", "workspaces": "", "labels": " "}, []string{"workspaces: empty, which allows nothing", "labels: empty, which allows nothing"}},
-		"everything at once": {map[string]string{"bitbucketOauthClientId": "a b", "x": "", "bitbucketOauthClientSecret": ""},
+		"many faults": {map[string]string{"bitbucketOauthClientId": "a b", "x": "", "bitbucketOauthClientSecret": ""},
 			[]string{"bitbucketOauthClientSecret: empty", "x: unknown key", "bitbucketOauthClientId (BITBUCKET_OAUTH_CLIENT_ID): holds a space", "bitbucketOauthClientSecret (BITBUCKET_OAUTH_CLIENT_SECRET): missing", "namespaces: missing"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -43,7 +43,7 @@ func TestEveryFileThatIsWrongIsNamed(t *testing.T) {
 	}
 }
 
-// checkFaults wants each text in a fault of its own, and no further faults.
+// checkFaults checks that each text is in a separate fault and that there are no other faults.
 func checkFaults(t *testing.T, set Set, want []string) {
 	t.Helper()
 	left := append([]string(nil), set.Faults...)
@@ -56,20 +56,20 @@ func checkFaults(t *testing.T, set Set, want []string) {
 			}
 		}
 		if !found {
-			t.Errorf("no fault has %q: %q", text, set.Faults)
+			t.Errorf("no fault contains %q: %q", text, set.Faults)
 		}
 	}
 	if len(left) > 0 {
-		t.Errorf("further faults: %q", left)
+		t.Errorf("unexpected faults: %q", left)
 	}
 	if len(want) == 0 && set.Credentials.Kind() == "" {
-		t.Error("no credentials, and no fault")
+		t.Error("got neither credentials nor a fault")
 	}
 }
 
-func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
+func TestUnreadableFilesAreReported(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, "set/bitbucketAccessToken", nil) // a folder in the place of a key
+	write(t, dir, "set/bitbucketAccessToken", nil) // a folder instead of a key
 	write(t, dir, "set/namespaces", nil)
 	if err := os.WriteFile(filepath.Join(dir, tokenFile), []byte("a"), 0o600); err != nil {
 		t.Fatal(err)
@@ -85,11 +85,11 @@ func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
 	checkFaults(t, sets[1], []string{"gone: no such file or directory"})
 	checkFaults(t, sets[2], []string{"bitbucketAccessToken: is a directory", "namespaces: is a directory"})
 	if _, err := Inspect(filepath.Join(dir, "not"), nil); err == nil || !strings.Contains(err.Error(), "credentials directory: open") {
-		t.Errorf("a directory that is not there: got %v", err)
+		t.Errorf("a directory that does not exist: got %v", err)
 	}
 }
 
-func TestTheEnvironmentIsTheDefaultWhereNoFolderIs(t *testing.T) {
+func TestEnvironmentIsTheDefaultSetWithoutAFolder(t *testing.T) {
 	env := func(values map[string]string) func(string) (string, bool) {
 		return func(name string) (string, bool) { v, ok := values[name]; return v, ok }
 	}
@@ -102,11 +102,11 @@ func TestTheEnvironmentIsTheDefaultWhereNoFolderIs(t *testing.T) {
 	}{
 		"the environment alone":        {nil, given, []string{Environment}, 0},
 		"nothing":                      {nil, nil, []string{Environment}, 1},
-		"half of the environment":      {nil, map[string]string{"BITBUCKET_USERNAME": "x"}, []string{Environment}, 1},
-		"a folder goes before it":      {map[string]map[string]string{Default: {tokenFile: "a", "namespaces": "*"}}, given, []string{Default}, 0},
+		"part of the environment":      {nil, map[string]string{"BITBUCKET_USERNAME": "x"}, []string{Environment}, 1},
+		"a folder takes precedence":    {map[string]map[string]string{Default: {tokenFile: "a", "namespaces": "*"}}, given, []string{Default}, 0},
 		"a folder without credentials": {map[string]map[string]string{Default: {"namespaces": "*"}}, given, []string{Environment}, 0},
-		"beside others":                {map[string]map[string]string{"x": {tokenFile: "a", "namespaces": "*"}}, given, []string{"x", Environment}, 0},
-		"others alone":                 {map[string]map[string]string{"x": {tokenFile: "a", "namespaces": "*"}}, nil, []string{"x"}, 0},
+		"with other folders":           {map[string]map[string]string{"x": {tokenFile: "a", "namespaces": "*"}}, given, []string{"x", Environment}, 0},
+		"only other folders":           {map[string]map[string]string{"x": {tokenFile: "a", "namespaces": "*"}}, nil, []string{"x"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := ""
@@ -127,7 +127,7 @@ func TestTheEnvironmentIsTheDefaultWhereNoFolderIs(t *testing.T) {
 					want = filepath.Join(dir, want)
 				}
 				if set.Source != want {
-					t.Errorf("set %s comes from %s, want %s", set.Name, set.Source, want)
+					t.Errorf("set %s: got source %s, want %s", set.Name, set.Source, want)
 				}
 				faults += len(set.Faults)
 			}

@@ -12,51 +12,53 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// Files of a set's folder, beside its keys, that say what it serves: words, parted by
-// spaces or lines.
+// The files of a set's folder that say what the set serves. Each contains words that
+// are separated by white space.
 const (
-	// namespacesFile lists the namespaces a set serves; `*` is all, no file none.
+	// namespacesFile lists the namespaces that may use the set. `*` means all. Without
+	// the file no namespace may use it.
 	namespacesFile = "namespaces"
-	// workspacesFile lists workspaces, by slug or {uuid}; no file is any. Repositories
-	// of them are served by their slug, or by a {uuid} that repositoriesFile lists.
+	// workspacesFile lists workspaces, by slug or {uuid}. Without the file every
+	// workspace is allowed. Their repositories are allowed by slug, or by a {uuid} that
+	// repositoriesFile lists.
 	workspacesFile = "workspaces"
-	// repositoriesFile lists repositories, by slug or {uuid}, or as workspace/slug; with
-	// it runners of a whole workspace are not served.
+	// repositoriesFile lists repositories, by slug, by {uuid} or as workspace/slug. With
+	// the file, runners of a whole workspace are not allowed.
 	repositoriesFile = "repositories"
-	// labelsFile lists the custom labels that runners may have; one that ends in `*`
-	// stands for all that begin so.
+	// labelsFile lists the custom labels that runners may have. A word that ends in `*`
+	// matches every label with that prefix.
 	labelsFile = "labels"
 )
 
-// all stands for everything in any of the files.
+// all matches everything, in each of the files.
 const all = "*"
 
-// servesFiles are the files that say what a set serves.
+// servesFiles returns the names of the files that say what a set serves.
 func servesFiles() []string {
 	return []string{namespacesFile, workspacesFile, repositoriesFile, labelsFile}
 }
 
 // Serves is what a set may be used for.
 type Serves struct {
-	// Namespaces are those that may use it; without any none may.
+	// Namespaces may use the set. If it is empty, none may.
 	Namespaces []string `json:"namespaces"`
-	// Workspaces, Repositories and Labels restrict it; nil does not.
+	// Workspaces, Repositories and Labels restrict the set's use. nil is no restriction.
 	Workspaces   []string `json:"workspaces,omitempty"`
 	Repositories []string `json:"repositories,omitempty"`
 	Labels       []string `json:"labels,omitempty"`
 }
 
-// Use is what a runner group would use a set for.
+// Use is what a runner group uses a set for.
 type Use struct {
 	Namespace string
-	// Scope is as the group's metadata writes it.
+	// Scope is the scope as written in the group's metadata.
 	Scope bitbucket.Scope
-	// Labels are the custom ones.
+	// Labels are the custom labels.
 	Labels []string
 }
 
-// Scopes are those that the files name: each workspace, or, where repositories are
-// listed, each of them.
+// Scopes returns the scopes that the files name: each repository if repositories are
+// listed, otherwise each workspace.
 func (s Serves) Scopes() (scopes []bitbucket.Scope) {
 	workspaces := slices.DeleteFunc(slices.Clone(s.Workspaces), func(word string) bool { return word == all })
 	for _, word := range s.Repositories {
@@ -74,8 +76,8 @@ func (s Serves) Scopes() (scopes []bitbucket.Scope) {
 	return slices.DeleteFunc(scopes, func(scope bitbucket.Scope) bool { return scope.Validate() != nil })
 }
 
-// readServes reads what a set's folder says that it serves. A file that is there and
-// empty allows nothing.
+// readServes reads what a set serves from the files of its folder. A file that exists
+// and is empty allows nothing.
 func readServes(dir string) (Serves, error) {
 	var s Serves
 	var faults []error
@@ -88,29 +90,30 @@ func readServes(dir string) (Serves, error) {
 		case err != nil:
 			faults = append(faults, fmt.Errorf("read %s: %w", name, err))
 		default:
-			*into = append([]string{}, strings.Fields(string(text))...) // never nil: the file is there
+			*into = append([]string{}, strings.Fields(string(text))...) // never nil, because the file exists
 		}
 	}
 	return s, errors.Join(faults...)
 }
 
-// servesNamespace reports whether the set is open to a namespace.
+// servesNamespace reports whether a namespace may use the set.
 func (s Serves) servesNamespace(namespace string) bool {
 	return slices.Contains(s.Namespaces, namespace) || slices.Contains(s.Namespaces, all)
 }
 
-// allow says what stands against a use beyond its namespace; empty if nothing. What
-// a group writes is compared with what the file says, so that it needs no call:
-// where the one has a slug and the other a UUID, the file must have both.
-func (s Serves) allow(use Use) (against string) {
+// refusal returns why a use is not allowed, regardless of its namespace, or "" if it is
+// allowed. It compares the words of the group's metadata with those of the files and
+// makes no call. If the metadata has a slug and the file a UUID, or the other way
+// round, they do not match; the file must list both.
+func (s Serves) refusal(use Use) string {
 	if s.Workspaces != nil && !slices.ContainsFunc(s.Workspaces, func(allowed string) bool {
 		return allowed == all || strings.EqualFold(allowed, use.Scope.Workspace)
 	}) {
 		return fmt.Sprintf("workspaces %q, not %q", s.Workspaces, use.Scope.Workspace)
 	}
-	// By its UUID alone Bitbucket finds a repository, whatever workspace stands before it.
+	// Bitbucket finds a repository by its UUID and ignores the workspace in the path.
 	if s.Workspaces != nil && !slices.Contains(s.Workspaces, all) && bitbucket.IsUUID(use.Scope.Repository) && s.Repositories == nil {
-		return fmt.Sprintf("workspaces %q, and there for repositories by their slug: %q could be of any (or list it in the file %s)", s.Workspaces, use.Scope.Repository, repositoriesFile)
+		return fmt.Sprintf("workspaces %q, where repositories must be given by slug, since %q could be of any workspace (or list it in the file %s)", s.Workspaces, use.Scope.Repository, repositoriesFile)
 	}
 	if s.Repositories != nil && !slices.ContainsFunc(s.Repositories, func(allowed string) bool {
 		return allowed == all || use.Scope.Repository != "" && (strings.EqualFold(allowed, use.Scope.Repository) || strings.EqualFold(allowed, use.Scope.String()))
@@ -134,16 +137,16 @@ func (s Serves) allow(use Use) (against string) {
 	return ""
 }
 
-// Allows reports whether runners of a scope are served, whatever their labels.
-func (s Serves) Allows(scope bitbucket.Scope) bool { return s.allow(Use{Scope: scope}) == "" }
+// Allows reports whether runners of a scope are allowed, regardless of their labels.
+func (s Serves) Allows(scope bitbucket.Scope) bool { return s.refusal(Use{Scope: scope}) == "" }
 
 var (
-	// namespaceName is a DNS label, which a namespace's name must be.
+	// namespaceName matches a DNS label, which is the form of a namespace's name.
 	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	labelName     = regexp.MustCompile(`^[a-z0-9.]{1,50}$`)
 )
 
-// faults are the words that can never match.
+// faults reports empty files and words that can never match.
 func (s Serves) faults() (faults []string) {
 	check := func(file string, words []string, good func(string) bool, accepted string) {
 		if words != nil && len(words) == 0 {
@@ -173,6 +176,6 @@ func (s Serves) faults() (faults []string) {
 		return repository != "" && isScope(workspace, repository)
 	}, "slugs, UUIDs in braces, or workspace/slug")
 	check(labelsFile, s.Labels, func(word string) bool { return labelName.MatchString(strings.TrimSuffix(word, all)) },
-		"custom labels, of lower-case letters, digits and dots, or the beginning of some and *")
+		"custom labels, of lower-case letters, digits and dots, or a prefix followed by *")
 	return faults
 }

@@ -135,6 +135,12 @@ func TestTheYoungerOfTwoGroupsWithTheSameRunnersIsADuplicate(t *testing.T) {
 	if err := s.errs[GroupKey{"ns", "twin"}]; !errors.As(err, &duplicate) || duplicate.Other.Name != "builds" {
 		t.Errorf("got %v, want a duplicate of builds", err)
 	}
+	in.scaledJobs[0].Metadata["credentials"] = "other"
+	in.views[scope.ID{Credentials: "other", Scope: bitbucket.Scope{Workspace: acmeUUID}}] = shown(scope.ID{Credentials: "other", Scope: bitbucket.Scope{Workspace: acmeUUID}}, acmeUUID)
+	s, _ = c.build(in)
+	if err := s.errs[GroupKey{"ns", "twin"}]; !errors.As(err, &duplicate) {
+		t.Errorf("through another credentials set: got %v, want a duplicate of builds", err)
+	}
 }
 
 func TestAGroupThatIsNotAdmittedCostsNothing(t *testing.T) {

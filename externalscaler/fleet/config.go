@@ -101,13 +101,8 @@ func (c Config) Validate() error {
 	if c.Scopes == nil {
 		faults = append(faults, errors.New("scopes: missing"))
 	}
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-	}{{"poll interval", c.PollInterval}, {"max staleness", c.MaxStaleness}} {
-		if d.value < 0 {
-			faults = append(faults, fmt.Errorf("%s: %v, want a positive duration", d.name, d.value))
-		}
+	if c.MaxStaleness < 0 {
+		faults = append(faults, fmt.Errorf("max staleness: %v, want a positive duration", c.MaxStaleness))
 	}
 	return errors.Join(faults...)
 }

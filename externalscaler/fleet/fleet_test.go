@@ -65,8 +65,8 @@ func TestGroupsKnownFromCallsAreBoundedAndForgotten(t *testing.T) {
 }
 
 func TestEveryFaultOfTheConfigurationIsReported(t *testing.T) {
-	_, err := New(Config{PollInterval: -1, MaxStaleness: -1})
-	for _, want := range []string{"owner label", "scopes", "poll interval", "max staleness"} {
+	_, err := New(Config{MaxStaleness: -1})
+	for _, want := range []string{"owner label", "scopes", "max staleness"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v lacks %s", err, want)
 		}

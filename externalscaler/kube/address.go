@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// ServiceNames gives a test for Config.Serves: whether a scalerAddress names the
-// Service of that name in that namespace, in any of the forms in which a pod of
-// the trigger's namespace could write it, or one of the given addresses exactly.
+// ServiceNames returns a function for New's serves. It reports whether a scalerAddress
+// is one of the given addresses, or names the Service of that name in that namespace in
+// any form that a pod of the trigger's namespace could use.
 func ServiceNames(service, namespace string, addresses ...string) func(scalerAddress, triggerNamespace string) bool {
 	return func(scalerAddress, triggerNamespace string) bool {
 		for _, address := range addresses {
@@ -24,7 +24,7 @@ func ServiceNames(service, namespace string, addresses ...string) func(scalerAdd
 			return false
 		}
 		switch {
-		case len(labels) == 1: // as KEDA would resolve it: in KEDA's own namespace, or written by one of ours
+		case len(labels) == 1: // KEDA resolves it in its own namespace
 			return triggerNamespace == namespace
 		case labels[1] != namespace:
 			return false

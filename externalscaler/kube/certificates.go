@@ -14,10 +14,10 @@ import (
 	"bitbucket-runner-scaler/externalscaler/certificates"
 )
 
-// Names of what secures the gRPC port, and the label of all that is ours.
+// The name of the Secret that secures the gRPC port, and the label of all our objects.
 const (
-	// CertificateSecret, in our own namespace, holds the authority's key.
-	CertificateSecret = "bitbucket-runner-scaler-tls" //nolint:gosec // a name, no credential
+	// CertificateSecret is in our own namespace and contains the authority's key.
+	CertificateSecret = "bitbucket-runner-scaler-tls" //nolint:gosec // a name, not a credential
 
 	partOfKey = "app.kubernetes.io/part-of"
 	partOf    = "bitbucket-runner-scaler"
@@ -29,7 +29,7 @@ type CertificateStore struct {
 	namespace string
 }
 
-// CertificatesIn stores the certificates in that namespace, the control plane's own.
+// CertificatesIn returns a store in that namespace, which is the control plane's own.
 func (c *Cluster) CertificatesIn(namespace string) CertificateStore {
 	return CertificateStore{cluster: c, namespace: namespace}
 }
@@ -49,7 +49,7 @@ func (s CertificateStore) Load(ctx context.Context) (certificates.Pair, string, 
 	}, secret.ResourceVersion, nil
 }
 
-// Save implements certificates.Store: the version is the Secret's resource version.
+// Save implements certificates.Store. The version is the Secret's resource version.
 func (s CertificateStore) Save(ctx context.Context, pair certificates.Pair, version string) error {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: CertificateSecret, Namespace: s.namespace, ResourceVersion: version, Labels: map[string]string{partOfKey: partOf}},
@@ -74,8 +74,8 @@ func (s CertificateStore) Save(ctx context.Context, pair certificates.Pair, vers
 	return nil
 }
 
-// errNotOurs says that a ConfigMap of our name was made by somebody else.
-var errNotOurs = errors.New("there is one that is not ours: want the label " + partOfKey + "=" + partOf + ", or no such ConfigMap")
+// errNotOurs means that someone else made a ConfigMap of our name.
+var errNotOurs = errors.New("it exists and does not belong to the scaler: want the label " + partOfKey + "=" + partOf + ", or no such ConfigMap")
 
 // Publish implements certificates.Maps.
 func (c *Cluster) Publish(ctx context.Context, namespace string, bundle []byte) error {

@@ -14,7 +14,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/certificates"
 )
 
-func TestCertificatesAreStoredOnceAtAVersion(t *testing.T) {
+func TestCertificatesAreStoredOncePerVersion(t *testing.T) {
 	c, _ := watch(t, nil)
 	store := c.CertificatesIn("system")
 	pair, version, err := store.Load(t.Context())
@@ -26,7 +26,7 @@ func TestCertificatesAreStoredOnceAtAVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := store.Save(t.Context(), certificates.Pair{Bundle: []byte("second")}, version); !errors.Is(err, certificates.ErrConflict) {
-		t.Errorf("a second first: got %v, want %v", err, certificates.ErrConflict)
+		t.Errorf("a second create: got %v, want %v", err, certificates.ErrConflict)
 	}
 	got, _, err := store.Load(t.Context())
 	if err != nil || string(got.Bundle) != "b" || string(got.AuthorityKey) != "a" || string(got.Chain) != "c" || string(got.Key) != "k" {
@@ -34,7 +34,7 @@ func TestCertificatesAreStoredOnceAtAVersion(t *testing.T) {
 	}
 }
 
-func TestTheAuthorityIsPublishedOverOursAlone(t *testing.T) {
+func TestPublishReplacesOnlyOurConfigMaps(t *testing.T) {
 	theirs := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "theirs", Name: runnerv1.AuthorityConfigMap}, Data: map[string]string{"ca.crt": "theirs"}}
 	c, client := watch(t, []runtime.Object{theirs})
 	for _, bundle := range []string{"one", "two", "two"} {
@@ -47,7 +47,7 @@ func TestTheAuthorityIsPublishedOverOursAlone(t *testing.T) {
 		}
 	}
 	if err := c.Publish(t.Context(), "theirs", []byte("ours")); !errors.Is(err, errNotOurs) {
-		t.Errorf("over somebody else's: got %v", err)
+		t.Errorf("someone else's: got %v", err)
 	}
 	if namespaces, err := c.Published(t.Context()); err != nil || !slices.Equal(namespaces, []string{"team"}) {
 		t.Errorf("published in %v, %v", namespaces, err)
@@ -59,6 +59,6 @@ func TestTheAuthorityIsPublishedOverOursAlone(t *testing.T) {
 	}
 	left, err := client.CoreV1().ConfigMaps(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(left.Items) != 1 || left.Items[0].Data["ca.crt"] != "theirs" {
-		t.Errorf("left: %v, %v; want theirs alone", left, err)
+		t.Errorf("left: %v, %v; want only theirs", left, err)
 	}
 }

@@ -18,34 +18,35 @@ import (
 	"bitbucket-runner-scaler/externalscaler/leader"
 )
 
-// Times of the election. KEDA's calls must be answered again within 10 s of a
-// leader's death. client-go looks at the Lease every 1 to 2.2 retry periods, so a
-// standby sees the last renewal, and then its end, each up to 1.1 s late: 6 s and
-// twice 1.1 s leave time for the first list.
+// The times of the election. KEDA's calls must be answered again within 10 s after a
+// leader dies. client-go reads the Lease every 1 to 2.2 retry periods. So a standby sees
+// the last renewal up to 1.1 s late, and the end of the Lease up to another 1.1 s late.
+// 6 s plus 2.2 s leave time for the first list.
 const (
 	LeaseDuration = 6 * time.Second
 	RenewDeadline = 4 * time.Second
 	RetryPeriod   = 500 * time.Millisecond
 )
 
-// electionQPS is for a few calls each retry period, and the labels.
+// electionQPS allows a few calls per retry period, and the calls for the labels.
 const electionQPS = 20
 
-// ErrLeaseLost says that the Lease was not renewed in time, or is another's.
+// ErrLeaseLost means that the Lease was not renewed in time, or that another replica
+// holds it.
 var ErrLeaseLost = errors.New("the lease is lost: another replica may lead")
 
-// ElectionConfig is what an Election is made of; zero values are the defaults.
+// ElectionConfig configures an Election. A zero value means the default.
 type ElectionConfig struct {
-	// LeaseDuration is how long a Lease holds after a renewal; whole seconds.
+	// LeaseDuration is how long the Lease is valid after a renewal, in whole seconds.
 	LeaseDuration time.Duration
-	// RenewDeadline is how long renewing may fail until leading ends.
+	// RenewDeadline is how long renewals may fail before this replica stops leading.
 	RenewDeadline time.Duration
-	// RetryPeriod is the time between two renewals, or two looks of a standby.
+	// RetryPeriod is the time between two renewals, and between two reads of a standby.
 	RetryPeriod time.Duration
-	// WriteTimeout is the longest that one write at Bitbucket may take. Default
+	// WriteTimeout is the longest time that one write to Bitbucket may take. Default
 	// leader.WriteTimeout.
 	WriteTimeout time.Duration
-	// WriteSettle is how long Bitbucket may take until a list shows a write.
+	// WriteSettle is how long it may take until a list from Bitbucket shows a write.
 	WriteSettle time.Duration
 	Logger      *zap.Logger
 }
@@ -66,17 +67,17 @@ func (c ElectionConfig) withDefaults() ElectionConfig {
 	return c
 }
 
-// Election decides by a Lease which of several replicas leads. client-go holds the
-// Lease; what is added here is for how long a holder may write (leader.Leadership), and
-// that it is given up early only after all work has ended in order. Times are the
-// process's own clock, which client-go's elector reads too.
+// Election decides with a Lease which of several replicas leads. client-go acquires and
+// renews the Lease. Election adds two things: it computes when the holder may write
+// (leader.Leadership), and it releases the Lease early only after all work has ended.
+// It reads the process's own clock, as client-go's elector does.
 type Election struct {
 	config ElectionConfig
 	lease  *lease
 	log    *zap.Logger
 }
 
-// NewElection makes an Election over a lock; see LeaseLock.
+// NewElection returns an Election that uses a lock. See LeaseLock.
 func NewElection(lock resourcelock.Interface, config ElectionConfig) *Election {
 	config = config.withDefaults()
 	return &Election{
@@ -85,9 +86,9 @@ func NewElection(lock resourcelock.Interface, config ElectionConfig) *Election {
 	}
 }
 
-// ElectionClient makes the client for LeaseLock and LeaderService. It is one of its own:
-// a thousand sidecars that attach at once must not hold up a renewal in the queue
-// of the other client's rate limit. A call that hangs is tried again in time.
+// ElectionClient returns the client for LeaseLock and LeaderService. It is a separate
+// client, so that a renewal does not wait in the rate limiter while a thousand sidecars
+// attach at the same time. Its timeout leaves time for a second attempt at a renewal.
 func ElectionClient(settings *rest.Config) (kubernetes.Interface, error) {
 	settings = rest.CopyConfig(settings)
 	settings.QPS, settings.Burst, settings.Timeout = electionQPS, 2*electionQPS, RenewDeadline/2
@@ -98,9 +99,9 @@ func ElectionClient(settings *rest.Config) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// LeaseLock is the Lease of that name. The identity is new at each call: a
-// container that starts again in its pod must not take the Lease of the process
-// before it for its own.
+// LeaseLock returns the lock of the Lease of that name. Each call uses a new identity:
+// a container that restarts in its pod must not regard the previous process's Lease as
+// its own.
 func LeaseLock(client kubernetes.Interface, namespace, name, pod string) resourcelock.Interface {
 	return &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -112,14 +113,14 @@ func LeaseLock(client kubernetes.Interface, namespace, name, pod string) resourc
 // Term implements leader.Leadership.
 func (e *Election) Term() (leader.LeaseTerm, bool) { return e.lease.current() }
 
-// Run takes part until ctx ends. Once this replica leads it calls lead, whose
-// context ends with ctx or with the Lease. When lead returns nil all its work has
-// ended in order, and the Lease is released, so that another leads at once;
-// otherwise it runs out. The error is lead's, or ErrLeaseLost. An Election is run
-// once: who lost the Lease starts again as another process.
+// Run takes part in the election until ctx ends. When this replica leads, Run calls lead.
+// The context of lead ends with ctx or with the Lease. If lead returns nil, all its work
+// has ended, and Run releases the Lease, so that another replica leads at once. Otherwise
+// the Lease expires. Run returns lead's error or ErrLeaseLost. An Election can run only
+// once. A replica that lost the Lease must restart its process.
 func (e *Election) Run(ctx context.Context, lead func(context.Context) error) error {
-	// The elector outlives ctx, to hold the Lease until the work has ended. What it
-	// would log is logged here.
+	// The elector outlives ctx, to hold the Lease until the work has ended. Its own log
+	// is discarded, because this package logs the same.
 	electing, stop := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), klog.Logger{}))
 	defer stop()
 	leads, ended := make(chan struct{}), make(chan struct{})
@@ -147,8 +148,8 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 func (e *Election) elector(leads func()) (*leaderelection.LeaderElector, error) {
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: e.lease, LeaseDuration: e.config.LeaseDuration, RenewDeadline: e.config.RenewDeadline, RetryPeriod: e.config.RetryPeriod,
-		// It would release the Lease also where renewing failed, and tell only then
-		// that it is lost.
+		// With true, the elector would also release the Lease if a renewal failed, and
+		// only then report that it is lost.
 		ReleaseOnCancel: false,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) { leads() },
@@ -164,7 +165,7 @@ func (e *Election) elector(leads func()) (*leaderelection.LeaderElector, error) 
 	return elector, nil
 }
 
-// lead calls lead for as long as the Lease is held.
+// lead runs lead while the Lease is held.
 func (e *Election) lead(ctx context.Context, ended <-chan struct{}, lead func(context.Context) error) error {
 	leading, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -188,6 +189,6 @@ func (e *Election) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.RenewDeadline)
 	defer cancel()
 	if err := e.lease.release(ctx); err != nil {
-		e.log.Warn("the lease could not be released and runs out", zap.Error(err))
+		e.log.Warn("the lease could not be released and expires", zap.Error(err))
 	}
 }

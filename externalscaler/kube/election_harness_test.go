@@ -15,14 +15,14 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// grace is what an unclean takeover adds to the end of the Lease.
+// grace is how long after the end of an unreleased Lease the next leader begins to write.
 const grace = 45 * time.Second
 
 var leases = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// shelf is where the Lease lies. An update must name the version that it changes,
-// as at an API server.
-type shelf struct {
+// leaseStore stores the Lease. As at an API server, an update must name the version that
+// it changes.
+type leaseStore struct {
 	mu      sync.Mutex
 	record  *resourcelock.LeaderElectionRecord
 	version int
@@ -30,33 +30,33 @@ type shelf struct {
 	applied time.Time
 }
 
-// process is one replica and its way to the Lease.
+// process is one replica with its connection to the Lease.
 type process struct {
 	*Election
-	shelf   *shelf
+	store   *leaseStore
 	id      string
 	version int
 	led     chan struct{} // closed when it leads
 	left    chan struct{} // closed when lead has returned
-	end     chan error    // given to lead as its outcome, when not to wait for its context
+	end     chan error    // lead returns an error sent here before its context ends
 	ended   chan struct{} // closed when Run has returned
 	err     error         // Run's, once ended
 	stop    context.CancelFunc
 
 	mu sync.Mutex
-	// gone: no call comes through, each fails after its time.
-	gone bool
-	// paused holds up every call until it is closed, as a stopped process would.
+	// unreachable makes every call fail after its timeout.
+	unreachable bool
+	// paused blocks every call until it is closed, like a suspended process.
 	paused chan struct{}
-	// deaf: calls take effect, and their answers are lost.
-	deaf bool
-	// slow is how long the answer to a call takes that has taken effect.
+	// answersLost makes calls take effect without an answer.
+	answersLost bool
+	// slow delays the answer to a call that has taken effect.
 	slow time.Duration
 }
 
-func (s *shelf) join(t *testing.T, id string) *process {
+func (s *leaseStore) join(t *testing.T, id string) *process {
 	t.Helper()
-	p := &process{shelf: s, id: id, led: make(chan struct{}), left: make(chan struct{}), end: make(chan error, 1), ended: make(chan struct{})}
+	p := &process{store: s, id: id, led: make(chan struct{}), left: make(chan struct{}), end: make(chan error, 1), ended: make(chan struct{})}
 	p.Election = NewElection(p, ElectionConfig{WriteSettle: grace - leader.WriteTimeout})
 	ctx, cancel := context.WithCancel(t.Context())
 	p.stop = cancel
@@ -76,10 +76,10 @@ func (s *shelf) join(t *testing.T, id string) *process {
 	return p
 }
 
-// call is one call of a process, which changes or reads the shelf.
+// call makes one call of a process, which reads or writes the store.
 func (p *process) call(ctx context.Context, do func() error) error {
 	p.mu.Lock()
-	paused, gone, deaf, slow := p.paused, p.gone, p.deaf, p.slow
+	paused, unreachable, answersLost, slow := p.paused, p.unreachable, p.answersLost, p.slow
 	p.mu.Unlock()
 	if paused != nil {
 		<-paused
@@ -87,7 +87,7 @@ func (p *process) call(ctx context.Context, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if gone {
+	if unreachable {
 		timer := time.NewTimer(RenewDeadline / 2)
 		defer timer.Stop()
 		select {
@@ -97,11 +97,11 @@ func (p *process) call(ctx context.Context, do func() error) error {
 			return context.DeadlineExceeded
 		}
 	}
-	p.shelf.mu.Lock()
+	p.store.mu.Lock()
 	err := do()
-	p.shelf.mu.Unlock()
+	p.store.mu.Unlock()
 	pass(slow)
-	if deaf {
+	if answersLost {
 		return context.DeadlineExceeded
 	}
 	return err
@@ -115,11 +115,11 @@ func (p *process) set(change func(*process)) {
 
 func (p *process) Get(ctx context.Context) (record *resourcelock.LeaderElectionRecord, raw []byte, err error) {
 	err = p.call(ctx, func() error {
-		if p.shelf.record == nil {
+		if p.store.record == nil {
 			return apierrors.NewNotFound(leases, "scaler")
 		}
-		found := *p.shelf.record
-		record, p.version = &found, p.shelf.version
+		found := *p.store.record
+		record, p.version = &found, p.store.version
 		var err error
 		raw, err = json.Marshal(found)
 		return err
@@ -129,7 +129,7 @@ func (p *process) Get(ctx context.Context) (record *resourcelock.LeaderElectionR
 
 func (p *process) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	return p.call(ctx, func() error {
-		if p.shelf.record != nil {
+		if p.store.record != nil {
 			return apierrors.NewAlreadyExists(leases, "scaler")
 		}
 		return p.write(record)
@@ -138,7 +138,7 @@ func (p *process) Create(ctx context.Context, record resourcelock.LeaderElection
 
 func (p *process) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	return p.call(ctx, func() error {
-		if p.shelf.record == nil || p.version != p.shelf.version {
+		if p.store.record == nil || p.version != p.store.version {
 			return apierrors.NewConflict(leases, "scaler", errors.New("changed"))
 		}
 		return p.write(record)
@@ -146,11 +146,11 @@ func (p *process) Update(ctx context.Context, record resourcelock.LeaderElection
 }
 
 func (p *process) write(record resourcelock.LeaderElectionRecord) error {
-	p.shelf.record = &record
-	p.shelf.version++
-	p.version = p.shelf.version
+	p.store.record = &record
+	p.store.version++
+	p.version = p.store.version
 	if record.HolderIdentity != "" {
-		p.shelf.applied = time.Now()
+		p.store.applied = time.Now()
 	}
 	return nil
 }
@@ -166,24 +166,24 @@ func (p *process) leadsNow() bool {
 }
 
 // last is when a record with a holder was last written.
-func (s *shelf) last() time.Time {
+func (s *leaseStore) last() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.applied
 }
 
-// disturbed reports whether a call would not come through in order, and whether
-// the process is stopped.
-func (p *process) disturbed() (disturbed, stopped bool) {
+// disturbed reports whether calls of the process are disturbed, and whether the process
+// is suspended.
+func (p *process) disturbed() (disturbed, suspended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.gone || p.deaf || p.slow > 0 || p.paused != nil, p.paused != nil
+	return p.unreachable || p.answersLost || p.slow > 0 || p.paused != nil, p.paused != nil
 }
 
-// pass lets time pass, of the bubble's own clock.
+// pass lets time pass on the clock of the synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
-// within waits for a process to lead and says how long that took.
+// within waits for a process to lead and fails the test if that takes longer than most.
 func (p *process) within(t *testing.T, most time.Duration) {
 	t.Helper()
 	begun := time.Now()
@@ -193,14 +193,14 @@ func (p *process) within(t *testing.T, most time.Duration) {
 		t.Fatalf("%s does not lead", p.id)
 	}
 	if took := time.Since(begun); took > most {
-		t.Errorf("%s led after %v, want %v at most", p.id, took, most)
+		t.Errorf("%s led after %v, want at most %v", p.id, took, most)
 	}
 }
 
-// over ends the processes.
-func over(processes ...*process) {
+// stopAll stops the processes without a release of the Lease.
+func stopAll(processes ...*process) {
 	for _, p := range processes {
-		p.set(func(p *process) { p.gone = true })
+		p.set(func(p *process) { p.unreachable = true })
 		p.stop()
 		<-p.ended
 	}

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestNeverTwoLeaders plays with three processes: stops and continues them, cuts
-// them off, loses or delays the answers of calls that took effect, ends them in order or
-// not, and starts others.
+// TestNeverTwoLeaders disturbs three processes at random: it suspends and resumes them,
+// makes the Lease unreachable, loses or delays answers to calls that took effect, stops
+// processes with or without a release of the Lease, and starts others.
 func TestNeverTwoLeaders(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -20,18 +20,18 @@ func TestNeverTwoLeaders(t *testing.T) {
 	}
 }
 
-// replica is a process of the play, and what it was seen to do.
+// replica is a process and what the test knows about it.
 type replica struct {
 	*process
 	resume func()
-	// until is the last term's end as the process itself saw it.
+	// until is the end of its last term, as the process itself saw it.
 	until time.Time
-	// orderly: it was stopped, and all its work had ended.
+	// orderly is true if the process was stopped and all its work had ended.
 	orderly bool
 }
 
 func play(t *testing.T, random *rand.Rand) {
-	s := &shelf{}
+	s := &leaseStore{}
 	var now, former []*replica
 	started := 0
 	start := func() {
@@ -57,21 +57,21 @@ func play(t *testing.T, random *rand.Rand) {
 	}
 	for _, r := range now {
 		r.resume()
-		over(r.process)
+		stopAll(r.process)
 	}
 }
 
-// look checks who leads, and sorts out those that have ended.
+// look checks that at most one replica leads, and separates those that have ended.
 func look(t *testing.T, now, former []*replica) (still, ended []*replica) {
 	t.Helper()
 	var leader *replica
 	for _, r := range now {
-		if _, stopped := r.disturbed(); stopped { // it cannot act, whatever it believes
+		if _, suspended := r.disturbed(); suspended { // it cannot act
 			continue
 		}
 		if r.leadsNow() {
 			if leader != nil {
-				t.Errorf("%s and %s lead both", leader.id, r.id)
+				t.Errorf("%s and %s both lead", leader.id, r.id)
 			}
 			leader = r
 			term, _ := r.Term()
@@ -94,13 +94,13 @@ func look(t *testing.T, now, former []*replica) (still, ended []*replica) {
 	}
 	for _, r := range append(former, still...) {
 		if since := time.Since(r.until); r != leader && !r.orderly && since < grace {
-			t.Errorf("%s writes, %s could until %v ago", leader.id, r.id, since)
+			t.Errorf("%s may write although %s could write until %v ago", leader.id, r.id, since)
 		}
 	}
 	return still, former
 }
 
-// disturb does something to a replica, or ends what was done before.
+// disturb disturbs a replica, or ends its disturbance.
 func disturb(r *replica, random *rand.Rand) {
 	if disturbed, _ := r.disturbed(); disturbed {
 		r.resume()
@@ -113,11 +113,11 @@ func disturb(r *replica, random *rand.Rand) {
 		r.set(func(p *process) { p.paused = paused })
 		r.resume = func() { close(paused); r.set(func(p *process) { p.paused = nil }) }
 	case 1:
-		r.set(func(p *process) { p.gone = true })
-		r.resume = func() { r.set(func(p *process) { p.gone = false }) }
+		r.set(func(p *process) { p.unreachable = true })
+		r.resume = func() { r.set(func(p *process) { p.unreachable = false }) }
 	case 2:
-		r.set(func(p *process) { p.deaf = true })
-		r.resume = func() { r.set(func(p *process) { p.deaf = false }) }
+		r.set(func(p *process) { p.answersLost = true })
+		r.resume = func() { r.set(func(p *process) { p.answersLost = false }) }
 	case 3:
 		r.set(func(p *process) { p.slow = time.Duration(1+random.IntN(1900)) * time.Millisecond })
 		r.resume = func() { r.set(func(p *process) { p.slow = 0 }) }

@@ -10,9 +10,9 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-func TestOneLeadsAndWritesAtOnceWhereNobodyLedBefore(t *testing.T) {
+func TestFirstLeaderWritesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
+		s := &leaseStore{}
 		a := s.join(t, "a")
 		a.within(t, time.Second)
 		b := s.join(t, "b")
@@ -23,19 +23,19 @@ func TestOneLeadsAndWritesAtOnceWhereNobodyLedBefore(t *testing.T) {
 		if _, ok := b.Term(); ok {
 			t.Error("both lead")
 		}
-		over(a, b)
+		stopAll(a, b)
 	})
 }
 
-func TestAStandbyLeadsSoonAfterTheLeaderDiedAndWritesLater(t *testing.T) {
+func TestStandbyLeadsSoonAfterTheLeaderDiesAndWritesLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for i := range 50 { // the moments of death, of looks, and of renewals differ
-			s := &shelf{}
+		for i := range 50 { // so that the times of death, reads and renewals differ
+			s := &leaseStore{}
 			a := s.join(t, "a"+strconv.Itoa(i))
 			a.within(t, time.Second)
 			b := s.join(t, "b"+strconv.Itoa(i))
 			pass(10*time.Second + time.Duration(i)*17*time.Millisecond)
-			a.set(func(p *process) { p.gone = true })
+			a.set(func(p *process) { p.unreachable = true })
 			last := s.last()
 			b.within(t, 8500*time.Millisecond)
 			begun := time.Now()
@@ -45,16 +45,16 @@ func TestAStandbyLeadsSoonAfterTheLeaderDiedAndWritesLater(t *testing.T) {
 			term, ok := b.Term()
 			earliest, latest := last.Add(LeaseDuration+grace), last.Add(LeaseDuration+grace+2*RetryPeriod+RetryPeriod/2)
 			if !ok || term.From.Before(earliest) || term.From.After(latest) {
-				t.Errorf("b writes %v after a's last renewal, want %v or little more", term.From.Sub(last), LeaseDuration+grace)
+				t.Errorf("b writes %v after a's last renewal, want %v or slightly more", term.From.Sub(last), LeaseDuration+grace)
 			}
-			over(a, b)
+			stopAll(a, b)
 		}
 	})
 }
 
-func TestAnOrderlyStopLetsAnotherLeadAndWriteAtOnce(t *testing.T) {
+func TestAfterAnOrderlyStopTheNextLeaderWritesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
+		s := &leaseStore{}
 		a := s.join(t, "a")
 		a.within(t, time.Second)
 		b := s.join(t, "b")
@@ -68,13 +68,13 @@ func TestAnOrderlyStopLetsAnotherLeadAndWriteAtOnce(t *testing.T) {
 		if term, ok := b.Term(); !ok || !term.From.IsZero() {
 			t.Errorf("b: got %+v, %v, want it to write at once", term, ok)
 		}
-		over(b)
+		stopAll(b)
 	})
 }
 
-func TestLeaseUnderWhichWorkMayGoOnIsNotReleased(t *testing.T) {
+func TestLeaseIsNotReleasedWhileWorkMayContinue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
+		s := &leaseStore{}
 		a := s.join(t, "a")
 		a.within(t, time.Second)
 		b := s.join(t, "b")
@@ -90,21 +90,21 @@ func TestLeaseUnderWhichWorkMayGoOnIsNotReleased(t *testing.T) {
 		if term, _ := b.Term(); term.From.Before(last.Add(LeaseDuration + grace)) {
 			t.Errorf("b writes %v after a's last renewal", term.From.Sub(last))
 		}
-		over(b)
+		stopAll(b)
 	})
 }
 
-func TestLeaderThatCannotRenewEndsBeforeAnotherLeads(t *testing.T) {
+func TestLeaderThatCannotRenewStopsBeforeAnotherLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
+		s := &leaseStore{}
 		a := s.join(t, "a")
 		a.within(t, time.Second)
 		b := s.join(t, "b")
 		pass(10 * time.Second)
-		a.set(func(p *process) { p.gone = true })
+		a.set(func(p *process) { p.unreachable = true })
 		<-a.left
 		if took := time.Since(s.last()); took > LeaseDuration-RetryPeriod {
-			t.Errorf("a led on for %v after its last renewal", took)
+			t.Errorf("a continued to lead for %v after its last renewal", took)
 		}
 		if term, _ := a.Term(); term.Until.After(s.last().Add(LeaseDuration)) {
 			t.Errorf("a may write until %v after its last renewal", term.Until.Sub(s.last()))
@@ -115,19 +115,19 @@ func TestLeaderThatCannotRenewEndsBeforeAnotherLeads(t *testing.T) {
 		default:
 		}
 		b.within(t, time.Minute)
-		over(a, b)
+		stopAll(a, b)
 		if !errors.Is(a.err, ErrLeaseLost) {
 			t.Errorf("got %v, want %v", a.err, ErrLeaseLost)
 		}
 	})
 }
 
-func TestLeaderThatSeesAnothersLeaseEndsAtOnceAndForGood(t *testing.T) {
+func TestLeaderThatSeesAnotherHolderStopsAtOnceAndForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
+		s := &leaseStore{}
 		a := s.join(t, "a")
 		a.within(t, time.Second)
-		other := &process{shelf: s, id: "other"}
+		other := &process{store: s, id: "other"}
 		record, _, err := other.Get(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -139,38 +139,38 @@ func TestLeaderThatSeesAnothersLeaseEndsAtOnceAndForGood(t *testing.T) {
 		begun := time.Now()
 		<-a.left
 		if took := time.Since(begun); took > 2*RetryPeriod {
-			t.Errorf("a led on for %v", took)
+			t.Errorf("a continued to lead for %v", took)
 		}
-		a.lease.renewed(*record, time.Now()) // as by a call that was on its way
+		a.lease.renewed(*record, time.Now()) // a call that was in progress
 		if _, ok := a.Term(); ok {
-			t.Error("a leads again, after its work was told to end")
+			t.Error("a leads again after the context of its work has ended")
 		}
-		over(a)
+		stopAll(a)
 	})
 }
 
-func TestLeaseThatWasDeletedDoesNotMakeATakeoverClean(t *testing.T) {
+func TestDeletedLeaseDoesNotShortenTheWaitBeforeWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
+		s := &leaseStore{}
 		a := s.join(t, "a")
 		a.within(t, time.Second)
 		b := s.join(t, "b")
 		pass(10 * time.Second)
-		a.set(func(p *process) { p.gone = true })
+		a.set(func(p *process) { p.unreachable = true })
 		s.mu.Lock()
 		s.record = nil
 		s.mu.Unlock()
 		b.within(t, time.Minute)
 		if term, _ := b.Term(); term.From.IsZero() {
-			t.Error("b writes at once, while a may write still")
+			t.Error("b writes at once, while a may still write")
 		}
-		over(a, b)
+		stopAll(a, b)
 	})
 }
 
-func TestAnAnswerThatTakesLongDoesNotLengthenTheTerm(t *testing.T) {
+func TestSlowAnswerDoesNotLengthenTheTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
+		s := &leaseStore{}
 		a := s.join(t, "a")
 		a.set(func(p *process) { p.slow = 1500 * time.Millisecond })
 		a.within(t, 5*time.Second)
@@ -180,11 +180,11 @@ func TestAnAnswerThatTakesLongDoesNotLengthenTheTerm(t *testing.T) {
 				t.Fatalf("a may write until %v after its last renewal", term.Until.Sub(s.last()))
 			}
 		}
-		over(a)
+		stopAll(a)
 	})
 }
 
-func TestAProcessThatStartsAgainIsAnother(t *testing.T) {
+func TestRestartedProcessHasAnotherIdentity(t *testing.T) {
 	client := fake.NewClientset()
 	first, second := LeaseLock(client, "ns", "scaler", "pod"), LeaseLock(client, "ns", "scaler", "pod")
 	if first.Identity() == second.Identity() {

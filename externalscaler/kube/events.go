@@ -11,7 +11,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
-// recorder writes Events; client-go's joins repeated ones and bounds their rate.
+// recorder writes Events. client-go's recorder combines repeated Events and limits their
+// rate.
 type recorder struct {
 	broadcaster record.EventBroadcaster
 	record.EventRecorder
@@ -25,7 +26,7 @@ func newRecorder(client kubernetes.Interface) *recorder {
 
 func (r *recorder) close() { r.broadcaster.Shutdown() }
 
-// Event implements reaper.Events: an Event on the group's ScaledJob.
+// Event implements reaper.Events. It writes an Event on the group's ScaledJob.
 func (c *Cluster) Event(group fleet.GroupKey, uid, reason, message string) {
 	c.recorder.Event(&corev1.ObjectReference{
 		APIVersion: scaledJobs.GroupVersion().String(), Kind: "ScaledJob",

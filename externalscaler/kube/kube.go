@@ -1,6 +1,6 @@
-// Package kube is the one place where the control plane meets client-go: it
-// implements, over watches and a few live calls, the small interfaces in which
-// fleet, registrar and reaper say what they need of Kubernetes.
+// Package kube is the only package of the control plane that uses client-go. With
+// watches and a few live calls it implements the interfaces in which fleet, registrar,
+// reaper and others state what they need from Kubernetes.
 package kube
 
 import (
@@ -30,8 +30,8 @@ import (
 // their pods, with the ScaledJob's name (pkg/scaling/executor/scale_jobs.go).
 const ScaledJobLabel = "scaledjob.keda.sh/name"
 
-// reviewsPerSecond bounds the calls to the API server. client-go's 5 would keep a
-// fleet of sidecars that attach again after a restart waiting for minutes.
+// reviewsPerSecond limits the calls to the API server. With client-go's default of 5,
+// many sidecars that attach again after a restart would wait for minutes.
 const reviewsPerSecond = 100
 
 // callTimeout bounds each live call.
@@ -41,7 +41,7 @@ var scaledJobs = schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha
 
 // Cluster is a Kubernetes cluster with KEDA. Safe for concurrent use.
 type Cluster struct {
-	// serves tells whether an external trigger's scalerAddress names us.
+	// serves reports whether an external trigger's scalerAddress names this installation.
 	serves   func(scalerAddress, namespace string) bool
 	changed  atomic.Pointer[func()]
 	recorder *recorder
@@ -55,9 +55,9 @@ type Cluster struct {
 	scaledJobs    cache.SharedIndexInformer
 }
 
-// New makes a Cluster; Start fills its caches.
-// serves tells whether an external trigger's scalerAddress, in a ScaledJob of
-// that namespace, names this installation; see ServiceNames.
+// New returns a Cluster. Start fills its caches. serves reports whether an external
+// trigger's scalerAddress, in a ScaledJob of that namespace, names this installation. See
+// ServiceNames.
 func New(settings *rest.Config, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
 	settings = rest.CopyConfig(settings)
 	if settings.QPS == 0 {
@@ -105,7 +105,7 @@ func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, se
 	return c, nil
 }
 
-// OnChange sets what is called after each change that the watch brings.
+// OnChange sets the function that is called after each change that a watch reports.
 func (c *Cluster) OnChange(changed func()) { c.changed.Store(&changed) }
 
 func (c *Cluster) notify() {
@@ -114,8 +114,8 @@ func (c *Cluster) notify() {
 	}
 }
 
-// Start begins to watch and returns once every cache holds a first list, or the
-// timeout is over. The watches end with ctx.
+// Start starts the watches and returns when every cache has its first list. It returns an
+// error after the timeout. The watches end with ctx.
 func (c *Cluster) Start(ctx context.Context, timeout time.Duration) error {
 	c.factory.Start(ctx.Done())
 	c.dynamic.Start(ctx.Done())
@@ -127,7 +127,7 @@ func (c *Cluster) Start(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// Stop waits for the watches to end, after Start's ctx has.
+// Stop waits for the watches to end. Call it after Start's ctx has ended.
 func (c *Cluster) Stop() {
 	c.recorder.close()
 	c.factory.Shutdown()
@@ -136,9 +136,10 @@ func (c *Cluster) Stop() {
 
 const byOwner = "owner"
 
-// ownerIndex files pods under the Job that controls them, by namespace and UID: an
-// owner is always in the namespace of what it owns, and whoever may create pods
-// can write any UID there, of another namespace's Job too.
+// ownerIndex indexes pods by the namespace and UID of the Job that controls them. The
+// namespace is part of the key because anyone who may create pods can name any UID as
+// their owner, also that of a Job in another namespace. A real owner is always in the
+// namespace of its pods.
 func ownerIndex(obj any) ([]string, error) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
@@ -150,7 +151,7 @@ func ownerIndex(obj any) ([]string, error) {
 	return nil, nil
 }
 
-// controlledBy is the UID of an object's controller, if it is of that kind.
+// controlledBy returns the UID of an object's controller if the controller is of that kind.
 func controlledBy(object metav1.Object, kind, group string) (uid string, ok bool) {
 	owner := metav1.GetControllerOf(object)
 	if owner == nil || owner.Kind != kind || !strings.HasPrefix(owner.APIVersion, group+"/") {
@@ -159,8 +160,8 @@ func controlledBy(object metav1.Object, kind, group string) (uid string, ok bool
 	return string(owner.UID), true
 }
 
-// slimScaledJob drops the pod's template, which is most of a ScaledJob and which
-// every look at the groups would read again.
+// slimScaledJob removes the pod template, which is most of a ScaledJob. Otherwise it
+// would be encoded again each time the groups are read.
 func slimScaledJob(obj any) (any, error) {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
 		u.SetManagedFields(nil)
@@ -171,15 +172,15 @@ func slimScaledJob(obj any) (any, error) {
 	return obj, nil
 }
 
-// sameScaledJob is true for two of a ScaledJob that differ in its status alone, which
-// KEDA writes at every poll.
+// sameScaledJob reports whether two versions of a ScaledJob differ only in the status,
+// which KEDA writes at every poll.
 func sameScaledJob(before, after any) bool {
 	a, ok := before.(*unstructured.Unstructured)
 	b, also := after.(*unstructured.Unstructured)
 	return ok && also && a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() && maps.Equal(a.GetAnnotations(), b.GetAnnotations())
 }
 
-// slim drops what is never read, so that a thousand pods stay small.
+// slim removes fields that are never read, to save memory with a thousand pods.
 func slim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Pod:
@@ -187,13 +188,14 @@ func slim(obj any) (any, error) {
 		o.Status.ContainerStatuses, o.Status.InitContainerStatuses = nil, nil
 	case *batchv1.Job:
 		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
-		// The others are copies of the ScaledJob's.
+		// The other annotations are copies of the ScaledJob's.
 		o.Annotations = map[string]string{generationAnnotation: o.Annotations[generationAnnotation]}
 	}
 	return obj, nil
 }
 
-// KubeSystemUID is the UID of the kube-system namespace: the cluster's identity.
+// KubeSystemUID returns the UID of the kube-system namespace, which identifies the
+// cluster.
 func (c *Cluster) KubeSystemUID(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -204,7 +206,7 @@ func (c *Cluster) KubeSystemUID(ctx context.Context) (string, error) {
 	return string(namespace.UID), nil
 }
 
-// LivePods implements reaper.Pods by a list from the API server itself.
+// LivePods implements reaper.Pods. It lists the pods at the API server, not in the cache.
 func (c *Cluster) LivePods(ctx context.Context) ([]fleet.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
 	defer cancel()

@@ -30,7 +30,7 @@ const patience = 60 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestWhichPodATokenIsBoundTo(t *testing.T) {
+func TestTokenReviewNamesThePod(t *testing.T) {
 	sound := func(change func(*authenticationv1.TokenReviewStatus)) authenticationv1.TokenReviewStatus {
 		s := authenticationv1.TokenReviewStatus{
 			Authenticated: true, Audiences: []string{runnerv1.Audience},
@@ -45,14 +45,14 @@ func TestWhichPodATokenIsBoundTo(t *testing.T) {
 		change func(*authenticationv1.TokenReviewStatus)
 		want   registrar.Identity
 	}{
-		"sound":                       {func(*authenticationv1.TokenReviewStatus) {}, registrar.Identity{Namespace: "team", PodName: "pod", PodUID: "uid"}},
-		"not authenticated":           {func(s *authenticationv1.TokenReviewStatus) { s.Authenticated = false }, registrar.Identity{}},
-		"a user":                      {func(s *authenticationv1.TokenReviewStatus) { s.User.Username = "alice" }, registrar.Identity{}},
-		"bound to no pod":             {func(s *authenticationv1.TokenReviewStatus) { s.User.Extra = nil }, registrar.Identity{}},
-		"no UID":                      {func(s *authenticationv1.TokenReviewStatus) { delete(s.User.Extra, podUIDKey) }, registrar.Identity{}},
-		"two pods":                    {func(s *authenticationv1.TokenReviewStatus) { s.User.Extra[podNameKey] = []string{"a", "b"} }, registrar.Identity{}},
-		"another audience":            {func(s *authenticationv1.TokenReviewStatus) { s.Audiences = []string{"vault"} }, registrar.Identity{}},
-		"audiences are not looked at": {func(s *authenticationv1.TokenReviewStatus) { s.Audiences = nil }, registrar.Identity{}},
+		"valid":              {func(*authenticationv1.TokenReviewStatus) {}, registrar.Identity{Namespace: "team", PodName: "pod", PodUID: "uid"}},
+		"not authenticated":  {func(s *authenticationv1.TokenReviewStatus) { s.Authenticated = false }, registrar.Identity{}},
+		"a user":             {func(s *authenticationv1.TokenReviewStatus) { s.User.Username = "alice" }, registrar.Identity{}},
+		"not bound to a pod": {func(s *authenticationv1.TokenReviewStatus) { s.User.Extra = nil }, registrar.Identity{}},
+		"no UID":             {func(s *authenticationv1.TokenReviewStatus) { delete(s.User.Extra, podUIDKey) }, registrar.Identity{}},
+		"two pods":           {func(s *authenticationv1.TokenReviewStatus) { s.User.Extra[podNameKey] = []string{"a", "b"} }, registrar.Identity{}},
+		"another audience":   {func(s *authenticationv1.TokenReviewStatus) { s.Audiences = []string{"vault"} }, registrar.Identity{}},
+		"no audiences":       {func(s *authenticationv1.TokenReviewStatus) { s.Audiences = nil }, registrar.Identity{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := identity(sound(c.change))
@@ -63,7 +63,7 @@ func TestWhichPodATokenIsBoundTo(t *testing.T) {
 	}
 }
 
-func TestWhichAddressesNameUs(t *testing.T) {
+func TestScalerAddressesOfThisInstallation(t *testing.T) {
 	serves := ServiceNames("scaler", "system", "10.0.0.1:9090")
 	for address, want := range map[string]bool{
 		"scaler.system:9090": true, "scaler.system.svc:9090": true, "scaler.system.svc.cluster.local:9090": true, "scaler.system.svc.cluster.local.:9090": true,
@@ -75,11 +75,11 @@ func TestWhichAddressesNameUs(t *testing.T) {
 		}
 	}
 	if !serves("scaler:9090", "system") {
-		t.Error("a short name in our own namespace is not ours")
+		t.Error("a short name in our own namespace: got false, want true")
 	}
 }
 
-func TestWhatHoldsScaleDown(t *testing.T) {
+func TestScaleDownIsHeld(t *testing.T) {
 	for name, c := range map[string]struct {
 		annotations map[string]string
 		change      func(*scaledJob)
@@ -107,7 +107,7 @@ func TestWhatHoldsScaleDown(t *testing.T) {
 	}
 }
 
-func TestFinishedIsWhatKEDACallsFinished(t *testing.T) {
+func TestFinishedAgreesWithKEDA(t *testing.T) {
 	for name, c := range map[string]struct {
 		conditions []batchv1.JobCondition
 		want       bool
@@ -155,7 +155,7 @@ func scaledJobObject(name, uid string, triggers ...any) *unstructured.Unstructur
 	}}
 }
 
-// watch starts a Cluster over fakes of the API server that hold these objects.
+// watch starts a Cluster with fake clients that contain these objects.
 func watch(t *testing.T, objects []runtime.Object, scaledJobObjects ...runtime.Object) (*Cluster, *fake.Clientset) {
 	t.Helper()
 	client := fake.NewClientset(objects...)
@@ -173,13 +173,14 @@ func watch(t *testing.T, objects []runtime.Object, scaledJobObjects ...runtime.O
 	return c, client
 }
 
-func TestJobsAreTheUnfinishedOnesOfScaledJobsWithThePodThatCounts(t *testing.T) {
+func TestJobsReturnsUnfinishedJobsOfScaledJobsWithTheirPod(t *testing.T) {
 	job := &batchv1.Job{ObjectMeta: meta("builds-1", "job", "ScaledJob", "builds-uid")}
 	done := &batchv1.Job{ObjectMeta: meta("builds-2", "done", "ScaledJob", "builds-uid"), Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}}}
 	foreign := &batchv1.Job{ObjectMeta: meta("cron-1", "cron", "CronJob", "cron-uid")}
 	failed, live := pod("builds-1-b", "failed", "job", corev1.PodFailed), pod("builds-1-a", "live", "job", corev1.PodRunning)
 	failed.CreationTimestamp = metav1.NewTime(noon.Add(time.Minute))
-	// Whoever may create pods elsewhere, or later, can name the Job as their owner.
+	// Anyone who may create pods can name the Job as their owner, also later and in
+	// another namespace.
 	elsewhere, later, ofAnotherKind := pod("intruder", "1", "job", corev1.PodRunning), pod("builds-1-x", "2", "job", corev1.PodRunning), pod("builds-1-y", "3", "job", corev1.PodRunning)
 	elsewhere.Namespace, elsewhere.CreationTimestamp, elsewhere.Labels = "intruders", metav1.NewTime(noon.Add(-time.Hour)), map[string]string{ScaledJobLabel: "builds"}
 	later.CreationTimestamp = metav1.NewTime(noon.Add(time.Minute))
@@ -207,12 +208,12 @@ func TestJobsAreTheUnfinishedOnesOfScaledJobsWithThePodThatCounts(t *testing.T) 
 		select {
 		case <-changed:
 		case <-timeout:
-			t.Fatal("the deletion was not told")
+			t.Fatal("the deletion was not reported")
 		}
 	}
 }
 
-func TestScaledJobsAreThoseThatNameUs(t *testing.T) {
+func TestScaledJobsReturnsThoseOfThisInstallation(t *testing.T) {
 	c, _ := watch(t, nil,
 		scaledJobObject("ours", "1", trigger("external", "scaler.system:9090")),
 		scaledJobObject("others", "2", trigger("external", "scaler.elsewhere:9090")),

@@ -12,8 +12,8 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// RoleLabel and RoleLeader are the label by which the Service finds the leader.
-// Readiness does not tell it: a standby that is never Ready would stall every
+// RoleLabel and RoleLeader are the label with which the Service selects the leader.
+// Readiness cannot select it, because a standby that is never Ready would block every
 // rolling update.
 const (
 	RoleLabel  = "bitbucket-runner-scaler/role"
@@ -32,14 +32,13 @@ type LeaderService struct {
 	pod  string
 }
 
-// NewLeaderService makes the LeaderService of a pod.
+// NewLeaderService returns the LeaderService of a pod.
 func NewLeaderService(client kubernetes.Interface, namespace, pod string) *LeaderService {
 	return &LeaderService{pods: client.CoreV1().Pods(namespace), pod: pod}
 }
 
-// PointHere takes the label off every other pod and only then puts it on this one. It
-// changes nothing if all is so already, and may be repeated to repair what was
-// changed since.
+// PointHere removes the label from every other pod and then sets it on this one. If the
+// labels are already right, it changes nothing. Repeated calls repair later changes.
 func (s *LeaderService) PointHere(ctx context.Context) error {
 	labelled, err := s.pods.List(ctx, metav1.ListOptions{LabelSelector: RoleLabel + "=" + RoleLeader})
 	if err != nil {
@@ -60,7 +59,7 @@ func (s *LeaderService) PointHere(ctx context.Context) error {
 	return s.patch(ctx, s.pod, labelOn)
 }
 
-// Withdraw takes the label off this pod.
+// Withdraw removes the label from this pod.
 func (s *LeaderService) Withdraw(ctx context.Context) error { return s.patch(ctx, s.pod, labelOff) }
 
 func (s *LeaderService) patch(ctx context.Context, pod string, patch []byte) error {

@@ -22,7 +22,7 @@ func replicaPod(name string, leader bool) *corev1.Pod {
 	return pod
 }
 
-// patched are the pods patched so far, in order.
+// patched returns the pods patched so far, in order.
 func patched(client *fake.Clientset) []string {
 	var names []string
 	for _, action := range client.Actions() {
@@ -33,17 +33,17 @@ func patched(client *fake.Clientset) []string {
 	return names
 }
 
-func TestTheLabelIsTakenOffTheOthersFirst(t *testing.T) {
+func TestLabelIsFirstRemovedFromTheOthers(t *testing.T) {
 	client := fake.NewClientset(replicaPod("old", true), replicaPod("older", true), replicaPod("new", false), replicaPod("standby", false))
 	role := NewLeaderService(client, "system", "new")
-	for range 2 { // the second finds nothing to do
+	for range 2 { // the second call changes nothing
 		if err := role.PointHere(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got := patched(client)
 	if len(got) != 3 || got[2] != "new" || !slices.Contains(got, "old") || !slices.Contains(got, "older") {
-		t.Errorf("patched %q, want old and older and then new, each once", got)
+		t.Errorf("patched %q, want old and older, then new, each once", got)
 	}
 	pods, err := client.CoreV1().Pods("system").List(t.Context(), metav1.ListOptions{LabelSelector: RoleLabel})
 	if err != nil || len(pods.Items) != 1 || pods.Items[0].Name != "new" || pods.Items[0].Labels["app"] != "scaler" {
@@ -57,7 +57,7 @@ func TestTheLabelIsTakenOffTheOthersFirst(t *testing.T) {
 	}
 }
 
-func TestTheLabelWaitsWhileAnotherPodCannotLoseIts(t *testing.T) {
+func TestLabelIsNotSetWhileAnotherPodKeepsIt(t *testing.T) {
 	client := fake.NewClientset(replicaPod("old", true), replicaPod("new", false))
 	refuse := true
 	client.PrependReactor("patch", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {
@@ -80,7 +80,7 @@ func TestTheLabelWaitsWhileAnotherPodCannotLoseIts(t *testing.T) {
 	}
 }
 
-func TestAPodThatWentAwayHoldsNothingUp(t *testing.T) {
+func TestDeletedPodDoesNotBlockTheLabel(t *testing.T) {
 	client := fake.NewClientset(replicaPod("old", true), replicaPod("new", false))
 	client.PrependReactor("patch", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {
 		patch, ok := action.(k8stesting.PatchAction)
@@ -90,6 +90,6 @@ func TestAPodThatWentAwayHoldsNothingUp(t *testing.T) {
 		t.Error(err)
 	}
 	if err := NewLeaderService(client, "system", "elsewhere").PointHere(t.Context()); !apierrors.IsNotFound(err) {
-		t.Errorf("where this process has no pod: got %v", err)
+		t.Errorf("without a pod of this process: got %v", err)
 	}
 }

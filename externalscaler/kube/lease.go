@@ -15,30 +15,31 @@ import (
 	"bitbucket-runner-scaler/externalscaler/leader"
 )
 
-// lease is the lock that client-go's elector calls, and follows what it sees.
-// Other processes' clocks are never read: all times are when this process sent or
+// lease is the lock that client-go's elector calls. It tracks what the elector reads and
+// writes. It never uses other processes' clocks: every time is when this process sent or
 // saw something.
 type lease struct {
 	resourcelock.Interface
-	// grace is added to the end of a Lease whose holder did not release it.
+	// grace is added to the end of a Lease that its holder did not release.
 	grace time.Duration
 	log   *zap.Logger
-	// lost is closed when another was seen to hold what was held here.
+	// lost is closed when this process held the Lease and sees that another holds it.
 	lost chan struct{}
 
 	mu sync.Mutex
-	// holds: the Lease is held, as far as the last call tells.
+	// holds is true if this process held the Lease at the last call.
 	holds bool
 	over  bool // lost is closed
 	term  leader.LeaseTerm
-	// foreign is the newest record seen that another held, and foreignEnd when it
-	// ends if it is not renewed; nil once its holder has released it.
+	// foreign is the newest record seen of another holder. foreignEnd is when it expires
+	// without a renewal. foreign is nil after the holder has released the Lease.
 	foreign    []byte
 	foreignEnd time.Time
 	failing    bool
 }
 
-// current is the present term; false where this process does not hold the Lease.
+// current returns the current term. It returns false if this process does not hold the
+// Lease.
 func (l *lease) current() (leader.LeaseTerm, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -50,18 +51,19 @@ func (l *lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []
 	record, raw, err := l.Interface.Get(ctx)
 	l.outcome(ctx, err)
 	if err == nil {
-		// The elector compares raw records to see renewals, and they tell times by
-		// the second: of two renewals in one second it would miss the later.
+		// The elector detects renewals by comparing raw records, whose times are in whole
+		// seconds. Without the fraction it would miss the second of two renewals in one
+		// second.
 		raw = record.RenewTime.AppendFormat(raw, time.RFC3339Nano)
 		if record.HolderIdentity != l.Identity() {
 			l.seen(*record, raw, time.Now())
 		}
 	}
-	// A Lease that is no more says nothing of its last holder, who may not know yet.
+	// If the Lease was deleted, its last holder may not know it yet, so foreign stays.
 	return record, raw, err
 }
 
-// seen follows a record that is not this process's.
+// seen records what another process wrote.
 func (l *lease) seen(record resourcelock.LeaderElectionRecord, raw []byte, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,10 +101,10 @@ func (l *lease) Update(ctx context.Context, record resourcelock.LeaderElectionRe
 	return err
 }
 
-// release gives the Lease up, so that another may hold it at once. It is called
-// when the elector and all work under the Lease have ended.
+// release releases the Lease, so that another replica can acquire it at once. It is
+// called after the elector and all work under the Lease have ended.
 func (l *lease) release(ctx context.Context) error {
-	if !l.letGo() {
+	if !l.endTerm() {
 		return nil
 	}
 	record, _, err := l.Interface.Get(ctx)
@@ -115,10 +117,10 @@ func (l *lease) release(ctx context.Context) error {
 	})
 }
 
-// letGo ends the term; false if the Lease must run out instead. Writes of a leader
-// before this one may still take effect until the term's begin: who takes a
-// released Lease would not wait for them.
-func (l *lease) letGo() bool {
+// endTerm ends the term. It returns false if the Lease must expire instead: until the
+// term begins, writes of the previous leader may still take effect, and a replica that
+// acquires a released Lease would not wait for them.
+func (l *lease) endTerm() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.holds || time.Now().Before(l.term.From) {
@@ -128,13 +130,13 @@ func (l *lease) letGo() bool {
 	return true
 }
 
-// renewed moves the term's end. The call's begin counts, not its end: others see
-// the renewal at the earliest then, and count from when they see it.
+// renewed moves the end of the term. It counts from the beginning of the call, because
+// that is the earliest time at which others can see the renewal and count from it.
 func (l *lease) renewed(record resourcelock.LeaderElectionRecord, begun time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.over {
-		return // this process has been told that it leads no more
+		return // lead's context has ended, so this process no longer leads
 	}
 	if !l.holds {
 		l.holds, l.term = true, leader.LeaseTerm{}
@@ -145,7 +147,7 @@ func (l *lease) renewed(record resourcelock.LeaderElectionRecord, begun time.Tim
 	l.term.Until = begun.Add(time.Duration(record.LeaseDurationSeconds) * time.Second)
 }
 
-// outcome logs the first failure of many, and the end of them.
+// outcome logs the first of several failures, and the first success after them.
 func (l *lease) outcome(ctx context.Context, err error) {
 	fails := err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && !errors.Is(ctx.Err(), context.Canceled)
 	l.mu.Lock()

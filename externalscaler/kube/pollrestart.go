@@ -12,13 +12,13 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
-// pausedAnnotation is KEDA's; of a ScaledJob's annotations KEDA heeds changes of
-// this one alone.
+// pausedAnnotation is KEDA's annotation that pauses a ScaledJob. It is the only
+// annotation whose changes KEDA acts on.
 const pausedAnnotation = "autoscaling.keda.sh/paused"
 
-// RestartPolling makes KEDA read a ScaledJob again, by another spelling of "not paused",
-// which changes nothing else (controllers/keda/scaledjob_controller.go). One that is
-// paused, or gone, is left alone.
+// RestartPolling makes KEDA read a ScaledJob again. It writes another spelling of "not
+// paused", which has no other effect (controllers/keda/scaledjob_controller.go). It does
+// nothing if the ScaledJob is paused or does not exist.
 func (c *Cluster) RestartPolling(ctx context.Context, key fleet.GroupKey) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

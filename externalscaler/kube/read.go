@@ -15,8 +15,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
-// scaledJob is what is read of KEDA's ScaledJob. KEDA's own types pull some 900
-// packages in, which the control plane does not carry for a few fields.
+// scaledJob contains the fields of KEDA's ScaledJob that are read. KEDA's own types
+// would add about 900 packages to the build.
 type scaledJob struct {
 	Spec struct {
 		PollingInterval *int32 `json:"pollingInterval"`
@@ -30,7 +30,7 @@ type scaledJob struct {
 	} `json:"spec"`
 }
 
-// defaultPolling is KEDA's, in seconds (apis/keda/v1alpha1/withtriggers_types.go).
+// defaultPolling is KEDA's default, in seconds (apis/keda/v1alpha1/withtriggers_types.go).
 const defaultPolling = 30
 
 // ScaledJobs implements fleet.Kubernetes.
@@ -46,7 +46,7 @@ func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
 	return found
 }
 
-// scaledJobOf reads the group of a ScaledJob; false if no trigger names us.
+// scaledJobOf reads a ScaledJob. It returns false if no trigger names this installation.
 func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bool) {
 	if !c.named(u) {
 		return fleet.ScaledJob{}, false
@@ -57,7 +57,7 @@ func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bo
 	}
 	var s scaledJob
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return fleet.ScaledJob{}, false // the API server holds every ScaledJob to KEDA's schema
+		return fleet.ScaledJob{}, false // the API server checks every ScaledJob against KEDA's schema
 	}
 	for _, trigger := range s.Spec.Triggers {
 		if trigger.Type != "external" && trigger.Type != "external-push" || !c.serves(trigger.Metadata["scalerAddress"], u.GetNamespace()) {
@@ -74,8 +74,8 @@ func (c *Cluster) scaledJobOf(u *unstructured.Unstructured) (fleet.ScaledJob, bo
 	return fleet.ScaledJob{}, false
 }
 
-// named reports whether a trigger names us; most ScaledJobs of a cluster are others',
-// and this is all that is read of them.
+// named reports whether a trigger names this installation. Most ScaledJobs of a cluster
+// do not, and then nothing else is read.
 func (c *Cluster) named(u *unstructured.Unstructured) bool {
 	triggers, _, err := unstructured.NestedFieldNoCopy(u.Object, "spec", "triggers")
 	list, ok := triggers.([]any)
@@ -87,20 +87,20 @@ func (c *Cluster) named(u *unstructured.Unstructured) bool {
 	})
 }
 
-// hold says why a group must not be scaled down.
+// hold returns why a group must not be scaled down, or "".
 func hold(annotations map[string]string, s scaledJob) string {
 	switch value, annotated := annotations[pausedAnnotation]; {
 	case annotated && pausedBy(value):
 		return "the ScaledJob is paused (annotation autoscaling.keda.sh/paused)"
 	case len(s.Spec.Triggers) > 1:
-		return fmt.Sprintf("the ScaledJob has %d triggers: the largest value counts for KEDA, and would fight with the scale-down", len(s.Spec.Triggers))
+		return fmt.Sprintf("the ScaledJob has %d triggers: KEDA uses the largest value, which conflicts with the scale-down", len(s.Spec.Triggers))
 	case s.Spec.ScalingStrategy.MultipleScalersCalculation != "":
-		return "the ScaledJob sets multipleScalersCalculation, which would fight with the scale-down"
+		return "the ScaledJob sets multipleScalersCalculation, which conflicts with the scale-down"
 	}
 	return ""
 }
 
-// pausedBy reads the annotation as KEDA does: what is no boolean pauses
+// pausedBy interprets the annotation as KEDA does: a value that is not a boolean pauses
 // (apis/keda/v1alpha1/scaledjob_types.go, NeedToBePausedByAnnotation).
 func pausedBy(value string) bool {
 	paused, err := strconv.ParseBool(value)
@@ -132,17 +132,18 @@ func (c *Cluster) Jobs() []fleet.Job {
 	return found
 }
 
-// finished is KEDA's own test (pkg/scaling/executor/scale_jobs.go): a condition
-// Complete or Failed that is true.
+// finished reports whether a Job has a true condition Complete or Failed, as KEDA does
+// (pkg/scaling/executor/scale_jobs.go).
 func finished(job *batchv1.Job) bool {
 	return slices.ContainsFunc(job.Status.Conditions, func(condition batchv1.JobCondition) bool {
 		return (condition.Type == batchv1.JobComplete || condition.Type == batchv1.JobFailed) && condition.Status == corev1.ConditionTrue
 	})
 }
 
-// podOfJob is the pod of a Job that counts: an unfinished one before a finished
-// one, then the oldest, since a Job of one pod makes no second while it has one,
-// and whoever may create pods in its namespace could.
+// podOfJob returns the pod that counts for a Job: an unfinished pod rather than a
+// finished one, then the oldest. A Job creates no second pod while it has one, but
+// anyone who may create pods in the namespace can create one that names the Job as its
+// owner.
 func (c *Cluster) podOfJob(job *batchv1.Job) *fleet.Pod {
 	pods, err := c.pods.GetIndexer().ByIndex(byOwner, job.Namespace+"/"+string(job.UID))
 	if err != nil {

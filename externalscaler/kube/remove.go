@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// DeleteJob deletes a Job and, in the background, its pods. One that is gone, or
-// whose name another bears by now, counts as deleted.
+// DeleteJob deletes a Job and, in the background, its pods. It returns nil if the Job
+// does not exist or another Job has its name.
 func (c *Cluster) DeleteJob(ctx context.Context, namespace, name, uid string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

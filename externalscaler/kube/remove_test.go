@@ -14,7 +14,7 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 )
 
-func TestAJobIsDeletedWithItsPodsAndNoOtherOfItsName(t *testing.T) {
+func TestDeleteJobDeletesOnlyTheJobOfThatUID(t *testing.T) {
 	c, client := watch(t, []runtime.Object{&batchv1.Job{ObjectMeta: meta("builds-1", "job", "ScaledJob", "builds-uid")}})
 	if err := c.DeleteJob(t.Context(), "team", "builds-1", "job"); err != nil {
 		t.Fatal(err)
@@ -34,9 +34,9 @@ func TestAJobIsDeletedWithItsPodsAndNoOtherOfItsName(t *testing.T) {
 		answer error
 		fails  bool
 	}{
-		"gone":                   {answer: apierrors.NewNotFound(batchv1.Resource("jobs"), "builds-1")},
-		"another bears its name": {answer: apierrors.NewConflict(batchv1.Resource("jobs"), "builds-1", errors.New("the UID differs"))},
-		"not allowed":            {answer: apierrors.NewForbidden(batchv1.Resource("jobs"), "builds-1", nil), fails: true},
+		"gone":                 {answer: apierrors.NewNotFound(batchv1.Resource("jobs"), "builds-1")},
+		"another has its name": {answer: apierrors.NewConflict(batchv1.Resource("jobs"), "builds-1", errors.New("the UID differs"))},
+		"not allowed":          {answer: apierrors.NewForbidden(batchv1.Resource("jobs"), "builds-1", nil), fails: true},
 	} {
 		refusing, client := watch(t, nil)
 		client.PrependReactor("delete", "jobs", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, c.answer })
@@ -46,7 +46,7 @@ func TestAJobIsDeletedWithItsPodsAndNoOtherOfItsName(t *testing.T) {
 	}
 }
 
-func TestWhatAJobWasMadeOfAndWhetherItsPodGoes(t *testing.T) {
+func TestJobsReturnsTheGenerationAndWhetherThePodIsDeleting(t *testing.T) {
 	job := &batchv1.Job{ObjectMeta: meta("builds-1", "job", "ScaledJob", "builds-uid")}
 	job.Annotations = map[string]string{generationAnnotation: "3", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
 	leaving := pod("builds-1-a", "live", "job", corev1.PodRunning)

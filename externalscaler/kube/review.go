@@ -13,7 +13,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/registrar"
 )
 
-// Review implements registrar.TokenReviewer by TokenReview.
+// Review implements registrar.TokenReviewer with a TokenReview.
 func (c *Cluster) Review(ctx context.Context, token string) (registrar.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -26,7 +26,7 @@ func (c *Cluster) Review(ctx context.Context, token string) (registrar.Identity,
 	return identity(review.Status)
 }
 
-// Keys under which a token's review names the pod that it is bound to
+// The keys under which a TokenReview names the pod to which the token is bound
 // (k8s.io/apiserver/pkg/authentication/serviceaccount).
 const (
 	podNameKey           = "authentication.kubernetes.io/pod-name"
@@ -42,9 +42,9 @@ func identity(status authenticationv1.TokenReviewStatus) (registrar.Identity, er
 	namespace, _, _ := strings.Cut(account, ":")
 	name, uid := status.User.Extra[podNameKey], status.User.Extra[podUIDKey]
 	if !ok || len(name) != 1 || len(uid) != 1 {
-		return registrar.Identity{}, fmt.Errorf("%w: %q is bound to no pod", registrar.ErrToken, status.User.Username)
+		return registrar.Identity{}, fmt.Errorf("%w: %q is not bound to a pod", registrar.ErrToken, status.User.Username)
 	}
-	// An authenticator that ignores audiences answers without any.
+	// An authenticator that ignores audiences returns none.
 	for _, audience := range status.Audiences {
 		if audience == runnerv1.Audience {
 			return registrar.Identity{Namespace: namespace, PodName: name[0], PodUID: uid[0]}, nil

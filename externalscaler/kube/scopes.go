@@ -12,12 +12,12 @@ import (
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
-// Where the scopes of runners are stored: a ConfigMap of our own namespace.
+// The ConfigMap in our own namespace that stores the scopes of runners.
 const (
 	scopesName = "bitbucket-runner-scaler-scopes"
 	scopesKey  = "scopes.json"
 
-	// Before version 0.1.0 it had these names. It is still read if there is no
+	// Before version 0.1.0 it had these names. They are still read if there is no
 	// ConfigMap of the new name.
 	oldScopesName = "bitbucket-runner-scaler-places"
 	oldScopesKey  = "places.json"
@@ -29,14 +29,14 @@ type ScopeStore struct {
 	namespace string
 }
 
-// ScopesIn stores scopes in that namespace, which is the control plane's own.
+// ScopesIn returns a store in that namespace, which is the control plane's own.
 func (c *Cluster) ScopesIn(namespace string) ScopeStore {
 	return ScopeStore{cluster: c, namespace: namespace}
 }
 
-// LoadScopes implements scope.Store. A text that cannot be read was not written by
-// this program and must be repaired by a person: it is an error, so that it is not
-// overwritten.
+// LoadScopes implements scope.Store. It returns an error if the stored text cannot be
+// read. This program did not write such a text, so it must not be overwritten, and a
+// person must repair it.
 func (s ScopeStore) LoadScopes(ctx context.Context) ([]scope.RegisteredScope, error) {
 	name, key := scopesName, scopesKey
 	maps := s.cluster.client.CoreV1().ConfigMaps(s.namespace)

@@ -12,7 +12,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
-func TestScopesAreReadAsTheyWereStored(t *testing.T) {
+func TestScopesAreReadAsStored(t *testing.T) {
 	c, client := watch(t, nil)
 	kept := c.ScopesIn("system")
 	if got, err := kept.LoadScopes(t.Context()); err != nil || got != nil {
@@ -34,16 +34,16 @@ func TestScopesAreReadAsTheyWereStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	broken.Data[scopesKey] = "not ours"
+	broken.Data[scopesKey] = "not JSON"
 	if _, err := client.CoreV1().ConfigMaps("system").Update(t.Context(), broken, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := kept.LoadScopes(t.Context()); err == nil || !strings.Contains(err.Error(), "system/"+scopesName) {
-		t.Errorf("not understood: got %v", err)
+		t.Errorf("not JSON: got %v", err)
 	}
 }
 
-func TestScopesThatAnOlderVersionStoredAreReadUntilTheNewNameExists(t *testing.T) {
+func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
 	c, client := watch(t, nil)
 	old := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "bitbucket-runner-scaler-places"},

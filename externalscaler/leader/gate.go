@@ -14,27 +14,27 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ErrCut says that calls were still being answered when the time was over.
-var ErrCut = errors.New("calls were still being answered")
+// ErrCut means that calls were still in progress when Close's context ended.
+var ErrCut = errors.New("calls were still in progress")
 
-// Gate lets calls in only while this process leads. All others are answered
-// UNAVAILABLE, which KEDA and the sidecars try again. It begins closed. Safe for
-// concurrent use.
+// Gate admits calls only while this process leads. It answers all others with
+// UNAVAILABLE, so that KEDA and the sidecars try again. A new Gate is closed. A Gate is
+// safe for concurrent use.
 type Gate struct {
 	mu sync.RWMutex
 	// leads is nil while the gate is closed.
 	leads func() bool
-	// term ends with the gate's closing, and the streams with it.
-	term  context.Context //nolint:containedctx // the life of the streams that are let in
-	end   context.CancelFunc
-	calls sync.WaitGroup
-	// open are the connections by their peers' addresses.
-	open map[string]net.Conn
+	// opened is the context of the time in which the gate is open. It ends when the gate
+	// closes, which ends the admitted streams. It is nil before the first Open.
+	opened      context.Context //nolint:containedctx // the life of the admitted streams
+	endOpened   context.CancelFunc
+	calls       sync.WaitGroup
+	connections map[string]net.Conn // by the peer's address
 }
 
-// Listener gives a server's listener back, whose connections the gate knows: one
-// over which a call was not let in is closed. KEDA keeps a connection for as long as
-// it stands, and behind a Service's address a new one leads to the leader.
+// Listener wraps a server's listener, so that the gate can close a connection over
+// which it refused a call. KEDA keeps a connection open as long as possible, and a new
+// connection to the Service's address leads to the leader.
 func (g *Gate) Listener(listener net.Listener) net.Listener {
 	return &gatedListener{Listener: listener, gate: g}
 }
@@ -52,10 +52,10 @@ func (l *gatedListener) Accept() (net.Conn, error) {
 	}
 	l.gate.mu.Lock()
 	defer l.gate.mu.Unlock()
-	if l.gate.open == nil {
-		l.gate.open = map[string]net.Conn{}
+	if l.gate.connections == nil {
+		l.gate.connections = map[string]net.Conn{}
 	}
-	l.gate.open[conn.RemoteAddr().String()] = conn
+	l.gate.connections[conn.RemoteAddr().String()] = conn
 	return &gatedConn{Conn: conn, gate: l.gate}, nil
 }
 
@@ -68,34 +68,36 @@ type gatedConn struct {
 func (c *gatedConn) Close() error {
 	c.gate.mu.Lock()
 	address := c.RemoteAddr().String()
-	if c.gate.open[address] == c.Conn {
-		delete(c.gate.open, address)
+	if c.gate.connections[address] == c.Conn {
+		delete(c.gate.connections, address)
 	}
 	c.gate.mu.Unlock()
 	return c.Conn.Close()
 }
 
-// answerTime lets an answer out before its connection is closed.
-const answerTime = 200 * time.Millisecond
+// closeDelay is the time for an answer to be sent before its connection is closed.
+const closeDelay = 200 * time.Millisecond
 
-// turnAway closes the connection of a call that was not let in, unless this process
-// has led: then other calls may still be answered over it, and it ends soon anyway.
-func (g *Gate) turnAway(ctx context.Context) {
+// closeConnection closes the connection of a refused call, unless this process has led.
+// In that case other calls may still be answered over the connection, and the process
+// ends soon.
+func (g *Gate) closeConnection(ctx context.Context) {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return
 	}
-	time.AfterFunc(answerTime, func() {
+	time.AfterFunc(closeDelay, func() {
 		g.mu.RLock()
 		defer g.mu.RUnlock()
-		if conn := g.open[from.Addr.String()]; conn != nil && g.term == nil {
-			_ = conn.Close() // it may be closed by now
+		if conn := g.connections[from.Addr.String()]; conn != nil && g.opened == nil {
+			_ = conn.Close() // it may already be closed
 		}
 	})
 }
 
-// Open lets calls in for as long as leads says so: a process that was stopped for
-// a while must not answer before it has noticed. An open gate stays as it is.
+// Open admits calls while leads returns true. leads is called for each call, because a
+// process that was suspended must not answer before it notices that it no longer leads.
+// Open does nothing if the gate is already open.
 func (g *Gate) Open(leads func() bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -103,15 +105,15 @@ func (g *Gate) Open(leads func() bool) {
 		return
 	}
 	g.leads = leads
-	g.term, g.end = context.WithCancel(context.Background())
+	g.opened, g.endOpened = context.WithCancel(context.Background())
 }
 
-// Close lets no more calls in, ends the streams, and waits as long as ctx lasts
-// until every call is answered; ErrCut if they are not by then.
+// Close refuses new calls, ends the streams and waits until every call is answered. It
+// returns ErrCut if ctx ends first.
 func (g *Gate) Close(ctx context.Context) error {
 	g.mu.Lock()
-	if g.end != nil {
-		g.end()
+	if g.endOpened != nil {
+		g.endOpened()
 	}
 	g.leads = nil
 	g.mu.Unlock()
@@ -128,42 +130,44 @@ func (g *Gate) Close(ctx context.Context) error {
 	}
 }
 
-// Leads reports whether a call would be let in.
+// Leads reports whether a call would be admitted.
 func (g *Gate) Leads() bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	return g.leads != nil && g.leads()
 }
 
-// Options make a server's calls pass the gate.
+// Options returns the server options that make all calls pass the gate.
 func (g *Gate) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
 }
 
-// speaksOfTheProcess tells the calls that answer whoever leads.
-func speaksOfTheProcess(method string) bool {
+// aboutProcess reports whether a method is about the process itself, such as health.
+// Those are answered whether or not the process leads.
+func aboutProcess(method string) bool {
 	return strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
 }
 
-// enter lets a call in; whoever is let in is done once.
-func (g *Gate) enter() (term context.Context, err error) {
+// enter admits a call. If it returns no error, the caller calls g.calls.Done at the end
+// of the call.
+func (g *Gate) enter() (opened context.Context, err error) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.leads == nil || !g.leads() {
 		return nil, errStandby()
 	}
 	g.calls.Add(1)
-	return g.term, nil
+	return g.opened, nil
 }
 
 func errStandby() error { return status.Error(codes.Unavailable, "standby: not the leader") }
 
 func (g *Gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if speaksOfTheProcess(info.FullMethod) {
+	if aboutProcess(info.FullMethod) {
 		return handler(ctx, req)
 	}
 	if _, err := g.enter(); err != nil {
-		g.turnAway(ctx)
+		g.closeConnection(ctx)
 		return nil, err
 	}
 	defer g.calls.Done()
@@ -171,28 +175,28 @@ func (g *Gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 }
 
 func (g *Gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if speaksOfTheProcess(info.FullMethod) {
+	if aboutProcess(info.FullMethod) {
 		return handler(srv, stream)
 	}
-	term, err := g.enter()
+	opened, err := g.enter()
 	if err != nil {
-		g.turnAway(stream.Context())
+		g.closeConnection(stream.Context())
 		return err
 	}
 	defer g.calls.Done()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	defer context.AfterFunc(term, cancel)()
-	if err := handler(srv, &boundStream{ServerStream: stream, ctx: ctx}); term.Err() == nil {
+	defer context.AfterFunc(opened, cancel)()
+	if err := handler(srv, &boundStream{ServerStream: stream, ctx: ctx}); opened.Err() == nil {
 		return err
 	}
 	return errStandby()
 }
 
-// boundStream is a stream that ends with the term.
+// boundStream is a stream that ends when the gate closes.
 type boundStream struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // grpc's own way to give a stream another context
+	ctx context.Context //nolint:containedctx // the way to give a stream another context in grpc
 }
 
 // Context implements grpc.ServerStream.

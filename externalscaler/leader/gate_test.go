@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// patient answers IsActive when it is told to, and streams until its context ends.
+// patient answers IsActive once answer is closed, and streams until its context ends.
 type patient struct {
 	pb.UnimplementedExternalScalerServer
 	begun, answer chan struct{}
@@ -42,7 +42,7 @@ func (p patient) StreamIsActive(_ *pb.ScaledObjectRef, stream grpc.ServerStreami
 
 func always() bool { return true }
 
-// serverOf makes a server whose calls pass the gate.
+// serverOf returns a server whose calls pass the gate.
 func serverOf(gate *Gate, service patient) *grpc.Server {
 	server := grpc.NewServer(gate.Options()...)
 	pb.RegisterExternalScalerServer(server, service)
@@ -50,7 +50,7 @@ func serverOf(gate *Gate, service patient) *grpc.Server {
 	return server
 }
 
-// serve serves in memory until the test ends.
+// serve runs a server in memory until the test ends.
 func serve(t *testing.T, gate *Gate, service patient) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
@@ -74,7 +74,7 @@ func serve(t *testing.T, gate *Gate, service patient) *grpc.ClientConn {
 	return conn
 }
 
-func TestWhoMayEnter(t *testing.T) {
+func TestGateAdmitsCallsOnlyWhileOpenAndLeading(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare func(g *Gate)
 		want    codes.Code
@@ -106,7 +106,7 @@ func TestWhoMayEnter(t *testing.T) {
 	}
 }
 
-func TestClosingEndsStreamsAndWaitsForAnswers(t *testing.T) {
+func TestCloseEndsStreamsAndWaitsForCalls(t *testing.T) {
 	var gate Gate
 	gate.Open(always)
 	service := newPatient()
@@ -123,17 +123,17 @@ func TestClosingEndsStreamsAndWaitsForAnswers(t *testing.T) {
 		asked <- err
 	}()
 	<-service.begun
-	over, cancel := context.WithCancel(t.Context())
+	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := gate.Close(over); !errors.Is(err, ErrCut) {
-		t.Errorf("while a call is answered: got %v, want %v", err, ErrCut)
+	if err := gate.Close(ended); !errors.Is(err, ErrCut) {
+		t.Errorf("while a call is in progress: got %v, want %v", err, ErrCut)
 	}
 	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
-		t.Errorf("the stream ended with %v, want it to look for another leader", err)
+		t.Errorf("the stream ended with %v, want UNAVAILABLE", err)
 	}
 	close(service.answer)
 	if err := gate.Close(t.Context()); err != nil {
-		t.Errorf("once it is answered: got %v", err)
+		t.Errorf("after the call: got %v", err)
 	}
 	if err := <-asked; err != nil {
 		t.Errorf("the call was cut: %v", err)
@@ -154,7 +154,7 @@ func (c *counting) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-func TestACallerThatIsTurnedAwayConnectsAgain(t *testing.T) {
+func TestRefusedCallerConnectsAgain(t *testing.T) {
 	var gate Gate
 	tcp, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -175,11 +175,11 @@ func TestACallerThatIsTurnedAwayConnectsAgain(t *testing.T) {
 			t.Fatalf("a standby: got %v", err)
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the connection to the standby stands")
+			t.Fatal("the connection to the standby stays open")
 		}
 	}
 	gate.Open(always)
-	for answered := 0; answered < 10; { // the last connection turned away is yet to be closed
+	for answered := 0; answered < 10; { // the connection of the last refused call is closed later
 		if _, err := client.GetMetricSpec(t.Context(), &pb.ScaledObjectRef{}); status.Code(err) == codes.Unimplemented {
 			answered++
 		} else {
@@ -198,7 +198,7 @@ func TestACallerThatIsTurnedAwayConnectsAgain(t *testing.T) {
 	}
 	gate.mu.RLock()
 	defer gate.mu.RUnlock()
-	if len(gate.open) != 0 {
-		t.Errorf("%d closed connections are remembered", len(gate.open))
+	if len(gate.connections) != 0 {
+		t.Errorf("%d closed connections are still in the gate", len(gate.connections))
 	}
 }

@@ -74,6 +74,9 @@ func TestAWriteIsCutOffWhenTheTermEnds(t *testing.T) {
 	}
 	clk.Step(2 * time.Second)
 	<-ctx.Done()
+	if err := ctx.Err(); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want it cut off before its own deadline", err)
+	}
 }
 
 func TestAWriteOutlivesItsCallerButNotItsDeadline(t *testing.T) {
@@ -94,6 +97,9 @@ func TestAStandbyCannotWrite(t *testing.T) {
 	ctx, cancel := leader.BoundWrite(t.Context(), &leadership{}, clock.RealClock{})
 	defer cancel()
 	<-ctx.Done()
+	if err := ctx.Err(); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want it cut off at once", err)
+	}
 }
 
 // service counts the moves of a Service.

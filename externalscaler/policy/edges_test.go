@@ -13,8 +13,8 @@ import (
 )
 
 func TestScaleDownNeverGrowsTheGroup(t *testing.T) {
-	// Three disabled runners still have their step: of 10 online, 0.9 would be 9,
-	// of a capacity of 7.
+	// Three disabled runners still have a step. 0.9 of 10 online is 9, but the
+	// capacity is 7.
 	r := rules(func(r *policy.Rules) {
 		r.ScaleDownThreshold, r.ScaleDownMultiplier = 0.4, 0.9
 		r.Max = 20
@@ -25,7 +25,7 @@ func TestScaleDownNeverGrowsTheGroup(t *testing.T) {
 	}
 }
 
-func TestUnknownRunnersNeitherGrowNorShrinkByTheQueue(t *testing.T) {
+func TestUnknownRunnersNeitherGrowNorShrinkAGroupThatScalesByQueue(t *testing.T) {
 	r := rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps })
 	for name, c := range map[string]struct {
 		unknown, queued, want int
@@ -42,7 +42,7 @@ func TestUnknownRunnersNeitherGrowNorShrinkByTheQueue(t *testing.T) {
 	}
 }
 
-func TestGroupThatLeavesFixedIsPaced(t *testing.T) {
+func TestCoolDownAppliesAfterStrategyFixed(t *testing.T) {
 	var window policy.Window
 	r := rules(func(r *policy.Rules) { r.Count, r.CoolDown = 8, 5*time.Minute })
 	policy.Decide(r, &window, policy.Observation{Idle: 1}, start)
@@ -54,17 +54,17 @@ func TestGroupThatLeavesFixedIsPaced(t *testing.T) {
 	}
 }
 
-func TestWindowBeginsWithNoMoreThanThereIsRoomFor(t *testing.T) {
+func TestWindowBeginsWithAtMostTheRoomInTheScope(t *testing.T) {
 	var window policy.Window
 	r := rules(func(r *policy.Rules) { r.CoolDown = 5 * time.Minute })
 	policy.Decide(r, &window, policy.Observation{Idle: 8, OtherRegistered: 92, OtherUnfilledMin: 3}, start)
 	if d := policy.Decide(r, &window, policy.Observation{Idle: 8}, start.Add(time.Minute)); d.Effective != 5 {
-		t.Errorf("got %d, want 5: what there was room for", d.Effective)
+		t.Errorf("got %d, want 5, the room in the scope", d.Effective)
 	}
 }
 
-func TestRulesThatAreNoNumbersGiveNoNonsense(t *testing.T) {
-	for name, by := range map[string]float64{"NaN": math.NaN(), "infinite": math.Inf(1), "less than nothing": math.Inf(-1), "huge": math.MaxFloat64} {
+func TestInvalidMultipliersKeepTheBounds(t *testing.T) {
+	for name, by := range map[string]float64{"NaN": math.NaN(), "infinite": math.Inf(1), "negative infinity": math.Inf(-1), "huge": math.MaxFloat64} {
 		for way, o := range map[string]policy.Observation{"up": {Busy: 2, Idle: 1}, "down": {Idle: 3}} {
 			r := rules(func(r *policy.Rules) { r.ScaleUpMultiplier, r.ScaleDownMultiplier = by, by })
 			if d := policy.Decide(r, &policy.Window{}, o, start); d.Desired < 1 || d.Desired > 10 || strings.Contains(d.Note, "= -") {
@@ -74,7 +74,7 @@ func TestRulesThatAreNoNumbersGiveNoNonsense(t *testing.T) {
 	}
 }
 
-func TestNotesTellTheNumbers(t *testing.T) {
+func TestNotesContainTheNumbers(t *testing.T) {
 	queue := rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps })
 	paced := rules(func(r *policy.Rules) { r.CoolDown = 5 * time.Minute })
 	for name, c := range map[string]struct {
@@ -85,16 +85,16 @@ func TestNotesTellTheNumbers(t *testing.T) {
 		"up":        {rules(), policy.Observation{Busy: 1}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2"},
 		"down":      {rules(), policy.Observation{Idle: 9, Unknown: 1}, "busy 1 of 10 online is 0.10, below 0.20: floor(10 × 0.5) = 5"},
 		"hold":      {rules(), policy.Observation{Busy: 1, Idle: 2}, "busy 1 of 3 online is neither above 0.50 nor below 0.20"},
-		"unknown":   {rules(), policy.Observation{Unknown: 3}, "busy 0 of 3 online (of 3 more online nothing is known) is neither above 0.50 nor below 0.20"},
+		"unknown":   {rules(), policy.Observation{Unknown: 3}, "busy 0 of 3 online (3 of unknown state) is neither above 0.50 nor below 0.20"},
 		"starting":  {rules(), policy.Observation{Starting: 2}, "none online, 2 starting"},
 		"queue":     {queue, policy.Observation{Busy: 1, Queued: 2, QueueVisible: true}, "1 busy and 2 queued"},
 		"no queue":  {queue, policy.Observation{Busy: 1, Idle: 2}, "busy 1 of 3 online is neither above 0.50 nor below 0.20 (the queue cannot be seen)"},
 		"min":       {rules(func(r *policy.Rules) { r.Min = 4 }), policy.Observation{Idle: 1}, "min is 4"},
 		"spare":     {rules(func(r *policy.Rules) { r.Spare = 4 }), policy.Observation{Busy: 1}, "1 busy and 4 spare"},
 		"max":       {rules(func(r *policy.Rules) { r.Max = 2 }), policy.Observation{Busy: 2}, "busy 2 of 2 online is 1.00, above 0.50: ceil(2 × 1.5) = 3, but max is 2"},
-		"full":      {rules(), policy.Observation{Busy: 1, OtherRegistered: 95, OtherUnfilledMin: 4}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2, but of the scope's 100 runners 95 are others' and 4 are set aside"},
+		"full":      {rules(), policy.Observation{Busy: 1, OtherRegistered: 95, OtherUnfilledMin: 4}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2, but of the scope's 100 runners 95 belong to others and 4 are reserved for other groups' min"},
 		"fixed":     {rules(func(r *policy.Rules) { r.Strategy, r.Count = policy.Fixed, 3 }), policy.Observation{}, "count is 3"},
-		"cool-down": {paced, policy.Observation{Idle: 8}, "busy 0 of 8 online is 0.00, below 0.20: floor(8 × 0.5) = 4, but 8 were asked for within the last 5m0s"},
+		"cool-down": {paced, policy.Observation{Idle: 8}, "busy 0 of 8 online is 0.00, below 0.20: floor(8 × 0.5) = 4, but 8 were desired within the last 5m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := policy.Decide(c.rules, &policy.Window{}, c.o, start).Note
@@ -105,24 +105,24 @@ func TestNotesTellTheNumbers(t *testing.T) {
 	}
 }
 
-func TestBoundsMeetExactly(t *testing.T) {
+func TestDecisionsAtTheBounds(t *testing.T) {
 	for name, c := range map[string]struct {
 		rules  policy.Rules
 		o      policy.Observation
 		want   int
 		reason policy.Reason
 	}{
-		"just max":           {rules(func(r *policy.Rules) { r.Max = 2 }), policy.Observation{Busy: 1}, 2, policy.ReasonScaleUp},
-		"just the room":      {rules(), policy.Observation{Busy: 1, OtherRegistered: 98}, 2, policy.ReasonScaleUp},
-		"just the minimum":   {rules(func(r *policy.Rules) { r.Min = 2 }), policy.Observation{Busy: 1}, 2, policy.ReasonScaleUp},
-		"just the spare":     {rules(func(r *policy.Rules) { r.Spare = 1 }), policy.Observation{Busy: 1}, 2, policy.ReasonScaleUp},
-		"the last of all":    {rules(func(r *policy.Rules) { r.Max = 100 }), policy.Observation{Busy: 99}, 100, policy.ReasonAboveMax},
-		"fixed without room": {rules(func(r *policy.Rules) { r.Strategy, r.Count = policy.Fixed, 9 }), policy.Observation{OtherRegistered: 95}, 5, policy.ReasonRunnerLimit},
-		"as many as allowed": {rules(func(r *policy.Rules) { r.Max, r.ScaleUpMultiplier = 100, 90 }), policy.Observation{Busy: 2}, 100, policy.ReasonAboveMax},
-		"spare, unknown":     {rules(func(r *policy.Rules) { r.Spare = 2 }), policy.Observation{Busy: 1, Unknown: 3}, 4, policy.ReasonHold},
-		"rounded up by hand": {rules(func(r *policy.Rules) { r.Max, r.ScaleUpMultiplier = 100, 1.1 }), policy.Observation{Busy: 50}, 55, policy.ReasonScaleUp},
-		"rounded down too":   {rules(func(r *policy.Rules) { r.Max, r.ScaleDownMultiplier = 100, 0.29 }), policy.Observation{Idle: 100}, 29, policy.ReasonScaleDown},
-		"spare atop min":     {rules(func(r *policy.Rules) { r.Min, r.Spare = 3, 3 }), policy.Observation{Idle: 3}, 3, policy.ReasonSpare},
+		"exactly max":         {rules(func(r *policy.Rules) { r.Max = 2 }), policy.Observation{Busy: 1}, 2, policy.ReasonScaleUp},
+		"exactly the room":    {rules(), policy.Observation{Busy: 1, OtherRegistered: 98}, 2, policy.ReasonScaleUp},
+		"exactly the minimum": {rules(func(r *policy.Rules) { r.Min = 2 }), policy.Observation{Busy: 1}, 2, policy.ReasonScaleUp},
+		"exactly the spare":   {rules(func(r *policy.Rules) { r.Spare = 1 }), policy.Observation{Busy: 1}, 2, policy.ReasonScaleUp},
+		"last of the scope":   {rules(func(r *policy.Rules) { r.Max = 100 }), policy.Observation{Busy: 99}, 100, policy.ReasonAboveMax},
+		"fixed without room":  {rules(func(r *policy.Rules) { r.Strategy, r.Count = policy.Fixed, 9 }), policy.Observation{OtherRegistered: 95}, 5, policy.ReasonRunnerLimit},
+		"as many as allowed":  {rules(func(r *policy.Rules) { r.Max, r.ScaleUpMultiplier = 100, 90 }), policy.Observation{Busy: 2}, 100, policy.ReasonAboveMax},
+		"spare, unknown":      {rules(func(r *policy.Rules) { r.Spare = 2 }), policy.Observation{Busy: 1, Unknown: 3}, 4, policy.ReasonHold},
+		"rounded up by hand":  {rules(func(r *policy.Rules) { r.Max, r.ScaleUpMultiplier = 100, 1.1 }), policy.Observation{Busy: 50}, 55, policy.ReasonScaleUp},
+		"rounded down too":    {rules(func(r *policy.Rules) { r.Max, r.ScaleDownMultiplier = 100, 0.29 }), policy.Observation{Idle: 100}, 29, policy.ReasonScaleDown},
+		"spare atop min":      {rules(func(r *policy.Rules) { r.Min, r.Spare = 3, 3 }), policy.Observation{Idle: 3}, 3, policy.ReasonSpare},
 	} {
 		if d := policy.Decide(c.rules, &policy.Window{}, c.o, start); d.Desired != c.want || d.Reason != c.reason {
 			t.Errorf("%s: got %d (%s: %s), want %d (%s)", name, d.Desired, d.Reason, d.Note, c.want, c.reason)
@@ -130,7 +130,7 @@ func TestBoundsMeetExactly(t *testing.T) {
 	}
 }
 
-// world answers decisions as KEDA, the Jobs and the reaper would, one tick at a time.
+// world simulates how KEDA, the Jobs and the reaper carry decisions out, one tick at a time.
 type world struct {
 	starting, online, busy int
 }
@@ -148,8 +148,8 @@ func (w *world) follow(d policy.Decision, load int) {
 	w.online -= min(d.Surplus(), w.online-w.busy)
 }
 
-// A load that stays is served in the end, one that ends leaves the minimum, and
-// on the way no runner with a step is ever surplus.
+// A constant load is served eventually. After a load ends, the minimum remains. A
+// runner with a step is never surplus.
 func TestGroupFollowsItsLoad(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := anyRules(t)
@@ -172,10 +172,10 @@ func TestGroupFollowsItsLoad(t *testing.T) {
 			return d
 		}
 		if d := walk(load); w.busy < min(load, r.Max) && float64(w.busy)/float64(w.online) > r.ScaleUpThreshold {
-			t.Fatalf("after the load came: %d of %d busy, %+v", w.busy, w.online, d)
+			t.Fatalf("under load: %d of %d busy, %+v", w.busy, w.online, d)
 		}
 		if d := walk(0); w.online != r.Min || w.starting != 0 {
-			t.Fatalf("after the load went: %d online and %d starting, want min %d: %+v", w.online, w.starting, r.Min, d)
+			t.Fatalf("after the load ended: %d online and %d starting, want min %d: %+v", w.online, w.starting, r.Min, d)
 		}
 	})
 }

@@ -1,7 +1,7 @@
 // Package policy holds the scaling rules: pure functions from an observation of a
-// runner group to the decision how many runners it should have. It knows neither
-// Bitbucket nor Kubernetes nor a clock; what is observed is owned by package
-// fleet, and what is done about it by KEDA and by package reaper.
+// runner group to a decision on how many runners the group should have. It does not
+// use Bitbucket, Kubernetes or a clock. Package fleet makes the observations. KEDA
+// and package reaper carry the decisions out.
 package policy
 
 import (
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Strategy is how the wanted number of runners is found.
+// Strategy selects how the desired number of runners is computed.
 type Strategy string
 
 // The strategies.
@@ -18,37 +18,38 @@ const (
 	// PercentageRunnersIdle scales by the share of busy runners, as Atlassian's
 	// runners-autoscaler does.
 	PercentageRunnersIdle Strategy = "percentageRunnersIdle"
-	// QueuedSteps wants one runner for each busy one and each waiting step.
+	// QueuedSteps asks for one runner per busy runner and one per queued step.
 	QueuedSteps Strategy = "queuedSteps"
-	// Fixed wants Rules.Count: the manual mode.
+	// Fixed asks for Rules.Count runners. It is the manual mode.
 	Fixed Strategy = "fixed"
 )
 
-// ScopeLimit is how many runners Bitbucket registers in a workspace or
-// repository at most.
+// ScopeLimit is the maximum number of runners that Bitbucket registers in a
+// workspace or repository.
 const ScopeLimit = 100
 
-// Rules are a group's settings; runnergroup.Parse holds them to their bounds.
+// Rules are a group's settings. runnergroup.Parse checks their bounds.
 type Rules struct {
 	Strategy Strategy
-	// Min and Max bound the runners; with Fixed, Count stands for both.
+	// Min and Max bound the number of runners. Fixed uses Count instead of both.
 	Min, Max int
-	// Spare runners are kept free on top of the busy ones.
+	// Spare is how many runners are kept in addition to the busy ones.
 	Spare int
-	// Count is how many runners Fixed wants.
+	// Count is how many runners Fixed asks for.
 	Count int
-	// Above ScaleUpThreshold, and below ScaleDownThreshold, busy/online scales the
-	// online runners by the multiplier.
+	// If the ratio busy/online is above ScaleUpThreshold or below
+	// ScaleDownThreshold, the number of online runners is multiplied by the
+	// corresponding multiplier.
 	ScaleUpThreshold, ScaleDownThreshold   float64
 	ScaleUpMultiplier, ScaleDownMultiplier float64
-	// CoolDown is the window of scale-down: the highest number asked for within
-	// it stays in force.
+	// CoolDown is the stabilization window for scale-down: the highest number
+	// desired within it stays in force.
 	CoolDown time.Duration
 	// Ephemeral runners take one step each.
 	Ephemeral bool
 }
 
-// MaxRunners is how many runners the rules allow at most: Max, or Count with Fixed.
+// MaxRunners returns the maximum number of runners: Max, or Count with Fixed.
 func (r Rules) MaxRunners() int {
 	if r.Strategy == Fixed {
 		return r.Count
@@ -56,51 +57,53 @@ func (r Rules) MaxRunners() int {
 	return r.Max
 }
 
-// Observation counts a group's unfinished Jobs by what their runners do, and what
-// else the scope holds.
+// Observation counts a group's unfinished Jobs by the state of their runners, and
+// the other runners of the scope.
 type Observation struct {
-	// Capacity. Pending: no runner registered yet; Starting: registered, not yet
-	// online; Idle: online, known to have no step; Busy: has a step; Unknown:
-	// online, and nothing tells.
+	// The capacity. Pending: no runner is registered yet. Starting: registered, not
+	// yet online. Idle: online and known to have no step. Busy: has a step. Unknown:
+	// online, and neither a list nor a sidecar reports whether it has a step.
 	Pending, Starting, Idle, Busy, Unknown int
-	// Dead weight. Draining: disabled without a step; DrainingBusy: disabled, its
-	// step still runs; Lost: offline too long; Outdated: idle and still taking steps,
-	// to end once its successor is online.
+	// The dead weight. Draining: disabled, without a step. DrainingBusy: disabled,
+	// and its step still runs. Lost: offline for too long. Outdated: idle and still
+	// taking steps; it is stopped once its successor is online.
 	Draining, DrainingBusy, Lost, Outdated int
-	// Successors, part of the capacity, are here to take an Outdated one's place.
+	// Successors are the part of the capacity that replaces Outdated runners.
 	Successors int
-	// Queued steps wait for a runner of the group; meaningless unless QueueVisible.
+	// Queued counts the steps that wait for a runner of the group. It is meaningless
+	// unless QueueVisible is set.
 	Queued       int
 	QueueVisible bool
-	// OtherRegistered runners of the scope are not this group's.
+	// OtherRegistered counts the scope's runners that do not belong to this group.
 	OtherRegistered int
-	// OtherUnfilledMin is what other groups lack of their minimum.
+	// OtherUnfilledMin is how many runners other groups still need to reach their
+	// minimum.
 	OtherUnfilledMin int
 }
 
-// Capacity counts the Jobs that have, or will have, a runner to give.
+// Capacity counts the Jobs that provide a runner now or will provide one.
 func (o Observation) Capacity() int { return o.Pending + o.Starting + o.Idle + o.Busy + o.Unknown }
 
-// Online counts the runners that the ratio is over: a disabled one that still has
-// its step is one of them, and one whose successor is yet to come.
+// Online counts the runners in the ratio's denominator. It includes disabled runners
+// that still have a step, and outdated runners.
 func (o Observation) Online() int {
 	return o.Idle + o.Busy + o.Unknown + o.DrainingBusy + o.Outdated
 }
 
-// standing is what the group has, and is to keep: a runner that is being replaced
-// leaves its place to its successor.
-func (o Observation) standing() int {
+// current is the number of runners that the group has and should keep. A runner that
+// is being replaced and its successor count as one.
+func (o Observation) current() int {
 	return o.Capacity() + max(0, o.Outdated-o.Successors)
 }
 
-// DeadWeight counts the unfinished Jobs that give no capacity, which KEDA counts
-// all the same.
+// DeadWeight counts the unfinished Jobs that provide no capacity. KEDA counts them
+// too.
 func (o Observation) DeadWeight() int { return o.Draining + o.DrainingBusy + o.Lost + o.Outdated }
 
-// room is how many runners of this group the scope can hold.
+// room is the maximum number of runners that this group can have in its scope.
 func (o Observation) room() int { return max(0, ScopeLimit-o.OtherRegistered-o.OtherUnfilledMin) }
 
-// Reason says which rule decided.
+// Reason names the rule that decided.
 type Reason string
 
 // The reasons.
@@ -114,7 +117,8 @@ const (
 	ReasonFixed       Reason = "Fixed"
 	ReasonAboveMax    Reason = "AboveMax"
 	ReasonRunnerLimit Reason = "RunnerLimit"
-	// ReasonCoolDown: fewer are desired, the window holds the number up.
+	// ReasonCoolDown means that fewer runners are desired, but the cool-down window
+	// keeps the number up.
 	ReasonCoolDown Reason = "CoolDown"
 )
 
@@ -122,12 +126,13 @@ const (
 type Decision struct {
 	// Desired is what the rules ask for now.
 	Desired int
-	// Effective is the highest desired within the cool-down: what is acted on.
+	// Effective is the highest number desired within the cool-down. It is the number
+	// that is acted on.
 	Effective int
 	// Target is the number of unfinished Jobs that KEDA is asked to keep: Effective
-	// and the dead weight, at most max.
+	// plus the dead weight, at most max.
 	Target int
-	// Reason is the rule that decided, Note the same in a sentence with its numbers.
+	// Reason is the rule that decided. Note explains it with its numbers.
 	Reason Reason
 	Note   string
 	// Observation, Rules and Time are the inputs.
@@ -136,9 +141,9 @@ type Decision struct {
 	Time        time.Time
 }
 
-// Surplus is how many online runners of the capacity are too many. Runners that
-// are starting never count towards it, and it never leaves fewer than
-// min(Min, online) online and enabled.
+// Surplus returns how many online runners of the capacity are too many. Runners that
+// are starting never count towards it. It never leaves fewer than min(Min, online)
+// runners online and enabled.
 func (d Decision) Surplus() int {
 	o := d.Observation
 	online := o.Idle + o.Busy + o.Unknown
@@ -146,15 +151,16 @@ func (d Decision) Surplus() int {
 	return max(0, online-keep)
 }
 
-// proposal is a number with the rule that asked for it.
+// proposal is a number of runners and the rule that asks for it.
 type proposal struct {
 	runners int
 	reason  Reason
 	note    string
 }
 
-// Decide applies the rules to an observation. The window is the group's own and
-// remembers what was asked for; asking twice at one time changes nothing.
+// Decide applies the rules to an observation at the time now. The window belongs to
+// the group and records what was desired. A second call with the same arguments
+// returns the same decision.
 func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision {
 	p := want(rules, o)
 	if rules.Strategy != Fixed {
@@ -171,28 +177,28 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 	}
 	room := o.room()
 	if p.runners > room {
-		p = proposal{room, ReasonRunnerLimit, fmt.Sprintf("%s, but of the scope's %d runners %d are others' and %d are set aside", p.note, ScopeLimit, o.OtherRegistered, o.OtherUnfilledMin)}
+		p = proposal{room, ReasonRunnerLimit, fmt.Sprintf("%s, but of the scope's %d runners %d belong to others and %d are reserved for other groups' min", p.note, ScopeLimit, o.OtherRegistered, o.OtherUnfilledMin)}
 	}
 	d := Decision{Desired: p.runners, Effective: p.runners, Reason: p.reason, Note: p.note, Observation: o, Rules: rules, Time: now}
-	// Fixed is never held up, its count being its ceiling, but is recorded: a group
-	// that leaves it is paced like any other.
-	highest := window.record(p.runners, min(o.standing(), ceiling, room), rules.CoolDown, now)
+	// The window never raises a Fixed group, whose count is its ceiling. The number
+	// is recorded so that the cool-down applies if the strategy changes.
+	highest := window.record(p.runners, min(o.current(), ceiling, room), rules.CoolDown, now)
 	if d.Effective = min(highest, ceiling, room); d.Effective > d.Desired {
 		d.Reason = ReasonCoolDown
-		d.Note = fmt.Sprintf("%s, but %d were asked for within the last %v", p.note, d.Effective, rules.CoolDown)
+		d.Note = fmt.Sprintf("%s, but %d were desired within the last %v", p.note, d.Effective, rules.CoolDown)
 	}
 	d.Target = min(d.Effective+o.DeadWeight(), ceiling)
 	return d
 }
 
-// want is what the strategy alone asks for.
+// want returns what the strategy alone asks for.
 func want(rules Rules, o Observation) proposal {
 	switch {
 	case rules.Strategy == Fixed:
 		return proposal{rules.Count, ReasonFixed, fmt.Sprintf("count is %d", rules.Count)}
 	case rules.Strategy == QueuedSteps && o.QueueVisible:
-		// As in the ratio: the unknown ones are idle where the queue grows the
-		// group, busy where it shrinks.
+		// As in byRatio, unknown runners count as idle if the queue grows the group
+		// and as busy if it shrinks the group.
 		return proposal{o.Busy + max(o.Queued, o.Unknown), ReasonQueue, fmt.Sprintf("%d busy and %d queued%s", o.Busy, o.Queued, o.unknown())}
 	case rules.Strategy == QueuedSteps:
 		p := byRatio(rules, o)
@@ -202,19 +208,19 @@ func want(rules Rules, o Observation) proposal {
 	return byRatio(rules, o)
 }
 
-// unknown tells of runners that a note's other numbers leave out.
+// unknown mentions, for a note, the runners that its other numbers leave out.
 func (o Observation) unknown() string {
 	if o.Unknown == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (of %d more online nothing is known)", o.Unknown)
+	return fmt.Sprintf(" (%d of unknown state)", o.Unknown)
 }
 
-// byRatio is the rule of Atlassian's runners-autoscaler. A runner of which nothing
-// is known is idle where that would scale up and busy where that would scale
-// down, so that a restart neither grows nor shrinks a group.
+// byRatio is the rule of Atlassian's runners-autoscaler. An unknown runner counts as
+// idle in the check for scale-up and as busy in the check for scale-down, so that a
+// restart neither grows nor shrinks a group.
 func byRatio(rules Rules, o Observation) proposal {
-	online, capacity := o.Online(), o.standing()
+	online, capacity := o.Online(), o.current()
 	if online == 0 {
 		return proposal{capacity, ReasonHold, fmt.Sprintf("none online, %d starting", capacity)}
 	}
@@ -227,27 +233,28 @@ func byRatio(rules Rules, o Observation) proposal {
 			fmt.Sprintf("busy %d of %d online is %.2f, above %.2f: ceil(%d × %g) = %d", busy, online, up, rules.ScaleUpThreshold, online, rules.ScaleUpMultiplier, scaled)}
 	case down < rules.ScaleDownThreshold:
 		scaled := floor(float64(online) * rules.ScaleDownMultiplier)
-		// Never above the capacity: disabled runners with a step are online too, and
-		// a share of them must not make scale-down grow the group.
+		// The result must not exceed the capacity. Disabled runners with a step are
+		// online too, so the product can be higher, and scale-down must not grow the
+		// group.
 		return proposal{max(min(scaled, capacity), o.Busy+o.Unknown), ReasonScaleDown,
 			fmt.Sprintf("busy %d of %d online is %.2f, below %.2f: floor(%d × %g) = %d", busy+o.Unknown, online, down, rules.ScaleDownThreshold, online, rules.ScaleDownMultiplier, scaled)}
 	}
 	return proposal{capacity, ReasonHold, fmt.Sprintf("busy %d of %d online%s is neither above %.2f nor below %.2f", busy, online, o.unknown(), rules.ScaleUpThreshold, rules.ScaleDownThreshold)}
 }
 
-// roundingError is the most that a product of two decimal settings strays from
-// what its user computes by hand: 50 × 1.1 is 55.00000000000001 in binary, and
-// its ceiling must not be 56.
+// roundingError bounds the difference between a product of two decimal settings in
+// binary and the same product computed by hand: 50 × 1.1 is 55.00000000000001 in
+// binary, and its ceiling must not be 56.
 const roundingError = 1e-9
 
 func ceil(x float64) int  { return int(math.Ceil(bounded(x) - roundingError)) }
 func floor(x float64) int { return int(math.Floor(bounded(x) + roundingError)) }
 
-// mostScaled is above all that the accepted settings can multiply to.
+// mostScaled is above every product of accepted settings.
 const mostScaled = 1e6
 
-// bounded keeps a product where an int can hold it: what Go makes of NaN and of
-// huge numbers depends on the machine.
+// bounded limits a product to what an int can hold. The conversion of NaN and of huge
+// numbers to int depends on the machine.
 func bounded(x float64) float64 {
 	if x > 0 {
 		return min(x, mostScaled)

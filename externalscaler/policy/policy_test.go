@@ -9,7 +9,7 @@ import (
 
 var start = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// rules are the defaults of a trigger's metadata, without a cool-down.
+// rules returns the defaults of a trigger's metadata, without a cool-down.
 func rules(change ...func(*policy.Rules)) policy.Rules {
 	r := policy.Rules{
 		Strategy: policy.PercentageRunnersIdle, Min: 1, Max: 10,
@@ -21,8 +21,8 @@ func rules(change ...func(*policy.Rules)) policy.Rules {
 	return r
 }
 
-// The example of Atlassian's runners-autoscaler, in its README's words.
-func TestWorkedExampleOfTheAutoscalerThatIsReplaced(t *testing.T) {
+// The steps are the example in the README of Atlassian's runners-autoscaler.
+func TestExampleOfAtlassiansAutoscaler(t *testing.T) {
 	r := rules(func(r *policy.Rules) { r.ScaleUpThreshold = 0.8 })
 	var window policy.Window
 	steps := []struct {
@@ -40,7 +40,7 @@ func TestWorkedExampleOfTheAutoscalerThatIsReplaced(t *testing.T) {
 	for i, step := range steps {
 		d := policy.Decide(r, &window, step.o, start.Add(time.Duration(i)*time.Minute))
 		if d.Desired != step.desired || d.Effective != step.desired || d.Target != step.desired || d.Reason != step.reason || d.Surplus() != step.surplus {
-			t.Errorf("%s: got %+v with surplus %d, want %d because of %s with surplus %d", step.name, d, d.Surplus(), step.desired, step.reason, step.surplus)
+			t.Errorf("%s: got %+v with surplus %d, want %d by %s with surplus %d", step.name, d, d.Surplus(), step.desired, step.reason, step.surplus)
 		}
 		if d.Note == "" {
 			t.Errorf("%s: no note", step.name)
@@ -48,19 +48,19 @@ func TestWorkedExampleOfTheAutoscalerThatIsReplaced(t *testing.T) {
 	}
 }
 
-// moment is one decision of a walk through time.
+// moment is one decision in a sequence.
 type moment struct {
-	after                          time.Duration
-	o                              policy.Observation
-	desired, effective, told, gone int
-	reason                         policy.Reason
+	after                            time.Duration
+	o                                policy.Observation
+	desired, effective, target, gone int
+	reason                           policy.Reason
 }
 
-func TestWalks(t *testing.T) {
+func TestSequencesOfDecisions(t *testing.T) {
 	cool := rules(func(r *policy.Rules) { r.CoolDown = 5 * time.Minute })
-	walks := map[string]struct {
-		rules policy.Rules
-		walk  []moment
+	sequences := map[string]struct {
+		rules   policy.Rules
+		moments []moment
 	}{
 		"cold start creates the minimum once": {cool, []moment{
 			{0, policy.Observation{}, 1, 1, 1, 0, policy.ReasonBelowMin},
@@ -68,7 +68,7 @@ func TestWalks(t *testing.T) {
 			{20 * time.Second, policy.Observation{Starting: 1}, 1, 1, 1, 0, policy.ReasonHold},
 			{40 * time.Second, policy.Observation{Idle: 1}, 1, 1, 1, 0, policy.ReasonBelowMin},
 		}},
-		"a burst grows by the multiplier and counts who is starting": {cool, []moment{
+		"a burst grows by the multiplier and counts starting runners": {cool, []moment{
 			{0, policy.Observation{Busy: 1}, 2, 2, 2, 0, policy.ReasonScaleUp},
 			{5 * time.Second, policy.Observation{Busy: 1, Pending: 1}, 2, 2, 2, 0, policy.ReasonScaleUp},
 			{30 * time.Second, policy.Observation{Busy: 2}, 3, 3, 3, 0, policy.ReasonScaleUp},
@@ -97,12 +97,12 @@ func TestWalks(t *testing.T) {
 			{time.Second, policy.Observation{Busy: 3, Idle: 1}, 6, 6, 6, 0, policy.ReasonScaleUp},
 			{2 * time.Second, policy.Observation{Busy: 1, Idle: 3}, 3, 3, 3, 1, policy.ReasonSpare},
 		}},
-		"ephemeral runners keep one more than are busy": {rules(func(r *policy.Rules) { r.Ephemeral = true; r.Spare = 1; r.ScaleUpThreshold = 1 }), []moment{
+		"an ephemeral group keeps one more runner than are busy": {rules(func(r *policy.Rules) { r.Ephemeral = true; r.Spare = 1; r.ScaleUpThreshold = 1 }), []moment{
 			{0, policy.Observation{Busy: 1}, 2, 2, 2, 0, policy.ReasonSpare},
 			{time.Second, policy.Observation{DrainingBusy: 1, Idle: 1}, 1, 1, 2, 0, policy.ReasonHold},
 			{2 * time.Second, policy.Observation{DrainingBusy: 1, Busy: 1}, 2, 2, 3, 0, policy.ReasonSpare},
 		}},
-		"draining Jobs are told on top, busy ones count for the ratio": {rules(), []moment{
+		"draining Jobs are added to the target, busy ones count for the ratio": {rules(), []moment{
 			{0, policy.Observation{Idle: 2, Busy: 1, Draining: 2, DrainingBusy: 1}, 3, 3, 6, 0, policy.ReasonHold},
 			{time.Second, policy.Observation{Idle: 1, DrainingBusy: 3}, 6, 6, 9, 0, policy.ReasonScaleUp},
 			{2 * time.Second, policy.Observation{Idle: 1, Busy: 8, Draining: 5}, 10, 10, 10, 0, policy.ReasonAboveMax},
@@ -112,11 +112,11 @@ func TestWalks(t *testing.T) {
 			{time.Minute, policy.Observation{Lost: 4}, 1, 1, 5, 0, policy.ReasonBelowMin},
 			{2 * time.Minute, policy.Observation{Lost: 4, Starting: 1}, 1, 1, 5, 0, policy.ReasonHold},
 		}},
-		"a changed ScaledJob's new bounds hold at once": {cool, []moment{
+		"a changed ScaledJob's new bounds apply at once": {cool, []moment{
 			{0, policy.Observation{Busy: 9}, 10, 10, 10, 0, policy.ReasonAboveMax},
 			{time.Second, policy.Observation{Busy: 9, Outdated: 1}, 10, 10, 10, 0, policy.ReasonAboveMax},
 		}},
-		"a replaced runner leaves its place to its successor, and one only": {rules(func(r *policy.Rules) { r.Min = 2; r.ScaleUpThreshold = 1 }), []moment{
+		"a replaced runner has exactly one successor": {rules(func(r *policy.Rules) { r.Min = 2; r.ScaleUpThreshold = 1 }), []moment{
 			{0, policy.Observation{Busy: 1, Idle: 1}, 2, 2, 2, 0, policy.ReasonHold},
 			{1 * time.Second, policy.Observation{Busy: 1, Outdated: 1}, 2, 2, 3, 0, policy.ReasonHold},
 			{2 * time.Second, policy.Observation{Busy: 1, Outdated: 1, Pending: 1, Successors: 1}, 2, 2, 3, 0, policy.ReasonHold},
@@ -125,21 +125,21 @@ func TestWalks(t *testing.T) {
 			{5 * time.Second, policy.Observation{Busy: 1, Draining: 1, Idle: 1}, 2, 2, 3, 0, policy.ReasonHold},
 			{6 * time.Second, policy.Observation{Busy: 1, Idle: 1}, 2, 2, 2, 0, policy.ReasonHold},
 		}},
-		"after a restart nothing is known and nothing changes": {cool, []moment{
+		"after a restart all runners are unknown and nothing changes": {cool, []moment{
 			{0, policy.Observation{Unknown: 6}, 6, 6, 6, 0, policy.ReasonHold},
 			{10 * time.Minute, policy.Observation{Unknown: 6}, 6, 6, 6, 0, policy.ReasonHold},
 			{11 * time.Minute, policy.Observation{Unknown: 2, Idle: 4}, 6, 6, 6, 0, policy.ReasonHold},
 			{12 * time.Minute, policy.Observation{Unknown: 1, Busy: 5}, 9, 9, 9, 0, policy.ReasonScaleUp},
 		}},
 	}
-	for name, w := range walks {
+	for name, s := range sequences {
 		t.Run(name, func(t *testing.T) {
 			var window policy.Window
-			for i, m := range w.walk {
-				d := policy.Decide(w.rules, &window, m.o, start.Add(m.after))
-				if d.Desired != m.desired || d.Effective != m.effective || d.Target != m.told || d.Reason != m.reason || d.Surplus() != m.gone {
-					t.Errorf("moment %d: got desired %d effective %d told %d surplus %d (%s: %s), want %d %d %d %d (%s)",
-						i, d.Desired, d.Effective, d.Target, d.Surplus(), d.Reason, d.Note, m.desired, m.effective, m.told, m.gone, m.reason)
+			for i, m := range s.moments {
+				d := policy.Decide(s.rules, &window, m.o, start.Add(m.after))
+				if d.Desired != m.desired || d.Effective != m.effective || d.Target != m.target || d.Reason != m.reason || d.Surplus() != m.gone {
+					t.Errorf("moment %d: got desired %d effective %d target %d surplus %d (%s: %s), want %d %d %d %d (%s)",
+						i, d.Desired, d.Effective, d.Target, d.Surplus(), d.Reason, d.Note, m.desired, m.effective, m.target, m.gone, m.reason)
 				}
 			}
 		})
@@ -151,7 +151,7 @@ func TestSingleDecisions(t *testing.T) {
 		rules   policy.Rules
 		o       policy.Observation
 		desired int
-		told    int
+		target  int
 		reason  policy.Reason
 	}{
 		"a ratio equal to the threshold holds, above": {rules(), policy.Observation{Busy: 1, Idle: 1}, 2, 2, policy.ReasonHold},
@@ -161,20 +161,20 @@ func TestSingleDecisions(t *testing.T) {
 		"a huge multiplier is bounded":                {rules(func(r *policy.Rules) { r.ScaleUpMultiplier = 1e300 }), policy.Observation{Busy: 1}, 10, 10, policy.ReasonAboveMax},
 		"scale-down keeps the busy ones":              {rules(func(r *policy.Rules) { r.ScaleDownThreshold = 0.45; r.ScaleDownMultiplier = 0.1 }), policy.Observation{Busy: 4, Idle: 6}, 4, 4, policy.ReasonScaleDown},
 		"scale-down keeps the unknown ones":           {rules(func(r *policy.Rules) { r.ScaleDownThreshold = 0.45; r.ScaleDownMultiplier = 0.1 }), policy.Observation{Busy: 2, Unknown: 2, Idle: 6}, 4, 4, policy.ReasonScaleDown},
-		"scale-up never forgets who is starting":      {rules(), policy.Observation{Busy: 1, Starting: 4, Pending: 2}, 7, 7, policy.ReasonScaleUp},
+		"scale-up counts starting runners":            {rules(), policy.Observation{Busy: 1, Starting: 4, Pending: 2}, 7, 7, policy.ReasonScaleUp},
 		"queued steps":                                {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps }), policy.Observation{Busy: 2, Unknown: 1, Queued: 4, QueueVisible: true}, 6, 6, policy.ReasonQueue},
-		"queued steps, none":                          {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps; r.Min = 0 }), policy.Observation{Idle: 3, QueueVisible: true}, 0, 0, policy.ReasonQueue},
+		"no queued steps":                             {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps; r.Min = 0 }), policy.Observation{Idle: 3, QueueVisible: true}, 0, 0, policy.ReasonQueue},
 		"a queue that cannot be seen falls back":      {rules(func(r *policy.Rules) { r.Strategy = policy.QueuedSteps }), policy.Observation{Busy: 2, Queued: 9}, 3, 3, policy.ReasonScaleUp},
 		"a fixed count":                               {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed; r.Count = 3 }), policy.Observation{Idle: 7, Draining: 1}, 3, 3, policy.ReasonFixed},
-		"a fixed count of none":                       {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed }), policy.Observation{Idle: 7}, 0, 0, policy.ReasonFixed},
-		"no more than the scope has room for":         {rules(), policy.Observation{Busy: 4, OtherRegistered: 90, OtherUnfilledMin: 5}, 5, 5, policy.ReasonRunnerLimit},
+		"a fixed count of zero":                       {rules(func(r *policy.Rules) { r.Strategy = policy.Fixed }), policy.Observation{Idle: 7}, 0, 0, policy.ReasonFixed},
+		"at most the room in the scope":               {rules(), policy.Observation{Busy: 4, OtherRegistered: 90, OtherUnfilledMin: 5}, 5, 5, policy.ReasonRunnerLimit},
 		"a full scope":                                {rules(), policy.Observation{OtherRegistered: 120}, 0, 0, policy.ReasonRunnerLimit},
-		"all kinds of dead weight are told":           {rules(), policy.Observation{Idle: 1, Draining: 1, DrainingBusy: 1, Lost: 1, Outdated: 1}, 2, 6, policy.ReasonHold},
+		"all dead weight is added to the target":      {rules(), policy.Observation{Idle: 1, Draining: 1, DrainingBusy: 1, Lost: 1, Outdated: 1}, 2, 6, policy.ReasonHold},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := policy.Decide(c.rules, &policy.Window{}, c.o, start)
-			if d.Desired != c.desired || d.Target != c.told || d.Reason != c.reason {
-				t.Errorf("got %d told %d (%s: %s), want %d told %d (%s)", d.Desired, d.Target, d.Reason, d.Note, c.desired, c.told, c.reason)
+			if d.Desired != c.desired || d.Target != c.target || d.Reason != c.reason {
+				t.Errorf("got %d target %d (%s: %s), want %d target %d (%s)", d.Desired, d.Target, d.Reason, d.Note, c.desired, c.target, c.reason)
 			}
 			if d.Observation != c.o || d.Rules != c.rules || !d.Time.Equal(start) {
 				t.Errorf("the inputs are not in the decision: %+v", d)
@@ -183,7 +183,7 @@ func TestSingleDecisions(t *testing.T) {
 	}
 }
 
-func TestFixedIsNotPaced(t *testing.T) {
+func TestCoolDownDoesNotApplyToFixed(t *testing.T) {
 	var window policy.Window
 	r := rules(func(r *policy.Rules) { r.Strategy = policy.Fixed; r.Count = 5; r.CoolDown = time.Hour })
 	policy.Decide(r, &window, policy.Observation{Idle: 5}, start)
@@ -193,17 +193,17 @@ func TestFixedIsNotPaced(t *testing.T) {
 	}
 }
 
-func TestLoweredMaxHoldsWithinTheWindow(t *testing.T) {
+func TestLoweredMaxAppliesWithinTheWindow(t *testing.T) {
 	var window policy.Window
 	r := rules(func(r *policy.Rules) { r.CoolDown = time.Hour })
 	policy.Decide(r, &window, policy.Observation{Busy: 9}, start)
 	r.Max = 4
 	if d := policy.Decide(r, &window, policy.Observation{Busy: 9}, start.Add(time.Second)); d.Effective != 4 || d.Target != 4 {
-		t.Errorf("got effective %d told %d, want 4", d.Effective, d.Target)
+		t.Errorf("got effective %d target %d, want 4", d.Effective, d.Target)
 	}
 }
 
-func TestWindowBeginsWithTheCapacity(t *testing.T) {
+func TestNewWindowBeginsWithTheCapacity(t *testing.T) {
 	var window policy.Window
 	r := rules(func(r *policy.Rules) { r.CoolDown = time.Minute })
 	d := policy.Decide(r, &window, policy.Observation{Idle: 6, Starting: 1}, start)
@@ -215,16 +215,16 @@ func TestWindowBeginsWithTheCapacity(t *testing.T) {
 	}
 }
 
-func TestClockSetBackKeepsNothingForEver(t *testing.T) {
+func TestWindowExpiresAfterTheClockIsSetBack(t *testing.T) {
 	var window policy.Window
 	r := rules(func(r *policy.Rules) { r.CoolDown = time.Minute })
 	policy.Decide(r, &window, policy.Observation{Busy: 5}, start)
 	back := start.Add(-time.Hour)
 	if d := policy.Decide(r, &window, policy.Observation{Idle: 1}, back); d.Effective != 8 {
-		t.Errorf("set back: got %d, want 8 still", d.Effective)
+		t.Errorf("clock set back: got %d, want 8 still", d.Effective)
 	}
 	if d := policy.Decide(r, &window, policy.Observation{Idle: 1}, back.Add(time.Minute)); d.Effective != 1 {
-		t.Errorf("a window later: got %d, want 1", d.Effective)
+		t.Errorf("one window later: got %d, want 1", d.Effective)
 	}
 }
 

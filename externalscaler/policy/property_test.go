@@ -43,7 +43,7 @@ func room(o policy.Observation) int {
 	return max(0, policy.ScopeLimit-o.OtherRegistered-o.OtherUnfilledMin)
 }
 
-func TestBoundsHoldAtEveryMomentOfAnyWalk(t *testing.T) {
+func TestEveryDecisionKeepsTheBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := anyRules(t)
 		var window policy.Window
@@ -59,19 +59,19 @@ func TestBoundsHoldAtEveryMomentOfAnyWalk(t *testing.T) {
 				t.Fatalf("below min although there is room: %+v", d)
 			}
 			if d.Effective < d.Desired || d.Target < d.Effective {
-				t.Fatalf("want desired <= effective <= told: %+v", d)
+				t.Fatalf("want desired <= effective <= target: %+v", d)
 			}
 			if again := policy.Decide(r, &window, o, now); again != d {
-				t.Fatalf("asked twice: %+v, then %+v", d, again)
+				t.Fatalf("the same call twice: %+v, then %+v", d, again)
 			}
 			if s := d.Surplus(); s < 0 || o.Idle+o.Busy+o.Unknown-s < min(r.Min, o.Idle+o.Busy+o.Unknown) {
-				t.Fatalf("surplus %d takes the minimum away: %+v", s, d)
+				t.Fatalf("surplus %d leaves fewer than the minimum: %+v", s, d)
 			}
 		}
 	})
 }
 
-func TestMoreBusyNeverMeansFewerRunners(t *testing.T) {
+func TestOneMoreBusyRunnerNeverLowersTheDecision(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, o := anyRules(t), anyObservation(t)
 		if o.Idle == 0 {
@@ -92,21 +92,21 @@ func TestMoreBusyNeverMeansFewerRunners(t *testing.T) {
 	})
 }
 
-func TestWindowIsTheHighestWithinTheCoolDown(t *testing.T) {
+func TestEffectiveIsTheHighestWithinTheCoolDown(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := policy.Rules{Strategy: policy.QueuedSteps, Max: 100, CoolDown: time.Duration(rapid.IntRange(0, 300).Draw(t, "coolDown")) * time.Second}
-		type asked struct {
+		type decided struct {
 			at      time.Time
 			runners int
 		}
-		var all []asked
+		var all []decided
 		var window policy.Window
 		now := start
 		for range rapid.IntRange(1, 30).Draw(t, "moments") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "later")) * time.Second)
 			queued := rapid.IntRange(0, 100).Draw(t, "queued")
 			d := policy.Decide(r, &window, policy.Observation{Queued: queued, QueueVisible: true}, now)
-			all = append(all, asked{now, queued})
+			all = append(all, decided{now, queued})
 			want := queued
 			for _, a := range all {
 				if now.Sub(a.at) < r.CoolDown {
@@ -114,7 +114,7 @@ func TestWindowIsTheHighestWithinTheCoolDown(t *testing.T) {
 				}
 			}
 			if d.Effective != want {
-				t.Fatalf("got %d, want the highest of the window: %d", d.Effective, want)
+				t.Fatalf("got %d, want the highest in the window: %d", d.Effective, want)
 			}
 		}
 	})

@@ -5,47 +5,47 @@ import (
 	"time"
 )
 
-// Window remembers what was asked for one group, which paces its scale-down as an
-// HPA's stabilization window does. The zero value is ready; not safe for
-// concurrent use.
+// Window records the numbers of runners desired for one group. It delays scale-down
+// as the stabilization window of a HorizontalPodAutoscaler does. The zero value is
+// ready to use. A Window is not safe for concurrent use.
 type Window struct {
-	// asked falls, and its times rise, from the first entry to the last: an entry
-	// is dropped as soon as a later one asks for as much, so at most ScopeLimit+1
-	// are kept.
-	asked []asked
-	begun bool
+	// desired is sorted: numbers fall and times rise from the first entry to the
+	// last. An entry is dropped when a later one has at least its number, so at most
+	// ScopeLimit+1 entries are kept.
+	desired []desired
+	begun   bool
 }
 
-type asked struct {
+type desired struct {
 	runners int
 	at      time.Time
 }
 
-// record adds what is asked for now and returns the highest asked for within the
-// cool-down. A window that begins, with the group or after a restart, begins with
-// the group's capacity, so that nothing is taken away at once.
+// record adds the number desired now and returns the highest number within the
+// cool-down. A new window, of a new group or after a restart, begins with the group's
+// capacity, so that no runner is removed at once.
 func (w *Window) record(runners, capacity int, coolDown time.Duration, now time.Time) int {
 	if !w.begun {
 		w.begun = true
 		w.push(capacity, now)
 	}
-	// A clock that was set back would keep entries of the future for ever: they
-	// count as asked for now.
-	for i := range w.asked {
-		if w.asked[i].at.After(now) {
-			w.asked[i].at = now
+	// If the clock was set back, entries with a future time would never expire. They
+	// count as desired now.
+	for i := range w.desired {
+		if w.desired[i].at.After(now) {
+			w.desired[i].at = now
 		}
 	}
 	w.push(runners, now)
-	past := 0 // what is asked for now stays, even without a cool-down
-	for past < len(w.asked)-1 && now.Sub(w.asked[past].at) >= coolDown {
+	past := 0 // the newest entry stays, even without a cool-down
+	for past < len(w.desired)-1 && now.Sub(w.desired[past].at) >= coolDown {
 		past++
 	}
-	w.asked = slices.Delete(w.asked, 0, past)
-	return w.asked[0].runners
+	w.desired = slices.Delete(w.desired, 0, past)
+	return w.desired[0].runners
 }
 
 func (w *Window) push(runners int, at time.Time) {
-	w.asked = slices.DeleteFunc(w.asked, func(a asked) bool { return a.runners <= runners })
-	w.asked = append(w.asked, asked{runners: runners, at: at})
+	w.desired = slices.DeleteFunc(w.desired, func(d desired) bool { return d.runners <= runners })
+	w.desired = append(w.desired, desired{runners: runners, at: at})
 }

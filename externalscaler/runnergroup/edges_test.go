@@ -24,7 +24,7 @@ func faultsOf(t *testing.T, metadata map[string]string) []runnergroup.Fault {
 	return invalid.Faults
 }
 
-func TestSmallNumbersSurviveTheRoundTrip(t *testing.T) {
+func TestSmallNumbersAreUnchangedByMetadataAndParse(t *testing.T) {
 	group, err := runnergroup.Parse(with(map[string]string{"scaleDownThreshold": "0.00001", "scaleDownMultiplier": "0.0000003"}))
 	if err != nil {
 		t.Fatal(err)
@@ -35,9 +35,9 @@ func TestSmallNumbersSurviveTheRoundTrip(t *testing.T) {
 	}
 }
 
-func TestMetadataLeavesDefaultsOut(t *testing.T) {
+func TestMetadataOmitsDefaults(t *testing.T) {
 	for name, m := range map[string]map[string]string{
-		"least":           {"workspace": "acme", "labels": "builds"},
+		"minimal":         {"workspace": "acme", "labels": "builds"},
 		"fixed":           {"workspace": "acme", "labels": "builds", "strategy": "fixed", "count": "0"},
 		"ephemeral":       {"workspace": "acme", "labels": "builds", "ephemeral": "true"},
 		"no spare":        {"workspace": "acme", "labels": "builds", "ephemeral": "true", "spare": "0"},
@@ -54,7 +54,7 @@ func TestMetadataLeavesDefaultsOut(t *testing.T) {
 	}
 }
 
-func TestPlacesCannotLeaveTheirPath(t *testing.T) {
+func TestSlugsCannotChangeTheRequestPath(t *testing.T) {
 	for _, place := range []string{".", "..", "a/b", "a%2fb", "a b", "a?b", strings.Repeat("a", 129)} {
 		for _, key := range []string{"workspace", "repository", "repositories"} {
 			m := with(map[string]string{key: place})
@@ -62,7 +62,7 @@ func TestPlacesCannotLeaveTheirPath(t *testing.T) {
 				m["strategy"] = "queuedSteps"
 			}
 			if f := faultsOf(t, m); len(f) != 1 || f[0].Key != key {
-				t.Errorf("%s %q: got %v, want one fault of it", key, place, f)
+				t.Errorf("%s %q: got %v, want one fault for it", key, place, f)
 			}
 		}
 	}
@@ -71,32 +71,32 @@ func TestPlacesCannotLeaveTheirPath(t *testing.T) {
 func TestAcceptedForms(t *testing.T) {
 	for name, c := range map[string]struct {
 		change map[string]string
-		same   func(runnergroup.Group) bool
+		as     func(runnergroup.Group) bool
 	}{
-		"spaces around":       {map[string]string{"max": " 7 "}, func(g runnergroup.Group) bool { return g.Rules.Max == 7 }},
-		"bounds of max":       {map[string]string{"min": "100", "max": "100"}, func(g runnergroup.Group) bool { return g.Rules.Min == 100 && g.Rules.Max == 100 }},
-		"least max":           {map[string]string{"max": "1"}, func(g runnergroup.Group) bool { return g.Rules.Max == 1 }},
-		"threshold 1":         {map[string]string{"scaleUpThreshold": "1"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpThreshold == 1 }},
-		"multiplier 100":      {map[string]string{"scaleUpMultiplier": "100"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpMultiplier == 100 }},
-		"bare seconds":        {map[string]string{"coolDown": "90"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 90*time.Second }},
-		"no cool-down":        {map[string]string{"coolDown": "0s"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 0 }},
-		"longest":             {map[string]string{"maxAge": "720h"}, func(g runnergroup.Group) bool { return g.MaxAge == 720*time.Hour }},
-		"nine labels":         {map[string]string{"labels": "a,b,c,d,e,f,g,h,i,a"}, func(g runnergroup.Group) bool { return len(g.Labels) == 9 }},
-		"label of 50":         {map[string]string{"labels": strings.Repeat("a", 50)}, func(g runnergroup.Group) bool { return len(g.Labels[0]) == 50 }},
-		"label like a system": {map[string]string{"labels": "linux.big"}, func(g runnergroup.Group) bool { return g.Labels[0] == "linux.big" }},
-		"credentials of 63":   {map[string]string{"credentials": strings.Repeat("a", 63)}, func(g runnergroup.Group) bool { return len(g.Credentials) == 63 }},
-		"repository":          {map[string]string{"repository": "{22222222-2222-4222-8222-22222222222f}"}, func(g runnergroup.Group) bool { return g.Repository != "" }},
-		"repositories once":   {map[string]string{"strategy": "queuedSteps", "repositories": "web,app,web"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Repositories, []string{"app", "web"}) }},
-		"min 0 by the queue":  {map[string]string{"strategy": "queuedSteps", "min": "0"}, func(g runnergroup.Group) bool { return g.Rules.Min == 0 }},
-		"spare is kept":       {map[string]string{"ephemeral": "true", "spare": "0"}, func(g runnergroup.Group) bool { return g.Rules.Spare == 0 }},
+		"spaces around":        {map[string]string{"max": " 7 "}, func(g runnergroup.Group) bool { return g.Rules.Max == 7 }},
+		"bounds of max":        {map[string]string{"min": "100", "max": "100"}, func(g runnergroup.Group) bool { return g.Rules.Min == 100 && g.Rules.Max == 100 }},
+		"least max":            {map[string]string{"max": "1"}, func(g runnergroup.Group) bool { return g.Rules.Max == 1 }},
+		"threshold 1":          {map[string]string{"scaleUpThreshold": "1"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpThreshold == 1 }},
+		"multiplier 100":       {map[string]string{"scaleUpMultiplier": "100"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpMultiplier == 100 }},
+		"bare seconds":         {map[string]string{"coolDown": "90"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 90*time.Second }},
+		"no cool-down":         {map[string]string{"coolDown": "0s"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 0 }},
+		"longest maxAge":       {map[string]string{"maxAge": "720h"}, func(g runnergroup.Group) bool { return g.MaxAge == 720*time.Hour }},
+		"nine labels":          {map[string]string{"labels": "a,b,c,d,e,f,g,h,i,a"}, func(g runnergroup.Group) bool { return len(g.Labels) == 9 }},
+		"label of 50":          {map[string]string{"labels": strings.Repeat("a", 50)}, func(g runnergroup.Group) bool { return len(g.Labels[0]) == 50 }},
+		"label like a system":  {map[string]string{"labels": "linux.big"}, func(g runnergroup.Group) bool { return g.Labels[0] == "linux.big" }},
+		"credentials of 63":    {map[string]string{"credentials": strings.Repeat("a", 63)}, func(g runnergroup.Group) bool { return len(g.Credentials) == 63 }},
+		"repository":           {map[string]string{"repository": "{22222222-2222-4222-8222-22222222222f}"}, func(g runnergroup.Group) bool { return g.Repository != "" }},
+		"repositories once":    {map[string]string{"strategy": "queuedSteps", "repositories": "web,app,web"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Repositories, []string{"app", "web"}) }},
+		"min 0 with the queue": {map[string]string{"strategy": "queuedSteps", "min": "0"}, func(g runnergroup.Group) bool { return g.Rules.Min == 0 }},
+		"spare is kept":        {map[string]string{"ephemeral": "true", "spare": "0"}, func(g runnergroup.Group) bool { return g.Rules.Spare == 0 }},
 		"fixed, all": {map[string]string{"strategy": "fixed", "count": "100"}, func(g runnergroup.Group) bool {
 			return g.Rules == policy.Rules{Strategy: policy.Fixed, Count: 100, CoolDown: 5 * time.Minute}
 		}},
-		"keys of KEDA's": {map[string]string{"scalerAddress": "x", "enableTLS": "x", "unsafeSsl": "x", "caCert": "x", "tlsClientCert": "x", "tlsClientKey": "x", "tlsCertFile": "x", "metricName": "x"},
+		"KEDA's keys": {map[string]string{"scalerAddress": "x", "enableTLS": "x", "unsafeSsl": "x", "caCert": "x", "tlsClientCert": "x", "tlsClientKey": "x", "tlsCertFile": "x", "metricName": "x"},
 			func(g runnergroup.Group) bool { return g.Workspace == "acme" }},
 	} {
 		group, err := runnergroup.Parse(with(c.change))
-		if err != nil || !c.same(group) {
+		if err != nil || !c.as(group) {
 			t.Errorf("%s: got %+v, %v", name, group, err)
 		}
 	}
@@ -120,13 +120,13 @@ func TestRefusedForms(t *testing.T) {
 		for _, value := range values {
 			f := faultsOf(t, with(map[string]string{key: value}))
 			if len(f) != 1 || f[0].Key != key || f[0].Accepted == "" || value != "," && f[0].Given != fmt.Sprintf("%q", value) {
-				t.Errorf("%s %q: got %+v, want one fault of it", key, value, f)
+				t.Errorf("%s %q: got %+v, want one fault for it", key, value, f)
 			}
 		}
 	}
 }
 
-func TestIndependentFaultsAreAllTold(t *testing.T) {
+func TestAllIndependentFaultsAreReported(t *testing.T) {
 	for name, c := range map[string]struct {
 		change map[string]string
 		keys   []string
@@ -137,8 +137,8 @@ func TestIndependentFaultsAreAllTold(t *testing.T) {
 		"bad up leaves down alone":  {map[string]string{"scaleUpThreshold": "x", "scaleDownThreshold": "0.9"}, []string{"scaleUpThreshold"}},
 		"two labels":                {map[string]string{"labels": "B,A"}, []string{"labels", "labels"}},
 		"both spellings":            {map[string]string{"max_age": "x", "maxAge": "1h"}, []string{"maxAge"}},
-		"fixed with all the others": {map[string]string{"strategy": "fixed", "count": "x", "min": "1", "max": "1", "spare": "1", "scaleUpThreshold": "1", "scaleDownThreshold": "1", "scaleUpMultiplier": "1", "scaleDownMultiplier": "1"}, []string{"count", "max", "min", "scaleDownMultiplier", "scaleDownThreshold", "scaleUpMultiplier", "scaleUpThreshold", "spare"}},
-		"repositories in one":       {map[string]string{"strategy": "queuedSteps", "repository": "app", "repositories": "web"}, []string{"repositories"}},
+		"fixed with all other keys": {map[string]string{"strategy": "fixed", "count": "x", "min": "1", "max": "1", "spare": "1", "scaleUpThreshold": "1", "scaleDownThreshold": "1", "scaleUpMultiplier": "1", "scaleDownMultiplier": "1"}, []string{"count", "max", "min", "scaleDownMultiplier", "scaleDownThreshold", "scaleUpMultiplier", "scaleUpThreshold", "spare"}},
+		"repositories of one":       {map[string]string{"strategy": "queuedSteps", "repository": "app", "repositories": "web"}, []string{"repositories"}},
 	} {
 		var keys []string
 		for _, f := range faultsOf(t, with(c.change)) {
@@ -160,7 +160,7 @@ func TestSameMetadataHasTheSameFaults(t *testing.T) {
 	}
 }
 
-func TestMessagesStayReadable(t *testing.T) {
+func TestErrorTextsAreBounded(t *testing.T) {
 	t.Run("thousands of faults", func(t *testing.T) {
 		m := with(map[string]string{"labels": strings.Repeat("A,", 30_000)})
 		_, err := runnergroup.Parse(m)
@@ -171,13 +171,13 @@ func TestMessagesStayReadable(t *testing.T) {
 			t.Errorf("got %d faults, want all 30000", n)
 		}
 	})
-	t.Run("the last one told", func(t *testing.T) {
+	t.Run("the maximum number of faults", func(t *testing.T) {
 		_, err := runnergroup.Parse(with(map[string]string{"labels": strings.Repeat("A,", 30)}))
 		if strings.Contains(err.Error(), "more") || strings.Count(err.Error(), ";") != 29 {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("keys with line ends", func(t *testing.T) {
+	t.Run("keys with line breaks", func(t *testing.T) {
 		_, err := runnergroup.Parse(with(map[string]string{"a\nb": "1"}))
 		if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), `"a\nb": unknown key`) {
 			t.Errorf("got %q", err)
@@ -195,7 +195,7 @@ func TestMessagesStayReadable(t *testing.T) {
 			t.Errorf("got %+v, want %s", f, want)
 		}
 	})
-	t.Run("values of just the length", func(t *testing.T) {
+	t.Run("values at the maximum length", func(t *testing.T) {
 		for size, want := range map[int]string{
 			64: `"` + strings.Repeat("a", 64) + `"`, 65: `"` + strings.Repeat("a", 64) + `..."`, 66: `"` + strings.Repeat("a", 64) + `..."`,
 		} {
@@ -204,7 +204,7 @@ func TestMessagesStayReadable(t *testing.T) {
 			}
 		}
 	})
-	t.Run("as much as is allowed", func(t *testing.T) {
+	t.Run("metadata of the maximum size", func(t *testing.T) {
 		m := with(nil)
 		size := len("workspace") + len("acme") + len("labels") + len("builds") + len("metricName")
 		m["metricName"] = strings.Repeat("x", 64<<10-size)
@@ -219,7 +219,7 @@ func TestMessagesStayReadable(t *testing.T) {
 	})
 }
 
-func TestSuggestionsAreNear(t *testing.T) {
+func TestUnknownKeysSuggestACloseOne(t *testing.T) {
 	for key, want := range map[string]string{
 		"label": "labels", "maxage": "maxAge", "MAX": "max", "scaleUpTreshold": "scaleUpThreshold", "scale_up_treshold": "scaleUpThreshold",
 		"credential": "credentials", "crdntils": "credentials", "scaledownmultiplyerr": "scaleDownMultiplier", "scaleUpXhreshxld": "scaleUpThreshold", "worspace": "workspace", "repositorys": "repository", "foo": "", "x": "", "": "", "pollingInterval": "", "maxReplicaCount": "",
@@ -234,14 +234,14 @@ func TestSuggestionsAreNear(t *testing.T) {
 	}
 }
 
-// with2 adds a key, the empty one too.
+// with2 returns valid metadata with one more key, which may be empty.
 func with2(key string) map[string]string {
 	m := with(nil)
 	m[key] = "1"
 	return m
 }
 
-func TestAnyGroupSurvivesTheRoundTrip(t *testing.T) {
+func TestAnyGroupIsUnchangedByMetadataAndParse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		place := rapid.StringMatching(`[a-zA-Z0-9_-]{1,10}|\{[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\}`)
 		duration := func(name string) string {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
+
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
 
@@ -40,7 +42,7 @@ const (
 	defaultMaxAge   = 24 * time.Hour
 )
 
-// defaults are the values of keys that are not given.
+// defaults holds the default of each key.
 var defaults = map[string]string{
 	keyWorkspace: "", keyRepository: "", keyLabels: "", keyOS: "linux", keyStrategy: string(policy.PercentageRunnersIdle),
 	keyMin: "1", keyMax: "10", keyScaleUpThreshold: "0.5", keyScaleDownThreshold: "0.2",
@@ -48,18 +50,18 @@ var defaults = map[string]string{
 	keyCoolDown: "300s", keyEphemeral: "false", keyMaxAge: "24h", keyRepositories: "", keyCredentials: "default",
 }
 
-// ignored are the keys that KEDA reads itself (pkg/scalers/external_scaler.go).
+// ignored lists the keys that only KEDA reads (pkg/scalers/external_scaler.go).
 var ignored = []string{"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile", "metricName"}
 
-// systemLabels are what Bitbucket itself gives runners, of whatever system.
+// systemLabels are the labels that Bitbucket itself gives to runners of any system.
 var systemLabels = []string{"self.hosted", "linux", "linux.arm64", "linux.shell", "macos", "windows"}
 
 // Bounds.
 const (
 	maxMetadata  = 64 << 10 // bytes, keys and values together
-	maxLabels    = 9        // Bitbucket's 10 less the owner's
+	maxLabels    = 9        // Bitbucket's limit of 10, minus the owner label
 	maxLabel     = 50
-	maxShown     = 64 // bytes of a value in a message
+	maxShown     = 64 // bytes of a value in an error text
 	maxDuration  = 30 * 24 * time.Hour
 	reservedRoot = "keda."
 )
@@ -76,7 +78,8 @@ var (
 )
 
 // Parse reads a group from a trigger's metadata. The error is an *InvalidError
-// with every fault.
+// Parse parses a group from a trigger's metadata. The error is an *InvalidError with
+// all faults.
 func Parse(metadata map[string]string) (Group, error) {
 	size := 0
 	for key, value := range metadata {
@@ -95,10 +98,10 @@ func Parse(metadata map[string]string) (Group, error) {
 	return g, nil
 }
 
-// parser reads values and gathers faults.
+// parser parses values and collects faults.
 type parser struct {
 	values  map[string]string // by key, trimmed
-	written map[string]string // the spelling that was used
+	written map[string]string // the spelling that was given, by key
 	faults  []Fault
 }
 
@@ -110,7 +113,7 @@ func (p *parser) fault(key, given, accepted string) {
 		given = strconv.Quote(shorten(given))
 	}
 	if !identifier.MatchString(key) {
-		key = strconv.Quote(shorten(key)) // it may hold line ends, or be empty
+		key = strconv.Quote(shorten(key)) // it can be empty or contain line breaks
 	}
 	p.faults = append(p.faults, Fault{Key: shorten(key), Given: given, Accepted: accepted})
 }
@@ -122,9 +125,9 @@ func shorten(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// collect brings both spellings of a key together and refuses unknown ones.
+// collect maps both spellings of a key to one and refuses unknown keys.
 func (p *parser) collect(metadata map[string]string) {
-	for _, key := range slices.Sorted(maps.Keys(metadata)) { // so that the same metadata has the same faults
+	for _, key := range slices.Sorted(maps.Keys(metadata)) { // sorted, so that the faults are always the same
 		value := metadata[key]
 		if slices.Contains(ignored, key) {
 			continue
@@ -142,19 +145,29 @@ func (p *parser) collect(metadata map[string]string) {
 	}
 }
 
-// suggestion names the known key that the writer may have meant.
+// suggestion names the known key that is closest to an unknown one, if any is close.
 func suggestion(name string) string {
+	if nearest := Nearest(name, slices.Sorted(maps.Keys(defaults))); nearest != "" {
+		return ", did you mean " + nearest + "?"
+	}
+	return ""
+}
+
+// Nearest returns the word that is spelt most like the given one; empty if none is
+// close.
+func Nearest(given string, words []string) string {
+	if len(given) > maxShown {
+		return "" // no key is that long, and the distance would take long to compute
+	}
 	best, distance := "", 4
-	for _, known := range slices.Sorted(maps.Keys(defaults)) {
-		// A third of the letters at most, or every short word would mean "os".
-		if d := editDistance(strings.ToLower(name), strings.ToLower(known)); d < distance && d <= len(known)/3 {
-			best, distance = known, d
+	for _, word := range words {
+		// At most a third of the letters may differ. Otherwise every short word would
+		// suggest "os".
+		if d := levenshtein.ComputeDistance(strings.ToLower(given), strings.ToLower(word)); d < distance && d <= len(word)/3 {
+			best, distance = word, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return ", did you mean " + best + "?"
+	return best
 }
 
 func (p *parser) given(key string) bool { return p.values[key] != "" }
@@ -231,11 +244,11 @@ func (p *parser) rules() policy.Rules {
 	return r
 }
 
-// fixed reads the manual mode, in which nothing else bounds the count.
+// fixed parses the manual mode, in which count is the only number.
 func (p *parser) fixed(r *policy.Rules) {
 	for _, key := range []string{keyMin, keyMax, keySpare, keyScaleUpThreshold, keyScaleDownThreshold, keyScaleUpMultiplier, keyScaleDownMultiplier} {
 		if p.given(key) {
-			p.fault(key, p.values[key], "nothing: strategy fixed has count alone")
+			p.fault(key, p.values[key], "nothing: strategy fixed takes only count")
 		}
 	}
 	if !p.given(keyCount) {

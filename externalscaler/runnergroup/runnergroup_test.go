@@ -15,8 +15,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
-// with gives the least metadata that is sound, with changes; an empty value
-// takes a key away.
+// with returns minimal valid metadata with changes. An empty value removes a key.
 func with(changes map[string]string) map[string]string {
 	m := map[string]string{"workspace": "acme", "labels": "builds"}
 	maps.Copy(m, changes)
@@ -38,7 +37,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestEveryKeyIsRead(t *testing.T) {
+func TestEveryKeyIsParsed(t *testing.T) {
 	got, err := runnergroup.Parse(map[string]string{
 		"workspace": "{11111111-1111-4111-8111-111111111111}", "labels": " my.group , b,my.group ", "os": "linux.arm64",
 		"strategy": "queuedSteps", "min": "0", "max": "20", "scale_up_threshold": "0.8", "scaleDownThreshold": "0.1",
@@ -68,7 +67,7 @@ func TestFixedTakesACount(t *testing.T) {
 	}
 }
 
-func TestFaultsNameTheKeyAndTheAcceptedForm(t *testing.T) {
+func TestFaultsNameTheKeyAndTheAcceptedValues(t *testing.T) {
 	for name, c := range map[string]struct {
 		change map[string]string
 		want   []string
@@ -82,7 +81,7 @@ func TestFaultsNameTheKeyAndTheAcceptedForm(t *testing.T) {
 		"label too long":            {map[string]string{"labels": strings.Repeat("a", 51)}, []string{"labels: ", "at most 50"}},
 		"too many labels":           {map[string]string{"labels": "a,b,c,d,e,f,g,h,i,j"}, []string{"1 to 9 custom labels"}},
 		"label of the system":       {map[string]string{"labels": "self.hosted,x"}, []string{`"self.hosted", want custom labels only`}},
-		"label of ours":             {map[string]string{"labels": "keda.k8s"}, []string{`"keda.k8s", want no label that begins with keda.`}},
+		"our label":                 {map[string]string{"labels": "keda.k8s"}, []string{`"keda.k8s", want no label that begins with keda.`}},
 		"os":                        {map[string]string{"os": "windows"}, []string{`os: "windows", want linux or linux.arm64`}},
 		"strategy":                  {map[string]string{"strategy": "best"}, []string{`strategy: "best", want percentageRunnersIdle`}},
 		"min above max":             {map[string]string{"min": "11"}, []string{`min: "11", want at most max, which is 10`}},
@@ -113,7 +112,7 @@ func TestFaultsNameTheKeyAndTheAcceptedForm(t *testing.T) {
 		"fixed with min":            {map[string]string{"strategy": "fixed", "count": "1", "min": "1"}, []string{`min: "1", want nothing`}},
 		"fixed without count":       {map[string]string{"strategy": "fixed"}, []string{"count: missing"}},
 		"count without fixed":       {map[string]string{"count": "1"}, []string{`count: "1", want only with strategy fixed`}},
-		"all at once":               {map[string]string{"workspace": "", "labels": "A", "min": "x", "max": "y", "zzzzzz": "1"}, []string{"workspace", "labels", `min: "x"`, `max: "y"`, "zzzzzz"}},
+		"many at once":              {map[string]string{"workspace": "", "labels": "A", "min": "x", "max": "y", "zzzzzz": "1"}, []string{"workspace", "labels", `min: "x"`, `max: "y"`, "zzzzzz"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := runnergroup.Parse(with(c.change))
@@ -123,24 +122,24 @@ func TestFaultsNameTheKeyAndTheAcceptedForm(t *testing.T) {
 			}
 			for _, want := range c.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("got %q, want it to say %q", err, want)
+					t.Errorf("got %q, want it to contain %q", err, want)
 				}
 			}
-			if name != "all at once" && len(invalid.Faults) != 1 {
-				t.Errorf("got %d faults, want the one: %v", len(invalid.Faults), err)
+			if name != "many at once" && len(invalid.Faults) != 1 {
+				t.Errorf("got %d faults, want one: %v", len(invalid.Faults), err)
 			}
 		})
 	}
 }
 
-func TestTooMuchMetadataIsNotEchoed(t *testing.T) {
+func TestLargeMetadataIsNotRepeatedInTheError(t *testing.T) {
 	_, err := runnergroup.Parse(with(map[string]string{"labels": strings.Repeat("a", 10<<20)}))
 	if err == nil || len(err.Error()) > 200 || !strings.Contains(err.Error(), "at most 65536") {
 		t.Errorf("got %.300v", err)
 	}
 	_, err = runnergroup.Parse(with(map[string]string{"labels": strings.Repeat("A", 60<<10)}))
 	if err == nil || len(err.Error()) > 500 {
-		t.Errorf("got a message of %d bytes", len(err.Error()))
+		t.Errorf("got an error text of %d bytes", len(err.Error()))
 	}
 }
 
@@ -175,8 +174,8 @@ func TestMetadataRoundTrip(t *testing.T) {
 	})
 }
 
-// Every field counts: a trigger that differs in any is another one.
-func TestEqualLooksAtEveryField(t *testing.T) {
+// Groups that differ in any field are not equal.
+func TestEqualComparesEveryField(t *testing.T) {
 	for i := range reflect.TypeFor[runnergroup.Group]().NumField() {
 		var a, b runnergroup.Group
 		field := reflect.ValueOf(&b).Elem().Field(i)
@@ -191,10 +190,10 @@ func TestEqualLooksAtEveryField(t *testing.T) {
 		case reflect.Struct:
 			field.FieldByName("Max").SetInt(1)
 		default:
-			t.Fatalf("%s: a kind that the test does not know", name)
+			t.Fatalf("%s: the test does not support this kind", name)
 		}
 		if a.Equal(b) {
-			t.Errorf("%s does not count", name)
+			t.Errorf("%s is not compared", name)
 		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
 
-// isPlace refuses what would be a step up or nothing in a path of Bitbucket's.
+// isPlace reports whether s is a slug or {uuid}. It refuses "." and "..", which would
+// change the path of a request to Bitbucket.
 func isPlace(s string) bool {
 	return uuid.MatchString(s) || slug.MatchString(s) && s != "." && s != ".."
 }
@@ -31,9 +32,9 @@ func (p *parser) labels() []string {
 		case !label.MatchString(l) || len(l) > maxLabel:
 			p.fault(keyLabels, l, fmt.Sprintf("lower-case letters, digits and dots, at most %d", maxLabel))
 		case slices.Contains(systemLabels, l):
-			p.fault(keyLabels, l, "custom labels only: self.hosted and the operating system's are added by themselves")
+			p.fault(keyLabels, l, "custom labels only: self.hosted and the operating system's are added automatically")
 		case strings.HasPrefix(l, reservedRoot):
-			p.fault(keyLabels, l, "no label that begins with "+reservedRoot+", which marks the scaler's own")
+			p.fault(keyLabels, l, "no label that begins with "+reservedRoot+", which is reserved for the scaler")
 		default:
 			labels = append(labels, l)
 		}

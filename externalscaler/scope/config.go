@@ -92,13 +92,11 @@ func (c Config) Validate() error {
 	if c.Client == nil {
 		faults = append(faults, errors.New("client: missing"))
 	}
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-	}{{"poll interval", c.PollInterval}, {"write settle", c.WriteSettle}} {
-		if d.value < 0 {
-			faults = append(faults, fmt.Errorf("%s: %v, want a positive duration", d.name, d.value))
-		}
+	if c.PollInterval < 0 {
+		faults = append(faults, fmt.Errorf("poll interval: %v, want a positive duration", c.PollInterval))
+	}
+	if c.WriteSettle < 0 {
+		faults = append(faults, fmt.Errorf("write settle: %v, want a positive duration", c.WriteSettle))
 	}
 	return errors.Join(faults...)
 }

@@ -32,8 +32,10 @@ func (s *scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 		s.stepSeen = s.stepSeen || runner.State.Step != nil
 	}
 	maps.DeleteFunc(s.rechecks, func(_ string, r recheck) bool { return list.Begun.After(r.begun) })
-	maps.DeleteFunc(s.writes, func(_ string, w write) bool {
-		return list.Begun.After(w.at.Add(s.config.WriteSettle))
+	shown := uuidsOf(list)
+	maps.DeleteFunc(s.writes, func(uuid string, w write) bool {
+		_, listed := shown[uuid]
+		return list.Begun.After(w.at.Add(s.config.WriteSettle)) && !(w.deleted && listed)
 	})
 	s.mu.Unlock()
 	if recovered {
@@ -42,19 +44,27 @@ func (s *scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 	s.changed()
 }
 
-// carry returns our runners that the list in force shows and the new one lacks.
-// Called locked.
+// uuidsOf are the UUIDs of the runners that a list shows.
+func uuidsOf(list bitbucket.RunnerList) map[string]struct{} {
+	shown := make(map[string]struct{}, len(list.Runners))
+	for _, runner := range list.Runners {
+		shown[runner.UUID] = struct{}{}
+	}
+	return shown
+}
+
+// carry returns our runners that the list in force shows and the new one lacks,
+// although we did not delete them. Called locked.
 func (s *scope) carry(list bitbucket.RunnerList) map[string]bitbucket.Runner {
 	carried := map[string]bitbucket.Runner{}
-	if s.list != nil {
-		for _, runner := range s.list.Runners {
-			if s.config.ours(runner) {
-				carried[runner.UUID] = runner
-			}
-		}
+	if s.list == nil {
+		return carried
 	}
-	for _, runner := range list.Runners {
-		delete(carried, runner.UUID)
+	shown := uuidsOf(list)
+	for _, runner := range s.list.Runners {
+		if _, listed := shown[runner.UUID]; !listed && s.config.ours(runner) && !s.writes[runner.UUID].deleted {
+			carried[runner.UUID] = runner
+		}
 	}
 	return carried
 }
@@ -62,10 +72,7 @@ func (s *scope) carry(list bitbucket.RunnerList) map[string]bitbucket.Runner {
 // vanished returns our runners that the new list lacks although we did not delete
 // them, if they are at least 3 and more than a third. Called locked.
 func (s *scope) vanished(list bitbucket.RunnerList) []bitbucket.Runner {
-	present := make(map[string]struct{}, len(list.Runners))
-	for _, runner := range list.Runners {
-		present[runner.UUID] = struct{}{}
-	}
+	shown := uuidsOf(list)
 	var missing []bitbucket.Runner
 	ours := 0
 	for _, runner := range s.known() {
@@ -73,7 +80,7 @@ func (s *scope) vanished(list bitbucket.RunnerList) []bitbucket.Runner {
 			continue // not ours, or too new for a list to be sure to show it
 		}
 		ours++
-		if _, ok := present[runner.UUID]; !ok {
+		if _, listed := shown[runner.UUID]; !listed {
 			missing = append(missing, runner)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	clocktesting "k8s.io/utils/clock/testing"
+
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
@@ -13,16 +15,22 @@ import (
 // listed is a scope without a poller, of which a test gives the lists.
 type listed struct {
 	*scope
+	clock *clocktesting.FakeClock
 	begun time.Time
 }
 
+// newListed makes a scope with the default times: a list per minute, writes that show
+// within 30 s.
 func newListed() *listed {
-	return &listed{newScope(acme(), nil, Config{Owner: owner}.withDefaults(), func() {}), time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)}
+	begun := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	clk := clocktesting.NewFakeClock(begun)
+	return &listed{newScope(acme(), nil, Config{Owner: owner, Clock: clk}.withDefaults(), func() {}), clk, begun}
 }
 
 // list gives the next list, of our runners with these UUIDs, a minute after the last.
 func (l *listed) list(t *testing.T, uuids ...string) {
 	l.begun = l.begun.Add(time.Minute)
+	l.clock.SetTime(l.begun)
 	var runners []bitbucket.Runner
 	for _, uuid := range uuids {
 		runners = append(runners, bitbucket.Runner{UUID: uuid, Labels: []string{owner}})
@@ -60,15 +68,77 @@ func TestOneListAloneMakesNoRunnerVanish(t *testing.T) {
 
 func TestAListThatLacksAKnownStepProvesNothing(t *testing.T) {
 	s := newListed()
-	s.list(t, "{a}")
+	s.list(t, "{a}", "{b}")
+	s.scope.list.Runners[1].State.Step = &bitbucket.Step{UUID: "{5}"}
 	s.stepSeen, s.view = true, nil
 	s.distrustSteps(s.begun.Add(-time.Second))
-	if !s.now().StepSeen {
+	if listed, _ := s.now().Listed("{a}"); !s.now().StepSeen || !listed.ShowsSteps {
 		t.Error("an older list's fault was attributed to a newer one")
 	}
 	s.distrustSteps(s.begun)
-	if s.now().StepSeen {
-		t.Error("lists without a known step are still believed")
+	if listed, _ := s.now().Listed("{a}"); s.now().StepSeen || listed.ShowsSteps {
+		t.Error("a list without a known step is still believed")
+	}
+}
+
+// delete notes the deletion of our runner, some time after the last list.
+func (l *listed) deleted(after time.Duration, uuid string) {
+	l.clock.SetTime(l.begun.Add(after))
+	l.record(write{runner: bitbucket.Runner{UUID: uuid, Labels: []string{owner}}, deleted: true})
+}
+
+func TestADeletedRunnerStaysDeletedUntilAListLacksIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		after time.Duration // from the list to the deletion; the next list is begun at 60 s
+		lists [][]string    // after the deletion
+	}{
+		"long before the next list":             {5 * time.Second, [][]string{{"{b}"}, {"{b}"}}},
+		"a moment before the next list":         {59 * time.Second, [][]string{{"{b}"}, {"{b}"}}},
+		"the next list shows it still":          {59 * time.Second, [][]string{{"{a}", "{b}"}, {"{b}"}, {"{b}"}}},
+		"lists show it long after its deletion": {5 * time.Second, [][]string{{"{a}", "{b}"}, {"{a}", "{b}"}, {"{b}"}, {"{b}"}}},
+		"a list that lags shows it once more":   {40 * time.Second, [][]string{{"{b}"}, {"{a}", "{b}"}, {"{b}"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newListed()
+			s.list(t, "{a}", "{b}")
+			s.deleted(c.after, "{a}")
+			for i, uuids := range c.lists {
+				s.list(t, uuids...)
+				if got := s.uuids(); !slices.Equal(got, []string{"{b}"}) {
+					t.Errorf("list %d: got %v, want only {b}", i, got)
+				}
+			}
+			if len(s.writes) != 0 {
+				t.Errorf("%v is remembered of a runner that is gone", s.writes)
+			}
+		})
+	}
+}
+
+func TestManyRunnersThatWeDeletedDoNotCountAsVanished(t *testing.T) {
+	s := newListed()
+	s.list(t, "{a}", "{b}", "{c}", "{d}", "{e}")
+	for _, uuid := range []string{"{a}", "{b}", "{c}", "{d}"} {
+		s.deleted(5*time.Second, uuid)
+	}
+	for range 2 {
+		s.list(t, "{e}") // a read of each would fail: the scope has no client
+		if s.suspect != nil {
+			t.Fatalf("%d runners count as vanished", len(s.suspect))
+		}
+	}
+}
+
+func TestRunnersThatWereJustCreatedDoNotCountAsVanished(t *testing.T) {
+	s := newListed()
+	s.list(t, "{a}")
+	s.clock.SetTime(s.begun.Add(40 * time.Second))
+	for _, uuid := range []string{"{b}", "{c}", "{d}"} {
+		s.record(write{runner: bitbucket.Runner{UUID: uuid, Labels: []string{owner}}})
+	}
+	s.list(t, "{a}") // 20 s later: it may be older than the writes
+	if got := s.uuids(); len(s.suspect) != 0 || !slices.Equal(got, []string{"{a}", "{b}", "{c}", "{d}"}) {
+		t.Errorf("got %v, of which %d count as vanished", got, len(s.suspect))
 	}
 }
 

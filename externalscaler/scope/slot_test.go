@@ -31,15 +31,17 @@ func TestHowSlotsAreCounted(t *testing.T) {
 		attempts map[string]time.Duration // by name, how long before the list
 		want     slotCount
 	}{
-		"none":                   {},
-		"another group's":        {names: []string{"other"}, want: slotCount{others: 1}},
-		"one of the group":       {names: []string{"live"}, want: slotCount{live: 1, others: 1}},
-		"twins are one process":  {names: []string{"live", "live"}, want: slotCount{live: 1, others: 2}},
-		"the own one":            {names: []string{"own"}, want: slotCount{own: make([]bitbucket.Runner, 1)}},
-		"an attempt of late":     {attempts: map[string]time.Duration{"posted": 0}, want: slotCount{live: 1, others: 1}},
-		"an attempt long ago":    {attempts: map[string]time.Duration{"posted": time.Hour}},
-		"an attempt that listed": {names: []string{"posted"}, attempts: map[string]time.Duration{"posted": 0}, want: slotCount{live: 1, others: 1}},
-		"the own attempt":        {attempts: map[string]time.Duration{"own": 0}},
+		"none":                                  {},
+		"another group's":                       {names: []string{"other"}, want: slotCount{others: 1}},
+		"one of the group":                      {names: []string{"live"}, want: slotCount{live: 1, others: 1}},
+		"twins are one process":                 {names: []string{"live", "live"}, want: slotCount{live: 1, others: 2}},
+		"the own one":                           {names: []string{"own"}, want: slotCount{own: make([]bitbucket.Runner, 1)}},
+		"an attempt of late":                    {attempts: map[string]time.Duration{"posted": 0}, want: slotCount{live: 1, others: 1}},
+		"an attempt that no list must show yet": {attempts: map[string]time.Duration{"posted": 29 * time.Second}, want: slotCount{live: 1, others: 1}},
+		"an attempt that a list must show":      {attempts: map[string]time.Duration{"posted": 31 * time.Second}},
+		"an attempt long ago":                   {attempts: map[string]time.Duration{"posted": time.Hour}},
+		"an attempt that listed":                {names: []string{"posted"}, attempts: map[string]time.Duration{"posted": 0}, want: slotCount{live: 1, others: 1}},
+		"the own attempt":                       {attempts: map[string]time.Duration{"own": 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := slots(t, c.names...)

@@ -12,24 +12,24 @@ import (
 
 const namespace = "bitbucket_runner_scaler"
 
-// Metrics are the counters that the parts of the control plane feed.
+// Metrics are the counters of the control plane. Its parts increment them.
 type Metrics struct {
 	registrations *prometheus.CounterVec
 	removals      *prometheus.CounterVec
 	calls         *prometheus.HistogramVec
 }
 
-// NewMetrics registers the metrics: the fleet's as gauges, read at each scrape.
+// NewMetrics registers the metrics. The fleet's are gauges that are read at each scrape.
 func NewMetrics(registry *prometheus.Registry, s *Status, clients func() map[string]*bitbucket.Client) *Metrics {
 	m := &Metrics{
 		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Name: "registrations_total", Help: "Registrations asked for by sidecars, by outcome.",
+			Namespace: namespace, Name: "registrations_total", Help: "Registrations requested by sidecars, by outcome.",
 		}, []string{"outcome"}),
 		removals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Name: "removals_total", Help: "Runners taken away by the reaper, by reason.",
+			Namespace: namespace, Name: "removals_total", Help: "Runners removed by the reaper, by reason.",
 		}, []string{"reason"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "api_request_duration_seconds", Help: "Calls to Bitbucket by method, route and status; status 0 is no answer.",
+			Namespace: namespace, Name: "api_request_duration_seconds", Help: "Duration of calls to Bitbucket by method, route and status. Status 0 means no answer.",
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 	}
@@ -41,7 +41,7 @@ func NewMetrics(registry *prometheus.Registry, s *Status, clients func() map[str
 // Registration counts a registration's outcome.
 func (m *Metrics) Registration(outcome string) { m.registrations.WithLabelValues(outcome).Inc() }
 
-// Removal counts a runner taken away.
+// Removal counts a removed runner.
 func (m *Metrics) Removal(reason string) { m.removals.WithLabelValues(reason).Inc() }
 
 // Call counts one call to Bitbucket.
@@ -58,12 +58,12 @@ type gauges struct {
 var (
 	runnersDesc = prometheus.NewDesc(namespace+"_runners", "Members of a runner group by state.", []string{"namespace", "scaledjob", "state"}, nil)
 	desiredDesc = prometheus.NewDesc(namespace+"_desired_runners", "Runners that a group should have.", []string{"namespace", "scaledjob"}, nil)
-	targetDesc  = prometheus.NewDesc(namespace+"_target_jobs", "Unfinished Jobs that KEDA is asked to keep.", []string{"namespace", "scaledjob"}, nil)
-	ageDesc     = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions rest on.", []string{"namespace", "scaledjob"}, nil)
-	faultyDesc  = prometheus.NewDesc(namespace+"_group_faulty", "1 while nothing can be decided for a group.", []string{"namespace", "scaledjob"}, nil)
-	unreadDesc  = prometheus.NewDesc(namespace+"_unrecognized_output", "Runners whose log lines are not understood, so that only Bitbucket tells whether they are busy.", []string{"namespace", "scaledjob"}, nil)
-	reusedDesc  = prometheus.NewDesc(namespace+"_runners_reused_total", "Runners of ephemeral groups that took another step, being the last one online.", nil, nil)
-	budgetDesc  = prometheus.NewDesc(namespace+"_api_budget_remaining", "Calls to Bitbucket that are left of the rolling hour's budget.", []string{"credentials"}, nil)
+	targetDesc  = prometheus.NewDesc(namespace+"_target_jobs", "Unfinished Jobs that KEDA should keep.", []string{"namespace", "scaledjob"}, nil)
+	ageDesc     = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions are based on.", []string{"namespace", "scaledjob"}, nil)
+	faultyDesc  = prometheus.NewDesc(namespace+"_group_faulty", "1 while no decision can be made for a group.", []string{"namespace", "scaledjob"}, nil)
+	unreadDesc  = prometheus.NewDesc(namespace+"_unrecognized_output", "Runners whose log lines are not recognized, so that only Bitbucket's list shows whether they are busy.", []string{"namespace", "scaledjob"}, nil)
+	reusedDesc  = prometheus.NewDesc(namespace+"_runners_reused_total", "Runners of ephemeral groups that took another step because no other was online.", nil, nil)
+	budgetDesc  = prometheus.NewDesc(namespace+"_api_budget_remaining", "Calls to Bitbucket that remain in the budget of the rolling hour.", []string{"credentials"}, nil)
 )
 
 // Describe implements prometheus.Collector.

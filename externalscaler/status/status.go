@@ -1,6 +1,6 @@
-// Package status is what an operator sees of the control plane over HTTP: each
-// runner group with its runners by state and its last decision, as JSON, and the
-// same as Prometheus metrics. It only reads.
+// Package status shows the control plane to operators over HTTP: each runner group with
+// its runners by state and its last decision, as JSON and as Prometheus metrics. It only
+// reads.
 package status
 
 import (
@@ -22,13 +22,14 @@ type Group struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Scope     string `json:"scope"`
-	// Error says why nothing is decided; empty if all is well.
+	// Error says why no decision can be made. It is empty if there is a decision.
 	Error string `json:"error,omitempty"`
-	// ListAge is how old the list of runners is that the rest rests on, in seconds.
+	// ListAge is the age of the list of runners that the other fields are based on, in
+	// seconds.
 	ListAge float64 `json:"listAgeSeconds"`
-	// Runners counts by state.
+	// Runners counts the runners by state.
 	Runners map[string]int `json:"runners"`
-	// Unrecognized counts the members whose runner's output is not understood.
+	// Unrecognized counts the members whose runner's output is not recognized.
 	Unrecognized int       `json:"unrecognizedOutput,omitempty"`
 	Desired      int       `json:"desired"`
 	Target       int       `json:"target"`
@@ -38,16 +39,16 @@ type Group struct {
 	Hold         string    `json:"scaleDownHeld,omitempty"`
 }
 
-// Fleet is the observed groups.
+// Fleet provides the observed groups.
 type Fleet interface {
 	Groups() []*fleet.GroupSnapshot
-	// Faulty are the groups without a snapshot, and why.
+	// Faulty returns the groups without a snapshot, with the reason.
 	Faulty() map[fleet.GroupKey]error
 	// Reused counts the runners of ephemeral groups that took another step.
 	Reused() int64
 }
 
-// Decider says how many runners a group should have.
+// Decider decides how many runners a group should have.
 type Decider interface {
 	Decide(key fleet.GroupKey) (policy.Decision, error)
 }
@@ -59,7 +60,7 @@ type Status struct {
 	now       func() time.Time
 }
 
-// New makes a Status.
+// New returns a Status.
 func New(fleet Fleet, decisions Decider, now func() time.Time) *Status {
 	return &Status{fleet: fleet, decisions: decisions, now: now}
 }
@@ -67,7 +68,7 @@ func New(fleet Fleet, decisions Decider, now func() time.Time) *Status {
 // Reused counts the runners of ephemeral groups that took another step.
 func (s *Status) Reused() int64 { return s.fleet.Reused() }
 
-// Groups are all groups as of now, in the order of their names.
+// Groups returns the current state of all groups, sorted by namespace and name.
 func (s *Status) Groups() []Group {
 	known, faulty := s.fleet.Groups(), s.fleet.Faulty()
 	groups := make([]Group, 0, len(known)+len(faulty))
@@ -108,7 +109,8 @@ func (s *Status) group(g *fleet.GroupSnapshot) Group {
 	return shown
 }
 
-// Handler serves /healthz, /readyz (by ready), /metrics and /status.
+// Handler serves /healthz, /readyz, /metrics and /status. /readyz fails until ready
+// returns true.
 func (s *Status) Handler(registry *prometheus.Registry, ready func() bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -124,7 +126,7 @@ func (s *Status) Handler(registry *prometheus.Registry, ready func() bool) http.
 		w.Header().Set("Content-Type", "application/json")
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
-		_ = encoder.Encode(s.Groups()) // a reader that went away
+		_ = encoder.Encode(s.Groups()) // it fails if the reader disconnects
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("bitbucket-runner-scaler: /status /metrics /healthz /readyz\n"))

@@ -21,7 +21,7 @@ import (
 
 var now = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 
-// groups is a fleet with its decisions.
+// groups is a fleet with decisions.
 type groups struct {
 	known   []*fleet.GroupSnapshot
 	faulty  map[fleet.GroupKey]error
@@ -42,7 +42,7 @@ func (g groups) Decide(key fleet.GroupKey) (policy.Decision, error) {
 
 func key(name string) fleet.GroupKey { return fleet.GroupKey{Namespace: "ns", Name: name} }
 
-// world has a group that is well, one of which nothing is known yet, and a faulty one.
+// world returns a group with a decision, one without a list yet, and a faulty one.
 func world() groups {
 	acme := scope.ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "acme"}}
 	return groups{
@@ -57,7 +57,7 @@ func world() groups {
 	}
 }
 
-// serve answers requests for the status of a world.
+// serve returns the handler for a world.
 func serve(w groups, ready bool) http.Handler {
 	registry := prometheus.NewRegistry()
 	s := status.New(w, w, func() time.Time { return now })
@@ -96,7 +96,7 @@ func TestStatusShowsEachGroupWithItsDecision(t *testing.T) {
 	}
 }
 
-func TestMetricsShowTheSame(t *testing.T) {
+func TestMetricsShowEachGroup(t *testing.T) {
 	got := get(t, serve(world(), true), "/metrics", http.StatusOK)
 	for _, want := range []string{
 		`desired_runners{namespace="ns",scaledjob="well"} 4`,
@@ -118,7 +118,7 @@ func TestMetricsShowTheSame(t *testing.T) {
 	}
 	for _, unwanted := range []string{`desired_runners{namespace="ns",scaledjob="new"}`, `target_jobs{namespace="ns",scaledjob="faulty"}`} {
 		if strings.Contains(got, unwanted) {
-			t.Errorf("%s is shown, though nothing is decided", unwanted)
+			t.Errorf("%s is shown, although there is no decision", unwanted)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func TestHealthAndReadiness(t *testing.T) {
 	get(t, serve(world(), false), "/readyz", http.StatusServiceUnavailable)
 	get(t, serve(world(), true), "/readyz", http.StatusOK)
 	if got := get(t, serve(world(), true), "/", http.StatusOK); !strings.Contains(got, "/status") {
-		t.Errorf("the start page names no other: %q", got)
+		t.Errorf("the start page has no link to /status: %q", got)
 	}
 	get(t, serve(world(), true), "/nothing", http.StatusNotFound)
 }

@@ -29,6 +29,7 @@ func TestABadConfigurationGetsAllItsFaults(t *testing.T) {
 		"two documents":             {good + "---\n" + good, []string{"more than one YAML document"}},
 		"unknown top key":           {good + "group: 1\n", []string{`line 5: file: "group", want one of the keys groups, config, constants`}},
 		"unknown key of a group":    {good + "  label: x\n", []string{`line 5: groups[0]: "label", want one of the keys name`}},
+		"misspelt key of a group":   {good + "  lables: [x]\n", []string{`line 5: groups[0]: "lables", want one of the keys name`, `; did you mean labels?`}},
 		"unknown parameter":         {good + "  parameters: {minimum: 1}\n", []string{`groups[0].parameters: "minimum", want one of the keys min`}},
 		"unknown constant":          {good + "constants: {x: 1}\n", []string{`constants: "x", want one of the keys`}},
 		"key given twice":           {good + "  name: b\n", []string{`"name", want each key once`}},

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/jobfactory"
 	"bitbucket-runner-scaler/jobfactory/config/jobtemplate"
 )
@@ -74,7 +75,11 @@ func (r *reader) object(node *yaml.Node, path string, known []string) map[string
 		case key.Kind != yaml.ScalarNode:
 			r.addKey(key, under(path, ""), describe(key), "plain keys")
 		case known != nil && !slices.Contains(known, name):
-			r.addKey(key, under(path, ""), key.Value, "one of the keys "+strings.Join(known, ", "))
+			accepted := "one of the keys " + strings.Join(known, ", ")
+			if nearest := runnergroup.Nearest(name, known); nearest != "" {
+				accepted += "; did you mean " + nearest + "?"
+			}
+			r.addKey(key, under(path, ""), key.Value, accepted)
 		case twice:
 			r.addKey(key, under(path, ""), key.Value, "each key once")
 		default:

@@ -32,11 +32,14 @@ type Plan struct {
 	AbsentDirs []string `json:"absentDirs"`
 }
 
+// devicePlugins is where the kubelet listens for device plugins, wherever its own folder is.
+const devicePlugins = "/var/lib/kubelet/device-plugins"
+
 // foreignDirs are the folders outside Dir that containerd, its CNI library and the kubelet write into, whatever they
 // are configured to; outermost first.
 var foreignDirs = []string{
 	"/run/containerd", "/run/containerd/s", "/var/lib/cni", "/var/lib/cni/results", "/var/lib/kubelet",
-	"/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pki", "/var/log/containers", "/var/log/pods",
+	devicePlugins, "/var/lib/kubelet/pki", "/var/log/containers", "/var/log/pods",
 	"/opt/cni", "/opt/cni/bin", "/usr/libexec/kubernetes", "/run/netns", "/run/mount",
 }
 

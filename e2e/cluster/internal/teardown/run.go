@@ -160,6 +160,12 @@ func (p *Plan) removeForeignFiles() error {
 			errs = append(errs, ignoreMissing(os.Remove(link)))
 		}
 	}
+	if slices.Contains(p.AbsentDirs, devicePlugins) { // else a kubelet of the machine's own may use it
+		// A kubelet that had to be killed leaves them.
+		for _, name := range []string{"kubelet.sock", "kubelet_internal_checkpoint"} {
+			errs = append(errs, ignoreMissing(os.Remove(filepath.Join(devicePlugins, name))))
+		}
+	}
 	for _, dir := range slices.Backward(p.AbsentDirs) {
 		_ = os.Remove(dir) // fails where something else is in it, as it should
 	}
