@@ -79,7 +79,9 @@ func newStage(t *testing.T, options emulator.Options, credentials bitbucket.Cred
 	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
 	s.config = Config{
 		Client: s.client(t, credentials), Kind: credentials.Kind(), Scope: bitbucket.Scope{Workspace: "acme"},
-		Settle: 3 * time.Second, Pause: 5 * time.Millisecond, CleanLimit: 20 * time.Second,
+		Settle: 3 * time.Second, CleanLimit: 20 * time.Second,
+		// Short, but not so short that a fast machine uses up the hour's 1,000 calls.
+		Pause: 25 * time.Millisecond,
 	}
 	return s
 }
