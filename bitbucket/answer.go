@@ -11,43 +11,43 @@ import (
 	"time"
 )
 
-// Request is one call of the API as Exchange sends it.
+// Request is one API call for Exchange.
 type Request struct {
 	// Method is GET, POST, PUT or DELETE.
 	Method string
-	// Route is the path's template, for errors and metrics; Path is what is sent,
-	// escaped by the caller, below /2.0/ or /internal/.
+	// Route is the template of the path, for errors and metrics. Path is the path that
+	// is sent. The caller escapes it. It must be below /2.0/ or /internal/.
 	Route, Path string
 	Query       url.Values
-	// Body is marshalled to JSON; nil sends none.
+	// Body is marshalled to JSON. nil sends no body.
 	Body any
 }
 
-// Answer is what Bitbucket said to a Request, whatever the status.
+// Answer is Bitbucket's response to a Request, with any status.
 type Answer struct {
 	// Status is the HTTP status code.
 	Status int
 	Header http.Header
-	// Body may hold a runner's secret: only parts of it should be shown.
+	// Body can contain a runner's secret, so only parts of it may be shown.
 	Body []byte
-	// Message is the error's text, with its detail, shortened to one line and
-	// without the credentials; empty for a 2xx.
+	// Message is the error's text and detail, shortened to one line and without the
+	// credentials. It is empty for a 2xx.
 	Message string
-	// Required and Granted are the scopes that a 403 lists; nil where it does not.
+	// Required and Granted are the scopes that a 403 lists. They are nil if it lists
+	// none.
 	Required, Granted []string
-	// Date is the answer's Date header; zero when missing.
+	// Date is the answer's Date header. It is zero if the header is missing.
 	Date time.Time
 }
 
-// OK reports a 2xx.
+// OK reports whether the status is a 2xx.
 func (a Answer) OK() bool { return a.Status >= 200 && a.Status <= 299 }
 
-// Exchange makes a call and returns the answer whatever its status is: it is for
-// those who look at Bitbucket itself rather than at its runners. What the other
-// calls have it has too: authentication, the budget (ClassRegistration), retries
-// of what may be repeated, a fresh token for one that was refused. The error is
-// that of a call without an answer; for a POST that was sent it matches
-// ErrOutcomeUnknown.
+// Exchange makes a call and returns the answer with any status. It is for callers that
+// examine Bitbucket itself rather than runners. Like all calls, it authenticates, counts
+// in the budget (as ClassRegistration), retries calls that may be repeated, and replaces
+// a refused token. It returns an error only if there is no answer. For a POST that was
+// sent, that error matches ErrOutcomeUnknown.
 func (c *Client) Exchange(ctx context.Context, r Request) (Answer, error) {
 	if !strings.HasPrefix(r.Path, publicRoot+"/") && !strings.HasPrefix(r.Path, internalRoot+"/") {
 		return Answer{}, fmt.Errorf("%s %s: path %q is not below %s/ or %s/", r.Method, r.Route, r.Path, publicRoot, internalRoot)
@@ -75,15 +75,15 @@ func (c *Client) Exchange(ctx context.Context, r Request) (Answer, error) {
 	return answer, nil
 }
 
-// RunnersRequest is a call of the scope's list of runners, under /internal with
-// internal and under /2.0 else.
+// RunnersRequest returns a request for the scope's list of runners, under /internal if
+// internal is set, otherwise under /2.0.
 func RunnersRequest(method string, scope Scope, internal bool) Request {
 	r := Request{Method: method}
 	r.Route, r.Path = scope.runnersRoute(rootOf(internal))
 	return r
 }
 
-// RunnerRequest is a call of one runner. The error is that of an identifier that
+// RunnerRequest returns a request for one runner. It returns an error if the identifier
 // would address anything else.
 func RunnerRequest(method string, scope Scope, uuid string, internal bool) (Request, error) {
 	if err := checkRunner(scope, uuid); err != nil {
@@ -101,10 +101,10 @@ func rootOf(internal bool) string {
 	return publicRoot
 }
 
-// GrantedScopes are the scopes that the token endpoint named with the OAuth
-// consumer's token, sorted. They are nil for the other kinds, which have no such
-// endpoint, and where it named none. It may ask for a token, which is no call of
-// the hourly budget.
+// GrantedScopes returns the scopes that the token endpoint named with the OAuth
+// consumer's token, sorted. It returns nil if the endpoint named none, and for the other
+// kinds of credentials, which have no token endpoint. It may request a token, which does
+// not count in the hourly budget.
 func (c *Client) GrantedScopes(ctx context.Context) ([]string, error) {
 	consumer, ok := c.auth.(*oauthConsumer)
 	if !ok {
@@ -118,15 +118,15 @@ func (c *Client) GrantedScopes(ctx context.Context) ([]string, error) {
 	return slices.Clone(consumer.scopes), nil
 }
 
-// splitScopes reads a list of scopes, parted by spaces or commas, and sorts it.
+// splitScopes splits a list of scopes at spaces and commas, and sorts it.
 func splitScopes(text string) []string {
 	scopes := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
 	slices.Sort(scopes)
 	return slices.Compact(scopes)
 }
 
-// NamedScopes are the scopes that an answer's X-OAuth-Scopes header names,
-// sorted; nil without it. Bitbucket was seen to send it with every kind of
+// NamedScopes returns the scopes that the answer's X-OAuth-Scopes header names, sorted,
+// or nil without the header. Bitbucket was observed to send the header for every kind of
 // credentials, also with a 403.
 func (a Answer) NamedScopes() []string {
 	if named := splitScopes(a.Header.Get("X-OAuth-Scopes")); len(named) > 0 {

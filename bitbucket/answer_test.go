@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestAnExchangeGivesTheAnswerWhateverItsStatus(t *testing.T) {
+func TestExchangeReturnsTheAnswerWithAnyStatus(t *testing.T) {
 	server := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
 		w.Header().Set("X-OAuth-Scopes", "runner, account")
 		switch r.Method {
@@ -54,10 +54,10 @@ func TestAnExchangeGivesTheAnswerWhateverItsStatus(t *testing.T) {
 	}
 }
 
-func TestAnExchangeGoesNowhereElse(t *testing.T) {
+func TestExchangeRefusesOtherPaths(t *testing.T) {
 	client := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { answer(w, http.StatusOK, "{}") }).client(t, nil)
 	if _, err := client.Exchange(t.Context(), Request{Method: http.MethodGet, Path: "/site/x"}); err == nil || !strings.Contains(err.Error(), "is not below") {
-		t.Errorf("a path outside of the API: got %v", err)
+		t.Errorf("a path outside the API: got %v", err)
 	}
 	for _, uuid := range []string{"", "..", "a/b"} {
 		if _, err := RunnerRequest(http.MethodDelete, acme, uuid, true); err == nil {
@@ -66,7 +66,7 @@ func TestAnExchangeGoesNowhereElse(t *testing.T) {
 	}
 }
 
-func TestARegistrationWithoutAnAnswerIsOfUnknownOutcome(t *testing.T) {
+func TestRegistrationWithoutAnAnswerHasAnUnknownOutcome(t *testing.T) {
 	server := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { hangUp(t, w) })
 	_, err := server.client(t, nil).Exchange(t.Context(), RunnersRequest(http.MethodPost, acme, false))
 	if !errors.Is(err, ErrOutcomeUnknown) || len(server.seen()) != 1 {
@@ -74,14 +74,14 @@ func TestARegistrationWithoutAnAnswerIsOfUnknownOutcome(t *testing.T) {
 	}
 }
 
-func TestScopesOfAConsumerAreThoseThatItsTokenNames(t *testing.T) {
+func TestGrantedScopesAreThoseOfTheToken(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer string
 		want   []string
 	}{
-		"scopes":       {`"scopes":"runner:write account,runner"`, []string{"account", "runner", "runner:write"}},
-		"scope":        {`"scope":"account"`, []string{"account"}},
-		"none is told": {`"x":1`, nil},
+		"scopes":    {`"scopes":"runner:write account,runner"`, []string{"account", "runner", "runner:write"}},
+		"scope":     {`"scope":"account"`, []string{"account"}},
+		"no scopes": {`"x":1`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) {

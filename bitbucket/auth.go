@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// authorizer puts credentials on a request to the API.
+// authorizer provides the Authorization header of requests to the API.
 type authorizer interface {
 	// authorize returns the value of the Authorization header.
 	authorize(ctx context.Context) (header string, err error)
-	// drop forgets a header that was refused, and reports whether a fresh one
-	// can be had.
+	// drop discards a refused header and reports whether a new one can be
+	// requested.
 	drop(header string) bool
 }
 
-// staticAuth is a header that never changes: basic authentication or an access
+// staticAuth is a constant header: basic authentication or an access
 // token.
 type staticAuth string
 
@@ -49,12 +49,12 @@ func newAuthorizer(cfg Config, base http.RoundTripper) authorizer {
 	}
 }
 
-// tokenLeeway is how long before its expiry a token is no longer used, so that
-// it does not expire on its way.
+// tokenLeeway is how long before its expiry a token is replaced, so that it does not
+// expire while a request is in progress.
 const tokenLeeway = time.Minute
 
-// oauthConsumer gets tokens by the client-credentials grant and keeps them
-// until they expire or are refused.
+// oauthConsumer gets tokens with the client-credentials grant and keeps them until they
+// expire or are refused.
 type oauthConsumer struct {
 	config clientcredentials.Config
 	client *http.Client
@@ -63,8 +63,8 @@ type oauthConsumer struct {
 
 	mu     sync.Mutex
 	source oauth2.TokenSource
-	// current is the last header handed out, scopes what its token may do as far
-	// as the endpoint said.
+	// current is the last header returned. scopes are the scopes that the endpoint named
+	// for its token.
 	current string
 	scopes  []string
 }
@@ -79,7 +79,7 @@ func newOAuth(cfg Config, base http.RoundTripper) *oauthConsumer {
 		},
 		client: &http.Client{
 			Transport: base, Timeout: cfg.Timeout,
-			// The consumer's secret goes to the configured address and nowhere else.
+			// The consumer's secret is sent only to the configured address.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		redact: newRedactor(cfg.Credentials),
@@ -88,15 +88,15 @@ func newOAuth(cfg Config, base http.RoundTripper) *oauthConsumer {
 	return o
 }
 
-// newSource is bound to no caller's context, since its token serves all of
-// them; the client's timeout bounds each request.
+// newSource uses no caller's context, because all callers share its token. The client's
+// timeout bounds each request.
 func (o *oauthConsumer) newSource() oauth2.TokenSource {
 	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, o.client)
 	return oauth2.ReuseTokenSourceWithExpiry(nil, o.config.TokenSource(ctx), tokenLeeway)
 }
 
 func (o *oauthConsumer) authorize(ctx context.Context) (string, error) {
-	// One request serves all who wait; who gives up leaves it to the others.
+	// All waiting callers share one request. It continues if one of them gives up.
 	result := o.flight.DoChan("token", func() (any, error) {
 		o.mu.Lock()
 		source := o.source
@@ -128,7 +128,7 @@ func (o *oauthConsumer) authorize(ctx context.Context) (string, error) {
 	}
 }
 
-// tokenScopes reads Bitbucket's "scopes", and "scope" as RFC 6749 has it.
+// tokenScopes reads Bitbucket's field "scopes" and the field "scope" of RFC 6749.
 func tokenScopes(token *oauth2.Token) []string {
 	for _, key := range []string{"scopes", "scope"} {
 		if text, ok := token.Extra(key).(string); ok && text != "" {
@@ -138,7 +138,7 @@ func tokenScopes(token *oauth2.Token) []string {
 	return nil
 }
 
-// drop leaves a token alone that another caller has fetched meanwhile.
+// drop keeps a token that another caller has fetched in the meantime.
 func (o *oauthConsumer) drop(header string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -148,8 +148,8 @@ func (o *oauthConsumer) drop(header string) bool {
 	return true
 }
 
-// tokenError tells a refusal, which no retry can mend, from a failure. The
-// answer's body is left out: only its named fields are known to be harmless.
+// tokenError distinguishes a refusal, for which a retry is useless, from a failure. It
+// omits the answer's body, because only its named fields are known to contain no secret.
 func (o *oauthConsumer) tokenError(err error) error {
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) {
@@ -171,16 +171,16 @@ func (o *oauthConsumer) tokenError(err error) error {
 		return fmt.Errorf("get an OAuth token: %w", answer)
 	default:
 		return fmt.Errorf("get an OAuth token: %w: %w; the OAuth consumer must be private "+
-			"(\"This is a private consumer\"), have a callback URL, and key and secret must be its own", ErrUnauthorized, answer)
+			"(\"This is a private consumer\"), have a callback URL, and the key and the secret must belong to it", ErrUnauthorized, answer)
 	}
 }
 
-// newRedactor returns a function that takes the credentials, and what is made
-// of them, out of a text that came from a server.
+// newRedactor returns a function that removes the credentials, and values derived from
+// them, from a server's text.
 func newRedactor(c Credentials) func(string) string {
 	var pairs []string
 	add := func(s string) {
-		// What is this short cannot be told from ordinary text.
+		// A value this short cannot be distinguished from ordinary text.
 		if len(s) >= 4 {
 			pairs = append(pairs, s, redacted)
 		}

@@ -83,7 +83,7 @@ func TestEveryKindOfCredentialsAuthenticates(t *testing.T) {
 	}
 }
 
-func TestATokenAboutToExpireIsReplaced(t *testing.T) {
+func TestTokenThatIsAboutToExpireIsReplaced(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, r *http.Request, number int) {
 		if r.URL.Path == "/token" {
 			issue(w, number, 30)
@@ -102,14 +102,14 @@ func TestATokenAboutToExpireIsReplaced(t *testing.T) {
 	}
 }
 
-func TestARefusedTokenIsReplacedOnce(t *testing.T) {
+func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 	for name, tc := range map[string]struct {
 		accepted string
 		want     error
 		requests int
 	}{
-		"revoked token":     {"Bearer oauth-token-3", nil, 4},
-		"every one refused": {"none", ErrUnauthorized, 4},
+		"revoked token":       {"Bearer oauth-token-3", nil, 4},
+		"every token refused": {"none", ErrUnauthorized, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec := serve(t, func(w http.ResponseWriter, r *http.Request, number int) {
@@ -123,7 +123,7 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 				}
 			})
 			c := rec.client(t, func(cfg *Config) { cfg.Credentials = everyKind[KindOAuthConsumer] })
-			// A registration: a 401 is a definite answer, so it may be sent again.
+			// A 401 is a definite answer, so a registration may be sent again.
 			if _, err := c.CreateRunner(t.Context(), acme, NewRunner{Name: "r"}); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
@@ -163,7 +163,7 @@ func TestConcurrentCallsShareOneTokenRequest(t *testing.T) {
 	}
 }
 
-func TestTokenFailuresAreToldApart(t *testing.T) {
+func TestTokenRefusalsAndFailures(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status   int
 		body     string
@@ -173,7 +173,7 @@ func TestTokenFailuresAreToldApart(t *testing.T) {
 	}{
 		"not private":   {400, `{"error":"invalid_grant","error_description":"consumer-secret-value: bad"}`, ErrUnauthorized, 1, "must be private"},
 		"wrong secret":  {401, `{"error":"invalid_client"}`, ErrUnauthorized, 1, "invalid_client"},
-		"out of order":  {503, `<html>sorry</html>`, ErrUnavailable, 3, "503"},
+		"unavailable":   {503, `<html>sorry</html>`, ErrUnavailable, 3, "503"},
 		"throttled":     {429, `slow down`, ErrRateLimited, 1, "429"},
 		"redirected":    {302, ``, ErrUnauthorized, 1, "302"},
 		"without token": {200, `{}`, ErrUnavailable, 3, "access_token"},
@@ -189,7 +189,7 @@ func TestTokenFailuresAreToldApart(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 			if err != nil && (!strings.Contains(err.Error(), tc.text) || strings.Contains(err.Error(), "secret-value")) {
-				t.Errorf("got %v, want it to say %q and no secret", err, tc.text)
+				t.Errorf("got %v, want it to contain %q and no secret", err, tc.text)
 			}
 			if got := len(rec.seen()); got != tc.requests {
 				t.Errorf("%d requests, want %d", got, tc.requests)
@@ -203,7 +203,7 @@ func TestTokenFailuresAreToldApart(t *testing.T) {
 
 // A server that repeats the caller's credentials in every form it can must not
 // bring them into an error or a log.
-func TestNoErrorOrLogHoldsASecret(t *testing.T) {
+func TestNoErrorOrLogContainsASecret(t *testing.T) {
 	for kind, credentials := range everyKind {
 		for _, status := range []int{200, 400, 401, 403, 404, 405, 409, 429, 500, 503} {
 			t.Run(fmt.Sprint(kind, status), func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestNoErrorOrLogHoldsASecret(t *testing.T) {
 	}
 }
 
-func TestSecretPrintsAsRedactedWhateverTheVerb(t *testing.T) {
+func TestSecretPrintsAsRedactedWithEveryVerb(t *testing.T) {
 	value := struct{ S Secret }{"hunter2hunter2"}
 	marshalled, err := json.Marshal(value)
 	if err != nil {
@@ -257,7 +257,7 @@ func TestSecretPrintsAsRedactedWhateverTheVerb(t *testing.T) {
 	}
 }
 
-func TestAnExtraCABundleIsTrusted(t *testing.T) {
+func TestCABundleIsTrusted(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, page("", 0)) }))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()

@@ -7,17 +7,17 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Class is what a call is for. When the hourly budget runs low, lower classes
-// are refused first.
+// Class is the purpose of a call. When the hourly budget runs low, lower classes are
+// refused first.
 type Class int
 
-// The classes, the most important first.
+// The classes, most important first.
 const (
-	// ClassRegistration registers, checks, disables and deletes runners.
+	// ClassRegistration is for registering, reading, disabling and deleting runners.
 	ClassRegistration Class = iota
-	// ClassList lists runners and resolves scopes.
+	// ClassList is for listing runners and resolving scopes.
 	ClassList
-	// ClassQueue looks for waiting steps.
+	// ClassQueue is for finding queued steps.
 	ClassQueue
 )
 
@@ -34,39 +34,40 @@ func (c Class) String() string {
 }
 
 const (
-	// DefaultBudget is the calls an hour that Bitbucket Cloud allows a user,
-	// an OAuth consumer or an access token.
+	// DefaultBudget is how many calls per hour Bitbucket Cloud allows for a user, an
+	// OAuth consumer or an access token.
 	DefaultBudget = 1000
 	// DefaultReserve is the fraction of the budget that is kept for
 	// registration and deregistration.
 	DefaultReserve = 0.1
-	// queueReserves is how many reserves the queue leaves to the other classes.
+	// queueReserves is how many times the reserve ClassQueue leaves to the other
+	// classes.
 	queueReserves = 3
 
-	// budgetBuckets covers a full hour beside the minute in progress.
+	// budgetBuckets covers a full hour and the current minute.
 	budgetBuckets = 61
 )
 
-// Budget counts the calls of one credentials set over a rolling hour: Bitbucket
-// tells nobody what remains. It is safe for concurrent use and meant to be
-// shared by all clients of the set. Its memory is constant.
+// Budget counts the calls of one credentials set over a rolling hour, because Bitbucket
+// does not report how many remain. All clients of the set share one Budget. It is safe
+// for concurrent use and uses constant memory.
 type Budget struct {
 	clock   clock.PassiveClock
 	limit   int
 	reserve int
 
 	mu      sync.Mutex
-	latest  int64 // minutes since the epoch, never going back
+	latest  int64 // minutes since the epoch; never decreases
 	buckets [budgetBuckets]struct {
 		minute int64
 		calls  int
 	}
 }
 
-// NewBudget returns a budget of limit calls a rolling hour (DefaultBudget if
-// limit is not positive), of which the fraction reserve is kept for
-// ClassRegistration and three times as much from ClassQueue (DefaultReserve if
-// it is not within [0, 0.3]).
+// NewBudget returns a Budget of limit calls per rolling hour. The fraction reserve of it
+// is reserved for ClassRegistration. Three times the reserve is not available to
+// ClassQueue. If limit is not positive, it is DefaultBudget. If reserve is not within
+// [0, 0.3], it is DefaultReserve.
 func NewBudget(limit int, reserve float64, clk clock.PassiveClock) *Budget {
 	if limit <= 0 {
 		limit = DefaultBudget
@@ -80,25 +81,26 @@ func NewBudget(limit int, reserve float64, clk clock.PassiveClock) *Budget {
 	return &Budget{clock: clk, limit: limit, reserve: int(math.Ceil(float64(limit) * reserve))}
 }
 
-// Limit is the calls allowed in an hour.
+// Limit returns the number of calls allowed per hour.
 func (b *Budget) Limit() int { return b.limit }
 
-// Used is the calls of the last hour.
+// Used returns the number of calls in the last hour.
 func (b *Budget) Used() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used(b.minute())
 }
 
-// Remaining is the calls left in the rolling hour, the reserve included.
+// Remaining returns the number of calls that remain in the rolling hour, including the
+// reserve.
 func (b *Budget) Remaining() int { return max(0, b.limit-b.Used()) }
 
-// Available is the calls that a class may still make now.
+// Available returns how many calls a class may make now.
 func (b *Budget) Available(class Class) int {
 	return max(0, b.Remaining()-b.floor(class))
 }
 
-// take counts one call, or reports that none is left for the class.
+// take counts one call. It returns false if none remains for the class.
 func (b *Budget) take(class Class) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +116,7 @@ func (b *Budget) take(class Class) bool {
 	return true
 }
 
-// floor is what a class must leave to those above it.
+// floor returns how many calls a class must leave to the classes above it.
 func (b *Budget) floor(class Class) int {
 	switch class {
 	case ClassRegistration:
@@ -126,8 +128,8 @@ func (b *Budget) floor(class Class) int {
 	}
 }
 
-// minute is the current minute; a clock that is set back must not revive what
-// was already counted.
+// minute returns the current minute. It never decreases, so that calls are not counted
+// for a past minute if the clock is set back.
 func (b *Budget) minute() int64 {
 	b.latest = max(b.latest, b.clock.Now().Unix()/60)
 	return b.latest

@@ -27,11 +27,11 @@ func TestBudgetRefusesLowerClassesFirst(t *testing.T) {
 	}
 }
 
-func TestBudgetComesBackAfterAnHourAndNotBefore(t *testing.T) {
+func TestBudgetIsAvailableAgainAfterAnHour(t *testing.T) {
 	clk := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 3, 4, 59, 0, time.UTC))
 	b := NewBudget(1, 0, clk)
 	if !b.take(ClassList) {
-		t.Fatal("a fresh budget refused")
+		t.Fatal("a new budget refused")
 	}
 	clk.SetTime(clk.Now().Add(time.Hour - time.Second))
 	if b.take(ClassList) {
@@ -39,11 +39,11 @@ func TestBudgetComesBackAfterAnHourAndNotBefore(t *testing.T) {
 	}
 	clk.SetTime(clk.Now().Add(time.Minute + 2*time.Second))
 	if !b.take(ClassList) {
-		t.Error("the budget did not come back")
+		t.Error("the budget is still exhausted after an hour")
 	}
 }
 
-func TestBudgetSurvivesAClockSetBack(t *testing.T) {
+func TestBudgetCountsAfterTheClockIsSetBack(t *testing.T) {
 	clk := testclock.NewFakePassiveClock(time.Now())
 	b := NewBudget(2, 0, clk)
 	b.take(ClassList)
@@ -54,8 +54,8 @@ func TestBudgetSurvivesAClockSetBack(t *testing.T) {
 	}
 }
 
-// In no hour are more calls made than the limit, whatever the rhythm.
-func TestBudgetHoldsOverEveryRollingHour(t *testing.T) {
+// In every rolling hour, at most limit calls are made.
+func TestBudgetLimitsEveryRollingHour(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 30).Draw(t, "limit")
 		now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)

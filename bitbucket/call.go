@@ -12,30 +12,31 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// call is one logical request; it may take several tries.
+// call is one logical request, which can take several tries.
 type call struct {
 	method string
-	// route is the template for errors and metrics, path what is sent, escaped.
+	// route is the template for errors and metrics. path is the escaped path that is
+	// sent.
 	route, path string
 	query       url.Values
-	// body is marshalled to JSON; nil sends none.
+	// body is marshalled to JSON. nil sends no body.
 	body  any
 	class Class
 }
 
-// repeatable calls leave the same state however often they arrive.
+// repeatable reports whether the call has the same effect if it arrives several times.
 func (c call) repeatable() bool { return c.method != http.MethodPost }
 
 func (c call) String() string { return c.method + " " + c.route }
 
-// reply is a whole answer.
+// reply is a complete answer.
 type reply struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// do makes a call and turns any answer but a 2xx into an error.
+// do makes a call and returns an error for any answer that is not a 2xx.
 func (c *Client) do(ctx context.Context, cl call) (reply, error) {
 	r, header, err := c.retried(ctx, cl)
 	if err != nil {
@@ -47,20 +48,19 @@ func (c *Client) do(ctx context.Context, cl call) (reply, error) {
 	return r, nil
 }
 
-// retried makes a call, once more with a fresh token where the first is refused:
-// it may have been revoked before it expired.
-// It returns the authorization that the last try carried.
+// retried makes a call. If the token is refused, which can have been revoked before it
+// expired, retried makes the call again with a new token. It returns the authorization
+// of the last try.
 func (c *Client) retried(ctx context.Context, cl call) (reply, string, error) {
 	r, header, err := c.attempt(ctx, cl)
 	if err == nil && r.status == http.StatusUnauthorized && c.auth.drop(header) {
-		c.cfg.Logger.Info("a cached OAuth token was refused, getting a fresh one")
+		c.cfg.Logger.Info("a cached OAuth token was refused: getting a new one")
 		r, header, err = c.attempt(ctx, cl)
 	}
 	return r, header, err
 }
 
-// attempt makes a call with its retries. It returns the authorization that the
-// last try carried.
+// attempt makes a call with its retries. It returns the authorization of the last try.
 func (c *Client) attempt(ctx context.Context, cl call) (reply, string, error) {
 	var body []byte
 	if cl.body != nil {
@@ -98,9 +98,9 @@ func (c *Client) attempt(ctx context.Context, cl call) (reply, string, error) {
 	return reply{status: resp.StatusCode, header: resp.Header, body: content}, ex.header(), nil
 }
 
-// callError says what a call without an answer means.
+// callError returns the error for a call without an answer.
 func callError(ctx context.Context, cl call, ex *exchange, err error) error {
-	// The address adds nothing to the call's name but UUIDs.
+	// The URL would add only UUIDs to the call's name.
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
@@ -115,7 +115,7 @@ func callError(ctx context.Context, cl call, ex *exchange, err error) error {
 	}
 }
 
-// statusError makes an error of an answer that is not a 2xx.
+// statusError returns the error for an answer that is not a 2xx.
 func (c *Client) statusError(cl call, r reply, authorization string) error {
 	answer := &APIError{Method: cl.method, Route: cl.route, Status: r.status}
 	var parsed wireError
@@ -124,7 +124,7 @@ func (c *Client) statusError(cl call, r reply, authorization string) error {
 	} else {
 		answer.Message = pageText(r.body)
 	}
-	// Taken out before shortening, which could leave half a secret.
+	// Redact before shortening, because shortening could leave part of a secret.
 	answer.Message = shorten(c.redact(answer.Message, authorization))
 	answer.Detail = shorten(c.redact(answer.Detail, authorization))
 

@@ -17,8 +17,8 @@ const (
 	internalRoot = "/internal"
 )
 
-// Client talks to Bitbucket Cloud with one set of credentials. It is safe for
-// concurrent use.
+// Client calls Bitbucket Cloud with one set of credentials. It is safe for concurrent
+// use.
 type Client struct {
 	cfg       Config
 	api       *url.URL
@@ -28,12 +28,12 @@ type Client struct {
 	base      http.RoundTripper
 
 	mu sync.Mutex
-	// refusedAt is when disabling was last found unsupported, by kind of scope.
+	// refusedAt is when Bitbucket last refused to disable a runner, by kind of scope.
 	refusedAt [scopeKinds]time.Time
 }
 
-// NewClient returns a client, or every fault of the configuration. It calls
-// nobody yet.
+// NewClient returns a client, or an error with every fault of the configuration. It makes
+// no call.
 func NewClient(cfg Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("bitbucket client: %w", err)
@@ -62,28 +62,28 @@ func NewClient(cfg Config) (*Client, error) {
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
 	if cfg.Credentials.Deprecated() {
-		cfg.Logger.Warn("app passwords are being retired by Atlassian: use an API token or an OAuth consumer")
+		cfg.Logger.Warn("Atlassian is retiring app passwords: use an API token or an OAuth consumer")
 	}
 	return c, nil
 }
 
-// String names the client by where it goes, and nothing that it holds.
+// String returns the address that the client calls, without any credentials.
 func (c *Client) String() string { return "bitbucket client of " + c.cfg.BaseURL }
 
-// GoString is String: the fields hold credentials.
+// GoString is String, because the fields contain credentials.
 func (c *Client) GoString() string { return c.String() }
 
-// Budget is the budget that the client's calls count in.
+// Budget returns the budget in which the client's calls count.
 func (c *Client) Budget() *Budget { return c.cfg.Budget }
 
-// Close drops idle connections. Calls in progress are not touched.
+// Close closes idle connections. Calls in progress continue.
 func (c *Client) Close() {
 	if t, ok := c.base.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
 
-// redact takes the credentials and the given authorization out of a text.
+// redact removes the credentials and the given authorization from a text.
 func (c *Client) redact(text, authorization string) string {
 	text = c.redactSet(text)
 	if _, token, ok := strings.Cut(authorization, " "); ok && token != "" {
@@ -92,8 +92,9 @@ func (c *Client) redact(text, authorization string) string {
 	return text
 }
 
-// GetRunner reads one runner, and the Date header of the answer for ages (zero
-// when missing). ErrNotFound when there is none.
+// GetRunner returns one runner and the answer's Date header, from which ages are computed.
+// The date is zero if the header is missing. GetRunner returns ErrNotFound if the runner
+// does not exist.
 func (c *Client) GetRunner(ctx context.Context, scope Scope, uuid string) (Runner, time.Time, error) {
 	if err := checkRunner(scope, uuid); err != nil {
 		return Runner{}, time.Time{}, fmt.Errorf("get runner: %w", err)
@@ -111,10 +112,10 @@ func (c *Client) GetRunner(ctx context.Context, scope Scope, uuid string) (Runne
 	return runner, serverDate(r.header), nil
 }
 
-// CreateRunner registers a runner. The answer is the only one that carries
-// OAuthClient.Secret. A registration whose outcome is not known is not
-// repeated: the error matches ErrOutcomeUnknown (and nothing that a caller might
-// retry on). ErrRunnerLimit when the scope is full.
+// CreateRunner registers a runner. Its answer is the only one that contains
+// OAuthClient.Secret. CreateRunner does not repeat a registration whose outcome is
+// unknown. In that case the error matches ErrOutcomeUnknown, and no error for which a
+// caller might retry. It returns ErrRunnerLimit if the scope is full.
 func (c *Client) CreateRunner(ctx context.Context, scope Scope, n NewRunner) (Runner, error) {
 	if err := scope.Validate(); err != nil {
 		return Runner{}, fmt.Errorf("create runner: %w", err)
@@ -138,9 +139,9 @@ func (c *Client) CreateRunner(ctx context.Context, scope Scope, n NewRunner) (Ru
 	return runner, nil
 }
 
-// DeleteRunner deletes a runner; one that is not there is a success. Bitbucket
-// does not refuse to delete a busy runner: its step is stranded, so callers
-// must know that it is idle.
+// DeleteRunner deletes a runner. It returns nil if the runner does not exist. Bitbucket
+// deletes busy runners too, and their step is lost, so callers must know that the runner
+// is idle.
 func (c *Client) DeleteRunner(ctx context.Context, scope Scope, uuid string) error {
 	if err := checkRunner(scope, uuid); err != nil {
 		return fmt.Errorf("delete runner: %w", err)
@@ -153,9 +154,9 @@ func (c *Client) DeleteRunner(ctx context.Context, scope Scope, uuid string) err
 	return nil
 }
 
-// Get reads any resource of the API below its root, such as "/2.0/…", and
-// returns the body (at most 10 MiB). The path is escaped by the caller; route is
-// its template, for errors and metrics.
+// Get reads a resource of the API and returns the body, which is at most 10 MiB. The path
+// includes the root, such as "/2.0/…". The caller escapes it. route is the template of the
+// path, for errors and metrics.
 func (c *Client) Get(ctx context.Context, class Class, route, path string, query url.Values) ([]byte, error) {
 	if !strings.HasPrefix(path, publicRoot+"/") && !strings.HasPrefix(path, internalRoot+"/") {
 		return nil, fmt.Errorf("get %s: path %q is not below %s/ or %s/", route, path, publicRoot, internalRoot)

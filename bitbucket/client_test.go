@@ -10,7 +10,7 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 )
 
-func TestCreateRunnerSendsNameAndLabelsAndReturnsTheSecretOnce(t *testing.T) {
+func TestCreateRunnerSendsNameAndLabelsAndReturnsTheSecret(t *testing.T) {
 	for name, status := range map[string]int{"200": http.StatusOK, "201": http.StatusCreated} {
 		t.Run(name, func(t *testing.T) {
 			rec := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { answer(w, status, runnerJSON(runnerUUID)) })
@@ -41,14 +41,14 @@ func TestCreateRunnerSendsNameAndLabelsAndReturnsTheSecretOnce(t *testing.T) {
 	}
 }
 
-func TestGetRunnerReadsLiveShapes(t *testing.T) {
+func TestGetRunnerDecodesRealAnswers(t *testing.T) {
 	stamp := time.Date(2024, 11, 16, 9, 55, 35, 926932702, time.UTC)
 	date := time.Date(2024, 11, 16, 10, 0, 0, 0, time.UTC)
 	for name, tc := range map[string]struct {
 		body string
 		want Runner
 	}{
-		"as seen live": {
+		"a real answer": {
 			`{"uuid":"{u}","name":"test","labels":["linux"],"state":{"status":"UNREGISTERED","updated_on":"2024-11-16T09:55:35.926932702Z",
 			"cordoned":false},"created_on":"2024-11-16T09:55:35.926932702Z","oauth_client":{"id":"i","token_endpoint":"t","audience":"a"}}`,
 			Runner{
@@ -57,7 +57,7 @@ func TestGetRunnerReadsLiveShapes(t *testing.T) {
 				OAuthClient: &OAuthClient{ID: "i", TokenEndpoint: "t", Audience: "a"},
 			},
 		},
-		"busy while disabled, with more than is known": {
+		"busy while disabled, with unknown fields": {
 			`{"uuid":"{u}","extra":{"a":[1]},"state":{"status":"DISABLED","version":{"version":"6.0.7","current":"true"},
 			"cordoned":true,"step":{"type":"PIPELINE_STEP","uuid":"{s}","more":1}}}`,
 			Runner{UUID: "{u}", State: RunnerState{
@@ -92,7 +92,7 @@ func TestGetRunnerReadsLiveShapes(t *testing.T) {
 	}
 }
 
-func TestGetRunnerRefusesATimeThatWouldMakeARunnerLookAncient(t *testing.T) {
+func TestGetRunnerRefusesAnUnreadableTime(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) {
 		answer(w, http.StatusOK, `{"uuid":"{u}","created_on":"yesterday"}`)
 	})
@@ -101,7 +101,7 @@ func TestGetRunnerRefusesATimeThatWouldMakeARunnerLookAncient(t *testing.T) {
 	}
 }
 
-func TestDeleteRunnerCountsAMissingRunnerAsDeleted(t *testing.T) {
+func TestDeleteRunnerSucceedsIfTheRunnerDoesNotExist(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
 		want   error
@@ -122,7 +122,7 @@ func TestDeleteRunnerCountsAMissingRunnerAsDeleted(t *testing.T) {
 	}
 }
 
-func TestCallsRefuseNamesThatWouldAddressSomethingElse(t *testing.T) {
+func TestCallsRefuseNamesThatAddressSomethingElse(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusNoContent) })
 	c := rec.client(t, nil)
 	for name, call := range map[string]func() error{
@@ -162,11 +162,11 @@ func TestDisableAndEnableUseTheStateRoute(t *testing.T) {
 		t.Error(diff)
 	}
 	if !c.DisableSupported() {
-		t.Error("disabling reads as unsupported")
+		t.Error("DisableSupported: got false, want true")
 	}
 }
 
-func TestDisableTellsAMissingRouteFromAMissingRunner(t *testing.T) {
+func TestDisableDistinguishesAMissingRouteFromAMissingRunner(t *testing.T) {
 	for name, tc := range map[string]struct {
 		put, get      int
 		want, wantNot error
@@ -175,7 +175,7 @@ func TestDisableTellsAMissingRouteFromAMissingRunner(t *testing.T) {
 		"route missing":      {404, 200, ErrDisableUnsupported, ErrNotFound, false},
 		"runner missing":     {404, 404, ErrNotFound, ErrDisableUnsupported, true},
 		"method not allowed": {405, 200, ErrDisableUnsupported, ErrNotFound, false},
-		"cannot be told":     {404, 503, ErrUnavailable, ErrDisableUnsupported, true},
+		"runner unreadable":  {404, 503, ErrUnavailable, ErrDisableUnsupported, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
@@ -195,22 +195,22 @@ func TestDisableTellsAMissingRouteFromAMissingRunner(t *testing.T) {
 				t.Errorf("DisableSupported %v, want %v", got, tc.supported)
 			}
 			if !c.DisableSupportedIn(Scope{"acme", "app"}) {
-				t.Error("the refusal spread to repositories")
+				t.Error("the refusal applies to repositories too")
 			}
 			before := len(rec.seen())
 			_ = c.EnableRunner(t.Context(), acme, runnerUUID)
 			if asked := len(rec.seen()) > before; asked != tc.supported {
-				t.Errorf("asked again %v, want %v", asked, tc.supported)
+				t.Errorf("called again %v, want %v", asked, tc.supported)
 			}
 			clk.SetTime(clk.Now().Add(refusalMemory))
 			if !c.DisableSupported() {
-				t.Error("the refusal is remembered for good")
+				t.Error("the refusal is remembered for ever")
 			}
 		})
 	}
 }
 
-func TestResolveScopeCallsOnlyForSlugs(t *testing.T) {
+func TestResolveScopeMakesCallsOnlyForSlugs(t *testing.T) {
 	both := Scope{workspaceUUID, repositoryUUID}
 	for name, tc := range map[string]struct {
 		scope, want Scope
@@ -221,7 +221,7 @@ func TestResolveScopeCallsOnlyForSlugs(t *testing.T) {
 		"upper case uuid":             {scope: Scope{Workspace: "{ABCDEFAB-1111-4111-8111-111111111111}"}, want: Scope{Workspace: "{abcdefab-1111-4111-8111-111111111111}"}},
 		"workspace slug":              {scope: acme, want: Scope{Workspace: workspaceUUID}, paths: []string{"/2.0/workspaces/acme"}},
 		"two slugs":                   {scope: Scope{"acme", "app"}, want: both, paths: []string{"/2.0/repositories/acme/app"}},
-		"two slugs, answer is bare":   {scope: Scope{"acme", "app"}, want: both, bare: true, paths: []string{"/2.0/repositories/acme/app", "/2.0/workspaces/acme"}},
+		"two slugs, no workspace":     {scope: Scope{"acme", "app"}, want: both, bare: true, paths: []string{"/2.0/repositories/acme/app", "/2.0/workspaces/acme"}},
 		"workspace uuid":              {scope: Scope{workspaceUUID, "app"}, want: both, paths: []string{"/2.0/repositories/%7B11111111-1111-4111-8111-111111111111%7D/app"}},
 		"workspace slug, repo's uuid": {scope: Scope{"acme", repositoryUUID}, want: both, paths: []string{"/2.0/workspaces/acme"}},
 	} {
@@ -254,7 +254,7 @@ func TestResolveScopeCallsOnlyForSlugs(t *testing.T) {
 	}
 }
 
-func TestObserveLearnsEveryTryByItsTemplate(t *testing.T) {
+func TestObserveReceivesEveryTryWithItsRouteTemplate(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, _ *http.Request, number int) {
 		if number == 1 {
 			w.WriteHeader(http.StatusBadGateway)

@@ -27,48 +27,46 @@ const (
 	maxRetries        = 10
 )
 
-// Config says how a Client reaches Bitbucket. Its zero value, with Credentials,
-// is usable.
+// Config configures a Client. Only Credentials are required.
 type Config struct {
-	// BaseURL is the API's scheme and host, DefaultBaseURL if empty. Pages and
-	// redirects to any other host are refused.
+	// BaseURL is the scheme and host of the API. Default DefaultBaseURL. The client
+	// refuses pages of lists and redirects at other hosts.
 	BaseURL string
-	// OAuthURL is the token endpoint of OAuth consumers, DefaultOAuthURL if
-	// empty.
+	// OAuthURL is the token endpoint of OAuth consumers. Default DefaultOAuthURL.
 	OAuthURL string
 	// Credentials are required.
 	Credentials Credentials
-	// Transport carries the requests; nil means one with the proxies of the
-	// environment and, if given, CABundle.
+	// Transport sends the requests. nil means a transport with the environment's proxies
+	// and, if given, CABundle.
 	Transport http.RoundTripper
-	// CABundle holds PEM certificates that are trusted beside the system's. It
-	// cannot be combined with Transport.
+	// CABundle contains PEM certificates that are trusted in addition to the system's.
+	// It cannot be combined with Transport.
 	CABundle []byte
-	// Timeout bounds each try of a call, its answer's body included, and each
-	// token request; DefaultTimeout if 0, at most 5 minutes.
+	// Timeout bounds each try of a call, including the answer's body, and each token
+	// request. 0 means DefaultTimeout. The maximum is 5 minutes.
 	Timeout time.Duration
-	// Retries is how often a call is tried again: 0 means DefaultRetries (so 3
-	// tries), a negative number none; at most 10.
+	// Retries is how often a call is tried again. 0 means DefaultRetries, that is, 3
+	// tries. A negative number means none. The maximum is 10.
 	Retries int
-	// BackoffMin and BackoffMax bound the jittered exponential wait between
-	// tries; 500 ms and 10 s if 0. A Retry-After of up to 60 s comes first.
+	// BackoffMin and BackoffMax bound the jittered exponential wait between tries. 0
+	// means 500 ms and 10 s. A Retry-After of up to 60 s takes precedence.
 	BackoffMin, BackoffMax time.Duration
-	// Logger gets retries and refused tokens, never a secret; nil discards.
+	// Logger receives retries and refused tokens, but never a secret. nil discards them.
 	Logger *zap.Logger
-	// Clock tells Begun of a list and how long a refusal to disable is
-	// remembered; nil means the real one.
+	// Clock is used for the Begun of a list and for the time for which a refusal to
+	// disable is remembered. nil means the real clock.
 	Clock clock.PassiveClock
-	// Budget is shared by all clients of one set of credentials; nil means one
-	// of the client's own with the defaults.
+	// Budget is shared by all clients of one set of credentials. nil means a separate
+	// budget with the defaults.
 	Budget *Budget
-	// Observe is told of every try that was sent: method, route template,
-	// status (0 without an answer) and how long it took. May be nil.
+	// Observe is called for every try that was sent, with the method, the route template,
+	// the status (0 without an answer) and the duration. It may be nil.
 	Observe func(method, routeTemplate string, status int, d time.Duration)
-	// UserAgent is sent with every call; "bitbucket-runner-scaler" if empty.
+	// UserAgent is sent with every call. Default "bitbucket-runner-scaler".
 	UserAgent string
 }
 
-// Validate reports all faults at once, each naming its field.
+// Validate reports all faults at once. Each names its field.
 func (c Config) Validate() error {
 	var faults []error
 	if err := checkURL("BaseURL", c.BaseURL, false); err != nil {
@@ -101,8 +99,8 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// checkURL accepts http and https without user, query or fragment; an address
-// with a password in it is not repeated in the error.
+// checkURL accepts http and https URLs without user, query or fragment. The error does
+// not repeat a password in the URL.
 func checkURL(field, raw string, withPath bool) error {
 	if raw == "" {
 		return nil
@@ -113,7 +111,7 @@ func checkURL(field, raw string, withPath bool) error {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return fmt.Errorf("%s: not an address, %s", field, want)
+		return fmt.Errorf("%s: not a URL, %s", field, want)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
 		!withPath && strings.Trim(u.Path, "/") != "" {
@@ -163,15 +161,15 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// transport is the configured one, or one with the environment's proxies and
-// the extra certificates.
+// transport returns the configured transport, or one with the environment's proxies and
+// the additional certificates.
 func (c Config) transport() (http.RoundTripper, error) {
 	if c.Transport != nil {
 		return c.Transport, nil
 	}
 	base, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
-		return nil, errors.New("the default transport was replaced: give Config.Transport")
+		return nil, errors.New("http.DefaultTransport was replaced: set Config.Transport")
 	}
 	t := base.Clone()
 	t.Proxy = http.ProxyFromEnvironment

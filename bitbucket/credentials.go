@@ -22,27 +22,27 @@ const (
 	KindAccessToken Kind = "access token"
 )
 
-// ErrNoCredentials means that a source holds none of the keys.
+// ErrNoCredentials means that a source contains none of the keys.
 var ErrNoCredentials = errors.New("no credentials")
 
-// Credentials holds one kind of credentials; the fields of the others are empty.
+// Credentials contains one kind of credentials. The fields of the other kinds are empty.
 type Credentials struct {
 	// OAuthClientID and OAuthClientSecret are the consumer's key and secret.
 	OAuthClientID     string
 	OAuthClientSecret Secret
-	// AccountEmail and APIToken are the Atlassian account's.
+	// AccountEmail and APIToken belong to an Atlassian account.
 	AccountEmail string
 	APIToken     Secret
-	// Username and AppPassword are the Bitbucket account's.
+	// Username and AppPassword belong to a Bitbucket account.
 	Username    string
 	AppPassword Secret
 	// AccessToken is sent as a bearer token.
 	AccessToken Secret
 }
 
-// credentialKey joins a field to its names: those of the environment and of the
-// Secret runner-bitbucket-credentials are the ones that Atlassian's
-// runners-autoscaler reads, so that an existing Secret serves.
+// credentialKey maps a field to its names. The environment variables and the keys of the
+// Secret runner-bitbucket-credentials are those that Atlassian's runners-autoscaler
+// reads, so that an existing Secret can be used.
 type credentialKey struct {
 	kind      Kind
 	env, file string
@@ -88,8 +88,8 @@ var credentialKeys = []credentialKey{
 	},
 }
 
-// Kind is the kind of the credentials; empty when there is none or the first
-// found when there are several, which Validate refuses.
+// Kind returns the kind of the credentials. It is empty if there are none. If there are
+// several kinds, which Validate refuses, it is the first.
 func (c Credentials) Kind() Kind {
 	for _, key := range credentialKeys {
 		if key.get(&c) != "" {
@@ -99,12 +99,11 @@ func (c Credentials) Kind() Kind {
 	return ""
 }
 
-// Deprecated reports whether Atlassian has announced the end of this kind.
+// Deprecated reports whether Atlassian is retiring this kind.
 func (c Credentials) Deprecated() bool { return c.Kind() == KindAppPassword }
 
-// Validate reports every fault, naming the keys at fault and never a value. Of
-// the kinds exactly one must be given, and wholly. It returns ErrNoCredentials
-// when there is none at all.
+// Validate reports every fault. It names keys but never a value. Exactly one kind must be
+// given, with all its keys. Validate returns ErrNoCredentials if no key is given.
 func (c Credentials) Validate() error {
 	var (
 		faults  []error
@@ -121,11 +120,11 @@ func (c Credentials) Validate() error {
 			kinds = append(kinds, string(key.kind))
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
-			faults = append(faults, fmt.Errorf("%s (%s): holds a space or a control character", key.file, key.env))
+			faults = append(faults, fmt.Errorf("%s (%s): contains a space or a control character", key.file, key.env))
 		}
 		if key.file == "bitbucketOauthClientId" || key.file == "bitbucketUsername" || key.file == "atlassianAccountEmail" {
 			if strings.Contains(value, ":") {
-				faults = append(faults, fmt.Errorf("%s (%s): holds a colon, which basic authentication cannot carry", key.file, key.env))
+				faults = append(faults, fmt.Errorf("%s (%s): contains a colon, which basic authentication does not allow", key.file, key.env))
 			}
 		}
 	}
@@ -143,8 +142,8 @@ func (c Credentials) Validate() error {
 	return errors.Join(faults...)
 }
 
-// CredentialKeys are the names that a set's files may have: the Secret's keys, and
-// the environment's variables.
+// CredentialKeys returns the names that a set's files may have: the Secret's keys and the
+// environment variables.
 func CredentialKeys() (files, variables []string) {
 	for _, key := range credentialKeys {
 		files, variables = append(files, key.file), append(variables, key.env)
@@ -152,7 +151,7 @@ func CredentialKeys() (files, variables []string) {
 	return files, variables
 }
 
-// acceptedKeys lists the keys by kind, for messages.
+// acceptedKeys lists the keys by kind, for error texts.
 func acceptedKeys() string {
 	var text strings.Builder
 	var last Kind
@@ -169,7 +168,7 @@ func acceptedKeys() string {
 	return text.String()
 }
 
-// secrets are the values that must never be printed.
+// secrets returns the values that must never be printed.
 func (c Credentials) secrets() []string {
 	var values []string
 	for _, s := range []Secret{c.OAuthClientSecret, c.APIToken, c.AppPassword, c.AccessToken} {

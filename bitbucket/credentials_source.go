@@ -10,12 +10,13 @@ import (
 	"strings"
 )
 
-// maxCredentialFile bounds a credential's file; real ones have under 1 KiB.
+// maxCredentialFile is the maximum size of a credential's file, in bytes. Real ones have
+// less than 1 KiB.
 const maxCredentialFile = 64 << 10
 
-// CredentialsFromEnv reads credentials from environment variables, which lookup
-// finds as os.LookupEnv does. It returns ErrNoCredentials when none is set, and
-// every fault of those that are. An empty variable counts as unset.
+// CredentialsFromEnv reads credentials from environment variables. lookup works as
+// os.LookupEnv does. CredentialsFromEnv returns ErrNoCredentials if no variable is set,
+// otherwise an error with every fault. An empty variable counts as unset.
 func CredentialsFromEnv(lookup func(string) (string, bool)) (Credentials, error) {
 	var c Credentials
 	for _, key := range credentialKeys {
@@ -29,10 +30,10 @@ func CredentialsFromEnv(lookup func(string) (string, bool)) (Credentials, error)
 	return c, nil
 }
 
-// CredentialsFromDir reads credentials from the files of a directory, such as a
-// mounted Secret, named by the Secret's keys or by the environment variables.
-// Space around a value is dropped and an empty file counts as none; other files
-// are not looked at. It returns ErrNoCredentials when no file is there.
+// CredentialsFromDir reads credentials from the files of a directory, such as a mounted
+// Secret. The files have the names of the Secret's keys or of the environment variables.
+// Other files are ignored. White space around a value is removed, and an empty file counts
+// as missing. CredentialsFromDir returns ErrNoCredentials if there is no file.
 func CredentialsFromDir(dir string) (Credentials, error) {
 	var (
 		c      Credentials
@@ -48,7 +49,7 @@ func CredentialsFromDir(dir string) (Credentials, error) {
 			faults = append(faults, err)
 		}
 		if value != "" && other != "" && value != other {
-			faults = append(faults, fmt.Errorf("%s and %s hold different values", key.file, key.env))
+			faults = append(faults, fmt.Errorf("%s and %s contain different values", key.file, key.env))
 		}
 		if value == "" {
 			value = other
@@ -66,7 +67,7 @@ func CredentialsFromDir(dir string) (Credentials, error) {
 	return c, nil
 }
 
-// readCredential returns "" for a file that is not there.
+// readCredential returns "" if the file does not exist.
 func readCredential(dir, name string) (string, error) {
 	file, err := os.Open(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,7 +82,7 @@ func readCredential(dir, name string) (string, error) {
 		return "", fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(data) > maxCredentialFile {
-		return "", fmt.Errorf("read %s: over %d bytes", name, maxCredentialFile)
+		return "", fmt.Errorf("read %s: more than %d bytes", name, maxCredentialFile)
 	}
 	return strings.TrimSpace(string(data)), nil
 }

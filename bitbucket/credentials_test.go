@@ -12,31 +12,31 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestCredentialsAreReadUnderEitherNameFromEnvironmentAndDirectory(t *testing.T) {
+func TestCredentialsFromEnvironmentAndDirectory(t *testing.T) {
 	for name, tc := range map[string]struct {
 		keys map[string]string
 		want Credentials
-		// onlyDir marks names that the environment does not have.
+		// onlyDir is set if the names are not those of environment variables.
 		onlyDir bool
-		// faults must be in the error's text; none wants ErrNoCredentials.
+		// faults are in the error text. If there are none, the error is ErrNoCredentials.
 		faults []string
 		none   bool
 	}{
-		"consumer, environment names":  {keys: map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": "a", "BITBUCKET_OAUTH_CLIENT_SECRET": "b\n"}, want: Credentials{OAuthClientID: "a", OAuthClientSecret: "b"}},
-		"consumer, Secret's keys":      {keys: map[string]string{"bitbucketOauthClientId": "a", "bitbucketOauthClientSecret": "b"}, onlyDir: true, want: Credentials{OAuthClientID: "a", OAuthClientSecret: "b"}},
-		"API token":                    {keys: map[string]string{"ATLASSIAN_ACCOUNT_EMAIL": "a@example.com", "ATLASSIAN_API_TOKEN": "b"}, want: Credentials{AccountEmail: "a@example.com", APIToken: "b"}},
-		"API token, Secret's keys":     {keys: map[string]string{"atlassianAccountEmail": "a@example.com", "atlassianApiToken": "b"}, onlyDir: true, want: Credentials{AccountEmail: "a@example.com", APIToken: "b"}},
-		"app password":                 {keys: map[string]string{"BITBUCKET_USERNAME": "a", "BITBUCKET_APP_PASSWORD": "b"}, want: Credentials{Username: "a", AppPassword: "b"}},
-		"app password, Secret's keys":  {keys: map[string]string{"bitbucketUsername": "a", "bitbucketAppPassword": "b"}, onlyDir: true, want: Credentials{Username: "a", AppPassword: "b"}},
-		"access token":                 {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "b"}, want: Credentials{AccessToken: "b"}},
-		"other kinds are empty":        {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "b", "BITBUCKET_USERNAME": ""}, want: Credentials{AccessToken: "b"}},
-		"none":                         {keys: map[string]string{"namespaces": "default"}, none: true},
-		"half a consumer":              {keys: map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": "a"}, faults: []string{"bitbucketOauthClientSecret (BITBUCKET_OAUTH_CLIENT_SECRET): missing"}},
-		"two kinds, one of them half":  {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "hush1", "ATLASSIAN_API_TOKEN": "hush2"}, faults: []string{"API token and access token are given together", "ATLASSIAN_ACCOUNT_EMAIL): missing"}},
-		"line break in a token":        {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "hush\nhush"}, faults: []string{"BITBUCKET_ACCESS_TOKEN): holds a space"}},
-		"colon in a user":              {keys: map[string]string{"BITBUCKET_USERNAME": "a:hush", "BITBUCKET_APP_PASSWORD": "b"}, faults: []string{"BITBUCKET_USERNAME): holds a colon"}},
-		"two names, different values":  {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "hush1", "bitbucketAccessToken": "hush2"}, onlyDir: true, faults: []string{"hold different values"}},
-		"a file that is far too large": {keys: map[string]string{"bitbucketAccessToken": strings.Repeat("hush", 20000)}, onlyDir: true, faults: []string{"bitbucketAccessToken: over"}},
+		"consumer, environment names": {keys: map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": "a", "BITBUCKET_OAUTH_CLIENT_SECRET": "b\n"}, want: Credentials{OAuthClientID: "a", OAuthClientSecret: "b"}},
+		"consumer, Secret's keys":     {keys: map[string]string{"bitbucketOauthClientId": "a", "bitbucketOauthClientSecret": "b"}, onlyDir: true, want: Credentials{OAuthClientID: "a", OAuthClientSecret: "b"}},
+		"API token":                   {keys: map[string]string{"ATLASSIAN_ACCOUNT_EMAIL": "a@example.com", "ATLASSIAN_API_TOKEN": "b"}, want: Credentials{AccountEmail: "a@example.com", APIToken: "b"}},
+		"API token, Secret's keys":    {keys: map[string]string{"atlassianAccountEmail": "a@example.com", "atlassianApiToken": "b"}, onlyDir: true, want: Credentials{AccountEmail: "a@example.com", APIToken: "b"}},
+		"app password":                {keys: map[string]string{"BITBUCKET_USERNAME": "a", "BITBUCKET_APP_PASSWORD": "b"}, want: Credentials{Username: "a", AppPassword: "b"}},
+		"app password, Secret's keys": {keys: map[string]string{"bitbucketUsername": "a", "bitbucketAppPassword": "b"}, onlyDir: true, want: Credentials{Username: "a", AppPassword: "b"}},
+		"access token":                {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "b"}, want: Credentials{AccessToken: "b"}},
+		"other kinds are empty":       {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "b", "BITBUCKET_USERNAME": ""}, want: Credentials{AccessToken: "b"}},
+		"none":                        {keys: map[string]string{"namespaces": "default"}, none: true},
+		"part of a consumer":          {keys: map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": "a"}, faults: []string{"bitbucketOauthClientSecret (BITBUCKET_OAUTH_CLIENT_SECRET): missing"}},
+		"two kinds, one incomplete":   {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "hush1", "ATLASSIAN_API_TOKEN": "hush2"}, faults: []string{"API token and access token are given together", "ATLASSIAN_ACCOUNT_EMAIL): missing"}},
+		"line break in a token":       {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "hush\nhush"}, faults: []string{"BITBUCKET_ACCESS_TOKEN): contains a space"}},
+		"colon in a user":             {keys: map[string]string{"BITBUCKET_USERNAME": "a:hush", "BITBUCKET_APP_PASSWORD": "b"}, faults: []string{"BITBUCKET_USERNAME): contains a colon"}},
+		"two names, different values": {keys: map[string]string{"BITBUCKET_ACCESS_TOKEN": "hush1", "bitbucketAccessToken": "hush2"}, onlyDir: true, faults: []string{"contain different values"}},
+		"a file that is too large":    {keys: map[string]string{"bitbucketAccessToken": strings.Repeat("hush", 20000)}, onlyDir: true, faults: []string{"bitbucketAccessToken: more than"}},
 	} {
 		check := func(t *testing.T, got Credentials, err error) {
 			t.Helper()
@@ -45,11 +45,11 @@ func TestCredentialsAreReadUnderEitherNameFromEnvironmentAndDirectory(t *testing
 			}
 			for _, fault := range tc.faults {
 				if err != nil && !strings.Contains(err.Error(), fault) {
-					t.Errorf("got %v, want it to say %q", err, fault)
+					t.Errorf("got %v, want it to contain %q", err, fault)
 				}
 			}
 			if err != nil && strings.Contains(err.Error(), "hush") {
-				t.Errorf("the error holds a value: %v", err)
+				t.Errorf("the error contains a value: %v", err)
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Error("credentials differ from those wanted")
@@ -89,6 +89,6 @@ func TestConfigReportsEveryFault(t *testing.T) {
 		}
 	}
 	if strings.Contains(err.Error(), "hush") {
-		t.Errorf("the error holds the password: %v", err)
+		t.Errorf("the error contains the password: %v", err)
 	}
 }

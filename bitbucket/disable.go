@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// refusalMemory is how long a refusal to disable is believed without asking
-// again, so that one odd 404 does not end scale-down for good.
+// refusalMemory is how long a refusal to disable is remembered. It expires so that a
+// single wrong 404 does not stop scale-down for ever.
 const refusalMemory = time.Hour
 
-// DisableRunner makes a runner take no new step; it finishes the one it has.
-// ErrNotFound when the runner is gone, ErrDisableUnsupported when Bitbucket has
-// no such route for this kind of scope.
+// DisableRunner disables a runner: it finishes its step and takes no new one. It returns
+// ErrNotFound if the runner does not exist, and ErrDisableUnsupported if Bitbucket has no
+// route to disable runners of this kind of scope.
 func (c *Client) DisableRunner(ctx context.Context, scope Scope, uuid string) error {
 	if err := c.setStatus(ctx, scope, uuid, StatusDisabled); err != nil {
 		return fmt.Errorf("disable runner %s of %s: %w", uuid, scope, err)
@@ -22,7 +22,7 @@ func (c *Client) DisableRunner(ctx context.Context, scope Scope, uuid string) er
 	return nil
 }
 
-// EnableRunner undoes DisableRunner, with the same errors.
+// EnableRunner reverts DisableRunner. It returns the same errors.
 func (c *Client) EnableRunner(ctx context.Context, scope Scope, uuid string) error {
 	if err := c.setStatus(ctx, scope, uuid, StatusEnabled); err != nil {
 		return fmt.Errorf("enable runner %s of %s: %w", uuid, scope, err)
@@ -30,7 +30,7 @@ func (c *Client) EnableRunner(ctx context.Context, scope Scope, uuid string) err
 	return nil
 }
 
-// DisableSupported is false while any kind of scope is known to refuse it.
+// DisableSupported returns false while any kind of scope is known to refuse disabling.
 func (c *Client) DisableSupported() bool {
 	for kind := range scopeKinds {
 		if c.refused(kind) {
@@ -40,7 +40,7 @@ func (c *Client) DisableSupported() bool {
 	return true
 }
 
-// DisableSupportedIn is false while this kind of scope is known to refuse it.
+// DisableSupportedIn returns false while this kind of scope is known to refuse disabling.
 func (c *Client) DisableSupportedIn(scope Scope) bool { return !c.refused(scope.kind()) }
 
 // setStatus uses the internal route of Atlassian's own autoscaler; whether the
@@ -66,7 +66,7 @@ func (c *Client) setStatus(ctx context.Context, scope Scope, uuid string, status
 	switch answer.Status {
 	case http.StatusMethodNotAllowed:
 	case http.StatusNotFound:
-		// No such route, or no such runner: the runner itself tells.
+		// Either the route or the runner does not exist. Reading the runner decides.
 		if _, _, getErr := c.GetRunner(ctx, scope, uuid); getErr != nil {
 			return getErr
 		}
@@ -77,7 +77,7 @@ func (c *Client) setStatus(ctx context.Context, scope Scope, uuid string, status
 	return fmt.Errorf("%w: %w", ErrDisableUnsupported, &refusal{answer})
 }
 
-// refusal keeps a 404 of the route from reading as ErrNotFound of the runner.
+// refusal prevents a 404 of the route from matching ErrNotFound.
 type refusal struct{ answer *APIError }
 
 func (r *refusal) Error() string { return r.answer.Error() }

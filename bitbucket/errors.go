@@ -11,7 +11,7 @@ import (
 	"unicode"
 )
 
-// What callers tell apart, with errors.Is.
+// The errors that callers distinguish with errors.Is.
 var (
 	// ErrNotFound is a 404: the runner, workspace or repository does not exist,
 	// or the credentials may not see it.
@@ -21,42 +21,43 @@ var (
 	// ErrUnauthorized is a 401, or an OAuth consumer whose token request was
 	// refused.
 	ErrUnauthorized = errors.New("credentials were refused")
-	// ErrForbidden is a 403; with the scopes named it is a *MissingScopeError.
+	// ErrForbidden is a 403. If the answer names scopes, the error is a
+	// *MissingScopeError.
 	ErrForbidden = errors.New("forbidden")
 	// ErrMissingScope matches every *MissingScopeError.
 	ErrMissingScope = errors.New("missing scope")
 	// ErrRateLimited matches every *RateLimitedError.
 	ErrRateLimited = errors.New("rate limited")
-	// ErrRunnerLimit is a 400 that says that the scope is full (100 runners).
+	// ErrRunnerLimit is a 400 because the scope is full (100 runners).
 	ErrRunnerLimit = errors.New("runner limit of the scope reached")
-	// ErrOutcomeUnknown is a registration that may or may not have happened: it
-	// was sent, and no definite answer came back. It must not be repeated
-	// before a list begun later shows that the runner is absent.
+	// ErrOutcomeUnknown means that a registration was sent and no definite answer was
+	// received, so that the runner may exist. The registration must not be repeated
+	// until a list that was begun later shows that the runner does not exist.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrDisableUnsupported means that Bitbucket has no route to disable or
 	// enable runners of this kind of scope.
 	ErrDisableUnsupported = errors.New("disabling runners is not supported")
-	// ErrBudgetExhausted means that the call was not made: the hourly budget
-	// leaves nothing for its class.
+	// ErrBudgetExhausted means that the call was not made, because the hourly budget has
+	// no calls left for its class.
 	ErrBudgetExhausted = errors.New("hourly budget of calls exhausted")
 	// ErrUnavailable is a network error, a 5xx or an unreadable answer that
 	// remained after all tries.
 	ErrUnavailable = errors.New("bitbucket unavailable")
 )
 
-// APIError is an answer other than the expected one.
+// APIError is an unexpected answer.
 type APIError struct {
 	Method string
 	// Route is the route's template, without names or UUIDs.
 	Route string
 	// Status is the HTTP status code.
 	Status int
-	// Message and Detail are Bitbucket's, shortened; for an error page that is
-	// no JSON, Message is the beginning of its text.
+	// Message and Detail are Bitbucket's, shortened. For an error page that is not JSON,
+	// Message is the beginning of its text.
 	Message, Detail string
 }
 
-// Error names the call, the status and what Bitbucket said.
+// Error returns the call, the status and Bitbucket's message.
 func (e *APIError) Error() string {
 	text := fmt.Sprintf("%s %s: status %d", e.Method, e.Route, e.Status)
 	if e.Message != "" {
@@ -68,16 +69,16 @@ func (e *APIError) Error() string {
 	return text
 }
 
-// limitWords and otherLimits tell a full scope from other limits, such as the
-// length of a name or the number of labels. The message's wording is not
-// documented, so this reads its sense.
+// limitWords and otherLimits distinguish a full scope from other limits, such as the
+// length of a name or the number of labels. The wording of the message is not documented,
+// so they match several forms.
 var (
 	limitWords  = regexp.MustCompile(`(?i)\b(limits?|maximum|max|too many|exceed(s|ed|ing)?)\b`)
 	limitNoun   = regexp.MustCompile(`(?i)\brunners?\b`)
 	otherLimits = regexp.MustCompile(`(?i)\b(names?|labels?|characters?|length)\b`)
 )
 
-// Is matches the sentinel of the status.
+// Is reports whether target is the sentinel of the status.
 func (e *APIError) Is(target error) bool {
 	switch target {
 	case ErrNotFound:
@@ -96,10 +97,11 @@ func (e *APIError) Is(target error) bool {
 	return false
 }
 
-// RateLimitedError is a 429 that remained after the tries that were worth
-// making.
+// RateLimitedError is a 429 that remained after all tries that could succeed within the
+// limits of time.
 type RateLimitedError struct {
-	// RetryAfter is how long the server asked to wait; 0 when it did not say.
+	// RetryAfter is how long the server asked to wait. It is 0 if the answer has no such
+	// header.
 	RetryAfter time.Duration
 	// Err is the answer.
 	Err *APIError
@@ -112,16 +114,16 @@ func (e *RateLimitedError) Error() string {
 	return fmt.Sprintf("rate limited: %s", e.Err)
 }
 
-// Is matches ErrRateLimited.
+// Is reports whether target is ErrRateLimited.
 func (e *RateLimitedError) Is(target error) bool { return target == ErrRateLimited }
 
 // Unwrap returns the *APIError.
 func (e *RateLimitedError) Unwrap() error { return e.Err }
 
-// MissingScopeError is a 403 for want of a scope of the credentials.
+// MissingScopeError is a 403 because the credentials lack a scope.
 type MissingScopeError struct {
-	// Required are the scopes that the call needs, Granted those that the
-	// credentials have, as Bitbucket listed them.
+	// Required are the scopes that the call needs. Granted are the scopes of the
+	// credentials. Both are as listed by Bitbucket.
 	Required, Granted []string
 	// Err is the answer.
 	Err *APIError
@@ -132,7 +134,7 @@ func (e *MissingScopeError) Error() string {
 		strings.Join(e.Required, " "), strings.Join(e.Granted, " "), e.Err)
 }
 
-// Is matches ErrMissingScope.
+// Is reports whether target is ErrMissingScope.
 func (e *MissingScopeError) Is(target error) bool { return target == ErrMissingScope }
 
 // Unwrap returns the *APIError.
@@ -145,9 +147,9 @@ var (
 	tags   = regexp.MustCompile(`(?s)<[^>]*>`)
 )
 
-// pageText makes one line of an error page, HTML or plain.
+// pageText converts an error page, HTML or plain text, to one line.
 func pageText(body []byte) string {
-	const enough = 16 << 10 // of a page, to find its text
+	const enough = 16 << 10 // bytes of a page that are searched for its text
 	if len(body) > enough {
 		body = body[:enough]
 	}
@@ -159,7 +161,7 @@ func pageText(body []byte) string {
 	return text
 }
 
-// shorten makes one printable line of at most maxMessage characters.
+// shorten returns one printable line of at most maxMessage characters.
 func shorten(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestErrorsSayWhatBitbucketSaid(t *testing.T) {
+func TestErrorsContainBitbucketsMessage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
 		body   string
@@ -18,7 +18,7 @@ func TestErrorsSayWhatBitbucketSaid(t *testing.T) {
 		"unauthorized":       {401, apiError("Token is invalid", ""), ErrUnauthorized, "Token is invalid"},
 		"limit":              {400, apiError("Runner limit exceeded", ""), ErrRunnerLimit, "Runner limit exceeded"},
 		"limit in detail":    {400, apiError("Bad request", "You have reached the maximum of 100 runners"), ErrRunnerLimit, "100 runners"},
-		"object for detail":  {400, `{"type":"error","error":{"message":"Bad","detail":{"a": [1, 2]},"fields":{"name":["too long"]}}}`, nil, `{"a":[1,2]} fields {"name":["too long"]}`},
+		"object as detail":   {400, `{"type":"error","error":{"message":"Bad","detail":{"a": [1, 2]},"fields":{"name":["too long"]}}}`, nil, `{"a":[1,2]} fields {"name":["too long"]}`},
 		"HTML page":          {502, "<html><head><title>t</title><style>b{}</style></head><body><h1>Bad&nbsp;Gateway</h1>\n<p>sorry</p></body></html>", ErrOutcomeUnknown, ": Bad Gateway sorry"},
 		"plain text":         {400, "nonsense\x00\x1b[31m\n\nhere", nil, "nonsense[31m here"},
 		"nothing":            {400, "", nil, "status 400"},
@@ -35,7 +35,7 @@ func TestErrorsSayWhatBitbucketSaid(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 			if !strings.Contains(err.Error(), tc.text) {
-				t.Errorf("got %v, want it to say %q", err, tc.text)
+				t.Errorf("got %v, want it to contain %q", err, tc.text)
 			}
 			if len(err.Error()) > 600 {
 				t.Errorf("error of %d bytes", len(err.Error()))
@@ -49,7 +49,7 @@ func TestOtherLimitsAreNotARunnerLimit(t *testing.T) {
 		"Runner name exceeds the limit of 50 characters", "A runner can have a maximum of 10 labels", "Invalid runner", "Rate limit",
 	} {
 		if errors.Is(&APIError{Status: 400, Message: message}, ErrRunnerLimit) {
-			t.Errorf("%q reads as a full scope", message)
+			t.Errorf("%q was taken for a full scope", message)
 		}
 	}
 }
@@ -65,6 +65,6 @@ func TestMissingScopeNamesBothLists(t *testing.T) {
 		t.Fatalf("got %v, want a MissingScopeError", err)
 	}
 	if want := "required [runner:write], granted [account pipeline]"; !strings.Contains(err.Error(), want) {
-		t.Errorf("got %v, want it to say %q", err, want)
+		t.Errorf("got %v, want it to contain %q", err, want)
 	}
 }

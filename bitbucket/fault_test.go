@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestRepeatableCallsAreTriedAgainAndRegistrationIsNot(t *testing.T) {
+func TestRepeatableCallsAreRetriedAndRegistrationIsNot(t *testing.T) {
 	faults := map[string]struct {
 		fail func(t *testing.T, w http.ResponseWriter)
 		// want is the error of a repeatable call, wantCreate of a registration.
@@ -40,7 +40,7 @@ func TestRepeatableCallsAreTriedAgainAndRegistrationIsNot(t *testing.T) {
 					t.Errorf("got %v, want %v", err, want)
 				}
 				if name == "create" && errors.Is(err, ErrUnavailable) {
-					t.Errorf("a registration reads as safe to repeat: %v", err)
+					t.Errorf("a registration was taken for safe to repeat: %v", err)
 				}
 				if got := len(rec.seen()); got != tries {
 					t.Errorf("%d tries, want %d", got, tries)
@@ -50,7 +50,7 @@ func TestRepeatableCallsAreTriedAgainAndRegistrationIsNot(t *testing.T) {
 	}
 }
 
-func TestCallsSucceedOnceTheFaultEnds(t *testing.T) {
+func TestCallsSucceedAfterTheFaultEnds(t *testing.T) {
 	for name := range everyCall(nil) {
 		t.Run(name, func(t *testing.T) {
 			rec := serve(t, func(w http.ResponseWriter, r *http.Request, number int) {
@@ -76,7 +76,7 @@ func TestCallsSucceedOnceTheFaultEnds(t *testing.T) {
 	}
 }
 
-func TestRegistrationIsRepeatedWhenItWasNeverSent(t *testing.T) {
+func TestRegistrationIsRepeatedIfItWasNotSent(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { answer(w, http.StatusOK, runnerJSON(runnerUUID)) })
 	var dials atomic.Int32
 	c := rec.client(t, func(cfg *Config) {
@@ -95,7 +95,7 @@ func TestRegistrationIsRepeatedWhenItWasNeverSent(t *testing.T) {
 	}
 }
 
-func TestARegistrationThatNeverLeftIsNoUnknownOutcome(t *testing.T) {
+func TestRegistrationThatWasNotSentHasAKnownOutcome(t *testing.T) {
 	rec := serve(t, func(http.ResponseWriter, *http.Request, int) {})
 	c := rec.client(t, nil)
 	rec.Close()
@@ -105,7 +105,7 @@ func TestARegistrationThatNeverLeftIsNoUnknownOutcome(t *testing.T) {
 	}
 }
 
-func TestRegistrationWithoutAUsableAnswerIsUnknown(t *testing.T) {
+func TestRegistrationWithoutAUsableAnswerHasAnUnknownOutcome(t *testing.T) {
 	for name, body := range map[string]string{
 		"cut off":     `{"uuid":"{a}","oauth_client":{"id":"id","secret":"runner-secret-value`,
 		"no uuid":     `{"name":"r"}`,
@@ -119,7 +119,7 @@ func TestRegistrationWithoutAUsableAnswerIsUnknown(t *testing.T) {
 				t.Fatalf("got %v, want ErrOutcomeUnknown", err)
 			}
 			if strings.Contains(err.Error(), "runner-secret") {
-				t.Errorf("the error holds the runner's secret: %v", err)
+				t.Errorf("the error contains the runner's secret: %v", err)
 			}
 			if got := len(rec.seen()); got != 1 {
 				t.Errorf("%d tries, want 1", got)
@@ -152,7 +152,7 @@ func TestTimeoutBoundsEachTry(t *testing.T) {
 	}
 }
 
-func TestCancellingEndsACallAndKeepsAnUnknownOutcome(t *testing.T) {
+func TestCancelEndsACallAndReportsAnUnknownOutcome(t *testing.T) {
 	for name, unknown := range map[string]bool{"list": false, "create": true} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -183,7 +183,7 @@ func TestRetryAfterIsHonouredUpToAMinute(t *testing.T) {
 	}{
 		"long, seconds": {"3600", time.Hour, 1},
 		"long, date":    {date.Add(90 * time.Second).Format(http.TimeFormat), 90 * time.Second, 1},
-		"date gone by":  {date.Add(-time.Hour).Format(http.TimeFormat), 0, 3},
+		"past date":     {date.Add(-time.Hour).Format(http.TimeFormat), 0, 3},
 		"unreadable":    {"soon", 0, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestRetryAfterIsHonouredUpToAMinute(t *testing.T) {
 				t.Errorf("got %v, want a wait of %s", err, tc.want)
 			}
 			if limited != nil && !strings.Contains(limited.Error(), "Rate limit for this resource") {
-				t.Errorf("the plain text is lost: %v", err)
+				t.Errorf("the message is missing: %v", err)
 			}
 			if got := len(rec.seen()); got != tc.tries {
 				t.Errorf("%d tries, want %d", got, tc.tries)
@@ -222,11 +222,11 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	if took := time.Since(begun); took < time.Second {
-		t.Errorf("tried again after %s, want 1s at least", took)
+		t.Errorf("tried again after %s, want at least 1s", took)
 	}
 }
 
-func TestAWaitBeyondTheDeadlineIsNotBegun(t *testing.T) {
+func TestCallDoesNotWaitBeyondItsDeadline(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) {
 		w.Header().Set("Retry-After", "50")
 		w.WriteHeader(http.StatusTooManyRequests)
@@ -249,7 +249,7 @@ func TestAnswersOver10MiBAreRefused(t *testing.T) {
 	}
 }
 
-func TestAnExhaustedBudgetSendsNothing(t *testing.T) {
+func TestExhaustedBudgetSendsNothing(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { answer(w, 200, page("", 0)) })
 	c := rec.client(t, func(cfg *Config) { cfg.Budget = NewBudget(10, 0.2, nil) })
 	sent := 0
@@ -267,6 +267,6 @@ func TestAnExhaustedBudgetSendsNothing(t *testing.T) {
 		t.Errorf("%d lists and %d requests, want 8", sent, len(rec.seen()))
 	}
 	if err := c.DeleteRunner(t.Context(), acme, runnerUUID); err != nil {
-		t.Errorf("deregistration is refused the reserve: %v", err)
+		t.Errorf("deregistration may not use the reserve: %v", err)
 	}
 }

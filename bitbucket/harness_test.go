@@ -30,19 +30,19 @@ var (
 	tokenOnly = Credentials{AccessToken: "access-token-value"}
 )
 
-// seenRequest is what the server saw of a request.
+// seenRequest is a request as the server saw it.
 type seenRequest struct {
 	Method, Path, Query, Authorization, Body string
 }
 
-// recorder is a server that keeps every request that reaches it.
+// recorder is a server that records every request.
 type recorder struct {
 	*httptest.Server
 	mu       sync.Mutex
 	requests []seenRequest
 }
 
-// serve answers with the handler, which learns the request's number from 1 on.
+// serve answers with the handler. number is the number of the request, from 1.
 func serve(t *testing.T, handler func(w http.ResponseWriter, r *http.Request, number int)) *recorder {
 	t.Helper()
 	rec := &recorder{}
@@ -69,7 +69,7 @@ func (r *recorder) seen() []seenRequest {
 	return append([]seenRequest(nil), r.requests...)
 }
 
-// client returns a client of the server with quick retries.
+// client returns a client of the server with short waits between retries.
 func (r *recorder) client(t *testing.T, change func(*Config)) *Client {
 	t.Helper()
 	cfg := Config{
@@ -107,7 +107,7 @@ func runnerJSON(uuid string) string {
 		"oauth_client":{"id":"id","secret":"runner-secret-value","token_endpoint":"https://auth.example.com/oauth/token","audience":"api"}}`, uuid)
 }
 
-// hangUp ends the connection without an answer.
+// hangUp closes the connection without an answer.
 func hangUp(t *testing.T, w http.ResponseWriter) {
 	t.Helper()
 	conn, _, err := http.NewResponseController(w).Hijack()
@@ -118,7 +118,7 @@ func hangUp(t *testing.T, w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// everyCall names all calls that go to Bitbucket.
+// everyCall returns all calls by name.
 func everyCall(c *Client) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"list":    func(ctx context.Context) error { _, err := c.ListRunners(ctx, acme); return err },

@@ -10,13 +10,13 @@ import (
 
 const (
 	pageLength = 100
-	// maxPages bounds a list. A scope has at most 100 runners, which is one
-	// page, or ten where the page length is not honoured.
+	// maxPages bounds a list. A scope has at most 100 runners. That is one page, or ten
+	// if the server ignores the page length.
 	maxPages = 20
 )
 
-// ListRunners lists all runners of a scope. An incomplete or unreadable list is
-// an error, never a shorter list.
+// ListRunners returns all runners of a scope. If the list is incomplete or unreadable, it
+// returns an error and never a shorter list.
 func (c *Client) ListRunners(ctx context.Context, scope Scope) (RunnerList, error) {
 	if err := scope.Validate(); err != nil {
 		return RunnerList{}, fmt.Errorf("list runners: %w", err)
@@ -45,8 +45,8 @@ func (c *Client) listRunners(ctx context.Context, scope Scope) (RunnerList, erro
 		if number == 1 {
 			list.ServerDate = serverDate(r.header)
 		}
-		// Runners that are created while pages are read shift others onto the
-		// next page, where they come again.
+		// A runner that is created while pages are read shifts others to the next page,
+		// where they appear again.
 		fresh := 0
 		for _, runner := range page.runners {
 			if !seen[runner.UUID] {
@@ -61,7 +61,7 @@ func (c *Client) listRunners(ctx context.Context, scope Scope) (RunnerList, erro
 				return RunnerList{}, fmt.Errorf("page %d: %w", number, err)
 			}
 		case page.size > len(list.Runners) && fresh > 0:
-			// Some lists of Bitbucket have no next link: the size tells.
+			// Some of Bitbucket's lists have no next link, but a size.
 			cl.query = url.Values{"pagelen": {strconv.Itoa(pageLength)}, "page": {strconv.Itoa(number + 1)}}
 		default:
 			return list, nil
@@ -70,12 +70,12 @@ func (c *Client) listRunners(ctx context.Context, scope Scope) (RunnerList, erro
 	return RunnerList{}, fmt.Errorf("%w: the list has no end after %d pages", ErrUnavailable, maxPages)
 }
 
-// nextQuery takes the query out of a next link to the same host. The path stays
-// the list's own, so a link can lead to another page and nowhere else.
+// nextQuery returns the query of a next link to the same host. The path does not change,
+// so a link can only lead to another page of the list.
 func (c *Client) nextQuery(next string) (url.Values, error) {
 	u, err := c.api.Parse(next)
 	if err != nil {
-		return nil, fmt.Errorf("%w: next page: not an address", ErrUnavailable)
+		return nil, fmt.Errorf("%w: next page: not a URL", ErrUnavailable)
 	}
 	if !sameHost(u, c.api) {
 		return nil, fmt.Errorf("%w: next page %s %w", ErrUnavailable, u.Redacted(), errForeignHost)

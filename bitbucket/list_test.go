@@ -21,19 +21,19 @@ func page(next string, size int, names ...string) string {
 	return fmt.Sprintf(`{"page":1,"size":%d,"pagelen":%d,"next":%q,"values":[%s]}`, size, len(names), next, strings.Join(values, ","))
 }
 
-func TestListRunnersReadsEveryPageOnce(t *testing.T) {
+func TestListRunnersReadsEachPageOnce(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pages   []string // HOST stands for the server's address
 		want    string
 		queries []string
 	}{
-		"one page":             {[]string{page("", 2, "a", "b")}, "ab", []string{"pagelen=100"}},
-		"no runners":           {[]string{page("", 0)}, "", []string{"pagelen=100"}},
-		"next links":           {[]string{page("HOST"+listPath+"?page=2&pagelen=100", 3, "a", "b"), page("", 3, "c")}, "abc", []string{"pagelen=100", "page=2&pagelen=100"}},
-		"relative next link":   {[]string{page("?page=2", 2, "a"), page("", 2, "b")}, "ab", []string{"pagelen=100", "page=2"}},
-		"runners shifted over": {[]string{page("HOST"+listPath+"?page=2", 4, "a", "b"), page("", 4, "b", "c")}, "abc", []string{"pagelen=100", "page=2", "page=3&pagelen=100"}},
-		"size without a link":  {[]string{page("", 3, "a", "b"), page("", 3, "c")}, "abc", []string{"pagelen=100", "page=2&pagelen=100"}},
-		"size that is wrong":   {[]string{page("", 9, "a"), page("", 9)}, "a", []string{"pagelen=100", "page=2&pagelen=100"}},
+		"one page":            {[]string{page("", 2, "a", "b")}, "ab", []string{"pagelen=100"}},
+		"no runners":          {[]string{page("", 0)}, "", []string{"pagelen=100"}},
+		"next links":          {[]string{page("HOST"+listPath+"?page=2&pagelen=100", 3, "a", "b"), page("", 3, "c")}, "abc", []string{"pagelen=100", "page=2&pagelen=100"}},
+		"relative next link":  {[]string{page("?page=2", 2, "a"), page("", 2, "b")}, "ab", []string{"pagelen=100", "page=2"}},
+		"runners shifted":     {[]string{page("HOST"+listPath+"?page=2", 4, "a", "b"), page("", 4, "b", "c")}, "abc", []string{"pagelen=100", "page=2", "page=3&pagelen=100"}},
+		"size without a link": {[]string{page("", 3, "a", "b"), page("", 3, "c")}, "abc", []string{"pagelen=100", "page=2&pagelen=100"}},
+		"wrong size":          {[]string{page("", 9, "a"), page("", 9)}, "a", []string{"pagelen=100", "page=2&pagelen=100"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var rec *recorder
@@ -70,7 +70,7 @@ func TestListRunnersReadsEveryPageOnce(t *testing.T) {
 	}
 }
 
-func TestListRunnersNeverTakesAnotherAnswerForAnEmptyList(t *testing.T) {
+func TestListRunnersRefusesAnAnswerThatIsNotAList(t *testing.T) {
 	for name, body := range map[string]string{
 		"empty object":      `{}`,
 		"null":              `null`,
@@ -91,7 +91,7 @@ func TestListRunnersNeverTakesAnotherAnswerForAnEmptyList(t *testing.T) {
 	}
 }
 
-func TestListRunnersEndsWithAnEndlessList(t *testing.T) {
+func TestListRunnersStopsAtTheMaximumOfPages(t *testing.T) {
 	var rec *recorder
 	rec = serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) {
 		answer(w, http.StatusOK, page(rec.URL+listPath+"?page=2", 1, "a"))
@@ -104,7 +104,7 @@ func TestListRunnersEndsWithAnEndlessList(t *testing.T) {
 	}
 }
 
-func TestCredentialsNeverGoToAnotherHost(t *testing.T) {
+func TestCredentialsAreNotSentToAnotherHost(t *testing.T) {
 	foreign := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) { answer(w, http.StatusOK, page("", 0)) })
 	for name, handler := range map[string]func(w http.ResponseWriter, r *http.Request, number int){
 		"next link": func(w http.ResponseWriter, _ *http.Request, _ int) {
@@ -125,11 +125,11 @@ func TestCredentialsNeverGoToAnotherHost(t *testing.T) {
 		})
 	}
 	if seen := foreign.seen(); len(seen) != 0 {
-		t.Errorf("the other host was asked: %v", seen)
+		t.Errorf("the other host was called: %v", seen)
 	}
 }
 
-func TestRedirectsAreFollowedForReadsOnly(t *testing.T) {
+func TestRedirectsAreFollowedOnlyForReads(t *testing.T) {
 	rec := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
 		if r.URL.Path == "/2.0/moved" {
 			answer(w, http.StatusOK, page("", 0))
@@ -161,12 +161,12 @@ func FuzzDecodeRunnerPage(f *testing.F) {
 		got, err := decodeRunnerPage(body)
 		if err != nil {
 			if got.runners != nil {
-				t.Errorf("runners beside the error %v", err)
+				t.Errorf("runners together with the error %v", err)
 			}
 			return
 		}
 		if got.runners == nil {
-			t.Error("no list and no error")
+			t.Error("got neither a list nor an error")
 		}
 		for _, r := range got.runners {
 			if r.UUID == "" {

@@ -7,16 +7,16 @@ import (
 	"net/http"
 )
 
-// identified is what workspaces and repositories have in common; a repository's
-// answer usually carries its workspace.
+// identified contains the fields that workspaces and repositories have in common. A
+// repository usually includes its workspace.
 type identified struct {
 	UUID      string      `json:"uuid"`
 	Workspace *identified `json:"workspace"`
 }
 
-// ResolveScope replaces slugs by UUIDs, so that two spellings are one scope and
-// the runner's container gets the UUIDs that it wants. It makes no call, and
-// needs no permission, where only UUIDs are given.
+// ResolveScope replaces slugs with UUIDs, so that a scope has one spelling and the
+// runner's container gets the UUIDs that it needs. If only UUIDs are given, it makes no
+// call and needs no permission.
 func (c *Client) ResolveScope(ctx context.Context, scope Scope) (Scope, error) {
 	if err := scope.Validate(); err != nil {
 		return Scope{}, fmt.Errorf("resolve scope: %w", err)

@@ -11,12 +11,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// maxRetryAfter is the longest wait that a call sits out itself; a longer one
-// is for its caller to plan with.
+// maxRetryAfter is the longest Retry-After for which a call waits itself. It returns
+// longer ones to its caller.
 const maxRetryAfter = 60 * time.Second
 
-// retryAfter reads the Retry-After header, seconds or an HTTP date, which is
-// taken against the answer's own Date; 0 when it is absent or unreadable.
+// retryAfter returns the Retry-After header as a duration. The header contains seconds or
+// an HTTP date, which is compared with the answer's own Date. retryAfter returns 0 if the
+// header is absent or unreadable.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil {
@@ -40,8 +41,8 @@ func serverDate(header http.Header) time.Time {
 	return date
 }
 
-// checkRetry is the retry policy: a repeatable call after a network error, a
-// 5xx or a 429; a registration only after a 429, or when the try cannot have
+// checkRetry is the retry policy. A repeatable call is retried after a network error, a
+// 5xx or a 429. A registration is retried only after a 429, or if the try cannot have
 // reached Bitbucket.
 func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	ex := exchangeOf(ctx)
@@ -63,7 +64,7 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	return worthWaiting(ctx, retryAfter(resp.Header, time.Now())), nil
 }
 
-// worthWaiting is false for a wait that the caller's deadline would cut off.
+// worthWaiting returns false if the wait would exceed the caller's deadline.
 func worthWaiting(ctx context.Context, wait time.Duration) bool {
 	if wait > maxRetryAfter {
 		return false
@@ -72,7 +73,7 @@ func worthWaiting(ctx context.Context, wait time.Duration) bool {
 	return !ok || time.Until(deadline) > wait
 }
 
-// final reports errors that would come again.
+// final reports whether an error would occur again.
 func final(err error) bool {
 	for _, target := range []error{
 		ErrBudgetExhausted, ErrUnauthorized, ErrRateLimited, errForeignHost, errTooLarge, errRedirects,
@@ -84,8 +85,8 @@ func final(err error) bool {
 	return false
 }
 
-// backoff waits as the server asks, and a jittered exponential time where it
-// does not.
+// backoff returns the wait that the server asks for, or otherwise a jittered exponential
+// wait.
 func (c *Client) backoff(low, high time.Duration, attempt int, resp *http.Response) time.Duration {
 	wait := time.Duration(0)
 	status := 0

@@ -2,14 +2,14 @@ package bitbucket
 
 import "time"
 
-// Status is a runner's status as Bitbucket reports it. Busy is not a status: a
-// busy runner has a Step under StatusOnline or StatusDisabled. Values unknown
-// to this package are kept as they came.
+// Status is a runner's status as Bitbucket reports it. Busy is not a status: a busy
+// runner has a Step and is StatusOnline or StatusDisabled. Values that this package does
+// not know are kept unchanged.
 type Status string
 
 // The statuses of Bitbucket's schema pipelines_runner_state.
 const (
-	// StatusUnregistered is a runner that was created and has not connected yet.
+	// StatusUnregistered is a registered runner that has not connected yet.
 	StatusUnregistered Status = "UNREGISTERED"
 	// StatusOnline is a connected runner that takes steps.
 	StatusOnline Status = "ONLINE"
@@ -17,7 +17,7 @@ const (
 	StatusOffline Status = "OFFLINE"
 	// StatusDisabled is a runner that finishes its step and takes no new one.
 	StatusDisabled Status = "DISABLED"
-	// StatusEnabled is what a disabled runner is set to, to take steps again.
+	// StatusEnabled is set on a disabled runner, so that it takes steps again.
 	StatusEnabled Status = "ENABLED"
 	// StatusUnhealthy is a runner that failed to tear down its build directory.
 	StatusUnhealthy Status = "UNHEALTHY"
@@ -25,29 +25,29 @@ const (
 
 // Step is the step that a runner is working on.
 type Step struct {
-	// Type is "PIPELINE_STEP" in all answers seen.
+	// Type is "PIPELINE_STEP" in all answers observed.
 	Type string
-	// UUID is the step's, in braces.
+	// UUID is the step's UUID, in braces.
 	UUID string
 }
 
-// RunnerState is what a runner is doing.
+// RunnerState is the state of a runner.
 type RunnerState struct {
 	Status  Status
 	Version string
-	// UpdatedOn is Bitbucket's time of the last change; zero when not told.
+	// UpdatedOn is Bitbucket's time of the last change. It is zero if it is missing.
 	UpdatedOn time.Time
 	// Cordoned runners are prevented from accepting new steps.
 	Cordoned bool
-	// Step is nil for an idle runner, and also where Bitbucket does not tell
-	// steps at all: a nil step alone is no proof of idleness.
+	// Step is nil for an idle runner. It is also nil if Bitbucket does not show steps at
+	// all, so nil alone does not prove that the runner is idle.
 	Step *Step
 }
 
-// OAuthClient is what the runner's own container authenticates with.
+// OAuthClient contains the credentials of the runner's own container.
 type OAuthClient struct {
 	ID string
-	// Secret is only in the answer to CreateRunner, this once.
+	// Secret is only in the answer to CreateRunner.
 	Secret        Secret
 	TokenEndpoint string
 	Audience      string
@@ -55,32 +55,32 @@ type OAuthClient struct {
 
 // Runner is one registered runner.
 type Runner struct {
-	// UUID is in braces.
+	// UUID is the runner's UUID, in braces.
 	UUID   string
 	Name   string
 	Labels []string
 	State  RunnerState
-	// CreatedOn and UpdatedOn are Bitbucket's times; zero when not told.
+	// CreatedOn and UpdatedOn are Bitbucket's times. They are zero if they are missing.
 	CreatedOn, UpdatedOn time.Time
-	// OAuthClient is nil where the answer has none.
+	// OAuthClient is nil if the answer has none.
 	OAuthClient *OAuthClient
 }
 
 // RunnerList is a complete list of a scope's runners.
 type RunnerList struct {
-	// Runners are in Bitbucket's order, each UUID once.
+	// Runners are in Bitbucket's order. Each UUID occurs once.
 	Runners []Runner
-	// Begun is the local clock's time before the first request: what was
-	// written before it must show in the list, unless Bitbucket lags.
+	// Begun is the local time before the first request. The list must show everything
+	// that was written before Begun, unless Bitbucket lags.
 	Begun time.Time
-	// ServerDate is the Date header of the first page, the reference for the
-	// ages of runners; zero when it was missing.
+	// ServerDate is the Date header of the first page, from which the ages of runners
+	// are computed. It is zero if the header is missing.
 	ServerDate time.Time
 }
 
-// NewRunner is what CreateRunner registers.
+// NewRunner describes the runner that CreateRunner registers.
 type NewRunner struct {
-	// Name is at most 50 characters.
+	// Name has at most 50 characters.
 	Name string
 	// Labels include self.hosted and the label of the operating system.
 	Labels []string

@@ -13,11 +13,11 @@ var (
 	idPattern   = regexp.MustCompile(`^\{?[0-9A-Za-z-]{1,64}\}?$`)
 )
 
-// Scope is where runners are registered: a workspace, or one repository of it.
+// Scope is where runners are registered: a workspace or one of its repositories.
 type Scope struct {
 	// Workspace is the workspace's slug or its UUID in braces.
 	Workspace string
-	// Repository is the repository's slug or its UUID in braces; empty means
+	// Repository is the repository's slug or its UUID in braces. Empty means
 	// the whole workspace.
 	Repository string
 }
@@ -30,8 +30,8 @@ func (s Scope) String() string {
 	return s.Workspace + "/" + s.Repository
 }
 
-// Validate reports whether both parts are slugs or UUIDs in braces; anything
-// else could change the path that a request goes to.
+// Validate returns an error unless both parts are slugs or UUIDs in braces. Anything else
+// could change the path of a request.
 func (s Scope) Validate() error {
 	if !isName(s.Workspace) {
 		return fmt.Errorf("workspace %q: want a slug or a UUID in braces", s.Workspace)
@@ -42,15 +42,15 @@ func (s Scope) Validate() error {
 	return nil
 }
 
-// IsUUID reports whether a workspace or repository was given as its UUID in
-// braces, so that it needs no resolving.
+// IsUUID reports whether a workspace or repository is given as its UUID in braces, and so
+// need not be resolved.
 func IsUUID(s string) bool { return uuidPattern.MatchString(s) }
 
 func isName(s string) bool {
 	return IsUUID(s) || slugPattern.MatchString(s) && s != "." && s != ".."
 }
 
-// scopeKind tells the two sets of runner routes apart.
+// scopeKind distinguishes the two sets of runner routes.
 type scopeKind int
 
 const (
@@ -66,8 +66,8 @@ func (s Scope) kind() scopeKind {
 	return repositoryScope
 }
 
-// route returns the template and the escaped path of the scope's own resource;
-// braces travel as %7B and %7D.
+// route returns the template and the escaped path of the scope's own resource. Braces are
+// escaped as %7B and %7D.
 func (s Scope) route() (template, path string) {
 	if s.Repository == "" {
 		return "/workspaces/{workspace}", "/workspaces/" + url.PathEscape(s.Workspace)
@@ -89,8 +89,8 @@ func (s Scope) runnerRoute(root, uuid string) (template, path string) {
 	return template + "/{runner_uuid}", path + "/" + url.PathEscape(uuid)
 }
 
-// checkRunner refuses an identifier that would address anything but one runner:
-// with an empty one, a DELETE would go to the whole list.
+// checkRunner refuses an identifier that does not address one runner. With an empty one,
+// a DELETE would address the whole list.
 func checkRunner(scope Scope, uuid string) error {
 	if err := scope.Validate(); err != nil {
 		return err
@@ -101,7 +101,7 @@ func checkRunner(scope Scope, uuid string) error {
 	return nil
 }
 
-// lowerUUID spells a UUID as Bitbucket does, so that two spellings are one scope.
+// lowerUUID returns a UUID in Bitbucket's spelling, so that a scope has one spelling.
 func lowerUUID(s string) string {
 	if IsUUID(s) {
 		return strings.ToLower(s)

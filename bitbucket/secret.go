@@ -7,12 +7,12 @@ import (
 
 const redacted = "[redacted]"
 
-// Secret is a credential that prints, formats and marshals as "[redacted]",
-// whatever the verb or the encoder. Reveal is the only way to its value.
+// Secret is a credential that prints, formats and marshals as "[redacted]" with every verb
+// and encoder. Only Reveal returns its value.
 type Secret string
 
-// Reveal returns the secret itself. It must only go into a request or into the
-// environment of the runner it belongs to.
+// Reveal returns the secret itself. It may only be put into a request or into the
+// environment of the runner to which it belongs.
 func (s Secret) Reveal() string { return string(s) }
 
 // String returns "[redacted]".
@@ -21,9 +21,8 @@ func (s Secret) String() string { return redacted }
 // GoString returns "[redacted]".
 func (s Secret) GoString() string { return redacted }
 
-// Format writes "[redacted]" for every verb: without it %d or %x would print
-// the value.
+// Format writes "[redacted]" for every verb. Without it, %d or %x would print the value.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText returns "[redacted]"; JSON and YAML encoders go through it.
+// MarshalText returns "[redacted]". JSON and YAML encoders use it.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

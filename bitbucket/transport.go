@@ -18,22 +18,22 @@ const (
 	maxRedirects = 5
 )
 
-// Failures that trying again cannot mend.
+// The errors for which a retry is useless.
 var (
 	errForeignHost = errors.New("leads to another host")
-	errTooLarge    = fmt.Errorf("answer over %d bytes", maxBody)
+	errTooLarge    = fmt.Errorf("answer of more than %d bytes", maxBody)
 	errRedirects   = errors.New("too many redirects")
 )
 
-// exchange follows one call through its tries.
+// exchange is the state of one call across its tries.
 type exchange struct {
 	class         Class
 	method, route string
 	repeatable    bool
-	// sent is whether the current try may have reached Bitbucket and no whole
-	// answer has come back.
+	// sent is true if the current try may have reached Bitbucket and no complete answer
+	// has been received.
 	sent atomic.Bool
-	// authorization is the header of the last try, to drop it when refused.
+	// authorization is the header of the last try. It is dropped if it is refused.
 	authorization atomic.Value
 }
 
@@ -53,9 +53,10 @@ func exchangeOf(ctx context.Context) *exchange {
 	return e
 }
 
-// tries is the transport of single tries, redirects included: it authorizes
-// each, counts it in the budget, reads the whole answer and reports it. Reading
-// here makes a connection lost amid the body a failed try like any other.
+// tries is the transport of single tries, including redirects. It authorizes each try,
+// counts it in the budget, reads the complete answer and reports the try to Observe. It
+// reads the body, so that a connection lost within the body is a failed try like any
+// other.
 type tries struct {
 	base    http.RoundTripper
 	api     *url.URL
@@ -100,7 +101,7 @@ func (t *tries) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// exchange sends the request and replaces the answer's body by its bytes.
+// exchange sends the request and replaces the answer's body with its bytes.
 func (t *tries) exchange(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if err != nil {
@@ -118,8 +119,8 @@ func (t *tries) exchange(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// checkRedirect follows a read on its own host. A write is never sent anew: a
-// redirect could turn it into a read or repeat it.
+// checkRedirect allows redirects of reads on the same host. A write is never redirected,
+// because that could turn it into a read or repeat it.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	switch first := via[0]; {
 	case first.Method != http.MethodGet:

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The wire types follow the schemas of REST API 2.0; all of them allow
-// additional properties, and live answers leave some of these out.
+// The wire types follow the schemas of REST API 2.0. The schemas allow additional
+// properties, and real answers omit some of these.
 type (
 	wireRunner struct {
 		UUID        string           `json:"uuid"`
@@ -44,9 +44,8 @@ type (
 	}
 )
 
-// wireTime reads RFC 3339 with any fraction; null and "" are the zero time.
-// Anything else is an error rather than a zero time, which would make a runner
-// look infinitely old.
+// wireTime decodes RFC 3339 with any fraction. null and "" are the zero time. Anything else
+// is an error, because the zero time would make a runner look infinitely old.
 type wireTime struct{ time.Time }
 
 func (t *wireTime) UnmarshalJSON(data []byte) error {
@@ -65,8 +64,8 @@ func (t *wireTime) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// wireVersion reads {"version":"…","current":…} and also a bare string; the
-// version is informative, so another shape is no reason to lose the runner.
+// wireVersion decodes {"version":"…","current":…} and also a bare string. The version is
+// only informative, so another shape is not an error.
 type wireVersion string
 
 func (v *wireVersion) UnmarshalJSON(data []byte) error {
@@ -120,13 +119,13 @@ func decodeRunner(body []byte) (Runner, error) {
 // runnerPage is one decoded page of a list.
 type runnerPage struct {
 	runners []Runner
-	// size is the total that the server claims, 0 when not told.
+	// size is the total that the server reports. It is 0 if it is missing.
 	size int
 	next string
 }
 
-// decodeRunnerPage refuses a page without values, or with a runner without a
-// UUID: an answer that is not a list must never be read as an empty one.
+// decodeRunnerPage refuses a page without values, or with a runner without a UUID. An
+// answer that is not a list must never be decoded as an empty list.
 func decodeRunnerPage(body []byte) (runnerPage, error) {
 	var w wirePage
 	if err := json.Unmarshal(body, &w); err != nil {
@@ -145,7 +144,7 @@ func decodeRunnerPage(body []byte) (runnerPage, error) {
 	return page, nil
 }
 
-// wireError is Bitbucket's error body; detail is a string or an object.
+// wireError is Bitbucket's error body. The detail is a string or an object.
 type wireError struct {
 	Error struct {
 		Message string          `json:"message"`
@@ -154,7 +153,7 @@ type wireError struct {
 	} `json:"error"`
 }
 
-// scopes reads the lists of a missing-scope error, if the detail holds them.
+// scopes returns the lists of a missing-scope error, if the detail contains them.
 func (w wireError) scopes() (required, granted []string, ok bool) {
 	var detail struct {
 		Required []string `json:"required"`
@@ -166,8 +165,8 @@ func (w wireError) scopes() (required, granted []string, ok bool) {
 	return detail.Required, detail.Granted, true
 }
 
-// detailText is the detail as a reader wants it: a string as it is, an object
-// as compact JSON, with the fields at fault behind it.
+// detailText returns the detail for an error text: a string unchanged, an object as
+// compact JSON, followed by the faulty fields.
 func (w wireError) detailText() string {
 	var text string
 	if json.Unmarshal(w.Error.Detail, &text) != nil {

@@ -105,7 +105,7 @@ func find(dir string) (testbed.Binaries, error) {
 func tell(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
 	groups := story.Groups()
 	stage := testbed.NewStage(bed, groups, 6*time.Second)
-	if err := story.Tell(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: keep}, out); err != nil {
+	if err := story.Run(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: keep}, out); err != nil {
 		return err
 	}
 	if keep {

@@ -16,7 +16,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
-// empty is the reference: a handler of grpc-go that does nothing.
+// empty is the reference for the benchmark: a handler that does nothing.
 type empty struct {
 	pb.UnimplementedExternalScalerServer
 }
@@ -25,8 +25,8 @@ func (empty) GetMetrics(context.Context, *pb.GetMetricsRequest) (*pb.GetMetricsR
 	return &pb.GetMetricsResponse{}, nil
 }
 
-// BenchmarkGetMetrics asks for a group of 100 Jobs, beside an empty handler on
-// the same machine in the same run.
+// BenchmarkGetMetrics measures a call for a group of 100 Jobs, and a call of an empty
+// handler for comparison.
 func BenchmarkGetMetrics(b *testing.B) {
 	b.Run("reference", func(b *testing.B) {
 		listener, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
@@ -73,7 +73,7 @@ func ask(b *testing.B, address string, ref *pb.ScaledObjectRef) {
 	}
 	client := pb.NewExternalScalerClient(conn)
 	request := &pb.GetMetricsRequest{ScaledObjectRef: ref}
-	for { // until the first list is there
+	for { // until there is a first list
 		if _, err = client.GetMetrics(b.Context(), request); err == nil {
 			break
 		}

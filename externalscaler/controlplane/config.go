@@ -16,7 +16,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
-// Cluster is all that the control plane needs of Kubernetes.
+// Cluster is everything that the control plane needs from Kubernetes.
 type Cluster interface {
 	fleet.Kubernetes
 	registrar.TokenReviewer
@@ -25,44 +25,44 @@ type Cluster interface {
 	reaper.Events
 }
 
-// Config is what a ControlPlane is made of.
+// Config configures a ControlPlane.
 type Config struct {
-	// Version of the build, for the log.
+	// Version is the version of the build. It is logged.
 	Version string
 	// Owner is the label of this installation's runners.
 	Owner string
-	// Cluster is nil if KEDA's calls are answered without Kubernetes; then no runner
-	// is ever registered or removed.
+	// Cluster is nil if the control plane runs without Kubernetes. In that case it
+	// answers KEDA's calls, but never registers or removes a runner.
 	Cluster Cluster
-	// Bitbucket is the client's configuration, without credentials.
+	// Bitbucket is the configuration of the clients, without credentials.
 	Bitbucket bitbucket.Config
 	// HourlyBudget is how many calls per hour a credentials set may make.
 	HourlyBudget int
 	// CredentialsDir and Lookup are where credentials sets come from.
 	CredentialsDir string
 	Lookup         func(string) (string, bool)
-	// The times are those of fleet.Config, scope.Config and reaper.Config; those that
-	// are zero have the defaults that are given there.
+	// The times are those of fleet.Config, scope.Config and reaper.Limits. A zero value
+	// means the default given there.
 	PollInterval, MaxStaleness, WriteSettle, ReaperInterval                       time.Duration
 	OrphanGrace, StepAssignDelay, LostSight, LostAfter, StartLimit, DetachedLimit time.Duration
 
 	DryRun, UnsafeScaleDown bool
-	// Scopes stores across restarts in which scopes our runners may be registered;
-	// nil if that need not be.
+	// Scopes stores, across restarts, the scopes in which our runners may be registered.
+	// It is nil if they are not stored.
 	Scopes scope.Store
 	// Election decides which of several replicas leads. Default leader.Alone.
 	Election leader.Election
-	// LeaderService leads KEDA and the sidecars to the leader; nil if nothing need be
-	// done for that.
+	// LeaderService directs KEDA and the sidecars to the leader. It is nil if there is
+	// only one replica.
 	LeaderService leader.LeaderService
-	// PollRestarter makes KEDA read a ScaledJob again; nil if that is never needed.
+	// PollRestarter makes KEDA read a ScaledJob again. It is nil if that is never needed.
 	PollRestarter PollRestarter
-	// WhileLeading runs beside the rest while this process leads, and ends with its
-	// context; nil for nothing.
+	// WhileLeading runs while this process leads and ends with its context. It may be
+	// nil.
 	WhileLeading func(context.Context) error
-	// Collectors are further metrics.
+	// Collectors are additional metrics.
 	Collectors []prometheus.Collector
-	// ServerOptions are the gRPC server's, such as transport credentials.
+	// ServerOptions are options of the gRPC server, such as transport credentials.
 	ServerOptions []grpc.ServerOption
 	Logger        *zap.Logger
 }

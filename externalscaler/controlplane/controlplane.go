@@ -1,7 +1,7 @@
-// Package controlplane wires the parts of the control plane into one process:
-// scopes, fleet, rules, the service that KEDA calls, registrar, reaper, and what an
-// operator sees. It takes the cluster as an interface, so that the scaler runs it
-// over client-go and the test bed in memory; it links neither.
+// Package controlplane wires the parts of the control plane into one process: scopes,
+// fleet, rules, the service that KEDA calls, registrar, reaper, and the status for
+// operators. It takes the cluster as an interface, so that the scaler can use client-go
+// and the test bed can use memory. It links neither.
 package controlplane
 
 import (
@@ -30,13 +30,13 @@ import (
 	"bitbucket-runner-scaler/externalscaler/status"
 )
 
-// Bounds of the HTTP server.
+// The limits of the HTTP server.
 const (
 	httpTimeout  = 10 * time.Second
 	httpShutdown = 3 * time.Second
 )
 
-// ControlPlane is the wired process.
+// ControlPlane is a wired control plane.
 type ControlPlane struct {
 	config    Config
 	log       *zap.Logger
@@ -52,7 +52,7 @@ type ControlPlane struct {
 	ready     atomic.Bool
 }
 
-// New wires a ControlPlane; Run makes it live.
+// New wires a ControlPlane. Run starts it.
 func New(c Config) (*ControlPlane, error) {
 	if c.Election == nil {
 		c.Election = leader.Alone{}
@@ -87,10 +87,11 @@ func New(c Config) (*ControlPlane, error) {
 	return p, nil
 }
 
-// credentials are the credentials sets, each with one client and one budget.
+// credentials returns the credentials sets, each with one client and one budget.
 func (p *ControlPlane) credentials(observe func(method, route string, status int, took time.Duration)) *credentials.Store {
 	c := p.config
-	// A rotated secret is the same consumer's or user's: what it called counts on.
+	// A rotated secret belongs to the same OAuth consumer or user, so its set keeps the
+	// budget.
 	budgets := map[string]*bitbucket.Budget{}
 	return credentials.NewStore(c.CredentialsDir, c.Lookup, func(name string, set bitbucket.Credentials) (*bitbucket.Client, error) {
 		settings := c.Bitbucket
@@ -130,8 +131,8 @@ func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) 
 	return fleet.New(settings)
 }
 
-// services are what the gRPC server serves; with a cluster, the registrar too,
-// and the reaper beside it. Only these two are given the scopes to write to.
+// services returns the services of the gRPC server. With a cluster they include the
+// registrar, and services also makes the reaper. Only these two can write to the scopes.
 func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Registrable {
 	c := p.config
 	p.service = externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)
@@ -151,13 +152,13 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	return []externalscaler.Registrable{p.service, r.Service()}
 }
 
-// Changed notes that the cluster is no longer as it was.
+// Changed reports to the fleet that the cluster has changed.
 func (p *ControlPlane) Changed() { p.fleet.Changed() }
 
-// Status is what an operator sees.
+// Status returns the status for operators.
 func (p *ControlPlane) Status() *status.Status { return p.status }
 
-// leader is the metric of who leads.
+// leader returns the metric that shows whether this process leads.
 func (p *ControlPlane) leader() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "bitbucket_runner_scaler_leader", Help: "1 while this process leads, 0 while it is a standby.",
@@ -169,15 +170,15 @@ func (p *ControlPlane) leader() prometheus.Collector {
 	})
 }
 
-// Run serves on both listeners until ctx ends, and closes them. The cluster's
-// caches must hold their first lists already: then it is ready, leader or not.
+// Run serves on both listeners until ctx ends, and closes them. The cluster's caches must
+// have their first lists before. The process is ready at once, whether or not it leads.
 func (p *ControlPlane) Run(ctx context.Context, grpcListener, httpListener net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
-	// The servers outlive ctx until leading has ended in order.
+	// The servers outlive ctx until all work under the lead has ended.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	if _, alone := p.config.Election.(leader.Alone); alone {
-		p.gate.Open(p.leads) // before the first call, which nobody else would answer
+		p.gate.Open(p.leads) // before the first call, because no other replica answers it
 	}
 	group.Go(func() error { return p.serveHTTP(serving, httpListener) })
 	group.Go(func() error { return p.grpc.Serve(serving, p.gate.Listener(grpcListener)) })
@@ -203,7 +204,7 @@ func (p *ControlPlane) serveHTTP(ctx context.Context, listener net.Listener) err
 	defer cancel()
 	err := p.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = p.http.Close() // who still reads is cut off
+		err = p.http.Close() // disconnects clients that still read
 	}
 	if err != nil {
 		return fmt.Errorf("stop http: %w", err)

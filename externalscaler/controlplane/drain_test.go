@@ -13,14 +13,14 @@ const (
 	busy = runnerv1.RunnerState_RUNNER_STATE_BUSY
 )
 
-// runStep gives the pod's runner a step, as Bitbucket and the sidecar tell it.
+// runStep gives the pod's runner a step that both Bitbucket and the sidecar report.
 func (d *pod) runStep() {
 	d.p.t.Helper()
 	d.set("step", aStep)
 	d.report(busy, aStep)
 }
 
-// endStep ends it.
+// endStep ends the runner's step.
 func (d *pod) endStep() {
 	d.p.t.Helper()
 	d.set("idle", "")
@@ -36,66 +36,66 @@ func TestIdleRunnerOfADeletedPodIsDisabledAndStopped(t *testing.T) {
 	d := p.pod(p.group).online()
 	p.until("it to be idle", p.counts("idle", 1))
 	p.Cluster.DeletePod(d.job.UID)
-	p.until("it to be stopped", d.told)
+	p.until("it to be stopped", d.stopOrdered)
 	if d.status() != "DISABLED" {
 		t.Errorf("it is %s, want it disabled before it was stopped", d.status())
 	}
 }
 
-// Its log tells of a step's end before Bitbucket is told.
-func TestRunnerIsNotStoppedBeforeBitbucketKnowsOfItsStepsEnd(t *testing.T) {
+// A runner logs the end of a step before it reports it to Bitbucket.
+func TestRunnerIsNotStoppedBeforeBitbucketKnowsThatItsStepEnded(t *testing.T) {
 	config := quick()
 	config.StepAssignDelay = time.Hour
 	p := start(t, config, map[string]string{"min": "1"})
 	d, other := p.pod(p.group).online(), p.pod(p.group).online()
 	d.runStep()
-	other.runStep() // so that lists tell steps
+	other.runStep() // so that lists are known to show steps
 	p.until("both to be busy", p.counts("busy", 2))
 	p.Cluster.DeletePod(d.job.UID)
 	p.until("it to be disabled", p.counts("draining busy", 1))
-	settle(p, 2)
+	waitLists(p, 2)
 	d.report(idle, "")
-	settle(p, 10)
-	if d.told() {
-		t.Fatal("it was stopped while Bitbucket still waited to hear how the step ended")
+	waitLists(p, 10)
+	if d.stopOrdered() {
+		t.Fatal("it was stopped before Bitbucket received the step's result")
 	}
 	d.set("idle", "")
-	p.until("it to be stopped", d.told)
+	p.until("it to be stopped", d.stopOrdered)
 }
 
 func TestIdleRunnerThatCouldNotBeDisabledIsNotStopped(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
 	d, other := p.pod(p.group).online(), p.pod(p.group).online()
-	other.runStep() // so that lists tell steps
-	p.until("both to be known", func() bool { return p.counts("idle", 1)() && p.counts("busy", 1)() })
+	other.runStep() // so that lists are known to show steps
+	p.until("both to be seen", func() bool { return p.counts("idle", 1)() && p.counts("busy", 1)() })
 	p.faults(emulator.FaultRule{Method: "PUT", Path: "*/state", Status: 503})
 	p.Cluster.DeletePod(d.job.UID)
-	p.until("it to be known", p.counts("draining", 1))
-	settle(p, 10)
-	if d.told() {
-		t.Error("it was stopped while it could still be given a step")
+	p.until("it to be draining", p.counts("draining", 1))
+	waitLists(p, 10)
+	if d.stopOrdered() {
+		t.Error("it was stopped while Bitbucket could still give it a step")
 	}
 	p.faults()
-	p.until("it to be stopped", d.told)
+	p.until("it to be stopped", d.stopOrdered)
 }
 
-func TestRunnerIsLookedAtAfterItWasDisabled(t *testing.T) {
+func TestRunnerIsReadAgainAfterItWasDisabled(t *testing.T) {
 	config := quick()
 	config.StepAssignDelay, config.PollInterval = time.Millisecond, 2*time.Second
 	p := start(t, config, map[string]string{"min": "1"})
 	d := p.pod(p.group).online()
-	settle(p, 1)
+	waitLists(p, 1)
 	p.until("it to be idle", p.counts("idle", 1))
-	d.set("step", aStep) // which neither the last list nor its sidecar knows of
+	d.set("step", aStep) // neither the last list nor its sidecar shows it
 	p.Cluster.DeletePod(d.job.UID)
 	p.until("it to be disabled", func() bool { return d.status() == "DISABLED" })
-	settle(p, 2)
-	if d.told() {
+	waitLists(p, 2)
+	if d.stopOrdered() {
 		t.Error("it was stopped with a step")
 	}
 }
 
-func TestWhereNoListShowsAStepIdlenessMustLast(t *testing.T) {
+func TestRunnerMustStayIdleIfListsShowNoSteps(t *testing.T) {
 	config := quick()
 	config.StepAssignDelay = time.Hour
 	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, config, map[string]string{"min": "1"})
@@ -103,18 +103,18 @@ func TestWhereNoListShowsAStepIdlenessMustLast(t *testing.T) {
 	p.until("it to be idle", p.counts("idle", 1))
 	p.Cluster.DeletePod(d.job.UID)
 	p.until("it to be disabled", func() bool { return d.status() == "DISABLED" })
-	settle(p, 10)
-	if d.told() {
-		t.Error("it was stopped although it may have been given a step that it has not learned of")
+	waitLists(p, 10)
+	if d.stopOrdered() {
+		t.Error("it was stopped although Bitbucket may have given it a step")
 	}
 }
 
 func TestBusyRunnerOfADeletedPodFinishesItsStep(t *testing.T) {
 	for name, remove := range map[string]func(p *plane, d *pod){
-		"its pod is deleted":   func(p *plane, d *pod) { p.Cluster.DeletePod(d.job.UID) },
-		"its sidecar says so":  func(_ *plane, d *pod) { d.terminating = true; d.report(busy, aStep) },
-		"its Job is deleted":   func(p *plane, d *pod) { p.deleteJob(d) },
-		"its group is deleted": func(p *plane, d *pod) { p.Cluster.Remove(p.group.UID); p.deleteJob(d) },
+		"its pod is deleted":     func(p *plane, d *pod) { p.Cluster.DeletePod(d.job.UID) },
+		"its sidecar reports it": func(_ *plane, d *pod) { d.terminating = true; d.report(busy, aStep) },
+		"its Job is deleted":     func(p *plane, d *pod) { p.deleteJob(d) },
+		"its group is deleted":   func(p *plane, d *pod) { p.Cluster.Remove(p.group.UID); p.deleteJob(d) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, quick(), map[string]string{"min": "1"})
@@ -123,12 +123,12 @@ func TestBusyRunnerOfADeletedPodFinishesItsStep(t *testing.T) {
 			p.until("it to be busy", p.counts("busy", 1))
 			remove(p, d)
 			p.until("it to be disabled", func() bool { return d.status() == "DISABLED" })
-			settle(p, 5)
-			if d.told() {
-				t.Fatal("a busy runner was told to stop")
+			waitLists(p, 5)
+			if d.stopOrdered() {
+				t.Fatal("a busy runner was ordered to stop")
 			}
 			d.endStep()
-			p.until("it to be stopped once its step is done", d.told)
+			p.until("it to be stopped once its step is done", d.stopOrdered)
 		})
 	}
 }
@@ -140,9 +140,9 @@ func (p *plane) deleteJob(d *pod) {
 	}
 }
 
-func TestADrainIsAcknowledgedAtOnce(t *testing.T) {
+func TestDrainIsAcknowledgedAtOnce(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
-	p.faults(emulator.FaultRule{Path: "*", Status: 503}) // whatever Bitbucket does
+	p.faults(emulator.FaultRule{Path: "*", Status: 503}) // Bitbucket must not matter
 	d := p.pod(p.group)
 	d.terminating = true
 	d.attach(idle)
@@ -167,14 +167,14 @@ func TestTerminatingPodIsReplacedWhileItDrains(t *testing.T) {
 	}
 	p.Cluster.DeletePod(d.job.UID)
 	p.until("it to count as dead weight", p.counts("draining busy", 1))
-	p.until("KEDA to be told of one more than it", func() bool { n, err := p.metric(p.group); return err == nil && n >= 2 && n >= before })
+	p.until("the metric to include a replacement", func() bool { n, err := p.metric(p.group); return err == nil && n >= 2 && n >= before })
 }
 
-func TestPodThatIsDeletedBeforeItRegisteredRegistersNothing(t *testing.T) {
+func TestPodThatIsDeletedBeforeItRegistersGetsNoRunner(t *testing.T) {
 	p := start(t, quick(), nil)
 	d := p.pod(p.group)
 	p.Cluster.DeletePod(d.job.UID)
-	p.until("it to count for nothing", p.counts("gone", 1))
+	p.until("it to count as gone", p.counts("gone", 1))
 	if response, err := d.register(); err != nil || response.GetFinish() == nil {
 		t.Errorf("got %v, %v; want it to finish", response, err)
 	}
@@ -183,22 +183,22 @@ func TestPodThatIsDeletedBeforeItRegisteredRegistersNothing(t *testing.T) {
 	}
 }
 
-func TestWhereDisablingIsRefusedADrainWaitsForIdleness(t *testing.T) {
+func TestDrainWaitsForIdlenessIfDisablingIsRefused(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
 	p.faults(emulator.FaultRule{Method: "PUT", Path: "/internal/*/state", Status: 405})
 	d := p.pod(p.group).online()
 	d.runStep()
 	p.until("it to be busy", p.counts("busy", 1))
 	p.Cluster.DeletePod(d.job.UID)
-	settle(p, 5)
-	if d.told() {
-		t.Fatal("a busy runner was told to stop")
+	waitLists(p, 5)
+	if d.stopOrdered() {
+		t.Fatal("a busy runner was ordered to stop")
 	}
 	d.endStep()
-	p.until("it to be stopped once it was idle for a while", d.told)
+	p.until("it to be stopped after it was idle for a while", d.stopOrdered)
 }
 
-func TestHiddenStepsAreKnownFromTelemetryAlone(t *testing.T) {
+func TestHiddenStepsAreKnownFromTelemetry(t *testing.T) {
 	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, quick(), map[string]string{"min": "1", "coolDown": "1h"})
 	working, resting, silent := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group)
 	working.runStep()
@@ -206,15 +206,15 @@ func TestHiddenStepsAreKnownFromTelemetryAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	silent.set("online", "")
-	p.until("each to be seen as its sidecar says", func() bool {
+	p.until("each to be in the state that its sidecar reports", func() bool {
 		return p.counts("busy", 1)() && p.counts("idle", 1)() && p.counts("unknown", 1)()
 	})
 	for _, d := range []*pod{working, resting, silent} {
 		p.Cluster.DeletePod(d.job.UID)
 	}
-	p.until("the idle one to be stopped", resting.told)
-	settle(p, 5)
-	if working.told() {
+	p.until("the idle one to be stopped", resting.stopOrdered)
+	waitLists(p, 5)
+	if working.stopOrdered() {
 		t.Error("the busy one was stopped")
 	}
 	jobs := p.Cluster.Jobs()
@@ -222,50 +222,50 @@ func TestHiddenStepsAreKnownFromTelemetryAlone(t *testing.T) {
 		t.Errorf("%d Jobs are left, want the one of the unknown runner too", len(jobs))
 	}
 	working.endStep()
-	p.until("the busy one to be stopped after its step", working.told)
+	p.until("the busy one to be stopped after its step", working.stopOrdered)
 }
 
-func TestARunnerWhoseLinesAreNotUnderstoodIsKnownFromListsAlone(t *testing.T) {
-	for name, hide := range map[string]bool{"lists tell steps": false, "lists do not": true} {
+func TestRunnerWithUnrecognizedOutputIsKnownFromLists(t *testing.T) {
+	for name, hide := range map[string]bool{"lists show steps": false, "lists show no steps": true} {
 		t.Run(name, func(t *testing.T) {
-			p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: hide}, hasty(), map[string]string{"min": "1"})
+			p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: hide}, shortLimits(), map[string]string{"min": "1"})
 			known, strange := p.pod(p.group).online(), p.pod(p.group)
 			known.runStep()
-			strange.unread = true
+			strange.unrecognized = true
 			if _, err := strange.register(); err != nil {
 				t.Fatal(err)
 			}
 			strange.attach(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN)
 			strange.set("online", "")
 			strange.set("step", "{dddddddd-2222-4222-8222-222222222222}")
-			p.until("its users to be told", func() bool { return p.said("UnrecognizedOutput") && p.shown("builds").Unrecognized == 1 })
+			p.until("the Event", func() bool { return p.hasEvent("UnrecognizedOutput") && p.shown("builds").Unrecognized == 1 })
 			p.Cluster.DeletePod(strange.job.UID)
 			p.until("it to be disabled", func() bool { return strange.status() == "DISABLED" })
-			settle(p, 10)
-			if strange.told() {
-				t.Fatal("it was stopped in its step")
+			waitLists(p, 10)
+			if strange.stopOrdered() {
+				t.Fatal("it was stopped during its step")
 			}
 			strange.set("idle", "")
 			if hide {
-				settle(p, 10)
-				if strange.told() {
-					t.Error("it was stopped although nothing tells that it has no step")
+				waitLists(p, 10)
+				if strange.stopOrdered() {
+					t.Error("it was stopped although it may have a step")
 				}
 				return
 			}
-			p.until("it to be stopped after its step", strange.told)
+			p.until("it to be stopped after its step", strange.stopOrdered)
 		})
 	}
 }
 
-func TestARunnerThatNeverCameOnlineIsEndedThoughItsLinesTellNothing(t *testing.T) {
-	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, hasty(), map[string]string{"min": "1"})
+func TestRunnerThatNeverCameOnlineIsStoppedDespiteUnrecognizedOutput(t *testing.T) {
+	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, shortLimits(), map[string]string{"min": "1"})
 	mute := p.pod(p.group)
-	mute.unread = true
+	mute.unrecognized = true
 	if _, err := mute.register(); err != nil {
 		t.Fatal(err)
 	}
 	mute.attach(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN)
-	p.until("it to be stopped", mute.told)
-	p.until("its users to be told why", func() bool { return p.said("Lost") })
+	p.until("it to be stopped", mute.stopOrdered)
+	p.until("the Event", func() bool { return p.hasEvent("Lost") })
 }

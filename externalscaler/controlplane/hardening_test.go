@@ -9,62 +9,62 @@ import (
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-func TestStopThatWasLostIsTakenUpWhenTheSidecarAttachesAgain(t *testing.T) {
+func TestStopIsSentAgainWhenTheSidecarAttachesAgain(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
 	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
-	var told *pod
+	var lost *pod
 	p.until("one to be stopped", func() bool {
 		for _, d := range pods {
-			if d.told() {
-				told = d
+			if d.stopOrdered() {
+				lost = d
 			}
 		}
-		return told != nil
+		return lost != nil
 	})
-	told.cancel() // as if the order had not come through
-	told.stopped = make(chan struct{})
-	told.attach(runnerv1.RunnerState_RUNNER_STATE_IDLE)
-	p.until("the order to come again", told.told)
+	lost.cancel() // as if the order had been lost
+	lost.stopped = make(chan struct{})
+	lost.attach(runnerv1.RunnerState_RUNNER_STATE_IDLE)
+	p.until("the order to be sent again", lost.stopOrdered)
 }
 
-func TestPodThatWasToldToFinishNeverGetsARunner(t *testing.T) {
+func TestPodThatWasOrderedToFinishNeverGetsARunner(t *testing.T) {
 	p := start(t, quick(), map[string]string{"max": "1"})
 	first, late := p.pod(p.group).online(), p.pod(p.group)
 	if response, err := late.register(); err != nil || response.GetFinish() == nil {
 		t.Fatalf("while the group is full: got %v, %v", response, err)
 	}
-	if _, err := p.wire.Deregister(first.ctx(), &runnerv1.DeregisterRequest{}); err != nil {
+	if _, err := p.runners.Deregister(first.ctx(), &runnerv1.DeregisterRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	if response, err := late.register(); err != nil || response.GetFinish() == nil {
-		t.Errorf("after a place came free: got %v, %v, want it to finish", response, err)
+		t.Errorf("after a place became free: got %v, %v, want it to finish", response, err)
 	}
 }
 
-func TestRunnerWhoseStepAListThatLagsDoesNotShowIsNotStopped(t *testing.T) {
+func TestRunnerWithAStepIsNotStoppedIfTheListIsStale(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
 	p.faults(emulator.FaultRule{Method: "PUT", Path: "/internal/*/state", Status: 503})
 	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
 	p.until("both to be listed", func() bool { return p.shown("builds").Runners["idle"] == 2 })
-	settle(p, 25) // so that a list of 4 s ago shows both
-	// From now on lists are old ones: they show neither that a runner is disabled
-	// nor the step that it took just before, of which its process knows nothing yet.
+	waitLists(p, 25) // so that a list of 4 s ago shows both
+	// From now on lists are stale. They show neither that a runner is disabled nor the
+	// step that it took just before. Its process does not know of the step yet either.
 	p.faults(emulator.FaultRule{Method: "GET", Path: "*/pipelines-config/runners", StaleFor: "4s"})
 	disabled := func(d *pod) bool { return d.status() == "DISABLED" }
 	p.until("one to be disabled", func() bool { return slices.ContainsFunc(pods, disabled) })
 	retired := pods[slices.IndexFunc(pods, disabled)]
 	retired.set("step", aStep)
-	settle(p, 5)
-	if retired.told() {
-		t.Fatal("a runner was stopped with a step that the list was too old to show")
+	waitLists(p, 5)
+	if retired.stopOrdered() {
+		t.Fatal("a runner was stopped although it has a step that the list does not show yet")
 	}
 	p.faults()
 	p.until("the list to show its step", func() bool { return p.shown("builds").Runners["draining busy"] == 1 })
 	retired.set("idle", "")
-	p.until("it to be stopped once its step is done", retired.told)
+	p.until("it to be stopped after its step", retired.stopOrdered)
 }
 
-func TestOrphanThatMustStayCostsNoCalls(t *testing.T) {
+func TestOrphanThatMustStayCausesNoCalls(t *testing.T) {
 	p := start(t, quick(), nil)
 	online, err := registerElsewhere(t, p, p.Owner())
 	if err != nil {
@@ -73,7 +73,7 @@ func TestOrphanThatMustStayCostsNoCalls(t *testing.T) {
 	if err := p.Control.SetRunner(t.Context(), online, "online", ""); err != nil {
 		t.Fatal(err)
 	}
-	settle(p, 10)
+	waitLists(p, 10)
 	for route, calls := range p.state().Counters.Calls {
 		if strings.Contains(route, "/pipelines-config/runners/{") {
 			t.Errorf("%s was called %d times for a runner that is ONLINE", route, calls)
@@ -81,18 +81,18 @@ func TestOrphanThatMustStayCostsNoCalls(t *testing.T) {
 	}
 }
 
-func TestTwinOfALostRegistrationIsRemoved(t *testing.T) {
+func TestDuplicateOfALostRegistrationIsRemoved(t *testing.T) {
 	p := start(t, quick(), nil)
 	p.faults(emulator.FaultRule{Method: "POST", Path: "*/pipelines-config/runners", DropAfterWrite: true, ApplyAfter: "2s", Count: 1})
 	d := p.pod(p.group)
-	p.until("a registration that is answered", func() bool {
+	p.until("an answered registration", func() bool {
 		response, err := d.register()
 		return err == nil && response.GetRunner() != nil
 	})
 	d.attach(runnerv1.RunnerState_RUNNER_STATE_STARTING)
 	d.set("online", "")
 	d.report(runnerv1.RunnerState_RUNNER_STATE_IDLE, "")
-	p.until("the first one to come late and to be removed", func() bool {
+	p.until("the late first registration to be removed", func() bool {
 		deleted, runners := 0, p.state().Runners
 		for route, calls := range p.state().Counters.Calls {
 			if strings.HasPrefix(route, "DELETE ") {

@@ -29,14 +29,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// plane is a real control plane against the emulator, with Kubernetes in memory
-// and the test in the place of KEDA and of the sidecars.
+// plane is a real control plane that uses the emulator and Kubernetes in memory. The test
+// acts as KEDA and as the sidecars.
 type plane struct {
 	*testbed.Bed
-	t     *testing.T
-	keda  pb.ExternalScalerClient
-	wire  runnerv1.RunnerServiceClient
-	group fleet.ScaledJob
+	t       *testing.T
+	keda    pb.ExternalScalerClient
+	runners runnerv1.RunnerServiceClient
+	group   fleet.ScaledJob
 }
 
 func quick() controlplane.Config {
@@ -46,20 +46,20 @@ func quick() controlplane.Config {
 	}
 }
 
-// start starts a plane with one group of these settings.
+// start starts a plane with one group that has these settings.
 func start(t *testing.T, config controlplane.Config, settings map[string]string) *plane {
 	t.Helper()
 	return startWith(t, emulator.Options{RateLimit: 1 << 20}, config, settings)
 }
 
-// startWith does so with an emulator of these options.
+// startWith is start with these emulator options.
 func startWith(t *testing.T, options emulator.Options, config controlplane.Config, settings map[string]string) *plane {
 	t.Helper()
-	t.Parallel() // it mostly waits
+	t.Parallel() // the test mostly waits
 	return startIn(t, testbed.Config{Emulator: options}, config, settings)
 }
 
-// startIn does so in a bed that is set up so.
+// startIn is start with this test bed.
 func startIn(t *testing.T, beds testbed.Config, config controlplane.Config, settings map[string]string) *plane {
 	t.Helper()
 	beds.Dir, beds.ControlPlane, beds.KEDAInterval, beds.Logger = t.TempDir(), config, time.Hour, zaptest.NewLogger(t)
@@ -80,7 +80,7 @@ func startIn(t *testing.T, beds testbed.Config, config controlplane.Config, sett
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
-	p := &plane{Bed: bed, t: t, keda: pb.NewExternalScalerClient(conn), wire: runnerv1.NewRunnerServiceClient(conn)}
+	p := &plane{Bed: bed, t: t, keda: pb.NewExternalScalerClient(conn), runners: runnerv1.NewRunnerServiceClient(conn)}
 	p.group = p.apply("builds", settings)
 	if settings["workspace"] == "" {
 		p.until("the first list", func() bool { _, err := p.metric(p.group); return err == nil })
@@ -96,12 +96,12 @@ func (p *plane) apply(name string, settings map[string]string) fleet.ScaledJob {
 	return p.Cluster.Apply(fleet.GroupKey{Namespace: "ns", Name: name}, all)
 }
 
-// ref is how KEDA names a group.
+// ref returns KEDA's reference to a group.
 func ref(s fleet.ScaledJob) *pb.ScaledObjectRef {
 	return &pb.ScaledObjectRef{Namespace: s.Namespace, Name: s.Name, ScalerMetadata: s.Metadata}
 }
 
-// metric asks as KEDA does.
+// metric calls GetMetrics as KEDA does.
 func (p *plane) metric(s fleet.ScaledJob) (int64, error) {
 	answer, err := p.keda.GetMetrics(p.t.Context(), &pb.GetMetricsRequest{ScaledObjectRef: ref(s)})
 	if err != nil {
@@ -151,23 +151,23 @@ func (p *plane) shown(name string) status.Group {
 	return status.Group{}
 }
 
-// pod is a Job's pod whose sidecar is the test.
+// pod is a Job's pod. The test acts as its sidecar.
 type pod struct {
 	p     *plane
 	job   fleet.Job
 	token string
 	uuid  string // of its runner
 	place *runnerv1.Place
-	// terminating is what it says of its pod.
+	// terminating is reported for the pod.
 	terminating bool
-	// begun is how many steps it says that its runner has begun.
+	// begun is the reported number of steps that its runner has begun.
 	begun uint32
-	// unread is true where it does not understand the runner's lines.
-	unread bool
-	// drained is closed when the sidecar is told that its runner was disabled.
+	// unrecognized is reported if the runner's output is not recognized.
+	unrecognized bool
+	// drained is closed when the sidecar receives a drain order.
 	drained chan struct{}
 	once    sync.Once
-	// stopped is closed when the sidecar is told to end the runner.
+	// stopped is closed when the sidecar receives a stop order.
 	stopped chan struct{}
 	stream  grpc.BidiStreamingClient[runnerv1.AttachRequest, runnerv1.AttachResponse]
 	cancel  context.CancelFunc
@@ -185,7 +185,7 @@ func (d *pod) ctx() context.Context {
 func (d *pod) register() (*runnerv1.RegisterResponse, error) {
 	ctx, cancel := context.WithTimeout(d.ctx(), patience)
 	defer cancel()
-	response, err := d.p.wire.Register(ctx, &runnerv1.RegisterRequest{})
+	response, err := d.p.runners.Register(ctx, &runnerv1.RegisterRequest{})
 	if uuid := response.GetRunner().GetUuid(); uuid != "" {
 		d.uuid, d.place = uuid, response.GetRunner().GetPlace()
 	}
@@ -196,7 +196,7 @@ func (d *pod) register() (*runnerv1.RegisterResponse, error) {
 func (d *pod) attach(state runnerv1.RunnerState) {
 	d.p.t.Helper()
 	ctx, cancel := context.WithCancel(d.ctx())
-	stream, err := d.p.wire.Attach(ctx)
+	stream, err := d.p.runners.Attach(ctx)
 	if err != nil {
 		d.p.t.Fatal(err)
 	}
@@ -222,11 +222,11 @@ func (d *pod) attach(state runnerv1.RunnerState) {
 
 func (d *pod) report(state runnerv1.RunnerState, step string) {
 	d.p.t.Helper()
-	said := &runnerv1.AttachRequest{
+	report := &runnerv1.AttachRequest{
 		RunnerUuid: d.uuid, State: state, StepUuid: step, Place: d.place,
-		Terminating: d.terminating, StepsBegun: d.begun, UnrecognizedOutput: d.unread,
+		Terminating: d.terminating, StepsBegun: d.begun, UnrecognizedOutput: d.unrecognized,
 	}
-	if err := d.stream.Send(said); err != nil {
+	if err := d.stream.Send(report); err != nil {
 		d.p.t.Fatal(err)
 	}
 }
@@ -250,8 +250,8 @@ func (d *pod) set(action, step string) {
 	}
 }
 
-// told reports whether the sidecar was told to end its runner.
-func (d *pod) told() bool {
+// stopOrdered reports whether the sidecar has received a stop order.
+func (d *pod) stopOrdered() bool {
 	select {
 	case <-d.stopped:
 		return true
@@ -260,7 +260,7 @@ func (d *pod) told() bool {
 	}
 }
 
-// status of the pod's runner at Bitbucket; empty if there is none.
+// status returns the status of the pod's runner at Bitbucket, or "" if there is none.
 func (d *pod) status() string {
 	for _, r := range d.p.state().Runners {
 		if r.UUID == d.uuid {

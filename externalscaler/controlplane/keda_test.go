@@ -16,11 +16,11 @@ import (
 
 func TestMetricIsTheDesiredTotal(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
-	p.until("min to be told", func() bool { n, err := p.metric(p.group); return err == nil && n == 1 })
+	p.until("the metric to be min", func() bool { n, err := p.metric(p.group); return err == nil && n == 1 })
 	d := p.pod(p.group).online()
 	p.until("it to be idle", func() bool { return p.shown("builds").Runners["idle"] == 1 })
 	d.report(runnerv1.RunnerState_RUNNER_STATE_BUSY, aStep)
-	p.until("one busy of one online to ask for ceil(1 x 1.5)", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
+	p.until("the metric to be ceil(1 x 1.5)", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
 	active, err := p.keda.IsActive(t.Context(), ref(p.group))
 	if err != nil || !active.GetResult() {
 		t.Errorf("active %v, %v", active.GetResult(), err)
@@ -29,7 +29,7 @@ func TestMetricIsTheDesiredTotal(t *testing.T) {
 
 func TestSpecificationIsAlwaysOneMetricWithTargetOne(t *testing.T) {
 	p := start(t, quick(), nil)
-	for name, ref := range map[string]*pb.ScaledObjectRef{"sound": ref(p.group), "empty": {}, "faulty": {Name: "x", ScalerMetadata: map[string]string{"min": "NaN"}}} {
+	for name, ref := range map[string]*pb.ScaledObjectRef{"valid": ref(p.group), "empty": {}, "faulty": {Name: "x", ScalerMetadata: map[string]string{"min": "NaN"}}} {
 		spec, err := p.keda.GetMetricSpec(t.Context(), ref)
 		if err != nil || len(spec.GetMetricSpecs()) != 1 || spec.GetMetricSpecs()[0].GetTargetSizeFloat() != 1 {
 			t.Errorf("%s: got %v, %v", name, spec, err)
@@ -44,7 +44,7 @@ func TestSpecificationIsAlwaysOneMetricWithTargetOne(t *testing.T) {
 	}
 }
 
-func TestFaultsAreToldAtGetMetrics(t *testing.T) {
+func TestFaultsAreReportedByGetMetrics(t *testing.T) {
 	p := start(t, quick(), nil)
 	faulty := p.apply("faulty", map[string]string{"labels": "Big", "min": "9", "max": "3", "colour": "red"})
 	wrong := fleet.ScaledJob{GroupKey: fleet.GroupKey{Namespace: "ns", Name: "absent"}, Metadata: map[string]string{"workspace": "acme", "labels": "x"}}
@@ -59,14 +59,14 @@ func TestFaultsAreToldAtGetMetrics(t *testing.T) {
 		code  codes.Code
 		says  []string
 	}{
-		"all faults at once":     {faulty, codes.InvalidArgument, []string{`labels: "Big"`, `min: "9"`, "colour: unknown key"}},
-		"no ScaledJob":           {wrong, codes.NotFound, []string{"no ScaledJob of that name"}},
-		"not what it carries":    {other, codes.NotFound, []string{"carries this metadata"}},
-		"the younger of twins":   {twin, codes.InvalidArgument, []string{"ns/builds"}},
-		"unknown credentials":    {strange, codes.FailedPrecondition, []string{`credentials: "nobodys"`}},
-		"ten megabytes":          {huge, codes.ResourceExhausted, nil},
-		"sixty-five kilobytes":   {fleet.ScaledJob{GroupKey: p.group.GroupKey, Metadata: map[string]string{"labels": strings.Repeat("a", 65<<10)}}, codes.InvalidArgument, []string{"at most 65536"}},
-		"no reference, not even": {fleet.ScaledJob{}, codes.InvalidArgument, []string{"workspace: missing", "labels: missing"}},
+		"all faults at once":    {faulty, codes.InvalidArgument, []string{`labels: "Big"`, `min: "9"`, "colour: unknown key"}},
+		"no ScaledJob":          {wrong, codes.NotFound, []string{"no ScaledJob of that name"}},
+		"other metadata":        {other, codes.NotFound, []string{"carries this metadata"}},
+		"the younger duplicate": {twin, codes.InvalidArgument, []string{"ns/builds"}},
+		"unknown credentials":   {strange, codes.FailedPrecondition, []string{`credentials: "nobodys"`}},
+		"ten megabytes":         {huge, codes.ResourceExhausted, nil},
+		"sixty-five kilobytes":  {fleet.ScaledJob{GroupKey: p.group.GroupKey, Metadata: map[string]string{"labels": strings.Repeat("a", 65<<10)}}, codes.InvalidArgument, []string{"at most 65536"}},
+		"an empty reference":    {fleet.ScaledJob{}, codes.InvalidArgument, []string{"workspace: missing", "labels: missing"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := p.metric(c.group)
@@ -75,7 +75,7 @@ func TestFaultsAreToldAtGetMetrics(t *testing.T) {
 			}
 			for _, want := range c.says {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("got %.500v, want it to say %q", err, want)
+					t.Errorf("got %.500v, want it to contain %q", err, want)
 				}
 			}
 			_, err = p.keda.IsActive(t.Context(), ref(c.group))
@@ -84,10 +84,10 @@ func TestFaultsAreToldAtGetMetrics(t *testing.T) {
 			}
 		})
 	}
-	p.until("the sound group to be answered still", func() bool { n, err := p.metric(p.group); return err == nil && n == 1 })
+	p.until("the valid group to be answered still", func() bool { n, err := p.metric(p.group); return err == nil && n == 1 })
 }
 
-func TestStreamOfActivityGivesThePresentAndEachChange(t *testing.T) {
+func TestStreamSendsTheCurrentActivityAndEachChange(t *testing.T) {
 	p := start(t, quick(), nil)
 	fixed := p.apply("fixed", map[string]string{"strategy": "fixed", "count": "0"})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -108,10 +108,10 @@ func TestStreamOfActivityGivesThePresentAndEachChange(t *testing.T) {
 	}
 }
 
-func TestBeforeTheFirstListNothingIsAnsweredAndTheCallIsBounded(t *testing.T) {
+func TestBeforeTheFirstListCallsFailWithinTheTimeout(t *testing.T) {
 	config := quick()
 	p := start(t, config, map[string]string{"workspace": "unknown"})
-	p.until("Bitbucket's refusal to be told", func() bool {
+	p.until("Bitbucket's refusal to be reported", func() bool {
 		begun := time.Now()
 		_, err := p.metric(p.group)
 		if took := time.Since(begun); took > 30*time.Second {

@@ -13,23 +13,23 @@ import (
 	"bitbucket-runner-scaler/externalscaler/pause"
 )
 
-// answerGrace bounds the wait for the calls that are being answered: the longest
-// has a write at Bitbucket in it, of leader.WriteTimeout at most.
+// answerGrace bounds the wait for calls in progress. The longest call contains one write
+// to Bitbucket, which takes at most leader.WriteTimeout.
 const answerGrace = leader.WriteTimeout + time.Second
 
 // leads reports whether this process leads now.
 func (p *ControlPlane) leads() bool { return leader.Holds(p.config.Election, time.Now()) }
 
-// lead does all that one replica alone may do, until ctx ends. It stops in this
-// order: callers are no longer led here, calls are answered, the rest ends. nil
-// means that nothing of it goes on.
+// lead does the work of the leader until ctx ends. Then it stops in this order: it
+// withdraws the Service from this pod, finishes the calls in progress and ends the rest.
+// It returns nil if all work has ended.
 func (p *ControlPlane) lead(ctx context.Context) error {
 	p.log.Info("leading")
-	// What answers calls outlives ctx.
+	// The parts that answer calls outlive ctx.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	work, working := errgroup.WithContext(working)
-	leading, cancel := context.WithCancel(ctx) // ends with ctx, or with a part that failed
+	leading, cancel := context.WithCancel(ctx) // ends with ctx, or when a part fails
 	defer cancel()
 	context.AfterFunc(working, cancel)
 
@@ -44,7 +44,7 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 	}
 	work.Go(func() error { p.waitForWriteWindow(leading); return nil })
 	if p.config.PollRestarter != nil {
-		watch := pollWatch{groups: p.config.Cluster.ScaledJobs, asked: p.service.LastCall, restarter: p.config.PollRestarter, log: p.log}
+		watch := pollWatch{groups: p.config.Cluster.ScaledJobs, lastCall: p.service.LastCall, restarter: p.config.PollRestarter, log: p.log}
 		work.Go(func() error { watch.run(leading); return nil })
 	}
 	if p.config.LeaderService != nil {
@@ -61,14 +61,14 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 	return err
 }
 
-// waitForWriteWindow asks for the lists from which on writes are allowed, if the
-// leader before did not end in order.
+// waitForWriteWindow requests new lists at the time from which writes are allowed, if the
+// previous leader did not stop in order.
 func (p *ControlPlane) waitForWriteWindow(ctx context.Context) {
 	term, _ := p.config.Election.Term()
 	if term.From.IsZero() {
 		return
 	}
-	p.log.Warn("the previous leader did not end in order: nothing is registered or removed until its last writes must have taken effect",
+	p.log.Warn("the previous leader did not stop in order: runners are neither registered nor removed until its last writes have taken effect",
 		zap.Duration("wait", time.Until(term.From)))
 	if pause.For(ctx, clock.RealClock{}, time.Until(term.From), nil) {
 		p.scopes.RefreshAll()

@@ -31,12 +31,12 @@ func (standby) Run(ctx context.Context, _ func(context.Context) error) error {
 	return nil
 }
 
-func TestStandbyIsReadyAndAnswersNothing(t *testing.T) {
+func TestStandbyIsReadyAndRefusesCalls(t *testing.T) {
 	config := quick()
 	config.Election = standby{}
 	p := start(t, config, map[string]string{"workspace": "acme"})
 	d := p.pod(p.group)
-	for range 20 { // polls, of which one in the meantime would have called Bitbucket
+	for range 20 { // calls over several poll intervals, in which a leader would have called Bitbucket
 		if _, err := p.metric(p.group); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "standby") {
 			t.Fatalf("GetMetrics: got %v", err)
 		}
@@ -45,7 +45,7 @@ func TestStandbyIsReadyAndAnswersNothing(t *testing.T) {
 	if _, err := d.register(); status.Code(err) != codes.Unavailable {
 		t.Errorf("Register: got %v", err)
 	}
-	stream, err := p.wire.Attach(d.ctx())
+	stream, err := p.runners.Attach(d.ctx())
 	if err == nil {
 		_, err = stream.Recv()
 	}
@@ -94,20 +94,20 @@ func (p *plane) http(path string, want int) string {
 	return string(body)
 }
 
-func TestTheNextLeaderAnswersAtOnceAndWritesLater(t *testing.T) {
+func TestNextLeaderAnswersAtOnceAndWritesLater(t *testing.T) {
 	b := startPair(t)
 	b.until("the Service to lead to the leader", func() bool { return b.ledTo() == "leader" })
 	if _, err := b.metric(b.group); status.Code(err) != codes.Unavailable {
 		t.Errorf("the standby: got %v", err)
 	}
-	b.leader.lock.set(true)
+	b.leader.lock.interrupt(true)
 	b.until("the standby to answer", func() bool { _, err := b.metric(b.group); return err == nil })
 	term, leads := b.standby.election.Term()
 	if !leads || term.From.IsZero() {
 		t.Fatalf("got %+v, %v, want a term that begins later", term, leads)
 	}
 	if _, err := b.leaderMetric(); status.Code(err) != codes.Unavailable {
-		t.Errorf("the one before: got %v", err)
+		t.Errorf("the previous leader: got %v", err)
 	}
 	d := b.pod(b.group)
 	var first time.Time
@@ -119,30 +119,30 @@ func TestTheNextLeaderAnswersAtOnceAndWritesLater(t *testing.T) {
 		return err == nil
 	})
 	if first.Before(term.From) {
-		t.Errorf("the first registration reached Bitbucket %v before the last leader's must have taken effect", term.From.Sub(first))
+		t.Errorf("the first registration reached Bitbucket %v before the previous leader's writes have taken effect", term.From.Sub(first))
 	}
 	b.until("the Service to lead to the next leader alone", func() bool { return b.ledTo() == "standby" })
 	if err := b.stop(); !errors.Is(err, kube.ErrLeaseLost) {
-		t.Errorf("the one before ended with %v, want %v", err, kube.ErrLeaseLost)
+		t.Errorf("the previous leader ended with %v, want %v", err, kube.ErrLeaseLost)
 	}
 	if b.leader.lock.events.order("released") {
-		t.Error("it released a Lease that was another's")
+		t.Error("it released another's Lease")
 	}
 }
 
-func TestTheLabelIsMended(t *testing.T) {
+func TestLeaderRepairsTheLabel(t *testing.T) {
 	b := startPair(t)
 	b.until("the Service to lead to the leader", func() bool { return b.ledTo() == "leader" })
 	if err := kube.NewLeaderService(b.client, "system", "standby").PointHere(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.until("it to lead there again", func() bool { return b.ledTo() == "leader" })
+	b.until("the Service to lead to the leader again", func() bool { return b.ledTo() == "leader" })
 }
 
-func TestAnOrderlyStopAnswersWhatWasAskedAndThenHandsOver(t *testing.T) {
+func TestOrderlyStopFinishesCallsAndThenReleasesTheLease(t *testing.T) {
 	b := startPair(t)
 	busy := b.pod(b.group)
-	attached, err := b.wire.Attach(busy.ctx())
+	attached, err := b.runners.Attach(busy.ctx())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,12 +152,12 @@ func TestAnOrderlyStopAnswersWhatWasAskedAndThenHandsOver(t *testing.T) {
 	b.faults(emulator.FaultRule{Method: "POST", Path: "*/pipelines-config/runners", Latency: "2s"})
 	answered := make(chan error, 1)
 	go func() {
-		_, err := b.wire.Register(busy.ctx(), &runnerv1.RegisterRequest{})
+		_, err := b.runners.Register(busy.ctx(), &runnerv1.RegisterRequest{})
 		answered <- err
 	}()
 	registered := 0
 	b.leader.lock.onRelease = func() { registered = len(b.state().Runners) }
-	b.until("a registration under way", func() bool { return b.posts() > 0 })
+	b.until("a registration in progress", func() bool { return b.posts() > 0 })
 	if err := b.stop(); err != nil {
 		t.Errorf("stop: got %v", err)
 	}
@@ -165,13 +165,13 @@ func TestAnOrderlyStopAnswersWhatWasAskedAndThenHandsOver(t *testing.T) {
 		t.Errorf("the registration was cut: %v", err)
 	}
 	if _, err := attached.Recv(); status.Code(err) != codes.Unavailable {
-		t.Errorf("the sidecar's stream ended with %v, want it to look for another leader", err)
+		t.Errorf("the sidecar's stream ended with %v, want UNAVAILABLE", err)
 	}
 	if registered != 1 {
-		t.Error("the Lease was released while a registration was under way")
+		t.Error("the Lease was released while a registration was in progress")
 	}
-	if seen := b.leader.lock.events; !seen.order("hidden", "released") {
-		t.Errorf("got %q, want hidden before released", seen.all)
+	if seen := b.leader.lock.events; !seen.order("withdrawn", "released") {
+		t.Errorf("got %q, want withdrawn before released", seen.all)
 	}
 	b.until("the next one to answer", func() bool { _, err := b.metric(b.group); return err == nil })
 	if term, leads := b.standby.election.Term(); !leads || !term.From.IsZero() {

@@ -13,15 +13,15 @@ import (
 	"bitbucket-runner-scaler/externalscaler/controlplane"
 )
 
-// hasty ends within a test what takes minutes.
-func hasty() controlplane.Config {
+// shortLimits returns limits of seconds instead of minutes.
+func shortLimits() controlplane.Config {
 	config := quick()
 	config.LostAfter, config.LostSight, config.StartLimit, config.DetachedLimit = time.Second, 500*time.Millisecond, 2*time.Second, time.Second
 	return config
 }
 
-// said reports whether the group's users were told of a removal for this reason.
-func (p *plane) said(reason string) bool {
+// hasEvent reports whether there is an Event with this reason.
+func (p *plane) hasEvent(reason string) bool {
 	for _, e := range p.Cluster.EventsSeen() {
 		if e.Reason == reason {
 			return true
@@ -30,7 +30,7 @@ func (p *plane) said(reason string) bool {
 	return false
 }
 
-// hasJob reports whether a pod's Job is still there.
+// hasJob reports whether a pod's Job still exists.
 func (p *plane) hasJob(d *pod) bool {
 	for _, job := range p.Cluster.Jobs() {
 		if job.UID == d.job.UID {
@@ -40,39 +40,39 @@ func (p *plane) hasJob(d *pod) bool {
 	return false
 }
 
-func TestLostRunnerWithAPodIsEnded(t *testing.T) {
-	p := start(t, hasty(), map[string]string{"min": "1"})
+func TestLostRunnerWithAPodIsStopped(t *testing.T) {
+	p := start(t, shortLimits(), map[string]string{"min": "1"})
 	attached, silent, working := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()
 	working.runStep()
-	p.pod(p.group).online().runStep() // lists tell of its step
-	settle(p, 2)                      // so that lists are known to tell steps
+	p.pod(p.group).online().runStep() // lists show its step
+	waitLists(p, 2)                   // so that lists are known to show steps
 	silent.cancel()
 	for _, d := range []*pod{attached, silent, working} {
 		d.set("offline", "")
 	}
-	p.until("the attached one to be stopped", attached.told)
+	p.until("the attached one to be stopped", attached.stopOrdered)
 	p.until("the silent one's Job to be deleted", func() bool { return !p.hasJob(silent) })
-	settle(p, 5)
-	if working.told() || !p.hasJob(working) || working.status() == "" {
-		t.Errorf("the one that works by its own word was stopped: %v, or its Job deleted: %v", working.told(), !p.hasJob(working))
+	waitLists(p, 5)
+	if working.stopOrdered() || !p.hasJob(working) || working.status() == "" {
+		t.Errorf("the one that reports a step was stopped: %v, or its Job deleted: %v", working.stopOrdered(), !p.hasJob(working))
 	}
-	p.until("its users to be told why", func() bool { return p.said("Lost") })
+	p.until("the Event", func() bool { return p.hasEvent("Lost") })
 }
 
-func TestAMomentOfflineIsNotLost(t *testing.T) {
-	config := hasty()
+func TestRunnerThatIsBrieflyOfflineIsNotLost(t *testing.T) {
+	config := shortLimits()
 	config.LostSight = time.Hour
 	p := start(t, config, map[string]string{"min": "1"})
 	d := p.pod(p.group).online()
 	d.set("offline", "")
 	p.until("it to look lost", p.counts("lost", 1))
-	settle(p, 5)
-	if d.told() || d.status() != "OFFLINE" {
-		t.Errorf("it was told to stop: %v, it is %s", d.told(), d.status())
+	waitLists(p, 5)
+	if d.stopOrdered() || d.status() != "OFFLINE" {
+		t.Errorf("it was ordered to stop: %v, it is %s", d.stopOrdered(), d.status())
 	}
 }
 
-// call does something to the pod's runner as a person would, past the control plane.
+// call sends a request about the pod's runner directly to Bitbucket, as a person would.
 func (d *pod) call(method, root, suffix, body string) {
 	d.p.t.Helper()
 	url := d.p.BitbucketURL + root + "/workspaces/acme/pipelines-config/runners/" + strings.NewReplacer("{", "%7B", "}", "%7D").Replace(d.uuid) + suffix
@@ -91,49 +91,49 @@ func (d *pod) call(method, root, suffix, body string) {
 	}
 }
 
-func TestRunnerThatSomebodyDeletedIsEnded(t *testing.T) {
-	p := start(t, hasty(), map[string]string{"min": "1"})
+func TestRunnerThatSomeoneDeletedIsStopped(t *testing.T) {
+	p := start(t, shortLimits(), map[string]string{"min": "1"})
 	resting, working := p.pod(p.group).online(), p.pod(p.group).online()
 	working.runStep()
-	p.until("both to be known", func() bool { return p.counts("idle", 1)() && p.counts("busy", 1)() })
+	p.until("both to be seen", func() bool { return p.counts("idle", 1)() && p.counts("busy", 1)() })
 	resting.call(http.MethodDelete, "/2.0", "", "")
 	working.call(http.MethodDelete, "/2.0", "", "")
-	p.until("the idle one to be stopped", resting.told)
-	settle(p, 5)
-	if working.told() {
+	p.until("the idle one to be stopped", resting.stopOrdered)
+	waitLists(p, 5)
+	if working.stopOrdered() {
 		t.Error("the one that still runs its step was stopped")
 	}
-	p.until("its users to be told why", func() bool { return p.said("Forgotten") })
+	p.until("the Event", func() bool { return p.hasEvent("Forgotten") })
 }
 
 func TestJobThatNeverAsksForARunnerIsDeletedOnceItHasANode(t *testing.T) {
-	p := start(t, hasty(), map[string]string{"min": "3"})
+	p := start(t, shortLimits(), map[string]string{"min": "3"})
 	stuck, waitsForANode, asks := p.pod(p.group), p.pod(p.group), p.pod(p.group)
 	p.Cluster.Schedule(stuck.job.UID, "node")
 	p.Cluster.Schedule(asks.job.UID, "node")
 	p.faults(emulator.FaultRule{Method: "POST", Path: "*/runners", Status: 503})
 	if _, err := asks.register(); err == nil {
-		t.Fatal("registered in spite of the fault")
+		t.Fatal("registered despite the fault")
 	}
 	p.until("the stuck Job to be deleted", func() bool { return !p.hasJob(stuck) })
-	p.until("its users to be told why", func() bool { return p.said("Stuck") })
-	settle(p, 10)
+	p.until("the Event", func() bool { return p.hasEvent("Stuck") })
+	waitLists(p, 10)
 	if !p.hasJob(waitsForANode) || !p.hasJob(asks) {
 		t.Errorf("deleted the Job that waits for a node: %v, the one that waits for Bitbucket: %v", !p.hasJob(waitsForANode), !p.hasJob(asks))
 	}
 }
 
-func TestJobThatWasToldToEndAndDoesNotIsDeleted(t *testing.T) {
-	p := start(t, hasty(), map[string]string{"min": "1"})
+func TestJobThatDoesNotEndAfterAStopIsDeleted(t *testing.T) {
+	p := start(t, shortLimits(), map[string]string{"min": "1"})
 	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
-	p.until("the surplus to be stopped", func() bool { return pods[0].told() || pods[1].told() })
+	p.until("the surplus to be stopped", func() bool { return pods[0].stopOrdered() || pods[1].stopOrdered() })
 	p.until("its Job, whose pod lingers, to be deleted", func() bool {
-		return slices.ContainsFunc(pods, func(d *pod) bool { return d.told() && !p.hasJob(d) })
+		return slices.ContainsFunc(pods, func(d *pod) bool { return d.stopOrdered() && !p.hasJob(d) })
 	})
 }
 
 func TestUnwantedJobsWithoutARunnerAreDeletedYoungestFirst(t *testing.T) {
-	p := start(t, hasty(), map[string]string{"min": "1", "max": "4"})
+	p := start(t, shortLimits(), map[string]string{"min": "1", "max": "4"})
 	p.pod(p.group).online()
 	p.until("it to be idle", p.counts("idle", 1))
 	older, younger := p.pod(p.group), p.pod(p.group)
@@ -142,22 +142,22 @@ func TestUnwantedJobsWithoutARunnerAreDeletedYoungestFirst(t *testing.T) {
 	if response, err := younger.register(); err == nil && response.GetRunner() != nil {
 		t.Error("a deleted Job's pod got a runner")
 	}
-	p.until("its users to be told why", func() bool { return p.said("Unwanted") })
+	p.until("the Event", func() bool { return p.hasEvent("Unwanted") })
 }
 
-func TestDisabledRunnerWithoutASidecarIsEndedOnlyIfListsTellSteps(t *testing.T) {
-	for name, hide := range map[string]bool{"lists tell steps": false, "lists do not": true} {
+func TestDisabledRunnerWithoutASidecarIsRemovedOnlyIfListsShowSteps(t *testing.T) {
+	for name, hide := range map[string]bool{"lists show steps": false, "lists show no steps": true} {
 		t.Run(name, func(t *testing.T) {
-			p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: hide}, hasty(), map[string]string{"min": "1", "coolDown": "1h"})
+			p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: hide}, shortLimits(), map[string]string{"min": "1", "coolDown": "1h"})
 			d, other := p.pod(p.group).online(), p.pod(p.group).online()
-			other.runStep() // so that lists that tell steps are known to do so
-			settle(p, 2)
+			other.runStep() // so that lists are known to show steps, if they do
+			waitLists(p, 2)
 			d.cancel()
 			d.call(http.MethodPut, "/internal", "/state", `{"status":"DISABLED"}`)
 			if hide {
-				settle(p, 10)
+				waitLists(p, 10)
 				if !p.hasJob(d) {
-					t.Error("its Job was deleted although nothing tells that it has no step")
+					t.Error("its Job was deleted although its runner may have a step")
 				}
 				return
 			}
@@ -166,7 +166,7 @@ func TestDisabledRunnerWithoutASidecarIsEndedOnlyIfListsTellSteps(t *testing.T) 
 	}
 }
 
-func TestDisabledOrphanIsKeptLongerWhereListsTellNoSteps(t *testing.T) {
+func TestDisabledOrphanIsKeptLongerIfListsShowNoSteps(t *testing.T) {
 	config := quick()
 	config.OrphanGrace, config.LostAfter = time.Millisecond, time.Hour
 	p := startWith(t, emulator.Options{RateLimit: 1 << 20, HideStep: true}, config, nil)
@@ -180,24 +180,24 @@ func TestDisabledOrphanIsKeptLongerWhereListsTellNoSteps(t *testing.T) {
 	}
 	lost.call(http.MethodPut, "/internal", "/state", `{"status":"DISABLED"}`)
 	p.until("the one that never came online to be removed", func() bool { return unborn.status() == "" })
-	settle(p, 10)
+	waitLists(p, 10)
 	if lost.status() != "DISABLED" {
 		t.Errorf("the one that may have a step is %q, want it still there", lost.status())
 	}
 }
 
-func TestADryRunOnlySays(t *testing.T) {
-	config := hasty()
+func TestDryRunOnlyWritesEvents(t *testing.T) {
+	config := shortLimits()
 	config.DryRun = true
 	p := start(t, config, map[string]string{"min": "1"})
 	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
 	stuck := p.pod(p.group)
 	p.Cluster.Schedule(stuck.job.UID, "node")
-	p.until("it to be said", func() bool { return p.said("DryRun") })
-	settle(p, 15)
+	p.until("the Event", func() bool { return p.hasEvent("DryRun") })
+	waitLists(p, 15)
 	for i, d := range pods {
-		if d.told() || d.status() != "ONLINE" {
-			t.Errorf("%d: told to stop %v, %s", i, d.told(), d.status())
+		if d.stopOrdered() || d.status() != "ONLINE" {
+			t.Errorf("%d: ordered to stop %v, %s", i, d.stopOrdered(), d.status())
 		}
 	}
 	if !p.hasJob(stuck) {
@@ -205,9 +205,9 @@ func TestADryRunOnlySays(t *testing.T) {
 	}
 }
 
-func TestFullScopeTakesTheLastPlaceBackFromARunnerWithoutAPod(t *testing.T) {
+func TestFullScopeReplacesARunnerWithoutAPod(t *testing.T) {
 	config := quick()
-	config.OrphanGrace = time.Hour // the reaper would wait
+	config.OrphanGrace = time.Hour // so that the reaper does not remove it
 	p := start(t, config, nil)
 	var orphan string
 	for i := range 100 {
@@ -239,13 +239,13 @@ func TestFullScopeTakesTheLastPlaceBackFromARunnerWithoutAPod(t *testing.T) {
 func TestRemovalsAreCountedByReason(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
 	pods := []*pod{p.pod(p.group).online(), p.pod(p.group).online()}
-	p.until("the surplus to be stopped", func() bool { return pods[0].told() || pods[1].told() })
+	p.until("the surplus to be stopped", func() bool { return pods[0].stopOrdered() || pods[1].stopOrdered() })
 	p.until("it to be counted", func() bool {
 		return strings.Contains(p.metrics(), fmt.Sprintf("removals_total{reason=%q} 1", "Surplus"))
 	})
 }
 
-// metrics is what Prometheus would read.
+// metrics returns what Prometheus reads.
 func (p *plane) metrics() string {
 	p.t.Helper()
 	request, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "http://"+p.HTTPAddress+"/metrics", nil)

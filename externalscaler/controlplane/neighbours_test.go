@@ -6,30 +6,30 @@ import (
 	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
-// Two installations may serve the same workspace, and groups of the same labels.
+// Two installations may serve the same workspace and groups with the same labels.
 func TestTwoInstallationsNeverTouchEachOthersRunners(t *testing.T) {
-	p := start(t, hasty(), map[string]string{"min": "1"})
-	q := startIn(t, testbed.Config{BitbucketURL: p.BitbucketURL, Namespace: "another"}, hasty(), map[string]string{"min": "2"})
+	p := start(t, shortLimits(), map[string]string{"min": "1"})
+	q := startIn(t, testbed.Config{BitbucketURL: p.BitbucketURL, Namespace: "another"}, shortLimits(), map[string]string{"min": "2"})
 	if p.Owner() == q.Owner() {
 		t.Fatalf("both have the owner label %s", p.Owner())
 	}
 	theirs := []*pod{q.pod(q.group).online(), q.pod(q.group).online()}
 	q.until("two to be idle", q.counts("idle", 2))
 	surplus := []*pod{p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()}
-	told := func() (n int) {
+	stopped := func() (n int) {
 		for _, d := range surplus {
-			if d.told() {
+			if d.stopOrdered() {
 				n++
 			}
 		}
 		return n
 	}
-	p.until("the surplus to be stopped", func() bool { return told() == 2 })
+	p.until("the surplus to be stopped", func() bool { return stopped() == 2 })
 	orphan, err := registerElsewhere(t, q, p.Owner())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.until("the orphan to be removed by whose it is", func() bool {
+	p.until("the orphan to be removed by its own installation", func() bool {
 		for _, r := range p.state().Runners {
 			if r.UUID == orphan {
 				return false
@@ -37,18 +37,18 @@ func TestTwoInstallationsNeverTouchEachOthersRunners(t *testing.T) {
 		}
 		return true
 	})
-	settle(p, 5)
+	waitLists(p, 5)
 	for _, d := range theirs {
-		if d.told() || d.status() != "ONLINE" {
-			t.Errorf("a runner of the other installation is %s, stopped %v", d.status(), d.told())
+		if d.stopOrdered() || d.status() != "ONLINE" {
+			t.Errorf("a runner of the other installation is %s, stopped %v", d.status(), d.stopOrdered())
 		}
 	}
 	if n, err := q.metric(q.group); err != nil || n != 2 {
-		t.Errorf("the other installation tells KEDA %d, %v; want 2", n, err)
+		t.Errorf("the other installation's metric is %d, %v; want 2", n, err)
 	}
 }
 
-func TestAGroupsUnfilledMinimumIsSetAsideForIt(t *testing.T) {
+func TestUnfilledMinimumIsReserved(t *testing.T) {
 	p := start(t, quick(), map[string]string{"min": "1"})
 	for range 95 {
 		if _, err := registerElsewhere(t, p, "keda.other.00000000"); err != nil {
@@ -56,9 +56,9 @@ func TestAGroupsUnfilledMinimumIsSetAsideForIt(t *testing.T) {
 		}
 	}
 	p.pod(p.group).online().runStep()
-	p.until("KEDA to be told of one more", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
+	p.until("the metric to include one more", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
 	reserved := p.apply("reserved", map[string]string{"min": "4"})
-	p.until("the rest of the scope to be the other's", func() bool { n, err := p.metric(p.group); return err == nil && n == 1 })
+	p.until("the rest of the scope to be reserved", func() bool { n, err := p.metric(p.group); return err == nil && n == 1 })
 	p.Cluster.Remove(reserved.UID)
-	p.until("KEDA to be told of one more again", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
+	p.until("the metric to include one more again", func() bool { n, err := p.metric(p.group); return err == nil && n == 2 })
 }

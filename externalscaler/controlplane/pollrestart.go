@@ -16,31 +16,35 @@ type PollRestarter interface {
 	RestartPolling(ctx context.Context, key fleet.GroupKey) error
 }
 
-// Times of restarting KEDA's polling of a group.
+// The times for restarting KEDA's polling of a group.
 const (
-	restartFirst = 15 * time.Second
-	restartMost  = 5 * time.Minute
-	restartLook  = 3 * time.Second
-	// quietLeast is how long KEDA may be silent about a group at least.
-	quietLeast = 30 * time.Second
+	// firstWait and maxWait are the shortest and the longest wait before a restart.
+	firstWait = 15 * time.Second
+	maxWait   = 5 * time.Minute
+	// checkInterval is the time between two checks of all groups.
+	checkInterval = 3 * time.Second
+	// minQuiet is the shortest time without a call for a group before its polling is
+	// restarted.
+	minQuiet = 30 * time.Second
 )
 
-// pollWatch makes KEDA read again the groups with TLS that it does not ask for, at
-// growing intervals, until it does. KEDA reads by which authority to verify us once,
-// when it takes a ScaledJob up; if that was not published then, or is another's by
-// now, every call fails from then on, and KEDA never reads it again by itself
-// (pkg/scaling/scale_handler.go, getScaledJobMetrics; v2.21). The same happens to a
-// ScaledJob that is applied first of all, and to one that is deleted and applied
-// again as the only one of its namespace.
+// pollWatch restarts KEDA's polling of groups with TLS that KEDA does not call for. It
+// repeats that at growing intervals until KEDA calls.
+//
+// KEDA reads the authority with which it verifies the scaler only once, when it begins
+// to poll a ScaledJob. If the authority was not published yet, or has been replaced
+// since, every call fails and KEDA does not read it again
+// (pkg/scaling/scale_handler.go, getScaledJobMetrics; v2.21). This happens to the first
+// ScaledJob of a namespace, and to the only one if it is deleted and applied again.
 type pollWatch struct {
-	groups func() []fleet.ScaledJob // faulty ones too: KEDA is to report the fault
-	// asked is when a group was last called for; zero is never.
-	asked     func(key fleet.GroupKey) time.Time
+	groups func() []fleet.ScaledJob // includes faulty ones, so that KEDA reports the fault
+	// lastCall returns when KEDA last called for a group. It is zero for never.
+	lastCall  func(key fleet.GroupKey) time.Time
 	restarter PollRestarter
 	log       *zap.Logger
 }
 
-// restart is when a group is due, and how long it waits after that.
+// restart is when a group's polling is restarted next, and the wait after that.
 type restart struct {
 	next time.Time
 	wait time.Duration
@@ -48,25 +52,25 @@ type restart struct {
 
 func (w pollWatch) run(ctx context.Context) {
 	due := map[fleet.GroupKey]*restart{}
-	for pause.For(ctx, clock.RealClock{}, restartLook, nil) {
+	for pause.For(ctx, clock.RealClock{}, checkInterval, nil) {
 		now := time.Now()
 		waiting := map[fleet.GroupKey]*restart{}
 		for _, group := range w.groups() {
-			if group.Metadata["enableTLS"] != "true" || group.Hold != "" || now.Sub(w.asked(group.GroupKey)) < max(quietLeast, 3*group.PollingInterval) {
+			if group.Metadata["enableTLS"] != "true" || group.Hold != "" || now.Sub(w.lastCall(group.GroupKey)) < max(minQuiet, 3*group.PollingInterval) {
 				continue
 			}
 			r := due[group.GroupKey]
 			if r == nil {
-				r = &restart{next: now.Add(restartFirst), wait: restartFirst}
+				r = &restart{next: now.Add(firstWait), wait: firstWait}
 			}
 			waiting[group.GroupKey] = r
 			if now.Before(r.next) {
 				continue
 			}
-			r.wait = min(2*r.wait, restartMost)
+			r.wait = min(2*r.wait, maxWait)
 			r.next = now.Add(r.wait)
 			err := w.restarter.RestartPolling(ctx, group.GroupKey)
-			w.log.Info("KEDA stopped polling the group; touching its ScaledJob", zap.Stringer("group", group.GroupKey), zap.Error(err))
+			w.log.Info("KEDA does not poll the group: annotating its ScaledJob", zap.Stringer("group", group.GroupKey), zap.Error(err))
 		}
 		due = waiting
 	}

@@ -11,7 +11,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
-// restarts are when each group's polling was restarted.
+// restarts holds when each group's polling was restarted.
 type restarts map[string][]time.Duration
 
 func (r restarts) at(begun time.Time) PollRestarter { return restartedAt{r, begun} }
@@ -36,50 +36,50 @@ func TestPollingIsRestartedForGroupsThatKEDADoesNotPoll(t *testing.T) {
 			}
 			return s
 		}
-		const lost = 10 * time.Minute // since then KEDA asks no more for those that it lost
+		const lost = 10 * time.Minute // after this time KEDA no longer polls the lost groups
 		all := []fleet.ScaledJob{
-			group("never asked for", 30*time.Second, nil),
-			group("asked for", time.Minute, nil),
+			group("never polled", 30*time.Second, nil),
+			group("polled", time.Minute, nil),
 			group("lost", 10*time.Second, nil),
-			group("lost, seldom asked for", 5*time.Minute, nil),
+			group("lost, rarely polled", 5*time.Minute, nil),
 			group("paused", time.Second, func(s *fleet.ScaledJob) { s.Hold = "paused" }),
 			group("plain text", time.Second, func(s *fleet.ScaledJob) { s.Metadata = nil }),
 		}
 		asked := func(key fleet.GroupKey) time.Time {
 			for _, s := range all {
 				since := time.Since(begun)
-				if s.Name == "lost" || s.Name == "lost, seldom asked for" {
+				if s.Name == "lost" || s.Name == "lost, rarely polled" {
 					since = min(since, lost)
 				}
-				if s.GroupKey == key && s.Name != "never asked for" && s.Hold == "" {
+				if s.GroupKey == key && s.Name != "never polled" && s.Hold == "" {
 					return begun.Add(since.Truncate(s.PollingInterval))
 				}
 			}
 			return time.Time{}
 		}
 		found := restarts{}
-		n := pollWatch{groups: func() []fleet.ScaledJob { return all }, asked: asked, restarter: found.at(begun), log: zap.NewNop()}
+		n := pollWatch{groups: func() []fleet.ScaledJob { return all }, lastCall: asked, restarter: found.at(begun), log: zap.NewNop()}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		n.run(ctx)
 		for name, first := range map[string]time.Duration{
-			"never asked for":        restartFirst,
-			"lost":                   lost + quietLeast + restartFirst,
-			"lost, seldom asked for": lost + 3*5*time.Minute + restartFirst,
+			"never polled":        firstWait,
+			"lost":                lost + minQuiet + firstWait,
+			"lost, rarely polled": lost + 3*5*time.Minute + firstWait,
 		} {
 			times := found[name]
-			if len(times) < 3 || times[0] < first || times[0] > first+2*restartLook {
+			if len(times) < 3 || times[0] < first || times[0] > first+2*checkInterval {
 				t.Errorf("%s: restarted after %v, want first after %v", name, times, first)
 			}
 			for i := 1; i < len(times); i++ {
-				if wait := times[i] - times[i-1]; wait < restartFirst || wait > restartMost+restartLook {
+				if wait := times[i] - times[i-1]; wait < firstWait || wait > maxWait+checkInterval {
 					t.Errorf("%s: restarted after %v", name, times)
 				}
 			}
 			delete(found, name)
 		}
 		if len(found) > 0 {
-			t.Errorf("restarted without need: %v", found)
+			t.Errorf("restarted without a need: %v", found)
 		}
 	})
 }

@@ -44,7 +44,7 @@ func TestPodRegistersItsOwnRunner(t *testing.T) {
 	}
 }
 
-func TestRepositoryRunnerKnowsItsRepository(t *testing.T) {
+func TestRepositoryRunnerGetsItsRepository(t *testing.T) {
 	p := start(t, quick(), map[string]string{"repository": "app"})
 	response, err := p.pod(p.group).register()
 	if err != nil || response.GetRunner().GetEnvironment()["REPOSITORY_UUID"] != "{22222222-2222-4222-8222-222222222222}" {
@@ -55,28 +55,28 @@ func TestRepositoryRunnerKnowsItsRepository(t *testing.T) {
 	}
 }
 
-func TestWhoMayRegister(t *testing.T) {
+func TestOnlyPodsOfAScaledJobMayRegister(t *testing.T) {
 	p := start(t, quick(), nil)
 	p.until("the first list", func() bool { _, err := p.metric(p.group); return err == nil })
 	stranger := &pod{p: p, token: "not-a-token"}
 	if _, err := stranger.register(); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("a wrong token: got %v", err)
 	}
-	if _, err := p.wire.Register(t.Context(), &runnerv1.RegisterRequest{}); status.Code(err) != codes.Unauthenticated {
+	if _, err := p.runners.Register(t.Context(), &runnerv1.RegisterRequest{}); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("no token: got %v", err)
 	}
-	if _, err := p.wire.Deregister(t.Context(), &runnerv1.DeregisterRequest{RunnerUuid: "{x}"}); status.Code(err) != codes.Unauthenticated {
+	if _, err := p.runners.Deregister(t.Context(), &runnerv1.DeregisterRequest{RunnerUuid: "{x}"}); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("deregister without a token: got %v", err)
 	}
 	orphan := p.pod(fleet.ScaledJob{GroupKey: fleet.GroupKey{Namespace: "ns", Name: "deleted"}, UID: "gone"})
 	if _, err := orphan.register(); status.Code(err) != codes.NotFound {
-		t.Errorf("a pod of no ScaledJob: got %v", err)
+		t.Errorf("a pod without a ScaledJob: got %v", err)
 	}
 	faulty := p.pod(p.apply("faulty", map[string]string{"min": "x"}))
 	if _, err := faulty.register(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `min: "x"`) {
 		t.Errorf("a pod of a faulty ScaledJob: got %v", err)
 	}
-	elsewhere := p.group // whoever may create Jobs in another namespace can name the ScaledJob as their owner
+	elsewhere := p.group // anyone who may create Jobs in another namespace can name the ScaledJob as their owner
 	elsewhere.Namespace = "elsewhere"
 	forged := p.pod(elsewhere)
 	if _, err := forged.register(); status.Code(err) != codes.NotFound {
@@ -110,11 +110,11 @@ func TestLiveRunnersNeverExceedMax(t *testing.T) {
 		}
 	}
 	if registered != 2 || finished != 4 || len(p.state().Runners) != 2 {
-		t.Errorf("%d registered, %d told to finish, %d at Bitbucket; want 2, 4, 2", registered, finished, len(p.state().Runners))
+		t.Errorf("%d registered, %d to finish, %d at Bitbucket; want 2, 4, 2", registered, finished, len(p.state().Runners))
 	}
 }
 
-func TestNoRoomInTheScopeIsRetriedLater(t *testing.T) {
+func TestRegistrationInAFullScopeIsRetriedLater(t *testing.T) {
 	p := start(t, quick(), map[string]string{"max": "100"})
 	for range 100 {
 		if _, err := registerElsewhere(t, p, "someone.else"); err != nil {
@@ -148,25 +148,25 @@ func TestLostReplyOfARegistrationIsNotRepeatedBlindly(t *testing.T) {
 	if n := len(p.state().Runners); n != 1 {
 		t.Fatalf("%d runners after the lost reply", n)
 	}
-	p.until("the outcome to be known and a runner of known secret to be there", func() bool {
+	p.until("the outcome, and a runner whose secret is known", func() bool {
 		response, err := d.register()
 		return err == nil && response.GetRunner() != nil
 	})
 	runners := p.state().Runners
 	if len(runners) != 1 || runners[0].UUID != d.uuid {
-		t.Errorf("got %+v, want the one that was handed out", runners)
+		t.Errorf("got %+v, want the one that was returned", runners)
 	}
 }
 
-func TestARegistrationOfUnknownOutcomeKeepsItsPlace(t *testing.T) {
+func TestRegistrationWithAnUnknownOutcomeKeepsItsPlace(t *testing.T) {
 	p := start(t, quick(), map[string]string{"max": "1"})
-	// Until it ends no list can show whether there is a runner.
+	// While the fault lasts, no list can show whether there is a runner.
 	p.faults(emulator.FaultRule{Method: "POST", Path: "*/pipelines-config/runners", DropAfterWrite: true, Count: 1}, emulator.FaultRule{Method: "GET", Path: "*/pipelines-config/runners", Status: 503})
 	if _, err := p.pod(p.group).register(); status.Code(err) != codes.Unavailable {
 		t.Fatalf("got %v, want UNAVAILABLE while the outcome is unknown", err)
 	}
 	another := p.pod(p.group)
-	p.until("the other pod to be told to finish", func() bool {
+	p.until("the other pod to be to finish", func() bool {
 		response, err := another.register()
 		return err == nil && response.GetFinish() != nil
 	})
@@ -183,7 +183,7 @@ func TestRunnerThatMayRunIsNotReplaced(t *testing.T) {
 	}
 	first := d.uuid
 	if _, err := d.register(); err != nil || d.uuid == first {
-		t.Fatalf("a runner whose environment was never handed out: got %v and %s, want it replaced", err, d.uuid)
+		t.Fatalf("a runner whose environment was never returned: got %v and %s, want it replaced", err, d.uuid)
 	}
 	if runners := p.state().Runners; len(runners) != 1 || runners[0].UUID != d.uuid {
 		t.Fatalf("got %+v", runners)
@@ -195,41 +195,41 @@ func TestRunnerThatMayRunIsNotReplaced(t *testing.T) {
 	}
 }
 
-func TestDeregisteringDeletesTheOwnRunnerAlone(t *testing.T) {
+func TestDeregisterDeletesOnlyTheOwnRunner(t *testing.T) {
 	p := start(t, quick(), nil)
 	other := p.pod(p.group).online()
 	d := p.pod(p.group).online()
-	response, err := p.wire.Deregister(d.ctx(), &runnerv1.DeregisterRequest{RunnerUuid: other.uuid})
+	response, err := p.runners.Deregister(d.ctx(), &runnerv1.DeregisterRequest{RunnerUuid: other.uuid})
 	if err != nil || !response.GetGone() {
 		t.Fatalf("got %v, %v", response, err)
 	}
 	if d.status() != "" || other.status() != "ONLINE" {
-		t.Errorf("own runner %q, the other %q; want it gone, and the other online", d.status(), other.status())
+		t.Errorf("own runner %q, the other %q; want it deleted, and the other online", d.status(), other.status())
 	}
-	if response, err := p.wire.Deregister(d.ctx(), &runnerv1.DeregisterRequest{}); err != nil || !response.GetGone() {
+	if response, err := p.runners.Deregister(d.ctx(), &runnerv1.DeregisterRequest{}); err != nil || !response.GetGone() {
 		t.Errorf("again: got %v, %v", response, err)
 	}
 }
 
-func TestRunnerThatStillShowsAStepIsNotDeleted(t *testing.T) {
+func TestRunnerWithAStepIsNotDeleted(t *testing.T) {
 	p := start(t, quick(), nil)
 	d := p.pod(p.group).online()
 	d.set("step", "{aaaaaaaa-0000-4000-8000-000000000000}")
-	response, err := p.wire.Deregister(d.ctx(), &runnerv1.DeregisterRequest{})
+	response, err := p.runners.Deregister(d.ctx(), &runnerv1.DeregisterRequest{})
 	if err != nil || response.GetGone() {
-		t.Fatalf("got %v, %v, want it left", response, err)
+		t.Fatalf("got %v, %v, want it kept", response, err)
 	}
 	if d.status() != "DISABLED" || p.state().Counters.BusyRunnersDeleted != 0 {
 		t.Errorf("status %q, %d busy deleted", d.status(), p.state().Counters.BusyRunnersDeleted)
 	}
 }
 
-func TestDeregisteringAfterTheScaledJobIsGone(t *testing.T) {
+func TestDeregisterAfterTheScaledJobIsDeleted(t *testing.T) {
 	p := start(t, quick(), nil)
 	d := p.pod(p.group).online()
 	p.Cluster.Remove(p.group.UID)
-	p.until("the group to be gone", func() bool { return len(p.Groups()) == 0 })
-	if response, err := p.wire.Deregister(d.ctx(), &runnerv1.DeregisterRequest{RunnerUuid: d.uuid}); err != nil || !response.GetGone() || d.status() != "" {
+	p.until("the group to disappear", func() bool { return len(p.Groups()) == 0 })
+	if response, err := p.runners.Deregister(d.ctx(), &runnerv1.DeregisterRequest{RunnerUuid: d.uuid}); err != nil || !response.GetGone() || d.status() != "" {
 		t.Errorf("got %v, %v, status %q", response, err, d.status())
 	}
 }

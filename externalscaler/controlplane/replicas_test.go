@@ -24,7 +24,7 @@ import (
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// events are what happened, in order.
+// events records events in order.
 type events struct {
 	mu  sync.Mutex
 	all []string
@@ -36,7 +36,7 @@ func (e *events) add(event string) {
 	e.all = append(e.all, event)
 }
 
-// order is where events happened first, each after the one before; false if not.
+// order reports whether these events first happened in this order.
 func (e *events) order(want ...string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -51,28 +51,28 @@ func (e *events) order(want ...string) bool {
 	return true
 }
 
-// lock is one replica's way to the Lease, which can be cut.
+// lock is one replica's connection to the Lease. It can be interrupted.
 type lock struct {
 	resourcelock.Interface
 	events *events
 
-	mu  sync.Mutex
-	cut bool
+	mu          sync.Mutex
+	interrupted bool
 	// onRelease is called before the Lease is released.
 	onRelease func()
 }
 
-func (l *lock) set(cut bool) {
+func (l *lock) interrupt(interrupted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cut = cut
+	l.interrupted = interrupted
 }
 
 func (l *lock) reach() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cut {
-		return errors.New("the API server is out of reach")
+	if l.interrupted {
+		return errors.New("the API server is unreachable")
 	}
 	return nil
 }
@@ -99,18 +99,18 @@ func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRec
 	return l.Interface.Update(ctx, record)
 }
 
-// signpost is a LeaderService whose withdrawal is an event.
-type signpost struct {
+// recordedService is a LeaderService that records its withdrawal.
+type recordedService struct {
 	*kube.LeaderService
 	events *events
 }
 
-func (s signpost) Withdraw(ctx context.Context) error {
-	s.events.add("hidden")
+func (s recordedService) Withdraw(ctx context.Context) error {
+	s.events.add("withdrawn")
 	return s.LeaderService.Withdraw(ctx)
 }
 
-// settleTime is what an unclean takeover waits for beyond the Lease's end.
+// settleTime is how long after the end of an unreleased Lease the next leader begins to write.
 const settleTime = 3 * time.Second
 
 // replica is a control plane that takes part in an election.
@@ -132,19 +132,19 @@ func newReplica(t *testing.T, client kubernetes.Interface, name string) *replica
 		LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
 		WriteTimeout: settleTime - r.config.WriteSettle, WriteSettle: r.config.WriteSettle, Logger: zaptest.NewLogger(t),
 	})
-	r.config.Election, r.config.LeaderService = r.election, signpost{LeaderService: kube.NewLeaderService(client, "system", name), events: seen}
+	r.config.Election, r.config.LeaderService = r.election, recordedService{LeaderService: kube.NewLeaderService(client, "system", name), events: seen}
 	return r
 }
 
-// pair is a control plane that leads, and the test bed's, which stands by.
+// pair is a control plane that leads, and the test bed's, which is the standby.
 type pair struct {
 	*plane
 	leader, standby *replica
 	client          kubernetes.Interface
-	// keda and wire of the leader; the plane's own are the standby's.
-	keda pb.ExternalScalerClient
-	wire runnerv1.RunnerServiceClient
-	// stop ends the leader in order, and gives Run's error.
+	// keda and runners are the leader's. Those of the plane are the standby's.
+	keda    pb.ExternalScalerClient
+	runners runnerv1.RunnerServiceClient
+	// stop stops the leader in order and returns Run's error.
 	stop func() error
 }
 
@@ -152,15 +152,15 @@ func startPair(t *testing.T) *pair {
 	t.Helper()
 	client := fake.NewClientset()
 	b := &pair{client: client, leader: newReplica(t, client, "leader"), standby: newReplica(t, client, "standby")}
-	b.standby.lock.set(true) // until the other leads
-	// So that the list from which on it may write is one that it asked for itself.
+	b.standby.lock.interrupt(true) // until the other leads
+	// So that the standby requests the list itself that allows its first write.
 	b.standby.config.PollInterval = time.Hour
 	b.plane = start(t, b.standby.config, map[string]string{"workspace": "acme", "min": "1"})
 	address := b.serve(t)
 	conn := dial(t, address)
-	b.keda, b.wire = pb.NewExternalScalerClient(conn), runnerv1.NewRunnerServiceClient(conn)
+	b.keda, b.runners = pb.NewExternalScalerClient(conn), runnerv1.NewRunnerServiceClient(conn)
 	b.until("the first to lead", func() bool { _, err := b.leaderMetric(); return err == nil })
-	b.standby.lock.set(false)
+	b.standby.lock.interrupt(false)
 	return b
 }
 
@@ -197,7 +197,7 @@ func (b *pair) serve(t *testing.T) (address string) {
 		<-ended
 		return outcome
 	}
-	t.Cleanup(func() { _ = b.stop() }) // its outcome is the test's to look at
+	t.Cleanup(func() { _ = b.stop() }) // the test itself checks the error
 	return listeners[0].Addr().String()
 }
 
@@ -209,7 +209,7 @@ func (b *pair) leaderMetric() (int64, error) {
 	return answer.GetMetricValues()[0].GetMetricValue(), nil
 }
 
-// ledTo is the pod that the Service leads to; several are joined.
+// ledTo returns the names of the pods that the Service selects, joined by spaces.
 func (b *pair) ledTo() string {
 	pods, err := b.client.CoreV1().Pods("system").List(b.t.Context(), metav1.ListOptions{LabelSelector: kube.RoleLabel + "=" + kube.RoleLeader})
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-// BenchmarkStateToSnapshot measures from a sidecar's word to a snapshot that shows
-// it, in a group of 100 Jobs, beside a call to the same server that does nothing.
+// BenchmarkStateToSnapshot measures the time from a sidecar's report to a snapshot that
+// shows it, in a group of 100 Jobs, and an empty call of the same server for comparison.
 func BenchmarkStateToSnapshot(b *testing.B) {
 	bed, err := testbed.Start(b.Context(), testbed.Config{
 		Dir: b.TempDir(), Emulator: emulator.Options{RateLimit: -1}, ControlPlane: quick(), KEDAInterval: time.Hour, Logger: zap.NewNop(),
@@ -55,14 +55,14 @@ func BenchmarkStateToSnapshot(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		unread := 0
+		unrecognized := 0
 		shown := func() int { return bed.Groups()[0].Unrecognized }
 		for b.Loop() {
-			unread = 1 - unread
-			if err := stream.Send(&runnerv1.AttachRequest{UnrecognizedOutput: unread == 1}); err != nil {
+			unrecognized = 1 - unrecognized
+			if err := stream.Send(&runnerv1.AttachRequest{UnrecognizedOutput: unrecognized == 1}); err != nil {
 				b.Fatal(err)
 			}
-			for shown() != unread {
+			for shown() != unrecognized {
 			}
 		}
 	})

@@ -20,7 +20,7 @@ func TestEveryFaultyFileIsReported(t *testing.T) {
 		"empty":              {map[string]string{"atlassianAccountEmail": "a@b", "atlassianApiToken": " \n", "namespaces": "*"}, []string{"atlassianApiToken: empty", "atlassianApiToken (ATLASSIAN_API_TOKEN): missing, the API token needs it"}},
 		"two kinds":          {map[string]string{tokenFile: "a", "bitbucketUsername": "u", "bitbucketAppPassword": "p", "namespaces": "*"}, []string{"app password and access token are given together"}},
 		"two values of a key": {map[string]string{tokenFile: "a", "BITBUCKET_ACCESS_TOKEN": "b", "namespaces": "*"},
-			[]string{"bitbucketAccessToken and BITBUCKET_ACCESS_TOKEN hold different values"}},
+			[]string{"bitbucketAccessToken and BITBUCKET_ACCESS_TOKEN contain different values"}},
 		"no namespaces":          {map[string]string{tokenFile: "a"}, []string{"namespaces: missing or empty, so no namespace"}},
 		"empty namespaces":       {map[string]string{tokenFile: "a", "namespaces": "\n"}, []string{"namespaces: missing or empty, so no namespace"}},
 		"namespaces with commas": {map[string]string{tokenFile: "a", "namespaces": "a,b"}, []string{`namespaces: "a,b", want names`}},
@@ -29,7 +29,7 @@ func TestEveryFaultyFileIsReported(t *testing.T) {
 			[]string{`workspaces: "a/b", want slugs`, `repositories: "a/b/c", want`, `repositories: "/x", want`, `labels: "Team", want`, `labels: "x*y", want`}},
 		"empty restrictions": {map[string]string{tokenFile: "a", "namespaces": "*", "workspaces": "", "labels": " "}, []string{"workspaces: empty, which allows nothing", "labels: empty, which allows nothing"}},
 		"many faults": {map[string]string{"bitbucketOauthClientId": "a b", "x": "", "bitbucketOauthClientSecret": ""},
-			[]string{"bitbucketOauthClientSecret: empty", "x: unknown key", "bitbucketOauthClientId (BITBUCKET_OAUTH_CLIENT_ID): holds a space", "bitbucketOauthClientSecret (BITBUCKET_OAUTH_CLIENT_SECRET): missing", "namespaces: missing"}},
+			[]string{"bitbucketOauthClientSecret: empty", "x: unknown key", "bitbucketOauthClientId (BITBUCKET_OAUTH_CLIENT_ID): contains a space", "bitbucketOauthClientSecret (BITBUCKET_OAUTH_CLIENT_SECRET): missing", "namespaces: missing"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -15,20 +15,20 @@ import (
 	"bitbucket-runner-scaler/externalscaler/registrar"
 )
 
-// Cluster is the least of Kubernetes that the control plane reads: ScaledJobs,
-// their unfinished Jobs with one pod each, and the tokens of those pods. It
-// implements controlplane.Cluster. Safe for concurrent use.
+// Cluster contains the parts of Kubernetes that the control plane uses, in memory:
+// ScaledJobs, their unfinished Jobs with one pod each, and the tokens of those pods. It
+// implements controlplane.Cluster. It is safe for concurrent use.
 type Cluster struct {
-	// Changed is called after each change, as a watch would; set before use.
+	// Changed is called after each change, in place of a watch. Set it before use.
 	Changed func()
-	// Removed is called when a pod is deleted, for the node to end it; set before use.
+	// Removed is called when a pod is deleted, so that the node stops it. Set it before use.
 	Removed func(pod fleet.Pod)
 
 	mu         sync.Mutex
 	scaledJobs map[string]fleet.ScaledJob    // by UID
 	jobs       map[string]fleet.Job          // by UID, unfinished
-	loose      map[string]fleet.Pod          // by the UID of their deleted Job
-	unseen     map[string]struct{}           // UIDs of the Jobs that the watch does not show
+	orphaned   map[string]fleet.Pod          // by the UID of their deleted Job
+	hidden     map[string]struct{}           // UIDs of the Jobs that the watch does not show
 	tokens     map[string]registrar.Identity // by token
 	completed  map[fleet.GroupKey]int        // Jobs that completed
 	failed     map[fleet.GroupKey]int        // Jobs that failed
@@ -36,17 +36,17 @@ type Cluster struct {
 	created    int
 }
 
-// Event is what a user would see on a ScaledJob.
+// Event is an Event on a ScaledJob.
 type Event struct {
 	Group           fleet.GroupKey
 	Reason, Message string
 }
 
-// NewCluster makes an empty cluster.
+// NewCluster returns an empty Cluster.
 func NewCluster() *Cluster {
 	return &Cluster{
 		Changed: func() {}, Removed: func(fleet.Pod) {},
-		scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{}, loose: map[string]fleet.Pod{}, unseen: map[string]struct{}{},
+		scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{}, orphaned: map[string]fleet.Pod{}, hidden: map[string]struct{}{},
 		tokens: map[string]registrar.Identity{}, completed: map[fleet.GroupKey]int{}, failed: map[fleet.GroupKey]int{},
 	}
 }
@@ -61,8 +61,7 @@ func (c *Cluster) Apply(key fleet.GroupKey, metadata map[string]string) fleet.Sc
 	return scaledJob
 }
 
-// Remove deletes a ScaledJob. Its Jobs are the node's to end, as those of a
-// deleted owner are the garbage collector's.
+// Remove deletes a ScaledJob, but not its Jobs. See Bed.Delete.
 func (c *Cluster) Remove(uid string) {
 	c.mu.Lock()
 	delete(c.scaledJobs, uid)
@@ -70,7 +69,7 @@ func (c *Cluster) Remove(uid string) {
 	c.Changed()
 }
 
-// CreateJob makes an unfinished Job of a ScaledJob, its pod and the pod's token.
+// CreateJob creates an unfinished Job of a ScaledJob, with its pod and the pod's token.
 func (c *Cluster) CreateJob(owner fleet.ScaledJob) (job fleet.Job, token string) {
 	c.mu.Lock()
 	c.created++
@@ -86,16 +85,16 @@ func (c *Cluster) CreateJob(owner fleet.ScaledJob) (job fleet.Job, token string)
 	return job, token
 }
 
-// FinishJob says that a Job's pod has ended.
+// FinishJob records that a Job's pod has ended.
 func (c *Cluster) FinishJob(uid string, succeeded bool) {
 	c.mu.Lock()
 	job, unfinished := c.jobs[uid]
-	if !unfinished { // deleted, and its pod has ended by now
-		pod := c.loose[uid]
+	if !unfinished { // the Job was deleted, and now its pod has ended
+		pod := c.orphaned[uid]
 		job.Pod = &pod
 	}
 	delete(c.jobs, uid)
-	delete(c.loose, uid)
+	delete(c.orphaned, uid)
 	maps.DeleteFunc(c.tokens, func(_ string, id registrar.Identity) bool { return job.Pod != nil && id.PodUID == job.Pod.UID })
 	group := c.scaledJobs[job.ScaledJobUID].GroupKey
 	switch {
@@ -108,15 +107,15 @@ func (c *Cluster) FinishJob(uid string, succeeded bool) {
 	c.Changed()
 }
 
-// DeleteJob implements reaper.Jobs: the Job is gone at once, its pod once its
-// containers have ended.
+// DeleteJob implements reaper.Jobs. The Job disappears at once. Its pod disappears when
+// its containers have ended.
 func (c *Cluster) DeleteJob(_ context.Context, _, _, uid string) error {
 	c.mu.Lock()
 	job, ok := c.jobs[uid]
 	if ok && job.Pod != nil {
 		pod := *job.Pod
 		pod.Deleting = true
-		c.loose[uid], job.Pod = pod, &pod
+		c.orphaned[uid], job.Pod = pod, &pod
 	}
 	delete(c.jobs, uid)
 	c.mu.Unlock()
@@ -127,8 +126,8 @@ func (c *Cluster) DeleteJob(_ context.Context, _, _, uid string) error {
 	return nil
 }
 
-// DeletePod deletes the pod of a Job, as an eviction does; the Job stays until its
-// pod has ended.
+// DeletePod deletes the pod of a Job, as an eviction does. The Job stays until its pod
+// has ended.
 func (c *Cluster) DeletePod(jobUID string) {
 	c.change(jobUID, func(job *fleet.Job) { job.Pod.Deleting = true })
 	c.mu.Lock()
@@ -139,8 +138,8 @@ func (c *Cluster) DeletePod(jobUID string) {
 	}
 }
 
-// Change gives a ScaledJob another generation, so that its Jobs are of an older one,
-// and these settings in its trigger's metadata.
+// Change gives a ScaledJob another generation, so that its Jobs become outdated, and
+// changes these settings in its trigger's metadata.
 func (c *Cluster) Change(uid, generation string, settings map[string]string) fleet.ScaledJob {
 	c.mu.Lock()
 	scaledJob := c.scaledJobs[uid]
@@ -153,21 +152,21 @@ func (c *Cluster) Change(uid, generation string, settings map[string]string) fle
 	return scaledJob
 }
 
-// Schedule gives the pod of a Job to a node.
+// Schedule assigns the pod of a Job to a node.
 func (c *Cluster) Schedule(jobUID, node string) {
 	c.change(jobUID, func(job *fleet.Job) { job.Pod.Node = node })
 }
 
-// Hide has the watch show neither a Job nor its pod any more, as one that lags.
+// Hide removes a Job and its pod from what the watch shows, like a watch that lags.
 func (c *Cluster) Hide(jobUID string) {
 	c.mu.Lock()
-	c.unseen[jobUID] = struct{}{}
+	c.hidden[jobUID] = struct{}{}
 	c.mu.Unlock()
 	c.Changed()
 }
 
-// change replaces a Job and its pod by changed copies: what was given out stays as
-// it was.
+// change replaces a Job and its pod with changed copies. Jobs that were returned before
+// stay unchanged.
 func (c *Cluster) change(jobUID string, apply func(*fleet.Job)) {
 	c.mu.Lock()
 	if job, ok := c.jobs[jobUID]; ok {
@@ -180,12 +179,12 @@ func (c *Cluster) change(jobUID string, apply func(*fleet.Job)) {
 	c.Changed()
 }
 
-// JobsOf are the unfinished Jobs of a ScaledJob.
+// JobsOf returns the unfinished Jobs of a ScaledJob.
 func (c *Cluster) JobsOf(scaledJobUID string) []fleet.Job {
 	return slices.DeleteFunc(c.Jobs(), func(job fleet.Job) bool { return job.ScaledJobUID != scaledJobUID })
 }
 
-// Finished counts the Jobs that ended.
+// Finished counts the Jobs that have ended.
 func (c *Cluster) Finished() (completed, failed int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -198,7 +197,7 @@ func (c *Cluster) Finished() (completed, failed int) {
 	return completed, failed
 }
 
-// EventsSeen are the events so far.
+// EventsSeen returns the Events so far.
 func (c *Cluster) EventsSeen() []Event {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,8 +216,8 @@ func (c *Cluster) Jobs() []fleet.Job {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(slices.Collect(maps.Values(c.jobs)), func(job fleet.Job) bool {
-		_, unseen := c.unseen[job.UID]
-		return unseen
+		_, hidden := c.hidden[job.UID]
+		return hidden
 	})
 }
 
@@ -232,7 +231,7 @@ func (c *Cluster) podsOf(jobs []fleet.Job) []fleet.Pod {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.AppendSeq(pods, maps.Values(c.loose))
+	return slices.AppendSeq(pods, maps.Values(c.orphaned))
 }
 
 // LivePods implements reaper.Pods.

@@ -2,5 +2,5 @@ package testbed
 
 import "syscall"
 
-// dieWithParent lets a process not outlive the test bed, however that ends.
+// dieWithParent ends a process when the test bed ends, even if the test bed is killed.
 func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

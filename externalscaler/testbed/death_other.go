@@ -4,6 +4,6 @@ package testbed
 
 import "syscall"
 
-// dieWithParent: only Linux can end a process with its parent; elsewhere the
-// test bed ends its processes itself, unless it is killed.
+// dieWithParent does nothing, because only Linux can end a process with its parent. On
+// other systems the processes remain if the test bed is killed.
 func dieWithParent() *syscall.SysProcAttr { return nil }

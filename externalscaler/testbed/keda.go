@@ -14,21 +14,22 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
-// Arithmetic is KEDA's, for a ScaledJob whose scalingStrategy is `default`: how
-// many Jobs one poll creates. metric and target are what the scaler answered,
-// running the ScaledJob's unfinished Jobs, maximum its maxReplicaCount.
-// (pkg/scaling/scaledjob/metrics.go, pkg/scaling/executor/scale_jobs.go)
+// Arithmetic returns how many Jobs KEDA creates in one poll for a ScaledJob with the
+// scalingStrategy `default`. metric and target are the scaler's answers, running is the
+// number of the ScaledJob's unfinished Jobs, and maximum is its maxReplicaCount. It
+// follows KEDA's code (pkg/scaling/scaledjob/metrics.go,
+// pkg/scaling/executor/scale_jobs.go).
 func Arithmetic(metric, target float64, maximum, running int) int {
 	if metric <= 0 || target <= 0 || math.IsNaN(metric) {
 		return 0
 	}
-	// Thousandths, as Kubernetes' quantities are.
+	// KEDA uses Kubernetes quantities in thousandths.
 	metric, target = math.Round(metric*1000)/1000, math.Round(target*1000)/1000
 	missing := math.Ceil(math.Min(metric/target, float64(maximum))) - float64(running)
 	return int(math.Max(0, math.Min(math.Ceil(metric), missing)))
 }
 
-// keda polls the scaler for each ScaledJob, as KEDA does, over real gRPC.
+// keda polls the scaler for each ScaledJob over real gRPC, as KEDA does.
 type keda struct {
 	client   pb.ExternalScalerClient
 	cluster  *Cluster
@@ -59,8 +60,8 @@ func (k *keda) watch(ctx context.Context, scaledJob fleet.ScaledJob) {
 	})
 }
 
-// poll makes KEDA's three calls and creates what is missing. An error creates
-// nothing, as in KEDA.
+// poll makes KEDA's three calls and creates the missing Jobs. After an error it creates
+// none, as KEDA does.
 func (k *keda) poll(ctx context.Context, scaledJob fleet.ScaledJob) {
 	ref := &pb.ScaledObjectRef{Namespace: scaledJob.Namespace, Name: scaledJob.Name, ScalerMetadata: scaledJob.Metadata}
 	spec, err := k.client.GetMetricSpec(ctx, ref)

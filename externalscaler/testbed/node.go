@@ -20,16 +20,16 @@ import (
 
 // Binaries are the programs that run in a pod.
 type Binaries struct {
-	// Sidecar is cmd/sidecar, Runner the program that stands in for Atlassian's
-	// runner with its arguments.
+	// Sidecar is the path of cmd/sidecar. Runner is the stand-in for Atlassian's runner,
+	// with its arguments.
 	Sidecar string
 	Runner  []string
 }
 
-// node starts the containers of pods as processes, in the kubelet's order: the
-// native sidecar, then, once its startup probe passes, the main container; and
-// when that has ended, SIGTERM to the sidecar. A deleted pod's preStop hook comes
-// before all signals.
+// node runs the containers of pods as processes, in the kubelet's order. It starts the
+// native sidecar and, once its startup probe passes, the main container. When the main
+// container has ended, it sends SIGTERM to the sidecar. If a pod is deleted, its preStop
+// hook runs before any signal.
 type node struct {
 	dir      string
 	binaries Binaries
@@ -42,14 +42,14 @@ type node struct {
 	stop map[string]context.CancelFunc // by pod UID: delete the pod
 }
 
-// Times of a pod's life.
+// The times of a pod's life.
 const (
 	probeInterval = 200 * time.Millisecond
 	// podGrace is the grace period of a deleted pod.
 	podGrace = 30 * time.Second
 )
 
-// run starts a pod and reports its end.
+// run starts a pod and calls finished when it has ended.
 func (n *node) run(ctx context.Context, job fleet.Job, token string, finished func(succeeded bool)) {
 	deleted, remove := context.WithCancel(ctx)
 	n.mu.Lock()
@@ -77,8 +77,8 @@ func (n *node) remove(podUID string) {
 	}
 }
 
-// pod lives until its main container has ended, or deleted is over, and with it the
-// preStop hook. The node ends with alive.
+// pod runs a pod until its main container has ended. When deleted ends, pod runs the
+// preStop hook and then stops the containers. The node ends with alive.
 func (n *node) pod(alive, deleted context.Context, job fleet.Job, token string) (err error) {
 	dir := filepath.Join(n.dir, job.Pod.UID[:8]) // short: a socket's path has 108 bytes at most
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -113,7 +113,7 @@ func (n *node) pod(alive, deleted context.Context, job fleet.Job, token string) 
 	}
 }
 
-// preStop runs the runner container's hook, which a node that ends does not.
+// preStop runs the runner container's preStop hook, unless the node has ended.
 func (n *node) preStop(alive context.Context, log *os.File, env []string, sidecar string, main *container) {
 	if alive.Err() != nil {
 		return
@@ -124,10 +124,10 @@ func (n *node) preStop(alive context.Context, log *os.File, env []string, sideca
 	case <-main.done:
 	case <-alive.Done():
 	}
-	_ = hook.end(0) // how it ended is of no use to a pod that ends
+	_ = hook.end(0) // the hook's result does not matter
 }
 
-// probe is the sidecar's startup probe.
+// probe runs the sidecar's startup probe until it passes.
 func (n *node) probe(deleted context.Context, env []string, sidecar *container) error {
 	ticker := time.NewTicker(probeInterval)
 	defer ticker.Stop()
@@ -147,14 +147,15 @@ func (n *node) probe(deleted context.Context, env []string, sidecar *container) 
 	}
 }
 
-// container is one process; done is closed when it has ended, err then says how.
+// container is one process. done is closed when it has ended. After that, err is its
+// error.
 type container struct {
 	process *os.Process
 	done    chan struct{}
 	err     error
 }
 
-// start starts a process that dies with this one.
+// start starts a process that ends when this one does.
 func start(log *os.File, env []string, program string, args ...string) *container {
 	c := &container{done: make(chan struct{})}
 	started := make(chan struct{})
@@ -181,7 +182,7 @@ func start(log *os.File, env []string, program string, args ...string) *containe
 	return c
 }
 
-// end sends SIGTERM, and SIGKILL after the grace, and waits.
+// end sends SIGTERM, and SIGKILL after the grace period, and waits for the end.
 func (c *container) end(grace time.Duration) error {
 	if c.process == nil {
 		<-c.done

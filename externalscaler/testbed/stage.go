@@ -17,8 +17,8 @@ type Stage struct {
 	uids []string // of the ScaledJobs
 }
 
-// NewStage applies a ScaledJob for each group, in the emulator's workspace.
-// coolDown is the trigger's.
+// NewStage applies a ScaledJob for each group in the emulator's workspace.
+// coolDown is that of the triggers.
 func NewStage(bed *Bed, groups []story.Group, coolDown time.Duration) *Stage {
 	s := &Stage{bed: bed}
 	for _, g := range groups {

@@ -1,11 +1,11 @@
-// Package testbed runs the main job on one machine without Kubernetes: the real
-// control plane, the real sidecar and the stand-in runner as processes, the
-// emulator as Bitbucket over real HTTP. In Kubernetes' and KEDA's place stand the
-// smallest honest stand-ins: the control plane's own interfaces in memory, KEDA's
-// `default` arithmetic over the answers of the real gRPC server, and a node that
-// starts the pods' containers as processes in the kubelet's order.
+// Package testbed runs the whole system on one machine without Kubernetes. The control
+// plane is real. The sidecar and the stand-in runner run as processes. The emulator
+// serves as Bitbucket over real HTTP. Kubernetes and KEDA have minimal substitutes: the
+// control plane's interfaces in memory, KEDA's `default` arithmetic applied to the answers
+// of the real gRPC server, and a node that starts the pods' containers as processes in
+// the kubelet's order.
 //
-// The demo and the fast tests use it; it is never linked into a product binary.
+// The demo and the fast tests use it. No product binary links it.
 package testbed
 
 import (
@@ -33,35 +33,36 @@ import (
 	"bitbucket-runner-scaler/externalscaler/status"
 )
 
-// Config is what a Bed is made of.
+// Config configures a Bed.
 type Config struct {
-	// Dir takes the pods' directories and logs; keep it short, since it is part
-	// of a unix socket's path.
+	// Dir contains the pods' directories and logs. Its path must be short, because it is
+	// part of the path of a Unix socket.
 	Dir      string
 	Binaries Binaries
 	// Emulator are the emulator's settings.
 	Emulator emulator.Options
-	// BitbucketURL is that of another bed's emulator; empty for one of its own.
+	// BitbucketURL is the URL of another bed's emulator. If it is empty, the bed starts
+	// its own.
 	BitbucketURL string
-	// Namespace of the control plane, which tells two installations apart. Default
-	// testbed.
+	// Namespace is the control plane's namespace, which distinguishes two installations.
+	// Default testbed.
 	Namespace string
-	// ControlPlane's times; the rest is filled in.
+	// ControlPlane contains the control plane's times. Start sets the other fields.
 	ControlPlane controlplane.Config
 	// KEDAInterval is the ScaledJobs' pollingInterval.
 	KEDAInterval time.Duration
-	// RunnerEnv is the environment of runner containers besides their own.
+	// RunnerEnv is additional environment of the runner containers.
 	RunnerEnv []string
 	Logger    *zap.Logger
 }
 
 // Bed is a running test bed.
 type Bed struct {
-	// Cluster, Control and Plane may be looked at and used at any time.
+	// Cluster, Control and Plane may be used at any time.
 	Cluster *Cluster
 	Control *emulator.Control
 	Plane   *controlplane.ControlPlane
-	// BitbucketURL, GRPCAddress and HTTPAddress are where it listens.
+	// BitbucketURL, GRPCAddress and HTTPAddress are the addresses on which it listens.
 	BitbucketURL, GRPCAddress, HTTPAddress string
 
 	config Config
@@ -72,7 +73,7 @@ type Bed struct {
 	conn   *grpc.ClientConn
 	cancel context.CancelFunc
 	group  *errgroup.Group
-	ctx    context.Context //nolint:containedctx // the life of the bed, which ScaledJobs applied later share
+	ctx    context.Context //nolint:containedctx // the life of the bed and of ScaledJobs applied later
 
 	mu      sync.Mutex
 	applied map[string]context.CancelFunc // by ScaledJob UID
@@ -168,7 +169,7 @@ func (b *Bed) startControlPlane(grpcListener, httpListener net.Listener) error {
 	return nil
 }
 
-// Apply creates a ScaledJob and lets KEDA poll for it.
+// Apply creates a ScaledJob, for which KEDA begins to poll.
 func (b *Bed) Apply(key fleet.GroupKey, metadata map[string]string) fleet.ScaledJob {
 	scaledJob := b.Cluster.Apply(key, metadata)
 	ctx, cancel := context.WithCancel(b.ctx)
@@ -179,7 +180,7 @@ func (b *Bed) Apply(key fleet.GroupKey, metadata map[string]string) fleet.Scaled
 	return scaledJob
 }
 
-// Delete deletes a ScaledJob, and its Jobs with their pods, as Kubernetes does.
+// Delete deletes a ScaledJob and its Jobs with their pods, as Kubernetes does.
 func (b *Bed) Delete(uid string) {
 	b.mu.Lock()
 	if cancel := b.applied[uid]; cancel != nil {
@@ -190,7 +191,7 @@ func (b *Bed) Delete(uid string) {
 	jobs := b.Cluster.JobsOf(uid)
 	b.Cluster.Remove(uid)
 	for _, job := range jobs {
-		_ = b.Cluster.DeleteJob(b.ctx, job.Namespace, job.Name, job.UID) // in memory, it never fails
+		_ = b.Cluster.DeleteJob(b.ctx, job.Namespace, job.Name, job.UID) // it never fails in memory
 	}
 }
 
@@ -202,15 +203,15 @@ func (b *Bed) createJob(owner fleet.ScaledJob) {
 	b.node.run(b.ctx, job, token, func(succeeded bool) { b.Cluster.FinishJob(job.UID, succeeded) })
 }
 
-// Owner is the label that marks the control plane's runners.
+// Owner returns the label that marks the control plane's runners.
 func (b *Bed) Owner() string {
 	return scope.OwnerLabel("testbed", "kube-system", cmp.Or(b.config.Namespace, "testbed"))
 }
 
-// Groups are the runner groups as the control plane sees them.
+// Groups returns the runner groups as the control plane sees them.
 func (b *Bed) Groups() []status.Group { return b.Plane.Status().Groups() }
 
-// Close deletes all ScaledJobs, waits for their pods to end, and stops.
+// Close deletes all ScaledJobs, waits for their pods to end, and stops everything.
 func (b *Bed) Close() error {
 	for _, scaledJob := range b.Cluster.ScaledJobs() {
 		b.Delete(scaledJob.UID)
@@ -237,7 +238,7 @@ func (b *Bed) Close() error {
 	return errors.Join(append(errs, b.group.Wait())...)
 }
 
-// PodLogs gives the logs of all pods so far, for a look at what went wrong.
+// PodLogs returns the logs of all pods so far. Tests print them after a failure.
 func (b *Bed) PodLogs() (string, error) {
 	entries, err := os.ReadDir(b.config.Dir)
 	if err != nil {

@@ -28,26 +28,26 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// The numbers are KEDA's own: the end-to-end suite holds the function against its code.
+// The numbers are KEDA's. The end-to-end suite compares the function with KEDA's code.
 func TestArithmetic(t *testing.T) {
 	for name, c := range map[string]struct {
 		metric, target   float64
 		maximum, running int
 		want             int
 	}{
-		"nothing wanted":          {0, 1, 10, 0, 0},
-		"all missing":             {5, 1, 10, 0, 5},
-		"asked twice":             {5, 1, 10, 5, 0},
-		"some run":                {5, 1, 10, 2, 3},
-		"more run than wanted":    {2, 1, 10, 5, 0},
-		"at most max":             {50, 1, 10, 0, 10},
-		"max is full":             {50, 1, 10, 10, 0},
-		"a part is a whole":       {2.2, 1, 10, 0, 3},
-		"several a Job":           {10, 4, 10, 0, 3},
-		"never more than queued":  {8, 0.125, 84, 13, 8},
-		"negative is nothing":     {-3, 1, 10, 0, 0},
-		"no target creates none":  {3, 0, 10, 0, 0},
-		"a thousandth is nothing": {0.0004, 1, 10, 0, 0},
+		"none desired":              {0, 1, 10, 0, 0},
+		"all missing":               {5, 1, 10, 0, 5},
+		"all running":               {5, 1, 10, 5, 0},
+		"some running":              {5, 1, 10, 2, 3},
+		"more running than desired": {2, 1, 10, 5, 0},
+		"at most max":               {50, 1, 10, 0, 10},
+		"max is full":               {50, 1, 10, 10, 0},
+		"a fraction is rounded up":  {2.2, 1, 10, 0, 3},
+		"several per Job":           {10, 4, 10, 0, 3},
+		"never more than queued":    {8, 0.125, 84, 13, 8},
+		"negative is nothing":       {-3, 1, 10, 0, 0},
+		"no target creates none":    {3, 0, 10, 0, 0},
+		"a thousandth is nothing":   {0.0004, 1, 10, 0, 0},
 	} {
 		if got := testbed.Arithmetic(c.metric, c.target, c.maximum, c.running); got != c.want {
 			t.Errorf("%s: got %d, want %d", name, got, c.want)
@@ -106,9 +106,9 @@ func until(t *testing.T, b *testbed.Bed, what string, done func(emulator.State) 
 	}
 }
 
-// The main job with real processes: a burst is run, the surplus goes, and with the
-// ScaledJob everything goes. No secret of a runner is in any file of the pods.
-func TestBurstIsRunByRealProcessesAndNothingIsLeft(t *testing.T) {
+// With real processes, a burst of steps is run and the surplus is removed. When the
+// ScaledJob is deleted, everything is removed. No pod's log contains a runner's secret.
+func TestRealProcessesRunABurstAndNothingRemains(t *testing.T) {
 	b := bed(t)
 	closed := false
 	defer func() {
@@ -139,17 +139,17 @@ func TestBurstIsRunByRealProcessesAndNothingIsLeft(t *testing.T) {
 			t.Errorf("%d runners of %s at once, max is 3", peak, set)
 		}
 	}
-	state = until(t, b, "the surplus to go", func(s emulator.State) bool {
+	state = until(t, b, "the surplus to be removed", func(s emulator.State) bool {
 		return len(s.Runners) == 1 && len(b.Cluster.JobsOf(scaledJob.UID)) == 1
 	})
 	if c := state.Counters; c.BusyRunnersDeleted != 0 || len(c.StepsLost) != 0 || c.StepsFailedNoRunner != 0 {
-		t.Errorf("busy deleted %d, lost %v, failed for want of a runner %d", c.BusyRunnersDeleted, c.StepsLost, c.StepsFailedNoRunner)
+		t.Errorf("busy deleted %d, lost %v, failed without a runner %d", c.BusyRunnersDeleted, c.StepsLost, c.StepsFailedNoRunner)
 	}
 	if completed, failed := b.Cluster.Finished(); failed != 0 || completed == 0 {
-		t.Errorf("%d Jobs completed, %d failed; want those that were stopped to complete", completed, failed)
+		t.Errorf("%d Jobs completed, %d failed; want the stopped ones to complete", completed, failed)
 	}
 	b.Delete(scaledJob.UID)
-	until(t, b, "everything to go", func(s emulator.State) bool { return len(s.Runners) == 0 && len(b.Cluster.Jobs()) == 0 })
+	until(t, b, "everything to be removed", func(s emulator.State) bool { return len(s.Runners) == 0 && len(b.Cluster.Jobs()) == 0 })
 	logs, err := b.PodLogs()
 	if err != nil {
 		t.Fatal(err)
@@ -163,8 +163,8 @@ func TestBurstIsRunByRealProcessesAndNothingIsLeft(t *testing.T) {
 	}
 }
 
-// A deleted pod takes its runner with it, and KEDA starts another.
-func TestPodDeletedLeavesNoRunner(t *testing.T) {
+// When a pod is deleted, its runner is removed and KEDA starts another.
+func TestDeletedPodLeavesNoRunner(t *testing.T) {
 	b := bed(t)
 	defer func() {
 		if err := b.Close(); err != nil {
@@ -179,8 +179,8 @@ func TestPodDeletedLeavesNoRunner(t *testing.T) {
 	})
 }
 
-// A pod that is deleted in the middle of a step ends after it.
-func TestPodDeletedInMidStepFinishesIt(t *testing.T) {
+// A pod that is deleted during a step ends after the step.
+func TestPodDeletedDuringAStepFinishesIt(t *testing.T) {
 	for name, remove := range map[string]func(b *testbed.Bed, scaledJob fleet.ScaledJob){
 		"the pod":       func(b *testbed.Bed, s fleet.ScaledJob) { b.DeletePod(b.Cluster.JobsOf(s.UID)[0].UID) },
 		"the ScaledJob": func(b *testbed.Bed, s fleet.ScaledJob) { b.Delete(s.UID) },
@@ -199,7 +199,7 @@ func TestPodDeletedInMidStepFinishesIt(t *testing.T) {
 			}
 			until(t, b, "the step to run", func(s emulator.State) bool { return s.Runners[0].StepUUID != "" && !s.Steps[0].StartedOn.IsZero() })
 			remove(b, scaledJob)
-			until(t, b, "the step to pass and its runner to go", func(s emulator.State) bool {
+			until(t, b, "the step to pass and its runner to be removed", func(s emulator.State) bool {
 				gone := true
 				for _, r := range s.Runners {
 					gone = gone && r.UUID != first.UUID
@@ -210,7 +210,7 @@ func TestPodDeletedInMidStepFinishesIt(t *testing.T) {
 	}
 }
 
-// Each ephemeral runner takes one step, and no step fails for want of one.
+// Each ephemeral runner takes one step, and no step fails because there is no runner.
 func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
 	b := bed(t)
 	defer func() {
@@ -236,9 +236,9 @@ func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
 		return passed == steps
 	})
 	if c := state.Counters; c.StepsFailedNoRunner != 0 || len(c.StepsLost) != 0 || c.RunnersReused > 2 {
-		t.Errorf("failed for want of a runner %d, lost %v, runners used again %d", c.StepsFailedNoRunner, c.StepsLost, c.RunnersReused)
+		t.Errorf("failed without a runner %d, lost %v, runners used again %d", c.StepsFailedNoRunner, c.StepsLost, c.RunnersReused)
 	}
-	until(t, b, "the used ones to go", func(s emulator.State) bool {
+	until(t, b, "the used ones to be removed", func(s emulator.State) bool {
 		for _, r := range s.Runners {
 			if r.StepsTaken > 0 {
 				return false
@@ -251,12 +251,12 @@ func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
 	}
 }
 
-// What the demo tells, in short: to its end, with everything gone.
-func TestStoryIsToldToItsEnd(t *testing.T) {
+// A short form of the demo runs to its end and nothing remains.
+func TestStoryRunsToItsEnd(t *testing.T) {
 	b := bed(t)
 	groups := []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 2, Burst: 2}, {Name: "tests", Label: "tests", Min: 1, Max: 2, Burst: 1}}
 	var out bytes.Buffer
-	err := story.Tell(t.Context(), testbed.NewStage(b, groups, time.Second), story.Settings{Groups: groups, Step: time.Second, Patience: patience}, &out)
+	err := story.Run(t.Context(), testbed.NewStage(b, groups, time.Second), story.Settings{Groups: groups, Step: time.Second, Patience: patience}, &out)
 	if err := errors.Join(err, b.Close()); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}

@@ -144,7 +144,7 @@ func tell(ctx context.Context, kube installation.Kube, o options, out io.Writer)
 			}
 		}()
 	}
-	return story.Tell(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 5 * time.Minute, Keep: o.keep}, out)
+	return story.Run(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 5 * time.Minute, Keep: o.keep}, out)
 }
 
 func printKept(kube installation.Kube, installed *installation.Installation, out io.Writer) {

@@ -10,17 +10,17 @@ import (
 	"golang.org/x/term"
 )
 
-// eraseLine goes to the beginning of a terminal's line and empties it.
+// eraseLine moves to the beginning of a terminal's line and erases it.
 const eraseLine = "\r\x1b[K"
 
-// narrowest is the width that a terminal of unknown width is taken to have.
-const narrowest = 40
+// defaultWidth is assumed for a terminal of unknown width.
+const defaultWidth = 40
 
-// clock is the last line of a terminal, which shows that the story goes on while
-// nothing changes. On anything else than a terminal it writes nothing.
+// clock is the last line of a terminal. It shows that the story continues while nothing
+// changes. If the output is not a terminal, it writes nothing.
 type clock struct {
 	out   io.Writer
-	width func() int // of the terminal; nil if it is none
+	width func() int // of the terminal; nil if the output is not a terminal
 	shown bool
 }
 
@@ -32,9 +32,9 @@ func newClock(out io.Writer) *clock {
 	return &clock{out: out, width: func() int {
 		width, _, err := term.GetSize(int(file.Fd()))
 		if err != nil {
-			return narrowest
+			return defaultWidth
 		}
-		return cmp.Or(width, narrowest)
+		return cmp.Or(width, defaultWidth)
 	}}
 }
 
@@ -51,7 +51,7 @@ func (c *clock) show(elapsed time.Duration, waitedFor string) {
 	_, _ = fmt.Fprint(c.out, eraseLine, string(line))
 }
 
-// clear makes room for other lines.
+// clear erases the line before other lines are written.
 func (c *clock) clear() {
 	if c.shown {
 		c.shown = false

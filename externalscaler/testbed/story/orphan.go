@@ -8,9 +8,8 @@ import (
 	"net/http"
 )
 
-// RegisterOrphan registers a runner with our owner label at the emulator, as a
-// control plane might have that crashed before its pod came to be, and gives its
-// UUID.
+// RegisterOrphan registers a runner with our owner label and without a pod at the
+// emulator, and returns its UUID.
 func RegisterOrphan(ctx context.Context, client *http.Client, bitbucketURL, owner, label string) (uuid string, err error) {
 	body, err := json.Marshal(map[string]any{"name": "left-behind-00000000", "labels": []string{"self.hosted", "linux", label, owner}})
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"bitbucket-runner-scaler/externalscaler/status"
 )
 
-// screen prints a line whenever something has changed, and below them, on a
-// terminal, a running clock.
+// screen prints a line for each change and, on a terminal, a running clock below the
+// lines.
 type screen struct {
 	out    io.Writer
 	clock  *clock
 	groups []Group
 	begun  time.Time
-	titled bool // before the first title there is nothing to show but the clock
+	titled bool // before the first title, only the clock is shown
 	last   string
-	// err is the first fault of out: whoever read it may be gone.
+	// err is the first error of out. Its reader may have disconnected.
 	err error
 }
 
@@ -31,7 +31,7 @@ func newScreen(out io.Writer, groups []Group) *screen {
 
 func (s *screen) printf(format string, args ...any) {
 	if _, err := fmt.Fprintf(s.out, format, args...); err != nil && s.err == nil {
-		s.err = fmt.Errorf("tell the story: %w", err)
+		s.err = fmt.Errorf("write the story: %w", err)
 	}
 }
 
@@ -41,7 +41,7 @@ func (s *screen) title(text string) {
 	s.titled, s.last = true, ""
 }
 
-// show prints the view if it is another than the last one.
+// show prints the view if it differs from the last one.
 func (s *screen) show(v View, waitedFor string) {
 	queued, running, done, failed := steps(v)
 	var b strings.Builder
@@ -91,7 +91,7 @@ func (s *screen) summary(v View) {
 		time.Since(s.begun).Seconds(), done, failed, len(v.Bitbucket.Runners), calls)
 }
 
-// steps counts by outcome.
+// steps counts the steps by outcome.
 func steps(v View) (queued, running, done, failed int) {
 	for _, step := range v.Bitbucket.Steps {
 		switch step.Outcome {

@@ -14,26 +14,27 @@ import (
 	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
 
-// stage is a stage on which everything happens at once, but for its faults.
+// stage is a Stage on which everything happens at once, except for its faults.
 type stage struct {
 	view story.View
-	// outcome is what becomes of the steps.
+	// outcome is the outcome of the steps.
 	outcome string
-	// left stay behind at the end; killed is how many busy runners are deleted.
+	// left are the runners that remain at the end. killed is how many busy runners are
+	// deleted.
 	left   []emulator.RunnerInfo
 	killed int
-	// blind is how many looks fail.
-	blind int
-	// adopted orphans are not removed.
-	adopted bool
+	// failures is how many looks fail.
+	failures int
+	// keepOrphan means that the orphan is not removed.
+	keepOrphan bool
 }
 
-var errBlind = errors.New("nothing to see")
+var errLook = errors.New("the stage cannot be read")
 
 func (s *stage) Look(context.Context) (story.View, error) {
-	if s.blind > 0 {
-		s.blind--
-		return story.View{}, errBlind
+	if s.failures > 0 {
+		s.failures--
+		return story.View{}, errLook
 	}
 	return s.view, nil
 }
@@ -47,7 +48,7 @@ func (s *stage) Queue(_ context.Context, _ string, count int, _ time.Duration) e
 }
 
 func (s *stage) Orphan(context.Context) (string, error) {
-	if s.adopted {
+	if s.keepOrphan {
 		s.view.Bitbucket.Runners = append(s.view.Bitbucket.Runners, emulator.RunnerInfo{UUID: "{orphan}"})
 	}
 	return "{orphan}", nil
@@ -59,8 +60,8 @@ func (s *stage) Remove(context.Context) error {
 	return nil
 }
 
-// set is a stage with one group at its minimum, at a Bitbucket that ran, and
-// lost, steps before.
+// set returns a stage with one group at its minimum. Its Bitbucket has run and lost steps
+// before.
 func set() *stage {
 	return &stage{
 		outcome: emulator.OutcomePassed,
@@ -76,28 +77,28 @@ func set() *stage {
 	}
 }
 
-func TestStoryEndsWellOnlyWhereEveryStepRanAndNothingIsLeft(t *testing.T) {
+func TestStorySucceedsOnlyIfEveryStepPassesAndNothingRemains(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault func(*stage)
 		want  string // in the error; empty: none
 	}{
-		"all well":               {func(*stage) {}, ""},
-		"a look fails for once":  {func(s *stage) { s.blind = 1 }, ""},
+		"no fault":               {func(*stage) {}, ""},
+		"a look fails once":      {func(s *stage) { s.failures = 1 }, ""},
 		"a step failed":          {func(s *stage) { s.outcome = emulator.OutcomeFailed }, "of 2 steps 0 passed, 0 queued, 0 running, 2 failed"},
 		"a step is never run":    {func(s *stage) { s.outcome = emulator.OutcomeQueued }, "waited for all steps to be run"},
 		"a busy runner deleted":  {func(s *stage) { s.killed = 1 }, "1 busy runners deleted"},
 		"the minimum is missing": {func(s *stage) { s.view.Groups[0].Runners = nil }, "waited for the minimum of runners online"},
 		"the surplus stays":      {func(s *stage) { s.view.Jobs["builds"] = 2 }, "waited for each group to be back at its minimum"},
-		"the orphan stays":       {func(s *stage) { s.adopted = true }, "waited for the orphan to be removed"},
-		"a runner is left":       {func(s *stage) { s.left = []emulator.RunnerInfo{{UUID: "{left}"}} }, "waited for Jobs and runners to be gone"},
-		"nothing is ever seen":   {func(s *stage) { s.blind = 1 << 20 }, errBlind.Error()},
+		"the orphan stays":       {func(s *stage) { s.keepOrphan = true }, "waited for the orphan to be removed"},
+		"a runner remains":       {func(s *stage) { s.left = []emulator.RunnerInfo{{UUID: "{left}"}} }, "waited for Jobs and runners to be gone"},
+		"every look fails":       {func(s *stage) { s.failures = 1 << 20 }, errLook.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := set()
 			c.fault(s)
 			var out bytes.Buffer
-			err := story.Tell(t.Context(), s, story.Settings{
+			err := story.Run(t.Context(), s, story.Settings{
 				Groups: []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 2, Burst: 2}}, Patience: time.Second,
 			}, &out)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -107,30 +108,30 @@ func TestStoryEndsWellOnlyWhereEveryStepRanAndNothingIsLeft(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTerminalGetsPlainLinesAlone(t *testing.T) {
+func TestOutputWithoutATerminalIsPlainLines(t *testing.T) {
 	var out bytes.Buffer
 	s := set()
-	if err := story.Tell(t.Context(), s, story.Settings{Groups: []story.Group{{Name: "builds", Min: 1, Burst: 2}}, Patience: time.Minute}, &out); err != nil {
+	if err := story.Run(t.Context(), s, story.Settings{Groups: []story.Group{{Name: "builds", Min: 1, Burst: 2}}, Patience: time.Minute}, &out); err != nil {
 		t.Fatal(err)
 	}
 	if strings.ContainsAny(out.String(), "\r\x1b") {
 		t.Errorf("got control characters in %q", &out)
 	}
 	if got, want := out.String(), "2 steps passed, 0 failed; 0 runners left"; !strings.Contains(got, want) {
-		t.Errorf("lacks %q in\n%s", want, got)
+		t.Errorf("does not contain %q:\n%s", want, got)
 	}
 }
 
-// brokenPipe is an output that nobody reads any more.
+// brokenPipe is an output without a reader.
 type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
-func TestStoryThatNobodyHearsEnds(t *testing.T) {
+func TestStoryEndsIfItsOutputFails(t *testing.T) {
 	s := set()
 	s.outcome = emulator.OutcomeQueued
-	err := story.Tell(t.Context(), s, story.Settings{Groups: []story.Group{{Name: "builds", Min: 1, Burst: 2}}, Patience: time.Minute}, brokenPipe{})
+	err := story.Run(t.Context(), s, story.Settings{Groups: []story.Group{{Name: "builds", Min: 1, Burst: 2}}, Patience: time.Minute}, brokenPipe{})
 	if !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("got %v, want the fault of the output", err)
+		t.Errorf("got %v, want the output's error", err)
 	}
 }
