@@ -2,10 +2,7 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -72,64 +69,4 @@ func (s CertificateStore) Save(ctx context.Context, pair certificates.Pair, vers
 		return fmt.Errorf("write Secret %s/%s: %w", s.namespace, CertificateSecret, err)
 	}
 	return nil
-}
-
-// errNotOurs means that someone else made a ConfigMap of our name.
-var errNotOurs = errors.New("it exists and does not belong to the scaler: want the label " + partOfKey + "=" + partOf + ", or no such ConfigMap")
-
-// Publish implements certificates.Maps.
-func (c *Cluster) Publish(ctx context.Context, namespace string, bundle []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	maps := c.client.CoreV1().ConfigMaps(namespace)
-	present, err := maps.Get(ctx, runnerv1.AuthorityConfigMap, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		_, err = maps.Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: runnerv1.AuthorityConfigMap, Namespace: namespace, Labels: map[string]string{partOfKey: partOf}},
-			Data:       map[string]string{runnerv1.AuthorityKey: string(bundle)},
-		}, metav1.CreateOptions{})
-	case err == nil && present.Labels[partOfKey] != partOf:
-		err = errNotOurs
-	case err == nil && present.Data[runnerv1.AuthorityKey] != string(bundle):
-		present = present.DeepCopy()
-		present.Data = map[string]string{runnerv1.AuthorityKey: string(bundle)}
-		_, err = maps.Update(ctx, present, metav1.UpdateOptions{})
-	}
-	if err != nil {
-		return fmt.Errorf("write ConfigMap %s/%s: %w", namespace, runnerv1.AuthorityConfigMap, err)
-	}
-	return nil
-}
-
-// Withdraw implements certificates.Maps.
-func (c *Cluster) Withdraw(ctx context.Context, namespace string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	maps := c.client.CoreV1().ConfigMaps(namespace)
-	present, err := maps.Get(ctx, runnerv1.AuthorityConfigMap, metav1.GetOptions{})
-	if err == nil && present.Labels[partOfKey] == partOf {
-		err = maps.Delete(ctx, runnerv1.AuthorityConfigMap, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &present.UID}})
-	}
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete ConfigMap %s/%s: %w", namespace, runnerv1.AuthorityConfigMap, err)
-	}
-	return nil
-}
-
-// Published implements certificates.Maps.
-func (c *Cluster) Published(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	found, err := c.client.CoreV1().ConfigMaps(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
-		FieldSelector: "metadata.name=" + runnerv1.AuthorityConfigMap, LabelSelector: partOfKey + "=" + partOf,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list ConfigMaps %s: %w", runnerv1.AuthorityConfigMap, err)
-	}
-	namespaces := make([]string, 0, len(found.Items))
-	for i := range found.Items {
-		namespaces = append(namespaces, found.Items[i].Namespace)
-	}
-	return namespaces, nil
 }
