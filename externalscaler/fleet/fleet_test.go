@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
@@ -85,6 +87,41 @@ func TestSyncWaitsForWhatWasKnownWhenItWasCalled(t *testing.T) {
 		}
 		if group, err := f.Group(GroupKey{"ns", "g"}); err != nil || !group.ListBegun.Equal(begun) {
 			t.Fatalf("got %v, %v, want the list begun at %v", group, err, begun)
+		}
+	}
+}
+
+func TestAGroupIsNeverBothValidAndFaultyInOneAnswer(t *testing.T) {
+	bitbucket := &scopes{}
+	bitbucket.show(id("acme", ""), time.Now())
+	key := GroupKey{"ns", "g"}
+	var broken atomic.Bool
+	f := start(t, Config{Scopes: bitbucket, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: key, Metadata: of("acme", "", "one")}}}, Admit: func(GroupKey, runnergroup.Group) error {
+		if broken.Load() {
+			return errors.New("not now")
+		}
+		return nil
+	}})
+	until(t, "the group", func() bool { return f.Known(key) })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := range 2000 {
+			broken.Store(i%2 == 0)
+			f.Changed()
+			if f.Sync(t.Context()) != nil {
+				return
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-ended:
+			running = false
+		default:
+		}
+		if valid, faulty := f.Observed(); len(valid)+len(faulty) != 1 {
+			t.Fatalf("got %d valid and %d faulty groups, want one in all", len(valid), len(faulty))
 		}
 	}
 }

@@ -43,10 +43,19 @@ func (f *Fleet) fresh(group *GroupSnapshot) error {
 
 // Groups are the groups whose metadata is valid, in the order of their names;
 // their lists may be old: see Group.
-func (f *Fleet) Groups() []*GroupSnapshot {
-	groups := slices.Collect(maps.Values(f.current.Load().groups))
+func (f *Fleet) Groups() []*GroupSnapshot { return f.current.Load().sorted() }
+
+func (s *snapshot) sorted() []*GroupSnapshot {
+	groups := slices.Collect(maps.Values(s.groups))
 	slices.SortFunc(groups, func(a, b *GroupSnapshot) int { return a.compare(b.GroupKey) })
 	return groups
+}
+
+// Observed are all groups as of one moment: those whose metadata is valid, in the
+// order of their names, and those without a snapshot, and why.
+func (f *Fleet) Observed() (valid []*GroupSnapshot, faulty map[GroupKey]error) {
+	s := f.current.Load()
+	return s.sorted(), maps.Clone(s.errs)
 }
 
 // Faulty are the groups without a snapshot, and why.

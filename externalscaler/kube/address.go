@@ -10,6 +10,9 @@ import (
 // any form that a pod of the trigger's namespace could use.
 func ServiceNames(service, namespace string, addresses ...string) func(scalerAddress, triggerNamespace string) bool {
 	return func(scalerAddress, triggerNamespace string) bool {
+		if scalerAddress == "" {
+			return false // most triggers have none, and belong to other scalers
+		}
 		for _, address := range addresses {
 			if scalerAddress == address {
 				return true
@@ -20,7 +23,7 @@ func ServiceNames(service, namespace string, addresses ...string) func(scalerAdd
 			host = h
 		}
 		labels := strings.Split(strings.TrimSuffix(host, "."), ".")
-		if labels[0] != service {
+		if service == "" || labels[0] != service {
 			return false
 		}
 		switch {

@@ -74,6 +74,12 @@ func TestScalerAddressesOfThisInstallation(t *testing.T) {
 			t.Errorf("%q: got %v, want %v", address, got, want)
 		}
 	}
+	unnamed := ServiceNames("", "", "") // neither a Service nor an address is configured
+	for _, address := range []string{"", ":9090", ".system:9090", "scaler.system:9090"} {
+		if unnamed(address, "") {
+			t.Errorf("%q: got true without a name or an address of ours", address)
+		}
+	}
 	if !serves("scaler:9090", "system") {
 		t.Error("a short name in our own namespace: got false, want true")
 	}

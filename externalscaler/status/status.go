@@ -41,9 +41,9 @@ type Group struct {
 
 // Fleet provides the observed groups.
 type Fleet interface {
-	Groups() []*fleet.GroupSnapshot
-	// Faulty returns the groups without a snapshot, with the reason.
-	Faulty() map[fleet.GroupKey]error
+	// Observed returns all groups as of one moment: those with a snapshot, and why
+	// others have none.
+	Observed() (valid []*fleet.GroupSnapshot, faulty map[fleet.GroupKey]error)
 	// Reused counts the runners of ephemeral groups that took another step.
 	Reused() int64
 }
@@ -70,7 +70,7 @@ func (s *Status) Reused() int64 { return s.fleet.Reused() }
 
 // Groups returns the current state of all groups, sorted by namespace and name.
 func (s *Status) Groups() []Group {
-	known, faulty := s.fleet.Groups(), s.fleet.Faulty()
+	known, faulty := s.fleet.Observed()
 	groups := make([]Group, 0, len(known)+len(faulty))
 	for _, g := range known {
 		groups = append(groups, s.group(g))

@@ -30,9 +30,10 @@ type groups struct {
 
 var errUndecided = errors.New("no current list of runners")
 
-func (g groups) Groups() []*fleet.GroupSnapshot   { return g.known }
-func (g groups) Faulty() map[fleet.GroupKey]error { return g.faulty }
-func (g groups) Reused() int64                    { return 3 }
+func (g groups) Observed() ([]*fleet.GroupSnapshot, map[fleet.GroupKey]error) {
+	return g.known, g.faulty
+}
+func (g groups) Reused() int64 { return 3 }
 func (g groups) Decide(key fleet.GroupKey) (policy.Decision, error) {
 	if d, ok := g.decided[key]; ok {
 		return d, nil
