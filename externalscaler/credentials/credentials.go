@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -31,8 +30,9 @@ type Store struct {
 	lookup func(string) (string, bool)
 	client func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)
 
-	mu   sync.Mutex
-	sets map[string]set
+	mu    sync.Mutex
+	sets  map[string]set
+	files map[string]files // by name of the set
 }
 
 type set struct {
@@ -44,11 +44,11 @@ type set struct {
 // folder per set. dir may be empty. newClient makes the client of a set and is called
 // again when the set's credentials change.
 func NewStore(dir string, lookup func(string) (string, bool), newClient func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)) *Store {
-	return &Store{dir: dir, lookup: lookup, client: newClient, sets: map[string]set{}}
+	return &Store{dir: dir, lookup: lookup, client: newClient, sets: map[string]set{}, files: map[string]files{}}
 }
 
-// Client returns the client of a set for a group in a namespace. It reads the files at
-// each call, so that a rotated Secret takes effect without a restart.
+// Client returns the client of a set for a group in a namespace. A rotated Secret takes
+// effect at the next call, without a restart.
 // Errors: ErrForbidden, ErrUnknownSet.
 func (s *Store) Client(name, namespace string) (*bitbucket.Client, error) {
 	credentials, _, err := s.open(name, namespace)
@@ -105,11 +105,9 @@ func (s *Store) read(name string) (bitbucket.Credentials, Serves, error) {
 		return bitbucket.Credentials{}, Serves{}, errors.New("want the name of a folder")
 	}
 	if s.dir != "" {
-		dir := filepath.Join(s.dir, name)
-		credentials, err := bitbucket.CredentialsFromDir(dir)
+		credentials, serves, err := s.readFiles(name)
 		if err == nil {
-			serves, err := readServes(dir)
-			return credentials, serves, err
+			return credentials, serves, nil
 		}
 		if !errors.Is(err, bitbucket.ErrNoCredentials) || name != Default {
 			return bitbucket.Credentials{}, Serves{}, err
