@@ -50,6 +50,9 @@ type Config struct {
 	// MaxStaleness is the age up to which a snapshot is acted on; never less than
 	// three poll intervals. Default 3 min.
 	MaxStaleness time.Duration
+	// RebuildInterval is the least time between two snapshots: reports that arrive
+	// together are shown together. Default 50 ms; negative for none.
+	RebuildInterval time.Duration
 	// StartLimit and LostAfter are the constants of these names unless set.
 	StartLimit, LostAfter time.Duration
 	// MaxScopes bounds the scopes known without Kubernetes. Default 50.
@@ -71,6 +74,7 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.PollInterval, time.Minute)
 	def(&c.MaxStaleness, 3*time.Minute)
+	def(&c.RebuildInterval, 50*time.Millisecond)
 	def(&c.StartLimit, StartLimit)
 	def(&c.LostAfter, LostAfter)
 	def(&c.CallMemory, 10*time.Minute)

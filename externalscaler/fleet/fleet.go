@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bitbucket-runner-scaler/externalscaler/pause"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
@@ -59,12 +60,16 @@ func (f *Fleet) Run(ctx context.Context) error {
 	ticker := f.config.Clock.NewTicker(rebuildEvery)
 	defer ticker.Stop()
 	for {
+		begun := f.config.Clock.Now()
 		f.rebuild()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C():
 		case <-f.dirty:
+		}
+		if !pause.For(ctx, f.config.Clock, f.config.RebuildInterval-f.config.Clock.Since(begun), nil) {
+			return nil
 		}
 	}
 }

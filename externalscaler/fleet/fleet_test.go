@@ -18,7 +18,7 @@ func TestOldListIsNotActedOn(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Now())
 	bitbucket := &scopes{}
 	bitbucket.show(id("acme", ""), clk.Now())
-	f := start(t, Config{Clock: clk, PollInterval: time.Minute, MaxStaleness: time.Minute, Scopes: bitbucket})
+	f := start(t, Config{Clock: clk, RebuildInterval: -1, PollInterval: time.Minute, MaxStaleness: time.Minute, Scopes: bitbucket})
 	if _, err := call(t, f, "g", of("acme", "", "one")); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestOldListIsNotActedOn(t *testing.T) {
 func TestGroupsKnownFromCallsAreBoundedAndForgotten(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Now())
 	bitbucket := &scopes{}
-	f := start(t, Config{Clock: clk, MaxScopes: 2, Scopes: bitbucket})
+	f := start(t, Config{Clock: clk, RebuildInterval: -1, MaxScopes: 2, Scopes: bitbucket})
 	for _, repository := range []string{"", "app"} {
 		bitbucket.show(id("acme", repository), clk.Now())
 		if _, err := call(t, f, "of"+repository, of("acme", repository, "one")); err != nil {
@@ -78,7 +78,7 @@ func TestEveryFaultOfTheConfigurationIsReported(t *testing.T) {
 func TestSyncWaitsForWhatWasKnownWhenItWasCalled(t *testing.T) {
 	bitbucket := &scopes{}
 	f := start(t, Config{Scopes: bitbucket, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: GroupKey{"ns", "g"}, Metadata: of("acme", "", "one")}}}})
-	for range 100 {
+	for range 10 {
 		begun := time.Now()
 		bitbucket.show(id("acme", ""), begun)
 		f.Changed()
@@ -96,7 +96,7 @@ func TestAGroupIsNeverBothValidAndFaultyInOneAnswer(t *testing.T) {
 	bitbucket.show(id("acme", ""), time.Now())
 	key := GroupKey{"ns", "g"}
 	var broken atomic.Bool
-	f := start(t, Config{Scopes: bitbucket, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: key, Metadata: of("acme", "", "one")}}}, Admit: func(GroupKey, runnergroup.Group) error {
+	f := start(t, Config{Scopes: bitbucket, RebuildInterval: -1, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: key, Metadata: of("acme", "", "one")}}}, Admit: func(GroupKey, runnergroup.Group) error {
 		if broken.Load() {
 			return errors.New("not now")
 		}
@@ -106,7 +106,7 @@ func TestAGroupIsNeverBothValidAndFaultyInOneAnswer(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for i := range 2000 {
+		for i := range 200 {
 			broken.Store(i%2 == 0)
 			f.Changed()
 			if f.Sync(t.Context()) != nil {
@@ -123,5 +123,30 @@ func TestAGroupIsNeverBothValidAndFaultyInOneAnswer(t *testing.T) {
 		if valid, faulty := f.Observed(); len(valid)+len(faulty) != 1 {
 			t.Fatalf("got %d valid and %d faulty groups, want one in all", len(valid), len(faulty))
 		}
+	}
+}
+
+// counted counts how often a snapshot is read from the cluster.
+type counted struct {
+	cluster
+	read atomic.Int64
+}
+
+func (c *counted) Jobs() []Job { c.read.Add(1); return nil }
+
+func TestReportsThatArriveTogetherAreShownTogether(t *testing.T) {
+	clk := clocktesting.NewFakeClock(time.Now())
+	kubernetes := &counted{}
+	f := start(t, Config{Clock: clk, Scopes: &scopes{}, Kubernetes: kubernetes})
+	until(t, "the first snapshot", func() bool { return kubernetes.read.Load() == 1 })
+	for range 1000 {
+		f.Report("pod", Telemetry{Attached: true})
+	}
+	if n := kubernetes.read.Load(); n != 1 {
+		t.Errorf("%d snapshots before the interval is over, want 1", n)
+	}
+	until(t, "the next snapshot", func() bool { clk.Step(10 * time.Millisecond); return kubernetes.read.Load() == 2 })
+	if err := f.Sync(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

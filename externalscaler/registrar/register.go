@@ -104,7 +104,9 @@ func (r *Registrar) slotRequest(in scope.ID, identity Identity) (scope.SlotReque
 	if _, err := r.config.Snapshots.Group(group.GroupKey); err != nil {
 		return scope.SlotRequest{}, err
 	}
-	if member.State == fleet.Gone { // it counts for nothing any more, so it must not have a runner either
+	// It counts for nothing any more, so it must not have a runner either. The snapshot
+	// may be older than the order to end.
+	if member.State == fleet.Gone || r.config.Telemetry.IsStopping(identity.PodUID) {
 		return scope.SlotRequest{}, errStopping
 	}
 	live := map[string]bool{}

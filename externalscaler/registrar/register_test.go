@@ -111,6 +111,7 @@ func TestAPodThatIsNotNeededFinishes(t *testing.T) {
 	for name, edit := range map[string]func(*world){
 		"the group is at its max": func(w *world) { w.registered = []error{&scope.AtMaxError{Live: 2, Max: 2}} },
 		"it was told to end":      func(w *world) { w.group.Members[0].State = fleet.Gone; w.stopping["pod-uid"] = true },
+		"it was just told to end": func(w *world) { w.stopping["pod-uid"] = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, w := start(t, edit)
