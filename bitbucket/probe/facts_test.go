@@ -10,11 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the table of the README anew")
+var update = flag.Bool("update", false, "write the table in the README again")
 
 const readme = "../../README.md"
 
-func TestTheReadmeHasTheTableOfTheFacts(t *testing.T) {
+func TestReadmeContainsTheTableOfFacts(t *testing.T) {
 	data, err := os.ReadFile(readme)
 	if err != nil {
 		t.Fatal(err)
@@ -22,7 +22,7 @@ func TestTheReadmeHasTheTableOfTheFacts(t *testing.T) {
 	text := string(data)
 	found := regexp.MustCompile(`(?s)(<!-- facts: begin[^\n]*-->\n)(.*?)(<!-- facts: end -->\n)`).FindStringSubmatchIndex(text)
 	if found == nil {
-		t.Fatal("the README has no place for the table: <!-- facts: begin … --> and <!-- facts: end -->")
+		t.Fatal("the README has no markers for the table: <!-- facts: begin … --> and <!-- facts: end -->")
 	}
 	if *update {
 		if err := os.WriteFile(readme, []byte(text[:found[4]]+Markdown()+text[found[5]:]), 0o644); err != nil {
@@ -35,7 +35,7 @@ func TestTheReadmeHasTheTableOfTheFacts(t *testing.T) {
 	}
 }
 
-func TestEveryFactIsWhole(t *testing.T) {
+func TestEveryFactIsComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, fact := range Facts() {
 		if fact.Key == "" || fact.Claim == "" || fact.Basis == "" || fact.Scaler == "" || seen[fact.Key] {
@@ -43,7 +43,7 @@ func TestEveryFactIsWhole(t *testing.T) {
 		}
 		seen[fact.Key] = true
 		if fact.Look == LookNone && fact.Hidden == "" {
-			t.Errorf("%s: neither looked at, nor why not", fact.Key)
+			t.Errorf("%s: has neither a check nor a reason for none", fact.Key)
 		}
 		if strings.ContainsAny(fact.Claim+fact.Scaler, "|\n") {
 			t.Errorf("%s: does not fit a table", fact.Key)

@@ -78,7 +78,7 @@ func end(t *testing.T, command *exec.Cmd) int {
 	return command.ProcessState.ExitCode()
 }
 
-func TestARunnerProcessTakesAStepAndDiesAtSIGTERM(t *testing.T) {
+func TestRunnerProcessTakesAStepAndDiesAtSIGTERM(t *testing.T) {
 	serve, out := start(t, []string{"EMULATOR_LISTEN=127.0.0.1:0"}, "serve", "--assign-lag", "0s", "--offline-after", "1s")
 	_, address, _ := strings.Cut(await(t, out, "listens on"), "listens on ")
 	runner, lines := start(t, register(t, address), "runner", "--startup=0s", "--poll=20ms", "--heartbeat=100ms")
