@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestErrorLeadsToItsCodeAndItsText(t *testing.T) {
+func TestReportPrintsTheErrorAndReturnsItsCode(t *testing.T) {
 	plain := errors.New("plain")
 	for name, c := range map[string]struct {
 		err  error
