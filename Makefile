@@ -1,34 +1,34 @@
-# All there is to do; `make help` lists it.
+# The targets of the project. `make help` lists them.
 
 GO      ?= go
 GOARCH  ?= $(shell $(GO) env GOARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
-# The commit's date and not that of the build, so that a build can be repeated.
+# The date of the commit, not of the build, so that a build can be reproduced.
 DATE    := $(shell git log -1 --format=%cI 2>/dev/null)
-# The folder that programs are built into.
+# The directory into which programs are built.
 BIN     := bin
-# The image's name stands in deploy/base/kustomization.yaml alone.
+# The image's name and tag are only in deploy/base/kustomization.yaml.
 EMULATOR_IMAGE ?= bitbucket-emulator:latest
 IMAGE   ?= $(shell sed -n 's/^ *newName: *//p' deploy/base/kustomization.yaml):$(shell sed -n 's/^ *newTag: *//p' deploy/base/kustomization.yaml)
 
 TOOL    := $(GO) tool -modfile=.ci/tools.mod
 LINT    := $(GO) tool -modfile=.ci/lint.mod golangci-lint
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
-# How every program is built, here and by the end-to-end tests, so that the build
-# cache serves all of them.
+# The flags for every program. The end-to-end tests use the same, so that all builds
+# share the build cache.
 FLAGS   := -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 STATIC  := CGO_ENABLED=0 $(GO) build $(FLAGS)
 PROGRAMS := scaler sidecar runnerctl bitbucket-emulator
-# kubectl comes from the same module, with the same flags, as the local cluster's.
+# kubectl is built from the same module and with the same flags as for the local cluster.
 KUBECTL := CGO_ENABLED=0 $(GO) -C e2e/tools/kubernetes run -trimpath -buildvcs=false k8s.io/kubernetes/cmd/kubectl
 FUZZ    ?= 15s
-# The rounds of chaos: the first's seed, how many, and more flags of e2e/chaos.
+# For chaos: the seed of the first round, the number of rounds, and more flags of e2e/chaos.
 SEED    ?= 1
 ROUNDS  ?= 12
 CHAOS   ?=
-# Passes a variable on as a flag only if it was given on make's command line: a
-# KUBECONFIG that is merely in the environment is not meant for a demo.
+# Passes a variable as a flag only if it was given on make's command line, because a
+# KUBECONFIG in the environment is not meant for the demo.
 given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
@@ -50,45 +50,45 @@ man: ## write the man pages of runnerctl into bin/man/
 	CGO_ENABLED=0 $(GO) run $(FLAGS) -tags man ./cmd/runnerctl man bin/man
 
 .PHONY: demo
-demo: ## the main job on this machine, without Kubernetes; needs Go alone
+demo: ## demonstrate the system on this machine, without Kubernetes; needs only Go
 	@echo "building the sidecar, the emulator and the demo (a minute or two the first time) ..."
 	@$(STATIC) -o bin/ ./cmd/sidecar ./cmd/bitbucket-emulator ./cmd/demo
 	@bin/demo --bin bin $(if $(KEEP),--keep)
 
 .PHONY: demo-cluster
-demo-cluster: ## the same on a real local Kubernetes with KEDA; Linux and root, or KUBECONFIG=...
+demo-cluster: ## demonstrate it on a real local Kubernetes with KEDA; needs Linux and root, or KUBECONFIG=...
 	@$(GO) -C e2e build -o ../bin/demo-cluster ./cmd/demo
 	@cd e2e && ../bin/demo-cluster $(if $(KEEP),--keep) $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(abspath $(KUBECONFIG))") $(call given,IMAGE,--image) $(call given,EMULATOR_IMAGE,--emulator-image)
 
 .PHONY: run
-run: ## emulator and scaler alone, for a look with grpcurl; Ctrl-C ends both
+run: ## run the emulator and the scaler, to call with grpcurl; Ctrl-C stops both
 	@echo "building the scaler and the emulator ..."
 	@$(STATIC) -o bin/ ./cmd/scaler ./cmd/bitbucket-emulator
 	@.ci/run-local
 
 .PHONY: test
-test: ## the tests of the main module, with the race detector, and those of deploy/
+test: ## run the tests of the main module, with the race detector, and those of deploy/
 	$(GO) test -race -count=1 ./...
 	$(GO) -C deploy/test test -count=1 ./...
 
 .PHONY: e2e
-e2e: ## end-to-end tests on a real local cluster (built on the first run: half an hour)
+e2e: ## run the end-to-end tests on a real local cluster (the first run builds it in half an hour)
 	$(GO) -C e2e run ./cmd/cluster build
 	$(GO) -C e2e test -race -count=1 -p 1 -timeout 45m -v ./...
 
 .PHONY: e2e-full
-e2e-full: ## those too that take long, and all again with lists that show no steps
+e2e-full: ## run the long end-to-end tests too, and all again with lists that show no steps
 	$(GO) -C e2e run ./cmd/cluster build
 	E2E_FULL=1 $(GO) -C e2e test -race -count=1 -p 1 -timeout 90m -v ./...
 	E2E_FULL=1 E2E_HIDE_STEP=1 $(GO) -C e2e test -race -count=1 -timeout 90m -v ./suite
 
 .PHONY: chaos
-chaos: ## random load and faults: make chaos SEED=17 ROUNDS=1 plays that round again; Linux
+chaos: ## run random load and faults; make chaos SEED=17 ROUNDS=1 repeats that round; needs Linux
 	$(GO) -C e2e run ./cmd/cluster build
 	$(GO) -C e2e run ./chaos -seed $(SEED) -rounds $(ROUNDS) $(CHAOS)
 
 .PHONY: lint
-lint: ## golangci-lint in every module, buf lint, manifests
+lint: ## run golangci-lint in every module and buf lint, and check sizes and manifests
 	$(LINT) run ./...
 	cd e2e && $(GO) tool -modfile=../.ci/lint.mod golangci-lint run -c ../.golangci.yml ./...
 	cd deploy/test && $(GO) tool -modfile=../../.ci/lint.mod golangci-lint run -c ../../.golangci.yml ./...
@@ -99,7 +99,7 @@ lint: ## golangci-lint in every module, buf lint, manifests
 	for dir in deploy/base deploy/examples deploy/overlays/*; do $(KUBECTL) kustomize "$(CURDIR)/$$dir" >/dev/null || exit 1; done
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZ (15s) each
+fuzz: ## run every fuzz target for FUZZ (15s)
 	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | grep -v '^./e2e/'); do \
 	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$target); do \
 	    echo "== $$(dirname $$target) $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) -fuzzminimizetime 2x $$(dirname $$target) || exit 1; \
@@ -107,7 +107,7 @@ fuzz: ## every fuzz target for FUZZ (15s) each
 	done
 
 .PHONY: bench
-bench: ## benchmarks, each beside a reference in the same run
+bench: ## run the benchmarks, each with a reference in the same run
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: image
@@ -135,11 +135,11 @@ bin/emulator:
 	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o $@/ ./cmd/bitbucket-emulator
 
 .PHONY: generate
-generate: ## generated code
+generate: ## generate code
 	$(TOOL) buf generate
 	$(GO) run ./cmd/runnerctl schema >runners_config.schema.json.new
 	mv runners_config.schema.json.new jobfactory/config/runners_config.schema.json
 
 .PHONY: manifests
-manifests: ## print what deploy/base applies
+manifests: ## print the manifests of deploy/base
 	@$(KUBECTL) kustomize "$(CURDIR)/deploy/base"

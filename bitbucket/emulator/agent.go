@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// The protocol between the emulator and the stand-in runner is the emulator's
-// own; the real one is not documented. The process gets a token with its
-// runner's OAuth client, at the token_endpoint that the registration named, and
-// then speaks to the paths below on the same host with that token.
+// The protocol between the emulator and the stand-in runner is the emulator's own,
+// because the real one is not documented. The process gets a token with its runner's
+// OAuth client at the token_endpoint of the registration. With that token it calls the
+// paths below on the same host.
 const (
 	runnerTokenPath = "/oauth/token" //nolint:gosec // a path
-	// AgentHeartbeatPath takes POST, and answers 204.
+	// AgentHeartbeatPath accepts POST and answers 204.
 	AgentHeartbeatPath = "/_emulator/agent/heartbeat"
 	// AgentStepPath answers GET with 200 and an Assignment, or 204.
 	AgentStepPath = "/_emulator/agent/step"
-	// AgentResultPath takes POST of a StepResult, and answers 204; 409 where the
-	// step is no longer this runner's.
+	// AgentResultPath accepts POST of a StepResult and answers 204. It answers 409 if
+	// the runner no longer has the step.
 	AgentResultPath = "/_emulator/agent/result"
 )
 
-// sessionLifetime is longer than any runner process lives.
+// sessionLifetime is longer than the life of any runner process.
 const sessionLifetime = 30 * 24 * time.Hour
 
-// Assignment is a step that a runner is to run.
+// Assignment is a step that a runner should run.
 type Assignment struct {
-	// UUIDs with braces.
+	// The UUIDs are in braces.
 	Account    string `json:"account"`
 	Repository string `json:"repository"`
 	Pipeline   string `json:"pipeline"`
@@ -55,22 +55,22 @@ func (s *Server) agentRoutes() {
 	s.open("POST "+AgentResultPath, s.agent(s.agentResult), false)
 }
 
-// agent finds the runner whose process calls.
+// agent returns the runner whose process calls.
 func (s *Server) agent(serve handler) handler {
 	return func(c *call) answer {
 		value, _ := bearerToken(c.Request)
 		r, ok := s.sessions[value]
 		if !ok {
-			return failure(http.StatusUnauthorized, "No such runner, or its process was started anew.")
+			return failure(http.StatusUnauthorized, "No such runner, or its process was started again.")
 		}
 		c.runner, r.seen = r, c.now
 		return serve(c)
 	}
 }
 
-// runnerToken lets a runner's process in, which makes the runner ONLINE. A
-// process that authenticates while its runner has a step does not know the step:
-// the process that ran it has gone.
+// runnerToken authenticates a runner's process, which makes the runner ONLINE. If the
+// runner has a step, the previous process ran it and no longer exists, so the step is
+// lost.
 func (s *Server) runnerToken(c *call) answer {
 	id, secret, refusal, ok := clientCredentials(c)
 	if !ok {
@@ -94,8 +94,7 @@ func (s *Server) runnerToken(c *call) answer {
 	})
 }
 
-// beat is a heartbeat; it brings back whatever was lost but a runner that is
-// UNHEALTHY.
+// beat handles a heartbeat. It makes the runner ONLINE again, unless it is UNHEALTHY.
 func (s *Server) beat(r *runner, now time.Time) {
 	r.lastBeat = now
 	if r.link != statusUnhealthy {
@@ -127,7 +126,7 @@ func (s *Server) agentResult(c *call) answer {
 		return failure(http.StatusBadRequest, "The request body is not a step's result: want step, and status PASSED or FAILED.")
 	}
 	if c.runner.running == nil || c.runner.step != result.Step {
-		return failure(http.StatusConflict, "The step is not this runner's.")
+		return failure(http.StatusConflict, "The runner does not have this step.")
 	}
 	if result.Status == ResultPassed {
 		s.finish(c.runner, OutcomePassed, "", c.now)

@@ -7,10 +7,10 @@ import (
 	"strconv"
 )
 
-// answer is a response before it is written, so that faults can spoil it.
+// answer is a response before it is written, so that faults can change it.
 type answer struct {
 	status int
-	// kind is the content type; empty where there is no body.
+	// kind is the content type. It is empty if there is no body.
 	kind   string
 	body   []byte
 	header map[string]string
@@ -24,7 +24,7 @@ const (
 func jsonAnswer(status int, body any) answer {
 	data, err := json.Marshal(body)
 	if err != nil {
-		// Only types of this package come here; none has a value that fails.
+		// All callers pass types of this package that can be encoded.
 		return answer{status: http.StatusInternalServerError, kind: kindText, body: []byte(err.Error())}
 	}
 	return answer{status: status, kind: kindJSON, body: data}
@@ -56,8 +56,8 @@ func badFields(fields map[string][]string) answer {
 	return jsonAnswer(http.StatusBadRequest, errorBody{Type: "error", Error: errorDetail{Message: "Bad request", Fields: fields}})
 }
 
-// faultAnswer is what stands in front of Bitbucket says: its error pages are
-// plain text or HTML, not JSON.
+// faultAnswer returns an error page as Bitbucket's front end sends it: plain text or HTML,
+// not JSON.
 func faultAnswer(status int) answer {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -77,7 +77,7 @@ func tooManyRequests() answer {
 	return textAnswer(http.StatusTooManyRequests, "Rate limit for this resource has been exceeded")
 }
 
-// write sends an answer; a truncating fault ends in the middle of it.
+// write sends an answer. A truncating fault cuts it in the middle.
 func (s *Server) write(w http.ResponseWriter, a answer, f fault) {
 	h := w.Header()
 	h.Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
@@ -92,7 +92,7 @@ func (s *Server) write(w http.ResponseWriter, a answer, f fault) {
 	if f.Truncate && len(a.body) > 0 {
 		_, _ = w.Write(a.body[:len(a.body)/2])
 		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler) // net/http cuts the connection without a word
+		panic(http.ErrAbortHandler) // net/http closes the connection without logging
 	}
-	_, _ = w.Write(a.body) // the caller may have gone
+	_, _ = w.Write(a.body) // it fails if the caller has disconnected
 }

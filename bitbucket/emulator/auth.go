@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// Scopes that routes ask for, by the names that OAuth consumers have.
+// The scopes that routes require, by the names for OAuth consumers.
 const (
 	scopeAccount     = "account"
-	scopeUser        = "account:user" // part of account but for API tokens
+	scopeUser        = "account:user" // part of account, except for API tokens
 	scopeRepository  = "repository"
 	scopePipeline    = "pipeline"
 	scopeRunnerRead  = "runner"
 	scopeRunnerWrite = "runner:write"
 )
 
-// credential is who calls: each has its own hourly allowance.
+// credential identifies a caller. Each has its own hourly limit.
 type credential struct {
 	name, kind string
 	scopes     []string
@@ -31,7 +31,8 @@ func (c credential) lacks(scope string) bool { return !slices.Contains(c.scopes,
 
 var (
 	readScopes = []string{scopeAccount, scopeUser, scopeRepository, scopePipeline, scopeRunnerRead}
-	// allScopes names both, since writing does not imply reading.
+	// allScopes contains both scopes for runners, because the scope to write does not
+	// include the scope to read.
 	allScopes = append(slices.Clone(readScopes), scopeRunnerWrite)
 
 	consumerCredential = credential{name: "consumer " + OAuthClientID, kind: kindConsumer, scopes: allScopes}
@@ -46,16 +47,16 @@ var (
 	}
 )
 
-// token is one that the token endpoint issued.
+// token is a token that the token endpoint issued.
 type token struct {
 	credential credential
 	expires    time.Time
 }
 
-// maxTokens bounds the memory; a client that needs more asks anew.
+// maxTokens bounds the memory. A client whose token was dropped requests a new one.
 const maxTokens = 10_000
 
-// authenticate finds the call's credential.
+// authenticate returns the call's credential.
 func (s *Server) authenticate(c *call) (refusal answer, ok bool) {
 	if user, password, basic := c.BasicAuth(); basic {
 		c.credential, ok = basicCredentials[user+":"+password]
@@ -78,7 +79,7 @@ func bearerToken(r *http.Request) (value string, ok bool) {
 	return value, ok && strings.EqualFold(scheme, "bearer") && value != ""
 }
 
-// missingScope is a 403 that lists both sides.
+// missingScope returns a 403 that lists the required and the granted scopes.
 func missingScope(required string, c credential) answer {
 	return jsonAnswer(http.StatusForbidden, errorBody{Type: "error", Error: errorDetail{
 		Message: "Your credentials lack one or more required privilege scopes.",
@@ -88,7 +89,7 @@ func missingScope(required string, c credential) answer {
 
 const allowanceWindow = time.Hour
 
-// spend takes a call out of the credential's rolling hour.
+// spend counts a call in the credential's rolling hour.
 func (s *Server) spend(c *call) (refusal answer, ok bool) {
 	limit := s.options.RateLimit
 	if limit < 0 {
@@ -109,7 +110,8 @@ func (s *Server) spend(c *call) (refusal answer, ok bool) {
 	return answer{}, true
 }
 
-// limitHeaders come only with access tokens, and do not tell what remains.
+// limitHeaders adds the headers that Bitbucket sends only for access tokens. They do not
+// contain how many calls remain.
 func (s *Server) limitHeaders(c *call, a *answer) {
 	limit := s.options.RateLimit
 	if c.credential.kind != kindAccessToken || limit < 0 {
@@ -123,7 +125,7 @@ func (s *Server) limitHeaders(c *call, a *answer) {
 	a.header["X-RateLimit-NearLimit"] = strconv.FormatBool(5*len(s.spent[c.credential.name]) >= 4*limit)
 }
 
-// oauthError is RFC 6749's.
+// oauthError is the error body of RFC 6749.
 type oauthError struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`

@@ -13,7 +13,7 @@ func basic(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-func TestOnlyKnownCredentialsAreLetIn(t *testing.T) {
+func TestOnlyKnownCredentialsAreAccepted(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	for name, c := range map[string]struct {
@@ -35,7 +35,7 @@ func TestOnlyKnownCredentialsAreLetIn(t *testing.T) {
 	}
 }
 
-func TestAConsumersTokenLivesForItsTime(t *testing.T) {
+func TestConsumersTokenExpires(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	const path = "/site/oauth2/access_token"
@@ -59,7 +59,7 @@ func TestAConsumersTokenLivesForItsTime(t *testing.T) {
 	b.call(401, "GET", workspaceRunners, "")
 }
 
-func TestAMissingScopeIsNamed(t *testing.T) {
+func TestMissingScopeIsNamed(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	uuid := b.online()
@@ -77,7 +77,7 @@ func TestAMissingScopeIsNamed(t *testing.T) {
 	}
 }
 
-func TestEachCredentialHasARollingHour(t *testing.T) {
+func TestEachCredentialHasItsOwnHourlyLimit(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{RateLimit: 5})
 	for range 5 {
@@ -107,7 +107,7 @@ func TestEachCredentialHasARollingHour(t *testing.T) {
 	}
 }
 
-func TestTheDateIsTheEmulatorsClock(t *testing.T) {
+func TestDateHeaderUsesTheEmulatorsClock(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	want := b.clock.Now().Format(http.TimeFormat)

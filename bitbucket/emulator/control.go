@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// Actions that set a runner's state by hand.
+// The actions that set a runner's state by hand.
 const (
-	// ActionOnline connects the runner without a process: it is given steps and
-	// never misses a heartbeat.
+	// ActionOnline connects the runner without a process. It gets steps and never misses
+	// a heartbeat.
 	ActionOnline = "online"
-	// ActionStep puts a step on the runner, a queued one or one of any UUID.
+	// ActionStep assigns a step to the runner, a queued one or one with any UUID.
 	ActionStep = "step"
-	// ActionIdle takes the step off the runner, as passed.
+	// ActionIdle ends the runner's step as passed.
 	ActionIdle = "idle"
 	// ActionOffline loses the runner's heartbeat.
 	ActionOffline = "offline"
-	// ActionGone says that the runner's process is gone although Bitbucket has not
-	// noticed yet: what Bitbucket shows and does stays as it is, but the runner no
+	// ActionGone records that the runner's process has ended although Bitbucket has not
+	// noticed it yet. Bitbucket's answers and behaviour do not change, but the runner no
 	// longer counts for the peaks of Counters.
 	ActionGone = "gone"
 	// ActionUnhealthy makes it UNHEALTHY until it is set online.
@@ -37,18 +37,18 @@ const (
 // controlTimeout bounds a call of a control.
 const controlTimeout = 30 * time.Second
 
-// Control is a client of the emulator's own controls. It is safe for concurrent
+// Control is a client of the emulator's controls. It is safe for concurrent
 // use.
 type Control struct {
 	base   string
 	client *http.Client
 }
 
-// NewControl returns a client of the emulator at a URL as http://host:port.
+// NewControl returns a client of the emulator at a URL such as http://host:port.
 func NewControl(baseURL string) *Control {
 	return &Control{
 		base: strings.TrimRight(baseURL, "/"),
-		// Without kept connections there is nothing that a user must close.
+		// Connections are not kept, so that the user need not close anything.
 		client: &http.Client{
 			Timeout:   controlTimeout,
 			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
@@ -56,14 +56,14 @@ func NewControl(baseURL string) *Control {
 	}
 }
 
-// QueueSteps queues steps and gives their UUIDs. A step that no ONLINE runner
-// matches has failed already as the call returns.
+// QueueSteps queues steps and returns their UUIDs. A step without a matching ONLINE
+// runner has already failed when QueueSteps returns.
 func (c *Control) QueueSteps(ctx context.Context, request StepRequest) (uuids []string, err error) {
 	queued, err := c.QueuePipeline(ctx, request)
 	return queued.Steps, err
 }
 
-// QueuePipeline is QueueSteps that gives the steps' pipeline too.
+// QueuePipeline is like QueueSteps and also returns the steps' pipeline.
 func (c *Control) QueuePipeline(ctx context.Context, request StepRequest) (StepsQueued, error) {
 	var queued StepsQueued
 	if err := c.call(ctx, http.MethodPost, "/steps", request, &queued); err != nil {
@@ -72,7 +72,7 @@ func (c *Control) QueuePipeline(ctx context.Context, request StepRequest) (Steps
 	return queued, nil
 }
 
-// State gives everything that the emulator knows.
+// State returns the emulator's complete state.
 func (c *Control) State(ctx context.Context) (State, error) {
 	var state State
 	if err := c.call(ctx, http.MethodGet, "/state", nil, &state); err != nil {
@@ -81,7 +81,7 @@ func (c *Control) State(ctx context.Context) (State, error) {
 	return state, nil
 }
 
-// SetFaults replaces all fault rules; none ends the faults.
+// SetFaults replaces all fault rules. Without rules it ends the faults.
 func (c *Control) SetFaults(ctx context.Context, rules []FaultRule) error {
 	if err := c.call(ctx, http.MethodPost, "/faults", FaultRules{Rules: rules}, nil); err != nil {
 		return fmt.Errorf("set faults: %w", err)
@@ -89,7 +89,7 @@ func (c *Control) SetFaults(ctx context.Context, rules []FaultRule) error {
 	return nil
 }
 
-// StopPipeline cancels the open steps of a pipeline, those that run too.
+// StopPipeline cancels the open steps of a pipeline, including those that run.
 func (c *Control) StopPipeline(ctx context.Context, uuid string) error {
 	if err := c.call(ctx, http.MethodPost, "/pipelines/"+url.PathEscape(uuid)+"/stop", nil, nil); err != nil {
 		return fmt.Errorf("stop pipeline %s: %w", uuid, err)
@@ -97,8 +97,8 @@ func (c *Control) StopPipeline(ctx context.Context, uuid string) error {
 	return nil
 }
 
-// SetRunner does one of the actions to a runner. stepUUID is for ActionStep
-// alone, and may be empty there: then a step is made up.
+// SetRunner applies one of the actions to a runner. Only ActionStep uses stepUUID. If it
+// is empty, the emulator makes up a step.
 func (c *Control) SetRunner(ctx context.Context, uuid, action, stepUUID string) error {
 	var body any
 	if action == ActionStep {

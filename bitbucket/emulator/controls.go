@@ -47,8 +47,7 @@ func (s *Server) controlRoutes() {
 	s.control("POST /_emulator/pipelines/{uuid}/stop", s.stopPipeline)
 }
 
-// decodeStrict reads a control's body, in which unknown keys are a slip of the
-// pen that would otherwise go unnoticed.
+// decodeStrict decodes a control's body. It refuses unknown keys, which are mistakes.
 func decodeStrict(body []byte, into any) (refusal answer, ok bool) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
@@ -81,7 +80,7 @@ func (s *Server) queueSteps(c *call) answer {
 	return jsonAnswer(http.StatusOK, queued)
 }
 
-// readSteps reads a request; the error lists all its faults.
+// readSteps parses a request. The error lists all its faults.
 func (s *Server) readSteps(given StepRequest) (repo *repository, duration time.Duration, count int, err error) {
 	var faults []error
 	repo, ok := s.findRepository(given.Workspace, given.Repository)
@@ -99,7 +98,7 @@ func (s *Server) readSteps(given StepRequest) (repo *repository, duration time.D
 	if given.Duration != "" {
 		var parseErr error
 		if duration, parseErr = time.ParseDuration(given.Duration); parseErr != nil || duration < 0 {
-			faults = append(faults, fmt.Errorf("duration: %q, want a duration as 30s", given.Duration))
+			faults = append(faults, fmt.Errorf("duration: %q, want a duration such as 30s", given.Duration))
 		}
 	}
 	count = given.Count
@@ -152,8 +151,8 @@ func (s *Server) setRunner(c *call) answer {
 	return jsonAnswer(http.StatusOK, r.info())
 }
 
-// stopPipeline cancels what is open of a pipeline, as a user does. A runner learns
-// of it when it reports the step's end.
+// stopPipeline cancels the open steps of a pipeline, as a user does. A runner learns of it
+// when it reports the step's end.
 func (s *Server) stopPipeline(c *call) answer {
 	i := slices.IndexFunc(s.pipelines, func(p *pipeline) bool { return p.uuid == c.PathValue("uuid") })
 	if i < 0 {
@@ -161,7 +160,7 @@ func (s *Server) stopPipeline(c *call) answer {
 	}
 	for _, st := range slices.Clone(s.pipelines[i].steps) {
 		switch st.outcome {
-		case OutcomeQueued: // the next dispatch takes it out of the queue
+		case OutcomeQueued: // the next dispatch removes it from the queue
 			s.end(st, OutcomeFailed, CauseStopped, c.now)
 		case OutcomeRunning:
 			s.finish(s.runners[st.runner], OutcomeFailed, CauseStopped, c.now)
@@ -191,7 +190,7 @@ func (s *Server) putStep(c *call, r *runner) (refusal answer, ok bool) {
 	}
 	for _, st := range s.queue {
 		if st.uuid == given.Step {
-			s.assign(st, r, c.now) // the next dispatch takes it out of the queue
+			s.assign(st, r, c.now) // the next dispatch removes it from the queue
 			return answer{}, true
 		}
 	}
@@ -238,7 +237,7 @@ func (s *Server) state(now time.Time) State {
 	return state
 }
 
-// State gives what GET /_emulator/state answers.
+// State returns the answer of GET /_emulator/state.
 func (s *Server) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()

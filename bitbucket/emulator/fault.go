@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// fault is a rule as it applies to one call.
+// fault is a rule applied to one call.
 type fault struct {
 	FaultRule
 	latency, applyAfter, staleFor time.Duration
@@ -18,14 +18,14 @@ type fault struct {
 // rule is a fault rule in force.
 type rule struct {
 	fault
-	left int // times that it may fire still, where Count is given
+	left int // how often it still fires, if Count is given
 }
 
-// maxFaultTime bounds latency and lags, so that a slip of the pen does not hang
-// a test for hours.
+// maxFaultTime bounds latency and lags, so that a mistake does not block a test for
+// hours.
 const maxFaultTime = 10 * time.Minute
 
-// newRule reads a rule; the error lists all its faults.
+// newRule parses a rule. The error lists all its faults.
 func newRule(given FaultRule) (*rule, error) {
 	r := &rule{fault: fault{FaultRule: given}, left: given.Count}
 	var faults []error
@@ -78,7 +78,7 @@ func (s *Server) setFaults(c *call) answer {
 	return noContent()
 }
 
-// takeFault gives the first rule that fires for a request, and counts it.
+// takeFault returns the first rule that fires for a request, and counts it.
 func (s *Server) takeFault(r *http.Request) fault {
 	for _, rule := range s.rules {
 		if rule.Count > 0 && rule.left == 0 {
@@ -90,7 +90,7 @@ func (s *Server) takeFault(r *http.Request) fault {
 		if rule.Path != "" && !glob(rule.Path, r.URL.Path) && !glob(rule.Path, r.URL.EscapedPath()) {
 			continue
 		}
-		if rule.Probability > 0 && rand.Float64() >= rule.Probability { //nolint:gosec // chance, no secret
+		if rule.Probability > 0 && rand.Float64() >= rule.Probability { //nolint:gosec // random, but not a secret
 			continue
 		}
 		rule.left--
@@ -99,8 +99,7 @@ func (s *Server) takeFault(r *http.Request) fault {
 	return fault{}
 }
 
-// glob reports whether a pattern, in which * stands for any run of characters,
-// matches the whole text.
+// glob reports whether a pattern matches the whole text. * matches any characters.
 func glob(pattern, text string) bool {
 	head, rest, star := strings.Cut(pattern, "*")
 	if !star {
@@ -122,13 +121,13 @@ func glob(pattern, text string) bool {
 	return strings.HasSuffix(text, last)
 }
 
-// lateWrite is a write that was answered and is not done yet.
+// lateWrite is a write that was answered but not applied yet.
 type lateWrite struct {
 	at   time.Time
 	done func(now time.Time)
 }
 
-// commit does a write now, or when its fault says.
+// commit applies a write now, or at the time given by its fault.
 func (s *Server) commit(c *call, write func(now time.Time)) {
 	if c.fault.applyAfter <= 0 {
 		write(c.now)

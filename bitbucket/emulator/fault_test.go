@@ -21,7 +21,7 @@ func wantAll(t *testing.T, err error, texts []string) {
 	}
 }
 
-func TestAStatusFaultFiresAsOftenAsItSays(t *testing.T) {
+func TestStatusFaultFiresCountTimes(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.faults(FaultRule{Method: "GET", Status: 503, Count: 2}, FaultRule{Status: 429, Count: 1})
@@ -33,7 +33,7 @@ func TestAStatusFaultFiresAsOftenAsItSays(t *testing.T) {
 	}
 }
 
-func TestARuleHidesStepsWhereItMatchesAlone(t *testing.T) {
+func TestHideStepAppliesOnlyWhereTheRuleMatches(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	uuid := b.online()
@@ -89,7 +89,7 @@ func TestGlobs(t *testing.T) {
 	}
 }
 
-func TestLatencyHoldsTheAnswerAndItsDate(t *testing.T) {
+func TestLatencyDelaysTheAnswerAndItsDate(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.faults(FaultRule{Latency: "30s", Count: 1})
@@ -123,7 +123,7 @@ func waitFor(t *testing.T, what string, done func() bool) {
 	}
 }
 
-func TestCloseEndsTheCallsThatAreHeldUp(t *testing.T) {
+func TestCloseEndsDelayedCalls(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.faults(FaultRule{Latency: "10m"})
@@ -139,7 +139,7 @@ func TestCloseEndsTheCallsThatAreHeldUp(t *testing.T) {
 	}
 }
 
-func TestADroppedWriteIsDone(t *testing.T) {
+func TestDroppedWriteIsApplied(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.faults(FaultRule{Method: "POST", DropAfterWrite: true, Count: 1}, FaultRule{Method: "POST", DropAfterWrite: true, Status: 504, Count: 1})
@@ -153,7 +153,7 @@ func TestADroppedWriteIsDone(t *testing.T) {
 	}
 }
 
-func TestALateWriteIsAnsweredAtOnce(t *testing.T) {
+func TestLateWriteIsAnsweredAtOnce(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	busy := b.online()
@@ -179,7 +179,7 @@ func TestALateWriteIsAnsweredAtOnce(t *testing.T) {
 	b.call(404, "GET", runnerPath(made.UUID), "")
 }
 
-func TestAStaleListLags(t *testing.T) {
+func TestStaleListLags(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.register(workspaceRunners, "r")
@@ -197,7 +197,7 @@ func TestAStaleListLags(t *testing.T) {
 	}
 }
 
-func TestAnEmptyListIsEmpty(t *testing.T) {
+func TestEmptyListIsEmpty(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.register(workspaceRunners, "r")
@@ -210,7 +210,7 @@ func TestAnEmptyListIsEmpty(t *testing.T) {
 	}
 }
 
-func TestATruncatedAnswerEndsInItsMiddle(t *testing.T) {
+func TestTruncatedAnswerEndsInTheMiddle(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.register(workspaceRunners, "r")

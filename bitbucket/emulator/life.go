@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// life is that of a runner's process, as far as its calls tell.
+// life is the lifetime of a runner's process, as its calls show it.
 type life struct {
 	labelSet   string
 	born, seen time.Time
 }
 
-// maxLives bounds the memory; the oldest are forgotten.
+// maxLives bounds the memory. The oldest entries are dropped.
 const maxLives = 100_000
 
-// bury keeps the life of a runner's process, which is over or will be another's.
+// bury records the lifetime of a runner's process that has ended or is replaced.
 func (s *Server) bury(r *runner) {
 	if r.born.IsZero() {
 		return
@@ -27,11 +27,11 @@ func (s *Server) bury(r *runner) {
 	r.born = time.Time{}
 }
 
-// peakAlive is how many processes were alive at once at most, by label set.
+// peakAlive returns the highest number of processes alive at the same time, by label set.
 func (s *Server) peakAlive() map[string]int {
 	type event struct {
 		at    time.Time
-		alive int // one more, or one less
+		alive int // +1 or -1
 	}
 	events := map[string][]event{}
 	note := func(l life) {

@@ -10,68 +10,68 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Credentials that the emulator accepts; everything else is a 401.
+// The credentials that the emulator accepts. It answers all others with 401.
 const (
-	// OAuthClientID and OAuthClientSecret are those of an OAuth consumer.
+	// OAuthClientID and OAuthClientSecret belong to an OAuth consumer.
 	OAuthClientID     = "emulator-client"
 	OAuthClientSecret = "emulator-secret"
-	// Email and APIToken are those of an Atlassian API token; ReadOnlyAPIToken of
-	// the same account lacks the scope to write.
+	// Email and APIToken belong to an Atlassian account. ReadOnlyAPIToken belongs to the
+	// same account and lacks the scope to write.
 	Email            = "dev@example.com"
-	APIToken         = "emulator-token"          //nolint:gosec // of the emulator alone
-	ReadOnlyAPIToken = "emulator-readonly-token" //nolint:gosec // of the emulator alone
-	// Username and AppPassword are those of an app password.
+	APIToken         = "emulator-token"          //nolint:gosec // valid only at the emulator
+	ReadOnlyAPIToken = "emulator-readonly-token" //nolint:gosec // valid only at the emulator
+	// Username and AppPassword belong to a Bitbucket account.
 	Username    = "dev"
-	AppPassword = "emulator-app-password" //nolint:gosec // of the emulator alone
-	// AccessToken may do everything, ReadOnlyToken lacks the scopes to write.
+	AppPassword = "emulator-app-password" //nolint:gosec // valid only at the emulator
+	// AccessToken has all scopes. ReadOnlyToken lacks the scopes to write.
 	AccessToken   = "emulator-access-token"
-	ReadOnlyToken = "emulator-readonly-token" //nolint:gosec // of the emulator alone
+	ReadOnlyToken = "emulator-readonly-token" //nolint:gosec // valid only at the emulator
 )
 
-// UUIDs of the workspace acme and its repositories app and web.
+// The UUIDs of the workspace acme and its repositories app and web.
 const (
 	WorkspaceUUID     = "{11111111-1111-4111-8111-111111111111}"
 	AppRepositoryUUID = "{22222222-2222-4222-8222-222222222222}"
 	WebRepositoryUUID = "{33333333-3333-4333-8333-333333333333}"
 )
 
-// Options are an emulator's settings. The zero value of each field is its default.
+// Options configure an emulator. The zero value of each field means its default.
 type Options struct {
-	// PublicURL is the base of the links and token endpoints that the emulator
-	// hands out, as http://host:port. Default: the host that the request named.
+	// PublicURL is the base of the links and token endpoints in the emulator's answers,
+	// such as http://host:port. Default: the request's host.
 	PublicURL string
-	// HideStep leaves state.step out of all runners, since it is not known
-	// whether Bitbucket's public API returns it.
+	// HideStep omits state.step from all runners, because it is not known whether
+	// Bitbucket's public API returns it.
 	HideStep bool
-	// AssignLag is how long a step shows on a runner before the runner learns of
-	// it. Default 5s; negative: none.
+	// AssignLag is how long a step shows on a runner before the runner receives it.
+	// Default 5s. A negative value means no lag.
 	AssignLag time.Duration
 	// OfflineAfter is how long after its last heartbeat a runner becomes OFFLINE.
-	// Default 90s (the real one: 1 to 2 minutes).
+	// Default 90s. Bitbucket takes 1 to 2 minutes.
 	OfflineAfter time.Duration
-	// RateLimit is how many calls a credential may make in a rolling hour.
-	// Default 1000; negative: any number.
+	// RateLimit is how many calls a credential may make per rolling hour.
+	// Default 1000. A negative value means no limit.
 	RateLimit int
-	// TokenLifetime is how long an OAuth consumer's token lives. Default 7200s.
+	// TokenLifetime is how long an OAuth consumer's token is valid. Default 7200s.
 	TokenLifetime time.Duration
-	// KeepSteps is about how many ended steps are remembered. Default 10000.
+	// KeepSteps is approximately how many ended steps are kept. Default 10000.
 	KeepSteps int
-	// Workspaces are those that exist. Default: acme with app and web.
+	// Workspaces are the workspaces that exist. Default: acme with app and web.
 	Workspaces []Workspace
-	// Clock tells the time. Default: the real one.
+	// Clock is the clock. Default: the real clock.
 	Clock clock.Clock
 }
 
 // Workspace is a workspace that exists. Both names are required.
 type Workspace struct {
-	// UUID with braces.
+	// UUID is in braces.
 	UUID, Slug   string
 	Repositories []Repository
 }
 
 // Repository is a repository of a workspace. Both names are required.
 type Repository struct {
-	// UUID with braces.
+	// UUID is in braces.
 	UUID, Slug string
 }
 

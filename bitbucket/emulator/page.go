@@ -15,7 +15,7 @@ const (
 	maxHistory = 1000
 )
 
-// page is Bitbucket's schema of one page of a list.
+// page is one page of a list in Bitbucket's schema.
 type page[T any] struct {
 	Page     int    `json:"page"`
 	Values   []T    `json:"values"`
@@ -25,7 +25,7 @@ type page[T any] struct {
 	Previous string `json:"previous,omitempty"`
 }
 
-// pageOf reads which page a call asks for.
+// pageOf returns the page that a call asks for.
 func pageOf(c *call) (number, length int, refusal answer, ok bool) {
 	number, length = 1, defaultPageLength
 	query := c.URL.Query()
@@ -44,7 +44,7 @@ func pageOf(c *call) (number, length int, refusal answer, ok bool) {
 	return number, length, answer{}, true
 }
 
-// cutPage cuts a page out of the whole list, with absolute links to its neighbours.
+// cutPage returns one page of the whole list, with absolute links to the pages next to it.
 func cutPage[T any](c *call, all []T, number, length int) page[T] {
 	from := min((number-1)*length, len(all))
 	to := min(from+length, len(all))
@@ -63,13 +63,13 @@ func cutPage[T any](c *call, all []T, number, length int) page[T] {
 	return p
 }
 
-// snapshot is a scope's list of runners as it was.
+// snapshot is a scope's list of runners at one time.
 type snapshot struct {
 	at      time.Time
 	runners []runner
 }
 
-// changed is called after every change of what a scope's list shows.
+// changed is called after every change of a scope's list.
 func (s *Server) changed(sc *scope, now time.Time) {
 	s.observe(sc)
 	if lag := s.longestLag(); lag > 0 {
@@ -77,7 +77,7 @@ func (s *Server) changed(sc *scope, now time.Time) {
 	}
 }
 
-// longestLag is the most that a rule in force makes lists lag.
+// longestLag returns the longest lag of lists that a rule sets.
 func (s *Server) longestLag() time.Duration {
 	var lag time.Duration
 	for _, r := range s.rules {
@@ -86,7 +86,7 @@ func (s *Server) longestLag() time.Duration {
 	return lag
 }
 
-// keepHistory begins or ends keeping past lists, as the rules need them.
+// keepHistory starts or stops keeping past lists, depending on the rules.
 func (s *Server) keepHistory(now time.Time) {
 	lag := s.longestLag()
 	for _, w := range s.workspaces {
@@ -114,13 +114,13 @@ func (sc *scope) remember(now time.Time, lag time.Duration) {
 		past.runners = append(past.runners, *r)
 	}
 	sc.history = append(sc.history, past)
-	// The newest of those that are older than the lag is still what is shown.
+	// The newest snapshot that is older than the lag is still shown.
 	for len(sc.history) > maxHistory || len(sc.history) > 1 && now.Sub(sc.history[1].at) > lag {
 		sc.history = sc.history[1:]
 	}
 }
 
-// asOf is the list as it was, or the oldest that is remembered.
+// asOf returns the list at a time, or the oldest one that is kept.
 func (sc *scope) asOf(at time.Time) []runner {
 	if len(sc.history) == 0 {
 		return nil

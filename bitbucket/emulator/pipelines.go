@@ -19,7 +19,7 @@ type (
 		CompletedOn time.Time      `json:"completed_on,omitzero"`
 		Repository  repositoryBody `json:"repository"`
 	}
-	// pipelineState is that of pipelines and of steps.
+	// pipelineState is the state of a pipeline or a step.
 	pipelineState struct {
 		Type   string     `json:"type"`
 		Name   string     `json:"name"`
@@ -56,7 +56,7 @@ type (
 	}
 )
 
-// count tells how many of the pipeline's steps have an outcome.
+// count returns how many of the pipeline's steps have an outcome.
 func (p *pipeline) count(outcome string) int {
 	n := 0
 	for _, st := range p.steps {
@@ -83,8 +83,8 @@ func (p *pipeline) state() pipelineState {
 	return pipelineState{Type: "pipeline_state_in_progress", Name: "IN_PROGRESS", Stage: &namedType{"pipeline_state_in_progress_pending", "PENDING"}}
 }
 
-// inStatus tells whether one of the given status filters matches; no filter
-// matches all.
+// inStatus reports whether one of the given status filters matches. Without a filter,
+// everything matches.
 func (p *pipeline) inStatus(filters []string) bool {
 	state := p.state()
 	names := []string{state.Name}
@@ -116,7 +116,8 @@ func (p *pipeline) body() pipelineBody {
 	return b
 }
 
-// listPipelines has no next link, as the live list: clients count pages.
+// listPipelines lists pipelines without a next link, as Bitbucket does. Clients count
+// pages.
 func (s *Server) listPipelines(c *call) answer {
 	repo, refusal, ok := s.repositoryOf(c)
 	if !ok {
@@ -185,7 +186,8 @@ func (s *Server) listSteps(c *call) answer {
 	return jsonAnswer(http.StatusOK, cutPage(c, bodies, number, length))
 }
 
-// getSource is the only place that tells a step's runs-on.
+// getSource returns the source file, which is the only place that contains a step's
+// runs-on.
 func (s *Server) getSource(c *call) answer {
 	repo, refusal, ok := s.repositoryOf(c)
 	if !ok {
@@ -199,8 +201,8 @@ func (s *Server) getSource(c *call) answer {
 	return textAnswer(http.StatusOK, s.pipelines[i].source())
 }
 
-// source is the pipeline as its bitbucket-pipelines.yml. Labels may need quotes:
-// a plain 1.0 would be read as a number.
+// source returns the pipeline's bitbucket-pipelines.yml. Labels are quoted, because YAML
+// reads a plain 1.0 as a number.
 func (p *pipeline) source() string {
 	var b strings.Builder
 	b.WriteString("pipelines:\n  default:\n    - parallel:\n")

@@ -16,11 +16,11 @@ const (
 	maxRunning = 120 * time.Minute
 	// maxOpenSteps bounds the memory.
 	maxOpenSteps = 10_000
-	// maxSteps is Bitbucket's limit for a pipeline.
+	// maxSteps is Bitbucket's limit of steps per pipeline.
 	maxSteps = 100
 )
 
-// pipeline is one pipeline of parallel steps.
+// pipeline is a pipeline of parallel steps.
 type pipeline struct {
 	uuid, commit string
 	number       int
@@ -36,12 +36,12 @@ type step struct {
 	labels                         []string
 	duration                       time.Duration
 	queuedOn, startedOn, completed time.Time
-	// runner is the UUID of the one that it was given to.
+	// runner is the UUID of the runner to which it was assigned.
 	runner, outcome, cause string
 }
 
-// enqueue queues a pipeline of parallel steps. A step that no online runner
-// matches fails at once.
+// enqueue queues a pipeline of parallel steps. A step without a matching online runner
+// fails at once.
 func (s *Server) enqueue(repo *repository, labels []string, duration time.Duration, count int, now time.Time) *pipeline {
 	p := &pipeline{uuid: newUUID(), repository: repo, createdOn: now, open: count, number: 1}
 	if n := len(s.pipelines); n > 0 {
@@ -67,8 +67,8 @@ func (s *Server) enqueue(repo *repository, labels []string, duration time.Durati
 	return p
 }
 
-// eligible are the runners that may ever get the step: its workspace's and its
-// repository's, with all its labels.
+// eligible returns the runners that can get the step: those of its workspace and of its
+// repository that have all its labels.
 func eligible(st *step, visit func(*runner)) {
 	repo := st.pipeline.repository
 	for _, sc := range []*scope{repo.workspace.scope, repo.scope} {
@@ -86,8 +86,8 @@ func (s *Server) anyOnline(st *step) bool {
 	return found
 }
 
-// dispatch gives waiting steps, oldest first, to runners without a step; which
-// of them is chance, so that nobody relies on an order.
+// dispatch assigns queued steps, oldest first, to runners without a step. It selects the
+// runner at random, so that clients cannot rely on an order.
 func (s *Server) dispatch(now time.Time) {
 	s.queue = slices.DeleteFunc(s.queue, func(st *step) bool {
 		if st.outcome != OutcomeQueued {
@@ -102,7 +102,7 @@ func (s *Server) dispatch(now time.Time) {
 		if len(free) == 0 {
 			return false
 		}
-		s.assign(st, free[rand.IntN(len(free))], now) //nolint:gosec // chance, no secret
+		s.assign(st, free[rand.IntN(len(free))], now) //nolint:gosec // random, but not a secret
 		return true
 	})
 }
@@ -118,7 +118,7 @@ func (s *Server) assign(st *step, r *runner, now time.Time) {
 	s.changed(r.scope, now)
 }
 
-// end ends a step, which is on no runner any more.
+// end ends a step that no runner has any more.
 func (s *Server) end(st *step, outcome, cause string, now time.Time) {
 	st.outcome, st.cause, st.completed = outcome, cause, now
 	st.pipeline.open--
@@ -133,7 +133,7 @@ func (s *Server) end(st *step, outcome, cause string, now time.Time) {
 	}
 }
 
-// free takes the step off a runner and gives it.
+// free removes the step from a runner and returns it.
 func (s *Server) free(r *runner, now time.Time) *step {
 	st := r.running
 	r.step, r.running = "", nil
@@ -149,13 +149,13 @@ func (s *Server) finish(r *runner, outcome, cause string, now time.Time) {
 	}
 }
 
-// lose ends a step with its runner.
+// lose ends a runner's step as lost.
 func (s *Server) lose(r *runner, cause string, now time.Time) {
 	s.counters.StepsLost[cause]++
 	s.finish(r, OutcomeFailed, cause, now)
 }
 
-// setLink changes the runner's status but for disabling.
+// setLink changes the runner's status apart from disabling.
 func (s *Server) setLink(r *runner, link string, now time.Time) {
 	if r.link == link {
 		return
@@ -164,7 +164,7 @@ func (s *Server) setLink(r *runner, link string, now time.Time) {
 	s.changed(r.scope, now)
 }
 
-// disconnect is the loss of a runner's heartbeat.
+// disconnect handles the loss of a runner's heartbeat.
 func (s *Server) disconnect(r *runner, now time.Time) {
 	s.setLink(r, statusOffline, now)
 	if r.step != "" {
@@ -172,7 +172,7 @@ func (s *Server) disconnect(r *runner, now time.Time) {
 	}
 }
 
-// advance catches up with what time alone has brought about.
+// advance applies everything that has become due since the last request.
 func (s *Server) advance(now time.Time) {
 	for len(s.late) > 0 && !s.late[0].at.After(now) {
 		next := s.late[0]
@@ -195,7 +195,7 @@ func (s *Server) advance(now time.Time) {
 	s.dispatch(now)
 }
 
-// observe keeps the peaks of a scope.
+// observe updates the peaks of a scope.
 func (s *Server) observe(sc *scope) {
 	c := &s.counters
 	c.PeakRegistered[sc.name] = max(c.PeakRegistered[sc.name], len(sc.runners))

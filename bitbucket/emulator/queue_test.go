@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAStepWantsAnOnlineRunnerWithAllItsLabels(t *testing.T) {
+func TestStepNeedsAnOnlineRunnerWithAllItsLabels(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		prepare func(*bench)
@@ -46,7 +46,7 @@ func TestAStepWantsAnOnlineRunnerWithAllItsLabels(t *testing.T) {
 	}
 }
 
-func TestAStepShowsOnItsRunner(t *testing.T) {
+func TestStepShowsOnItsRunner(t *testing.T) {
 	t.Parallel()
 	for name, hide := range map[string]bool{"shown": false, "hidden": true} {
 		t.Run(name, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestAStepShowsOnItsRunner(t *testing.T) {
 	}
 }
 
-func TestADisabledRunnerFinishesItsStepAndTakesNoOther(t *testing.T) {
+func TestDisabledRunnerFinishesItsStepAndTakesNoOther(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	first, second := b.online(), b.online()
@@ -117,7 +117,7 @@ func TestDeletingABusyRunnerLosesItsStep(t *testing.T) {
 	}
 }
 
-func TestALostHeartbeatMakesARunnerOffline(t *testing.T) {
+func TestLostHeartbeatMakesARunnerOffline(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{OfflineAfter: time.Minute})
 	r := b.register(workspaceRunners, "r")
@@ -153,7 +153,7 @@ func TestALostHeartbeatMakesARunnerOffline(t *testing.T) {
 	}
 }
 
-func TestARunnerLearnsOfItsStepAfterTheAssignLag(t *testing.T) {
+func TestRunnerReceivesItsStepAfterTheAssignLag(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	r := b.register(workspaceRunners, "r")
@@ -171,7 +171,7 @@ func TestARunnerLearnsOfItsStepAfterTheAssignLag(t *testing.T) {
 	}
 }
 
-func TestAProcessStartedAnewLosesTheStepOfTheOneBefore(t *testing.T) {
+func TestRestartedProcessLosesTheRunnersStep(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	r := b.register(workspaceRunners, "r")
@@ -228,7 +228,7 @@ func TestPeaksAreKept(t *testing.T) {
 	}
 }
 
-func TestBadControlsNameEveryFault(t *testing.T) {
+func TestInvalidControlsReportEveryFault(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	control := NewControl(b.url)
@@ -254,7 +254,7 @@ func TestBadControlsNameEveryFault(t *testing.T) {
 	b.call(200, "GET", "/healthz", "")
 }
 
-func TestTheControlClientDrivesTheEmulator(t *testing.T) {
+func TestControlClient(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	control := NewControl(b.url)

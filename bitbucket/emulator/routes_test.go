@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestEachRunnerRouteAnswersAsBitbucket(t *testing.T) {
+func TestRunnerRoutesAnswerAsBitbucketDoes(t *testing.T) {
 	t.Parallel()
 	for _, root := range []string{"/2.0", "/internal"} {
 		for _, scope := range []string{
@@ -86,7 +86,7 @@ func TestNamesResolveToUUIDs(t *testing.T) {
 	}
 }
 
-func TestBadRegistrationsAreRefused(t *testing.T) {
+func TestInvalidRegistrationsAreRefused(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	const uuid = "{aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa}"
@@ -117,7 +117,7 @@ func TestBadRegistrationsAreRefused(t *testing.T) {
 	}
 }
 
-func TestAScopeHoldsAHundredRunners(t *testing.T) {
+func TestScopeHasAtMostAHundredRunners(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	for i := range 99 {

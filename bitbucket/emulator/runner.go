@@ -22,49 +22,49 @@ const (
 )
 
 const (
-	// maxRunners is Bitbucket's limit for each workspace and each repository.
+	// maxRunners is Bitbucket's limit per workspace and per repository.
 	maxRunners      = 100
 	maxName         = 50
 	maxLabel        = 50
 	maxCustomLabels = 10
-	// runnerVersion is what connected runners report.
+	// runnerVersion is the version that connected runners report.
 	runnerVersion = "6.0.7"
 )
 
 // runner is a registered runner.
 type runner struct {
 	uuid, name string
-	// labels are never changed in place.
+	// labels is never changed in place.
 	labels []string
-	// labelSet is the labels sorted and joined.
+	// labelSet contains the labels, sorted and joined.
 	labelSet                             string
 	scope                                *scope
 	createdOn, updatedOn, stateUpdatedOn time.Time
 	clientID, secret                     string
 
-	// link is the status but for disabling, which goes on beside it.
+	// link is the status apart from disabling.
 	link     string
 	disabled bool
-	// cordoned runners are prevented from accepting new steps, whatever their status.
+	// cordoned means that the runner may not accept new steps, whatever its status.
 	cordoned bool
-	// session is the token of the process that authenticated last.
+	// session is the token of the last process that authenticated.
 	session string
-	// byHand runners have no process, so no heartbeat is missed.
+	// byHand means that the runner has no process and misses no heartbeat.
 	byHand bool
-	// born and seen are the first and the last call of the present process.
+	// born and seen are the times of the first and the last call of the current process.
 	born, seen time.Time
-	// gone runners have no process any more, and Bitbucket does not know it yet.
+	// gone means that the process has ended and Bitbucket does not know it yet.
 	gone     bool
 	lastBeat time.Time
-	// step is the UUID of what it works on; running is nil for a step that was
-	// put on it by hand and is not the emulator's.
+	// step is the UUID of its step. running is nil if the step was set by hand with a
+	// UUID that the emulator does not know.
 	step       string
 	running    *step
 	stepsTaken int
 }
 
-// status is what Bitbucket shows. Disabling is a user's choice and stays shown
-// when the runner loses its heartbeat.
+// status returns the status that Bitbucket shows. A disabled runner stays DISABLED if its
+// heartbeat is lost.
 func (r *runner) status() string {
 	if r.disabled {
 		return statusDisabled
@@ -72,10 +72,11 @@ func (r *runner) status() string {
 	return r.link
 }
 
-// connected tells whether its heartbeats are heard.
+// connected reports whether the runner's heartbeats arrive.
 func (r *runner) connected() bool { return r.link == statusOnline || r.link == statusUnhealthy }
 
-// takesSteps tells whether steps may wait for it: ONLINE, enabled and not cordoned.
+// takesSteps reports whether the runner is ONLINE, enabled and not cordoned, so that
+// steps can wait for it.
 func (r *runner) takesSteps() bool { return r.link == statusOnline && !r.disabled && !r.cordoned }
 
 func (r *runner) has(labels []string) bool {
@@ -122,7 +123,7 @@ type (
 	}
 )
 
-// body renders a runner; never its secret, which is told once, as it is made.
+// body returns a runner's JSON without its secret, which only the registration returns.
 func (s *Server) body(r *runner, base string) runnerBody {
 	b := runnerBody{
 		Type: "pipeline_runner", UUID: r.uuid, Name: r.name, Labels: r.labels,
@@ -149,11 +150,11 @@ type registration struct {
 var (
 	uuidPattern  = regexp.MustCompile(`^\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}$`)
 	labelPattern = regexp.MustCompile(`^[a-z0-9.]+$`)
-	// givenLabels are Bitbucket's own; the others are custom.
+	// givenLabels are Bitbucket's own labels. All others are custom.
 	givenLabels = []string{"self.hosted", "linux", "linux.arm64", "linux.shell", "windows", "macos"}
 )
 
-// faults lists what is wrong with a registration, by field.
+// faults returns the faults of a registration, by field.
 func (g registration) faults() map[string][]string {
 	fields := map[string][]string{}
 	add := func(field, format string, args ...any) {
@@ -183,7 +184,7 @@ func (g registration) faults() map[string][]string {
 	return fields
 }
 
-// newUUID is a random one, in braces.
+// newUUID returns a random UUID in braces.
 func newUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -191,7 +192,7 @@ func newUUID() string {
 	return fmt.Sprintf("{%x-%x-%x-%x-%x}", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// newSecret is a random one.
+// newSecret returns a random secret.
 func newSecret() string {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails

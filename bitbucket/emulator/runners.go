@@ -30,12 +30,12 @@ func (s *Server) listRunners(c *call) answer {
 		}
 	}
 	page := cutPage(c, bodies, number, length)
-	// As seen live, pagelen is the number of items on the page.
+	// Bitbucket was observed to return the number of items on the page as pagelen.
 	page.PageLen = len(page.Values)
 	return jsonAnswer(http.StatusOK, page)
 }
 
-// shown is a runner as its reader sees it.
+// shown returns a runner as the caller sees it.
 func (s *Server) shown(c *call, r *runner) runnerBody {
 	b := s.body(r, c.base)
 	if c.fault.HideStep {
@@ -44,7 +44,7 @@ func (s *Server) shown(c *call, r *runner) runnerBody {
 	return b
 }
 
-// runnerOf finds the runner that the call's path names.
+// runnerOf returns the runner in the call's path.
 func (s *Server) runnerOf(c *call) (found *runner, refusal answer, ok bool) {
 	sc, refusal, ok := s.scopeOf(c)
 	if !ok {
@@ -109,8 +109,8 @@ func (s *Server) register(r *runner, now time.Time) {
 	s.changed(r.scope, now)
 }
 
-// updateRunner changes nothing: what a body may change is not documented, so
-// nobody may rely on it.
+// updateRunner changes nothing. It is not documented what a body can change, so clients
+// cannot rely on it.
 func (s *Server) updateRunner(c *call) answer {
 	r, refusal, ok := s.runnerOf(c)
 	if !ok {
@@ -122,7 +122,7 @@ func (s *Server) updateRunner(c *call) answer {
 	return jsonAnswer(http.StatusOK, s.shown(c, r))
 }
 
-// setRunnerState is the internal route through which Atlassian's own autoscaler
+// setRunnerState implements the internal route with which Atlassian's own autoscaler
 // disables runners.
 func (s *Server) setRunnerState(c *call) answer {
 	r, refusal, ok := s.runnerOf(c)
@@ -152,7 +152,7 @@ func (s *Server) setRunnerState(c *call) answer {
 	return jsonAnswer(http.StatusOK, s.shown(c, &shown))
 }
 
-// deleteRunner does not refuse a busy runner: its step is lost.
+// deleteRunner also deletes busy runners. Their step is lost.
 func (s *Server) deleteRunner(c *call) answer {
 	r, refusal, ok := s.runnerOf(c)
 	if !ok {

@@ -12,16 +12,16 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// maxBody bounds the body of a request, in bytes.
+// maxBody is the maximum size of a request's body, in bytes.
 const maxBody = 1 << 20
 
-// Server is the emulator; it is an http.Handler. It starts no goroutines: what
-// happens with time is caught up with at the next request.
+// Server is the emulator, an http.Handler. It starts no goroutines. Everything that becomes
+// due is applied at the next request.
 type Server struct {
 	options Options
 	clock   clock.Clock
 	mux     *http.ServeMux
-	closed  context.Context //nolint:containedctx // the server's life, which ends waits of requests
+	closed  context.Context //nolint:containedctx // the server's life; its end ends the waits of requests
 	close   context.CancelFunc
 
 	mu         sync.Mutex
@@ -30,17 +30,17 @@ type Server struct {
 	clients    map[string]*runner // by OAuth client id
 	sessions   map[string]*runner // by the token of a runner's process
 	late       []lateWrite        // in order of time
-	queue      []*step            // that wait for a runner, oldest first
+	queue      []*step            // steps that wait for a runner, oldest first
 	pipelines  []*pipeline        // oldest first
 	ended      int                // steps among the pipelines that have ended
 	tokens     map[string]token   // of OAuth consumers
 	spent      map[string][]time.Time
 	rules      []*rule
 	counters   Counters
-	lives      []life // of processes whose runners are gone, or that were started anew
+	lives      []life // of processes whose runner was deleted or got a new process
 }
 
-// New returns an emulator. Options that do not pass Validate are used as they are.
+// New returns an emulator. It does not validate the options.
 func New(options Options) *Server {
 	options = options.withDefaults()
 	s := &Server{
@@ -60,28 +60,28 @@ func New(options Options) *Server {
 	return s
 }
 
-// Close ends the requests that a fault holds up.
+// Close ends the requests that a fault delays.
 func (s *Server) Close() { s.close() }
 
-// call is one request on its way through the emulator.
+// call is one request to the emulator.
 type call struct {
 	*http.Request
 	body []byte
 	now  time.Time
-	// base is the address that links start with, without a slash at its end.
+	// base is the beginning of links, without a slash at its end.
 	base string
-	// fault is the rule that fired; zero for none.
+	// fault is the rule that fired. It is zero if none did.
 	fault fault
-	// credential is who calls; zero where the route asks for none.
+	// credential is the caller. It is zero if the route requires none.
 	credential credential
-	// runner whose process calls, on the agents' routes.
+	// runner is the runner whose process calls, on the agents' routes.
 	runner *runner
 }
 
-// handler does a call's work, under the server's lock.
+// handler handles a call. It holds the server's lock.
 type handler func(*call) answer
 
-// routes are Bitbucket's own, as far as the emulator knows them.
+// routes registers Bitbucket's routes that the emulator supports.
 func (s *Server) routes() {
 	for _, root := range []string{"/2.0", "/internal"} {
 		for _, scope := range []string{"/workspaces/{workspace}", "/repositories/{workspace}/{repo_slug}"} {
@@ -111,7 +111,8 @@ func (s *Server) routes() {
 	s.controlRoutes()
 }
 
-// api is a route of Bitbucket's API: counted, faulty, authenticated, limited.
+// api registers a route of Bitbucket's API with counters, faults, authentication and rate
+// limits.
 func (s *Server) api(pattern, scope string, serve handler) {
 	s.open(pattern, func(c *call) answer {
 		if refused, ok := s.authenticate(c); !ok {
@@ -131,7 +132,7 @@ func (s *Server) api(pattern, scope string, serve handler) {
 	}, true)
 }
 
-// open is a route that faults apply to and that checks nothing by itself.
+// open registers a route with faults, but without authentication.
 func (s *Server) open(pattern string, serve handler, counted bool) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		body, a, ok := readBody(w, r)
@@ -142,7 +143,7 @@ func (s *Server) open(pattern string, serve handler, counted bool) {
 		c := &call{Request: r, body: body, base: s.base(r)}
 		c.fault = s.arrive(c, pattern, counted)
 		if !s.wait(r.Context(), c.fault.latency) {
-			panic(http.ErrAbortHandler) // the caller has gone, or the server closes
+			panic(http.ErrAbortHandler) // the caller disconnected, or the server is closed
 		}
 		if c.fault.Status != 0 && !c.fault.DropAfterWrite {
 			s.write(w, faultAnswer(c.fault.Status), c.fault)
@@ -151,7 +152,7 @@ func (s *Server) open(pattern string, serve handler, counted bool) {
 		a = s.locked(c, serve)
 		if c.fault.DropAfterWrite {
 			if c.fault.Status == 0 {
-				panic(http.ErrAbortHandler) // net/http cuts the connection without a word
+				panic(http.ErrAbortHandler) // net/http closes the connection without logging
 			}
 			a = faultAnswer(c.fault.Status)
 		}
@@ -159,7 +160,7 @@ func (s *Server) open(pattern string, serve handler, counted bool) {
 	})
 }
 
-// control is a route of the emulator's own: no faults, nothing counted.
+// control registers a route of the emulator itself, without faults and counters.
 func (s *Server) control(pattern string, serve handler) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		body, a, ok := readBody(w, r)
@@ -170,7 +171,7 @@ func (s *Server) control(pattern string, serve handler) {
 	})
 }
 
-// arrive counts the call and finds the fault that applies to it.
+// arrive counts the call and returns the fault that applies to it.
 func (s *Server) arrive(c *call, pattern string, counted bool) fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +193,7 @@ func (s *Server) locked(c *call, serve handler) answer {
 	return serve(c)
 }
 
-// wait is false when the caller has gone or the server is closed.
+// wait returns false if the caller disconnects or the server is closed.
 func (s *Server) wait(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -209,7 +210,7 @@ func (s *Server) wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ServeHTTP answers Bitbucket's routes and the emulator's own.
+// ServeHTTP serves Bitbucket's routes and the emulator's controls.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if path := r.URL.Path; len(path) > 1 && strings.HasSuffix(path, "/") {
 		u := *r.URL
@@ -222,13 +223,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
-	// The router's own refusals are plain text; Bitbucket's are JSON.
+	// The router's own refusals are plain text, but Bitbucket's are JSON.
 	refusal := statusOnly{header: http.Header{}, status: http.StatusNotFound}
 	h.ServeHTTP(&refusal, r)
 	s.write(w, failure(refusal.status, http.StatusText(refusal.status)+": "+r.Method+" "+r.URL.Path), fault{})
 }
 
-// statusOnly remembers the status that a handler answers.
+// statusOnly records the status that a handler writes.
 type statusOnly struct {
 	header http.Header
 	status int
@@ -238,7 +239,7 @@ func (w *statusOnly) Header() http.Header         { return w.header }
 func (w *statusOnly) WriteHeader(status int)      { w.status = status }
 func (w *statusOnly) Write(p []byte) (int, error) { return len(p), nil }
 
-// base is the address under which the caller reaches the emulator.
+// base returns the address at which the caller reaches the emulator.
 func (s *Server) base(r *http.Request) string {
 	if s.options.PublicURL != "" {
 		return strings.TrimRight(s.options.PublicURL, "/")

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestStoppingAPipelineCancelsWhatIsOpenOfIt(t *testing.T) {
+func TestStoppingAPipelineCancelsItsOpenSteps(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	runner := b.online("my.group")
@@ -32,7 +32,7 @@ func TestStoppingAPipelineCancelsWhatIsOpenOfIt(t *testing.T) {
 	}
 }
 
-func TestARunnerWhoseProcessIsGoneCountsForNoPeak(t *testing.T) {
+func TestRunnerWithoutAProcessDoesNotCountForPeaks(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	b.set(b.online("my.group"), ActionGone, "")
@@ -46,7 +46,7 @@ func TestARunnerWhoseProcessIsGoneCountsForNoPeak(t *testing.T) {
 	}
 }
 
-func TestAProcessIsAliveFromItsFirstCallToItsLast(t *testing.T) {
+func TestPeakAliveCountsProcessesFromTheirFirstCallToTheirLast(t *testing.T) {
 	t.Parallel()
 	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
 	for name, c := range map[string]struct {

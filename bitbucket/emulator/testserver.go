@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TB is what NewTestServer needs of a *testing.T; so the emulator's binary does
+// TB is the part of *testing.T that NewTestServer uses, so that the emulator's binary does
 // not link package testing.
 type TB interface {
 	Helper()
@@ -17,8 +17,8 @@ type TB interface {
 	Errorf(format string, args ...any)
 }
 
-// NewTestServer serves an emulator on loopback until the test ends, and gives its
-// URL without a slash at the end.
+// NewTestServer serves an emulator on loopback until the test ends. It returns the URL
+// without a slash at the end.
 func NewTestServer(tb TB, options Options) (url string, s *Server) {
 	tb.Helper()
 	if err := options.Validate(); err != nil {
@@ -35,7 +35,7 @@ func NewTestServer(tb TB, options Options) (url string, s *Server) {
 	go func() { served <- server.Serve(listener) }()
 	tb.Cleanup(func() {
 		s.Close()
-		// Closed at once: clients may keep connections past the test.
+		// Close at once, because clients may keep connections open after the test.
 		_ = server.Close()
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			tb.Errorf("serve the emulator: %v", err)

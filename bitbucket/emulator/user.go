@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Kinds of credentials, as the header X-Credential-Type names them. API tokens and
-// access tokens were seen to be called so; the other two names are made up.
+// The kinds of credentials in the header X-Credential-Type. Those of API tokens and access
+// tokens were observed at Bitbucket. The other two names are made up.
 const (
 	kindConsumer    = "oauth2"
 	kindAPIToken    = "api_token"
@@ -14,8 +14,8 @@ const (
 	kindAccessToken = "workspace_access_token"
 )
 
-// tokenScopeNames are what API tokens call the scopes that OAuth consumers and
-// access tokens have under shorter names.
+// tokenScopeNames maps the scopes of OAuth consumers and access tokens to their names for
+// API tokens.
 var tokenScopeNames = map[string]string{
 	scopeAccount:     "read:workspace:bitbucket",
 	scopeUser:        "read:user:bitbucket",
@@ -25,18 +25,18 @@ var tokenScopeNames = map[string]string{
 	scopeRunnerWrite: "write:runner:bitbucket",
 }
 
-// named is a scope as this kind of credentials calls it.
+// named returns the name of a scope for this kind of credentials.
 func (c credential) named(scope string) string {
 	if c.kind == kindAPIToken {
 		return tokenScopeNames[scope]
 	}
 	if scope == scopeUser {
-		return scopeAccount // the others have one scope for both
+		return scopeAccount // the other kinds have one scope for both
 	}
 	return scope
 }
 
-// granted are the credential's scopes by their names.
+// granted returns the names of the credential's scopes.
 func (c credential) granted() []string {
 	names := make([]string, 0, len(c.scopes))
 	for _, scope := range c.scopes {
@@ -47,7 +47,8 @@ func (c credential) granted() []string {
 	return names
 }
 
-// scopeHeaders tell who called and what for, with a refusal too.
+// scopeHeaders adds the headers with the kind and scopes of the credentials, also to
+// refusals.
 func scopeHeaders(c *call, accepted string, a *answer) {
 	if a.header == nil {
 		a.header = map[string]string{}
@@ -65,11 +66,11 @@ type userBody struct {
 	DisplayName string `json:"display_name"`
 }
 
-// userUUID is that of the account behind every credential that has one.
+// userUUID is the UUID of the account to which all credentials with an account belong.
 const userUUID = "{44444444-4444-4444-8444-444444444444}"
 
-// getUser tells whose the credentials are. An access token is nobody's: it is
-// refused, as seen live.
+// getUser returns the account of the credentials. An access token has no account and is
+// refused, as observed at Bitbucket.
 func (s *Server) getUser(c *call) answer {
 	if c.credential.kind == kindAccessToken {
 		return failure(http.StatusForbidden, "This resource is not available to access tokens.")

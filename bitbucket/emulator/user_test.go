@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAnswersTellWhoCallsAndWithWhichScopes(t *testing.T) {
+func TestAnswersNameTheCredentialsAndTheirScopes(t *testing.T) {
 	b := start(t, Options{})
 	for name, c := range map[string]struct {
 		auth   string

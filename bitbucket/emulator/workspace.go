@@ -19,14 +19,14 @@ type repository struct {
 	scope     *scope
 }
 
-// scope holds the runners registered in a workspace, or in one repository.
+// scope contains the runners registered in a workspace or in one repository.
 type scope struct {
-	// name is "workspace" or "workspace/repository"; kind is how errors call it.
+	// name is "workspace" or "workspace/repository". kind is its name in error texts.
 	name, kind string
 	workspace  *workspace
-	repository *repository // nil for a workspace's own
+	repository *repository // nil for a workspace
 	runners    []*runner   // oldest first
-	// coming counts the registrations that were answered and are not done yet.
+	// coming counts the registrations that were answered but not applied yet.
 	coming  int
 	history []snapshot
 }
@@ -46,7 +46,7 @@ func named(given, slug, uuid string) bool {
 	return strings.EqualFold(given, slug) || strings.EqualFold(given, uuid)
 }
 
-// findWorkspace takes a slug or a UUID with braces.
+// findWorkspace returns a workspace by its slug or its UUID in braces.
 func (s *Server) findWorkspace(given string) (*workspace, bool) {
 	for _, w := range s.workspaces {
 		if named(given, w.Slug, w.UUID) {
@@ -69,7 +69,7 @@ func (s *Server) findRepository(workspace, given string) (*repository, bool) {
 	return nil, false
 }
 
-// scopeOf finds the scope that the call's path names.
+// scopeOf returns the scope in the call's path.
 func (s *Server) scopeOf(c *call) (found *scope, refusal answer, ok bool) {
 	if c.PathValue("repo_slug") != "" {
 		r, refusal, ok := s.repositoryOf(c)

@@ -16,20 +16,20 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// access is one look at credentials.
+// access is one check of credentials.
 type access struct {
 	client  *bitbucket.Client
 	account Account
-	// shown is what the calls have shown of each purpose.
+	// shown is what the calls have shown about each purpose.
 	shown map[purpose]Has
 }
 
-// errUnclear ends a look that can tell nothing more.
-var errUnclear = errors.New("could not be told")
+// errUnclear ends a check that can find out nothing more.
+var errUnclear = errors.New("could not be determined")
 
-// Access finds out whose the credentials are, which scopes they have and lack, and
-// what works in the given scopes. It changes nothing: whether it may write shows in
-// the deletion of a runner whose UUID was made up for it.
+// Access finds out the account of the credentials, which scopes they have and lack, and
+// what works in the given scopes. It changes nothing. To find out whether the credentials
+// may write, it deletes a runner with a made-up UUID.
 func Access(ctx context.Context, client *bitbucket.Client, credentials bitbucket.Credentials, scopes []bitbucket.Scope) Account {
 	a := &access{client: client, shown: map[purpose]Has{}, account: Account{
 		Kind: credentials.Kind(), Deprecated: credentials.Deprecated(), Who: given(credentials), Works: []Work{},
@@ -47,7 +47,7 @@ func Access(ctx context.Context, client *bitbucket.Client, credentials bitbucket
 	return a.account
 }
 
-// given is who the credentials are by their own words.
+// given returns the identity that the credentials themselves contain.
 func given(c bitbucket.Credentials) string {
 	switch c.Kind() {
 	case bitbucket.KindOAuthConsumer:
@@ -62,7 +62,8 @@ func given(c bitbucket.Credentials) string {
 
 func (a *access) look(ctx context.Context, scopes []bitbucket.Scope) error {
 	err := a.whoami(ctx)
-	// A token may be good and have no access to an account: then the scopes tell.
+	// A valid token can have no access to an account. Then the calls in the scopes show
+	// whether it works.
 	if err != nil && (!errors.Is(err, bitbucket.ErrUnauthorized) || a.account.Kind == bitbucket.KindOAuthConsumer || len(scopes) == 0) {
 		return err
 	}
@@ -74,7 +75,7 @@ func (a *access) look(ctx context.Context, scopes []bitbucket.Scope) error {
 	return nil
 }
 
-// whoami asks for the account, and takes the scopes from the answer and the token.
+// whoami reads the account, and takes the scopes from the answer and the token.
 func (a *access) whoami(ctx context.Context) error {
 	granted, err := a.client.GrantedScopes(ctx)
 	switch {
@@ -107,7 +108,7 @@ func (a *access) whoami(ctx context.Context) error {
 	return nil
 }
 
-// name notes scopes that Bitbucket names.
+// name records scopes that Bitbucket names.
 func (a *access) name(scopes []string) {
 	if len(scopes) == 0 {
 		return
@@ -117,7 +118,7 @@ func (a *access) name(scopes []string) {
 	a.account.Scopes = slices.Compact(a.account.Scopes)
 }
 
-// exchange makes a call and notes what every answer tells.
+// exchange makes a call and records the headers that every answer has.
 func (a *access) exchange(ctx context.Context, request bitbucket.Request) (bitbucket.Answer, error) {
 	answer, err := a.client.Exchange(ctx, request)
 	switch {
@@ -139,20 +140,20 @@ func (a *access) exchange(ctx context.Context, request bitbucket.Request) (bitbu
 		return answer, fmt.Errorf("%w: %s", bitbucket.ErrUnauthorized, said(answer))
 	case answer.Status == http.StatusTooManyRequests:
 		a.account.Hourly.Exhausted = true
-		return answer, fmt.Errorf("%w: the hour's calls are used up: %s", errUnclear, said(answer))
+		return answer, fmt.Errorf("%w: the calls of the hour are used up: %s", errUnclear, said(answer))
 	case answer.Status >= http.StatusInternalServerError:
 		return answer, fmt.Errorf("%w: %s %s: %s", errUnclear, request.Method, request.Route, said(answer))
 	}
 	return answer, nil
 }
 
-// What is tried, where it is referred to.
+// The names of checks to which other code refers.
 const (
 	whatSlug      = "resolve the slug "
 	whatPipelines = "read pipelines"
 )
 
-// try tries in one scope what the scaler does, as far as it changes nothing.
+// try makes the scaler's calls in one scope, except those that change something.
 func (a *access) try(ctx context.Context, scope bitbucket.Scope) error {
 	for _, slug := range slugs(scope) {
 		answer, err := a.exchange(ctx, slug.request)
@@ -177,7 +178,7 @@ func (a *access) try(ctx context.Context, scope bitbucket.Scope) error {
 		return err
 	}
 	if answer.Status == http.StatusNotFound && a.shown[readRunners] == HasYes {
-		answer.Status = http.StatusNoContent // it may, and there is none
+		answer.Status = http.StatusNoContent // it may delete, and there is no such runner
 		a.work(scope, "write runners", writeRunners, answer, "tried on a runner that does not exist")
 	} else {
 		a.work(scope, "write runners", writeRunners, answer, "")
@@ -203,8 +204,8 @@ type slug struct {
 	request bitbucket.Request
 }
 
-// slugs are the names that the scaler would resolve. A repository's answer names its
-// workspace too.
+// slugs returns the names that the scaler would resolve. The answer for a repository
+// includes its workspace.
 func slugs(scope bitbucket.Scope) []slug {
 	var all []slug
 	byRepository := scope.Repository != "" && !bitbucket.IsUUID(scope.Repository)
@@ -222,7 +223,7 @@ func slugs(scope bitbucket.Scope) []slug {
 	return all
 }
 
-// scopeLimit is how many runners Bitbucket registers in one scope.
+// scopeLimit is the maximum number of runners that Bitbucket registers in one scope.
 const scopeLimit = 100
 
 func countRunners(answer bitbucket.Answer) string {
@@ -237,7 +238,7 @@ func countRunners(answer bitbucket.Answer) string {
 	return fmt.Sprintf("%d registered, room for %d", count, max(0, scopeLimit-count))
 }
 
-// work notes what was tried, and what that shows of its scope.
+// work records a call that was tried, and what it shows about its purpose.
 func (a *access) work(scope bitbucket.Scope, what string, p purpose, answer bitbucket.Answer, good string) {
 	work := Work{What: what, Scope: scope.String(), OK: answer.OK(), Said: said(answer)}
 	if answer.OK() {

@@ -9,8 +9,8 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
-// access looks at credentials in the given scopes, and wants no secret in the result
-// and nothing changed at Bitbucket.
+// access checks credentials in the given scopes. It fails the test if the result contains
+// a secret or something changed at Bitbucket.
 func (s *stage) access(t *testing.T, credentials bitbucket.Credentials, scopes ...bitbucket.Scope) Account {
 	t.Helper()
 	s.register(t, "others")
@@ -31,7 +31,7 @@ func (s *stage) access(t *testing.T, credentials bitbucket.Credentials, scopes .
 	return account
 }
 
-func TestGoodCredentialsOfEveryKindLackNothing(t *testing.T) {
+func TestValidCredentialsOfEveryKindLackNothing(t *testing.T) {
 	both := []bitbucket.Scope{{Workspace: "acme"}, {Workspace: "acme", Repository: "app"}}
 	for name, c := range map[string]struct {
 		who, scope string
@@ -62,7 +62,7 @@ func TestGoodCredentialsOfEveryKindLackNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithCredentialsIsSaid(t *testing.T) {
+func TestFaultsOfCredentialsAreReported(t *testing.T) {
 	acme, app := bitbucket.Scope{Workspace: "acme"}, bitbucket.Scope{Workspace: "acme", Repository: "app"}
 	for name, c := range map[string]struct {
 		credentials     bitbucket.Credentials
@@ -76,17 +76,17 @@ func TestWhatIsWrongWithCredentialsIsSaid(t *testing.T) {
 		"refused without a scope":         {credentials: bitbucket.Credentials{AccessToken: "not-known"}, fault: "credentials were refused: 401"},
 		"a consumer that is refused":      {credentials: bitbucket.Credentials{OAuthClientID: "a", OAuthClientSecret: "not-known"}, fault: "the OAuth consumer must be private"},
 		"a token that only reads":         {credentials: bitbucket.Credentials{AccessToken: emulator.ReadOnlyToken}, scopes: []bitbucket.Scope{acme}, fault: "lacks the scope runner:write, for registering", without: "runner:write", exists: "runner"},
-		"seen in its scopes alone":        {credentials: bitbucket.Credentials{AccessToken: emulator.ReadOnlyToken}, fault: "lacks the scope runner:write", without: "runner:write", exists: "runner"},
+		"read-only without scopes to try": {credentials: bitbucket.Credentials{AccessToken: emulator.ReadOnlyToken}, fault: "lacks the scope runner:write", without: "runner:write", exists: "runner"},
 		"an API token that only reads":    {credentials: bitbucket.Credentials{AccountEmail: emulator.Email, APIToken: emulator.ReadOnlyAPIToken}, scopes: []bitbucket.Scope{app}, fault: "lacks the scope write:runner:bitbucket", without: "write:runner:bitbucket", exists: "read:runner:bitbucket"},
 		"no such workspace":               {credentials: kinds["API token"], scopes: []bitbucket.Scope{{Workspace: "nobody"}}, fault: "nobody: list runners: 404"},
 		"no such repository":              {credentials: kinds["API token"], scopes: []bitbucket.Scope{{Workspace: "acme", Repository: "no"}}, fault: "acme/no: resolve the slug no: 404"},
-		"the account is not for it":       {credentials: kinds["access token"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Path: "/2.0/user", Status: 401}}, exists: "runner:write"},
+		"no access to the account":        {credentials: kinds["access token"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Path: "/2.0/user", Status: 401}}, exists: "runner:write"},
 		"slugs cannot be resolved":        {credentials: kinds["access token"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Path: "/2.0/workspaces/acme", Status: 403}}, fault: "given as {uuid} it needs no such call", without: "account"},
-		"UUIDs need not be":               {credentials: kinds["access token"], scopes: []bitbucket.Scope{{Workspace: emulator.WorkspaceUUID}}, faults: []emulator.FaultRule{{Path: "/2.0/workspaces/acme", Status: 403}}, exists: "account"},
-		"pipelines are extra":             {credentials: kinds["access token"], scopes: []bitbucket.Scope{app}, faults: []emulator.FaultRule{{Path: "*/pipelines", Status: 403}}, without: "pipeline"},
-		"throttled":                       {credentials: kinds["access token"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Path: "*/runners", Status: 429}}, unclear: "the hour's calls are used up"},
-		"out of reach":                    {credentials: kinds["access token"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Status: 503}}, unclear: "503"},
-		"the token endpoint out of reach": {credentials: kinds["OAuth consumer"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Path: "/site/*", Status: 503}}, unclear: "503"},
+		"UUIDs need no resolving":         {credentials: kinds["access token"], scopes: []bitbucket.Scope{{Workspace: emulator.WorkspaceUUID}}, faults: []emulator.FaultRule{{Path: "/2.0/workspaces/acme", Status: 403}}, exists: "account"},
+		"pipelines are optional":          {credentials: kinds["access token"], scopes: []bitbucket.Scope{app}, faults: []emulator.FaultRule{{Path: "*/pipelines", Status: 403}}, without: "pipeline"},
+		"throttled":                       {credentials: kinds["access token"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Path: "*/runners", Status: 429}}, unclear: "the calls of the hour are used up"},
+		"unreachable":                     {credentials: kinds["access token"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Status: 503}}, unclear: "503"},
+		"the token endpoint unreachable":  {credentials: kinds["OAuth consumer"], scopes: []bitbucket.Scope{acme}, faults: []emulator.FaultRule{{Path: "/site/*", Status: 503}}, unclear: "503"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, c.options, kinds["access token"])
@@ -107,7 +107,7 @@ func TestWhatIsWrongWithCredentialsIsSaid(t *testing.T) {
 	}
 }
 
-func TestAScopeToWriteMayImplyTheOneToRead(t *testing.T) {
+func TestScopeToReadIsUnknownIfOnlyTheScopeToWriteIsNamed(t *testing.T) {
 	a := access{account: Account{Kind: bitbucket.KindOAuthConsumer, Scopes: []string{"pipeline:write", "runner:write"}}}
 	a.judge()
 	for _, need := range a.account.Needs {

@@ -8,44 +8,44 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// Account is what Access found of one set of credentials.
+// Account is what Access found out about one set of credentials.
 type Account struct {
 	Kind       bitbucket.Kind `json:"kind"`
 	Deprecated bool           `json:"deprecated,omitempty"`
-	// Who is the account or consumer, as far as Bitbucket says; never a secret.
+	// Who is the account or consumer as far as Bitbucket reports it, never a secret.
 	Who string `json:"who"`
-	// Scopes are those that Bitbucket names, sorted; nil where it names none.
+	// Scopes are the scopes that Bitbucket names, sorted. nil if it names none.
 	Scopes []string `json:"scopes"`
 	Needs  []Need   `json:"needs"`
 	Works  []Work   `json:"works"`
 	Hourly Hourly   `json:"hourly"`
-	// Faults are what keeps the scaler from using the credentials; empty if nothing.
+	// Faults are the reasons why the scaler cannot use the credentials.
 	Faults []string `json:"faults,omitempty"`
-	// Unclear is why it could not be told: Bitbucket was not reached, or throttles.
+	// Unclear is why the check could not finish: Bitbucket is unreachable or throttles.
 	Unclear string `json:"unclear,omitempty"`
 }
 
-// Need is a scope and what the scaler needs it for.
+// Need is a scope and the purpose for which the scaler needs it.
 type Need struct {
 	Scope string `json:"scope"`
 	For   string `json:"for"`
-	// Required is false for what the scaler can do without.
+	// Required is false if the scaler works without the scope.
 	Required bool `json:"required"`
-	// Has is what is known: yes, no, or unknown.
+	// Has is yes, no or unknown.
 	Has Has `json:"has"`
 }
 
 // Has says whether credentials have a scope.
 type Has string
 
-// What is known of a scope.
+// The values of Has.
 const (
 	HasYes     Has = "yes"
 	HasNo      Has = "no"
 	HasUnknown Has = "unknown"
 )
 
-// Work is something that was tried, without changing anything.
+// Work is a call that was tried and changed nothing.
 type Work struct {
 	What  string `json:"what"`
 	Scope string `json:"scope"` // workspace[/repository]
@@ -53,15 +53,16 @@ type Work struct {
 	Said  string `json:"said"`
 }
 
-// Hourly is what is known of the allowance of calls.
+// Hourly is what is known about the hourly limit of calls.
 type Hourly struct {
-	// Limit is Bitbucket's own word, 0 where it says none: then 1,000 are assumed.
+	// Limit is the limit that Bitbucket reports. If it is 0, Bitbucket reports none, and
+	// 1,000 is assumed.
 	Limit int `json:"limit,omitempty"`
-	// Near is Bitbucket's word that 20 % or less are left.
+	// Near is true if Bitbucket reports that at most 20 % remain.
 	Near bool `json:"near,omitempty"`
-	// Exhausted is a 429.
+	// Exhausted is true after a 429.
 	Exhausted bool `json:"exhausted,omitempty"`
-	// Calls are those of this look.
+	// Calls is the number of calls of this check.
 	Calls int `json:"calls"`
 }
 
@@ -76,8 +77,8 @@ const (
 	readPipelines
 )
 
-// needs are what the scaler needs, by the names of OAuth consumers and access tokens,
-// and those of API tokens.
+// needs lists the scopes that the scaler needs, with the names for OAuth consumers and
+// access tokens and the names for API tokens.
 var needs = []struct {
 	purpose        purpose
 	classic, token string
@@ -90,7 +91,7 @@ var needs = []struct {
 	{readPipelines, "pipeline", "read:pipeline:bitbucket", "the queue of steps"},
 }
 
-// judge says of each need whether it is met, and what is a fault.
+// judge decides for each need whether it is met, and records the faults.
 func (a *access) judge() {
 	for _, n := range needs {
 		need := Need{Scope: n.classic, For: n.forWhat, Required: n.purpose == readRunners || n.purpose == writeRunners, Has: a.shown[n.purpose]}
@@ -104,7 +105,7 @@ func (a *access) judge() {
 		case slices.Contains(a.account.Scopes, need.Scope):
 			need.Has = HasYes
 		case slices.ContainsFunc(a.account.Scopes, func(s string) bool { return strings.HasPrefix(s, need.Scope+":") }):
-			need.Has = HasUnknown // a scope to write may imply the one to read
+			need.Has = HasUnknown // the scope to write may include the scope to read
 		default:
 			need.Has = HasNo
 		}
@@ -114,7 +115,7 @@ func (a *access) judge() {
 		}
 	}
 	for _, work := range a.account.Works {
-		if work.OK || work.What == whatPipelines { // the queue is extra
+		if work.OK || work.What == whatPipelines { // the queue is optional
 			continue
 		}
 		fault := fmt.Sprintf("%s: %s: %s", work.Scope, work.What, work.Said)

@@ -12,12 +12,13 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// delete deletes a runner of ours. It stays ours until it was seen to be gone.
+// delete deletes one of our runners. It stays in mine until Bitbucket shows that it does
+// not exist.
 func (v *visit) delete(ctx context.Context, uuid string) (bitbucket.Answer, error) {
 	return v.one(ctx, http.MethodDelete, uuid, false, "", nil)
 }
 
-// gone tells whether Bitbucket says that there is no such runner.
+// gone reports whether Bitbucket answers that the runner does not exist.
 func (v *visit) gone(ctx context.Context, uuid string) (bool, error) {
 	_, answer, err := v.get(ctx, uuid)
 	if err == nil && !answer.OK() && answer.Status != http.StatusNotFound {
@@ -26,7 +27,7 @@ func (v *visit) gone(ctx context.Context, uuid string) (bool, error) {
 	return err == nil && answer.Status == http.StatusNotFound, err
 }
 
-// remove deletes the runner as a part of the look.
+// remove deletes the runner as a part of the check.
 func (v *visit) remove(ctx context.Context) error {
 	uuid := v.runner.UUID
 	answer, err := v.delete(ctx, uuid)
@@ -70,9 +71,9 @@ func (v *visit) remove(ctx context.Context) error {
 	return nil
 }
 
-// leaveNothing deletes every runner of ours and looks for those of a registration
-// that nobody answered, whatever became of the look; for at most CleanLimit. It
-// returns those that are, or may be, left.
+// leaveNothing deletes all our runners, and finds those of registrations without an
+// answer. It always runs, for at most CleanLimit. It returns the runners that are or may
+// be left.
 func (v *visit) leaveNothing(ctx context.Context) (left []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.CleanLimit)
 	defer cancel()
@@ -80,7 +81,7 @@ func (v *visit) leaveNothing(ctx context.Context) (left []string) {
 	begun := v.Clock.Now()
 	for {
 		clean := v.sweep(ctx)
-		// A registration that nobody answered may take effect until Settle has passed.
+		// A registration without an answer may take effect until Settle has passed.
 		waits := v.doubtful && v.Clock.Since(begun) < v.Settle
 		if clean && !waits {
 			return nil
@@ -98,15 +99,14 @@ func (v *visit) leaveNothing(ctx context.Context) (left []string) {
 	return left
 }
 
-// tryLimit bounds one call of the sweep with its retries, so that one that hangs
-// leaves time for the next.
+// tryLimit bounds one call of sweep with its retries, so that a call that hangs leaves
+// time for the next.
 const tryLimit = 30 * time.Second
 
-// sweep deletes what is there of ours; it reports whether nothing is, by Bitbucket's
-// own word.
+// sweep deletes our runners. It reports whether Bitbucket shows that none is left.
 func (v *visit) sweep(ctx context.Context) bool {
 	if len(v.mine) == 0 && !v.doubtful {
-		return true // none was ever registered, or each was seen to go
+		return true // none was registered, or each was seen to be deleted
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()

@@ -11,10 +11,10 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// state is the body that sets a status.
+// state is the body of a request that sets a status.
 func state(status bitbucket.Status) any { return map[string]bitbucket.Status{"status": status} }
 
-// disabled waits for the runner to show DISABLED, or anything else with want false.
+// disabled waits for the runner to show DISABLED, or any other status if want is false.
 func (v *visit) disabled(ctx context.Context, want bool) (last shown, ok bool, err error) {
 	_, ok, err = v.until(ctx, func() (bool, error) {
 		var answer bitbucket.Answer
@@ -27,7 +27,7 @@ func (v *visit) disabled(ctx context.Context, want bool) (last shown, ok bool, e
 	return last, ok, err
 }
 
-// disable tries the route that the scaler uses, and its way back.
+// disable tries the route that the scaler uses to disable a runner, and enables it again.
 func (v *visit) disable(ctx context.Context) error {
 	answer, err := v.one(ctx, http.MethodPut, v.runner.UUID, true, "/state", state(bitbucket.StatusDisabled))
 	if err != nil {
@@ -82,7 +82,7 @@ func (v *visit) enable(ctx context.Context) error {
 	return nil
 }
 
-// otherWays tries what API 2.0 might have instead of the internal route.
+// otherWays tries requests that API 2.0 might have instead of the internal route.
 func (v *visit) otherWays(ctx context.Context) error {
 	before, answer, err := v.get(ctx, v.runner.UUID)
 	if err == nil && !answer.OK() {
@@ -104,8 +104,8 @@ func (v *visit) otherWays(ctx context.Context) error {
 	})
 }
 
-// otherWay tries to disable through a PUT below API 2.0. The fact is that it does
-// nothing; its note is of what it did.
+// otherWay tries to disable with a PUT below API 2.0. The fact is that it has no effect.
+// The finding is the effect that it had.
 func (v *visit) otherWay(ctx context.Context, key, suffix string, body any) error {
 	answer, err := v.one(ctx, http.MethodPut, v.runner.UUID, false, suffix, body)
 	if err != nil {
@@ -115,14 +115,14 @@ func (v *visit) otherWay(ctx context.Context, key, suffix string, body any) erro
 		v.note(key, Holds, "%s", said(answer))
 		return nil
 	}
-	// One look: what it did it has done, as the route before has shown the lag.
+	// One read is enough, because the previous route has shown the lag.
 	runner, answered, err := v.get(ctx, v.runner.UUID)
 	if err != nil {
 		return err
 	}
 	if !answered.OK() || runner.status() != string(bitbucket.StatusDisabled) {
 		verdict := Holds
-		if suffix != "" { // the claim is that there is no such route
+		if suffix != "" { // the fact is that there is no such route
 			verdict = DoesNotHold
 		}
 		v.note(key, verdict, "%d, and it shows %s", answer.Status, runner.status())
@@ -133,7 +133,7 @@ func (v *visit) otherWay(ctx context.Context, key, suffix string, body any) erro
 	return err
 }
 
-// changeLabels tries whether a PUT of the runner changes its labels.
+// changeLabels tries to change the runner's labels with a PUT.
 func (v *visit) changeLabels(ctx context.Context) error {
 	further := v.label + ".more"
 	answer, err := v.one(ctx, http.MethodPut, v.runner.UUID, false, "", map[string]any{"name": v.name, "labels": append(v.labels(), further)})
@@ -158,21 +158,21 @@ func (v *visit) changeLabels(ctx context.Context) error {
 	return nil
 }
 
-// refusals tries registrations that should be refused. What is accepted is deleted
-// at once.
+// refusals tries registrations that should be refused. It deletes accepted ones at once.
 func (v *visit) refusals(ctx context.Context) error {
 	if !v.Refusals {
 		return nil
 	}
 	many := v.labels()
-	for i := range 10 { // beside the one that is there
+	for i := range 10 { // in addition to the existing one
 		many = append(many, fmt.Sprintf("%s.%d", v.label, i))
 	}
 	const longest = 50
 	for _, try := range []struct {
 		key  string
 		body registration
-		// accepted is the verdict where it is accepted, conflict where only 409 is meant.
+		// accepted is the verdict if it is accepted. conflict means that only 409 counts as
+		// refused.
 		accepted Verdict
 		status   int
 	}{

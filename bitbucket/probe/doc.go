@@ -1,9 +1,9 @@
-// Package probe finds out what Bitbucket Cloud really does. Much of what the
-// scaler takes to be so comes from documentation and published code alone: Facts
-// lists it, once, with what the scaler does so as not to depend on it. Live looks
-// at all of it that one throw-away runner can show, and takes the runner away
-// again; Access looks at one set of credentials and changes nothing.
+// Package probe checks the real behaviour of Bitbucket Cloud. Many assumptions of the
+// scaler are known only from documentation and published code. Facts lists them, with
+// what the scaler does in order not to depend on them. Live checks all facts that one
+// temporary runner can show, and deletes the runner. Access checks one set of credentials
+// and changes nothing.
 //
-// What a fact means for runners in production is decided elsewhere: this package
-// reports.
+// This package only reports. It does not decide what a fact means for runners in
+// production.
 package probe

@@ -5,25 +5,25 @@ import (
 	"strings"
 )
 
-// Basis is how a fact is known as long as nobody has looked.
+// Basis is how a fact is known before it is checked.
 type Basis string
 
 // The bases.
 const (
-	// Documented: by Atlassian's specification, documentation or code.
+	// Documented means by Atlassian's specification, documentation or code.
 	Documented Basis = "documented"
-	// Published: third parties' code or fixtures show it.
+	// Published means by third parties' code or fixtures.
 	Published Basis = "others' code"
-	// Inferred from what is documented.
+	// Inferred means from documentation.
 	Inferred Basis = "inferred"
-	// Unknown: nothing tells; the cautious side is taken.
+	// Unknown means by nothing. The scaler assumes the worse case.
 	Unknown Basis = "unknown"
 )
 
-// Look is what shows whether a fact holds.
+// Look is the check that shows whether a fact holds.
 type Look string
 
-// The looks.
+// The checks.
 const (
 	// LookLive is Live.
 	LookLive Look = "check live"
@@ -31,34 +31,33 @@ const (
 	LookRefusals Look = "check live --refusals"
 	// LookCredentials is Access.
 	LookCredentials Look = "check credentials" //nolint:gosec // a command's name
-	// LookImage is a run of the runner's image.
+	// LookImage runs the runner's image.
 	LookImage Look = "check image"
-	// LookNone: nothing that is harmless.
+	// LookNone means that there is no harmless check.
 	LookNone Look = ""
 )
 
-// Fact is something that the scaler takes to be so and that was never seen on the
-// live service.
+// Fact is an assumption of the scaler that was never observed at the real service.
 type Fact struct {
 	// Key names the fact for machines.
 	Key   string `json:"key"`
 	Claim string `json:"claim"`
 	Basis Basis  `json:"basis"`
 	Look  Look   `json:"look"`
-	// Scaler is what the scaler does about it.
+	// Scaler is how the scaler handles it.
 	Scaler string `json:"scaler"`
-	// Hidden is why no look shows it.
+	// Hidden is why no check shows it.
 	Hidden string `json:"-"`
 }
 
-// Keys of the facts of LookImage, which is made elsewhere.
+// The keys of the facts of LookImage, which another package checks.
 const (
 	KeyRunnerEntrypoint = "runner-entrypoint"
 	KeyRunnerLines      = "runner-lines"
 	KeyRunnerSigterm    = "runner-sigterm"
 )
 
-// Keys of the facts that the looks of this package report on.
+// The keys of the facts that this package checks.
 const (
 	keyRegister      = "register"
 	keySecretOnce    = "secret-once"
@@ -85,7 +84,7 @@ const (
 	keyScopeNames    = "scope-names"
 )
 
-// Facts are all that was never seen live, in the order in which they are looked at.
+// Facts returns all facts, in the order in which they are checked.
 func Facts() []Fact {
 	return []Fact{
 		{keyRegister, "a registration is answered 200 or 201 with the runner, UNREGISTERED, and its OAuth client's secret", Documented, LookLive,
@@ -125,8 +124,8 @@ func Facts() []Fact {
 	}
 }
 
-// Markdown is the table of the facts for people, without those that Atlassian
-// documents; docs/facts.md has it.
+// Markdown returns the facts as a table, without those that Atlassian documents.
+// docs/facts.md contains the table.
 func Markdown() string {
 	var text strings.Builder
 	text.WriteString("| assumption | known from | checked by | what the scaler does |\n|---|---|---|---|\n")

@@ -35,7 +35,7 @@ func TestDocsHaveTheTableOfTheFacts(t *testing.T) {
 	}
 }
 
-func TestEveryFactIsWhole(t *testing.T) {
+func TestEveryFactIsComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, fact := range Facts() {
 		if fact.Key == "" || fact.Claim == "" || fact.Basis == "" || fact.Scaler == "" || seen[fact.Key] {
@@ -43,7 +43,7 @@ func TestEveryFactIsWhole(t *testing.T) {
 		}
 		seen[fact.Key] = true
 		if fact.Look == LookNone && fact.Hidden == "" {
-			t.Errorf("%s: neither looked at, nor why not", fact.Key)
+			t.Errorf("%s: has neither a check nor a reason for none", fact.Key)
 		}
 		if strings.ContainsAny(fact.Claim+fact.Scaler, "|\n") {
 			t.Errorf("%s: does not fit a table", fact.Key)

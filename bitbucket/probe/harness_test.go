@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// kinds are credentials of every kind that the emulator accepts.
+// kinds contains credentials of every kind that the emulator accepts.
 var kinds = map[string]bitbucket.Credentials{
 	"OAuth consumer": {OAuthClientID: emulator.OAuthClientID, OAuthClientSecret: emulator.OAuthClientSecret},
 	"API token":      {AccountEmail: emulator.Email, APIToken: emulator.APIToken},
@@ -29,20 +29,20 @@ var kinds = map[string]bitbucket.Credentials{
 	"access token":   {AccessToken: emulator.AccessToken},
 }
 
-// stage is an emulator with a client of it.
+// stage is an emulator with a client.
 type stage struct {
 	url     string
 	server  *emulator.Server
 	control *emulator.Control
 	config  Config
-	// onTry is called before each try that the client sends, by its number.
+	// onTry is called before each try of the client, with its number.
 	onTry func(number int, r *http.Request)
 	tries int
-	// secrets are those of runners, as the answers had them.
+	// secrets are the runners' secrets in the answers.
 	secrets []string
-	// publicState makes API 2.0 have the route to disable that it has under /internal.
+	// publicState makes the internal route to disable available under API 2.0.
 	publicState bool
-	// rules are the faults of a look at credentials.
+	// rules are the faults during a check of credentials.
 	rules []emulator.FaultRule
 }
 
@@ -60,7 +60,7 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A body that is cut off stays so: the client must notice.
+	// A truncated body stays truncated, and the client must notice it.
 	body, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), iotest.ErrReader(cmp.Or(err, io.EOF))))
@@ -105,7 +105,7 @@ func (s *stage) faults(t *testing.T, rules ...emulator.FaultRule) {
 	}
 }
 
-// live makes the look and checks what must hold of every one.
+// live runs Live and checks what must be true for every run.
 func (s *stage) live(ctx context.Context, t *testing.T) (Report, map[string]Finding) {
 	t.Helper()
 	report, err := Live(ctx, s.config)
@@ -118,7 +118,7 @@ func (s *stage) live(ctx context.Context, t *testing.T) (Report, map[string]Find
 	}
 	for _, secret := range append([]string{emulator.OAuthClientSecret, emulator.APIToken, emulator.AppPassword, emulator.AccessToken}, s.secrets...) {
 		if strings.Contains(string(data), secret) {
-			t.Errorf("the report shows a secret: %s", data)
+			t.Errorf("the report contains a secret: %s", data)
 		}
 	}
 	found := map[string]Finding{}
@@ -131,7 +131,7 @@ func (s *stage) live(ctx context.Context, t *testing.T) (Report, map[string]Find
 	return report, found
 }
 
-// nothingIsLeft wants none of our runners, and those of others untouched.
+// nothingIsLeft fails the test unless only the runners of others exist, unchanged.
 func (s *stage) nothingIsLeft(t *testing.T, others ...string) {
 	t.Helper()
 	state := s.server.State()
@@ -153,7 +153,7 @@ func wantVerdicts(t *testing.T, found map[string]Finding, want map[string]Verdic
 	}
 }
 
-// register puts a runner of somebody else's there.
+// register registers a runner that belongs to someone else.
 func (s *stage) register(t *testing.T, name string) bitbucket.Runner {
 	t.Helper()
 	runner, err := s.config.Client.CreateRunner(t.Context(), s.config.Scope, bitbucket.NewRunner{Name: name, Labels: []string{"self.hosted", "linux", "x"}})

@@ -15,29 +15,29 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// NamePrefix begins the names of all throw-away runners.
+// NamePrefix is the prefix of the names of all temporary runners.
 const NamePrefix = "runnerctl-check-live-"
 
-// Config says where Live looks.
+// Config configures Live.
 type Config struct {
-	// Client and Scope are required. Kind is that of the client's credentials.
+	// Client and Scope are required. Kind is the kind of the client's credentials.
 	Client *bitbucket.Client
 	Kind   bitbucket.Kind
 	Scope  bitbucket.Scope
-	// Refusals tries registrations too that Bitbucket should refuse; each that it
-	// accepts is one more throw-away runner.
+	// Refusals also tries registrations that Bitbucket should refuse. Each one that it
+	// accepts is another temporary runner.
 	Refusals bool
-	// Settle is how long a write may take until it shows. Default 30 s, as the
+	// Settle is how long it may take until a write shows. Default 30 s, as for the
 	// scaler's --write-settle.
 	Settle time.Duration
-	// Pause is the time between two looks at the same thing. Default 1 s.
+	// Pause is the time between two polls of the same thing. Default 1 s.
 	Pause time.Duration
-	// Limit bounds the look, CleanLimit what is done after it to leave nothing
-	// behind. Default 5 min and 2 min.
+	// Limit bounds the check. CleanLimit bounds the cleanup after it. Default 5 min and
+	// 2 min.
 	Limit, CleanLimit time.Duration
-	// Progress is told what is being done. May be nil.
+	// Progress is called with a description of each step. It may be nil.
 	Progress func(text string)
-	// Clock is the time; the real one unless set.
+	// Clock is the clock. nil means the real clock.
 	Clock clock.Clock
 }
 
@@ -76,29 +76,29 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// errStopped ends a look whose reason was noted.
+// errStopped ends a check for a reason that its text contains.
 var errStopped = errors.New("stopped")
 
-// visit is one look.
+// visit is one check.
 type visit struct {
 	Config
 	notebook
-	// name is the throw-away runner's; the names of further ones begin with it.
+	// name is the temporary runner's name. The names of further ones begin with it.
 	name, label string
-	// mine are the runners that were registered, by UUID, and not seen to be gone.
+	// mine are the runners that were registered and not yet seen to be deleted, by UUID.
 	mine map[string]string
-	// doubtful is true once a registration may have happened that nobody answered.
+	// doubtful is true if a registration without an answer may have taken effect.
 	doubtful bool
 	runner   shown
 	earlier  []string
-	// failed is the last failure that did not end the look.
+	// failed is the last failure that did not end the check.
 	failed string
 }
 
-// Live registers one throw-away runner that no step asks for, looks at every fact
-// that it can show, and takes it away again, whatever happens: also when ctx ends
-// in the middle, for at most CleanLimit. The error is of the configuration alone;
-// what stopped the look, and what it had to leave behind, is in the report.
+// Live registers one temporary runner that no step can use, checks every fact that the
+// runner can show, and deletes it. It always deletes it, for at most CleanLimit, also if
+// ctx ends before. Live returns an error only for an invalid configuration. The report
+// says what stopped the check and which runners are left.
 func Live(ctx context.Context, c Config) (Report, error) {
 	if err := c.Validate(); err != nil {
 		return Report{}, fmt.Errorf("check live: %w", err)
@@ -128,7 +128,7 @@ func Live(ctx context.Context, c Config) (Report, error) {
 	}, nil
 }
 
-// look goes through the steps; it returns why it ended early, if it did.
+// look runs the steps of the check. If it ends early, it returns the reason.
 func (v *visit) look(ctx context.Context) (stopped string) {
 	limited, cancel := context.WithTimeout(ctx, v.Limit)
 	defer cancel()
@@ -157,7 +157,7 @@ func (v *visit) look(ctx context.Context) (stopped string) {
 		case errors.Is(err, errStopped):
 			return v.clean(strings.TrimPrefix(err.Error(), errStopped.Error()+": "))
 		case err != nil:
-			// One look that fails does not hold up the others.
+			// If one step fails, the others are still run.
 			v.failed = v.clean(err.Error())
 			v.Progress("that failed: " + v.failed)
 		}
@@ -165,12 +165,12 @@ func (v *visit) look(ctx context.Context) (stopped string) {
 	return ""
 }
 
-// stop ends the look: nothing that comes after could succeed.
+// stop returns an error that ends the check, because no later step could succeed.
 func stop(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errStopped, fmt.Sprintf(format, args...))
 }
 
-// until asks again and again whether something shows, for at most Settle.
+// until polls until something shows, for at most Settle.
 func (v *visit) until(ctx context.Context, shows func() (bool, error)) (took time.Duration, ok bool, err error) {
 	begun := v.Clock.Now()
 	for {
@@ -185,7 +185,7 @@ func (v *visit) until(ctx context.Context, shows func() (bool, error)) (took tim
 	}
 }
 
-// pause is false when ctx has ended.
+// pause returns false if ctx has ended.
 func (v *visit) pause(ctx context.Context) bool {
 	timer := v.Clock.NewTimer(v.Pause)
 	defer timer.Stop()

@@ -12,7 +12,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
-func TestEveryKindOfCredentialsIsLookedAtAndNothingIsLeft(t *testing.T) {
+func TestLiveWorksWithEveryKindOfCredentialsAndLeavesNothing(t *testing.T) {
 	for name, credentials := range kinds {
 		for _, repository := range []string{"", "app"} {
 			t.Run(name+" "+repository, func(t *testing.T) {
@@ -36,14 +36,14 @@ func TestEveryKindOfCredentialsIsLookedAtAndNothingIsLeft(t *testing.T) {
 				wantVerdicts(t, found, want)
 				s.nothingIsLeft(t)
 				if len(s.secrets) == 0 {
-					t.Error("no answer had a runner's secret")
+					t.Error("no answer contained a runner's secret")
 				}
 			})
 		}
 	}
 }
 
-func TestWhatBitbucketDoesDecidesTheVerdict(t *testing.T) {
+func TestVerdictsFollowBitbucketsBehaviour(t *testing.T) {
 	runners := "/2.0/workspaces/acme/pipelines-config/runners"
 	for name, c := range map[string]struct {
 		options emulator.Options
@@ -68,7 +68,7 @@ func TestWhatBitbucketDoesDecidesTheVerdict(t *testing.T) {
 		"deletion takes effect late":          {faults: []emulator.FaultRule{{Method: "DELETE", ApplyAfter: "4s"}}, want: map[string]Verdict{keyDelete: DoesNotHold}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // some wait for what never comes
+			t.Parallel() // some wait until a timeout
 			s := newStage(t, c.options, kinds["OAuth consumer"])
 			s.publicState = c.public
 			others := s.register(t, "others")
@@ -93,7 +93,7 @@ func TestWhatBitbucketDoesDecidesTheVerdict(t *testing.T) {
 	}
 }
 
-func TestARefusalStopsTheLookAndSaysWhy(t *testing.T) {
+func TestRefusalStopsTheCheckWithAReason(t *testing.T) {
 	list := "/2.0/workspaces/acme/pipelines-config/runners"
 	for name, c := range map[string]struct {
 		credentials bitbucket.Credentials
@@ -111,9 +111,9 @@ func TestARefusalStopsTheLookAndSaysWhy(t *testing.T) {
 		"throttled at once":       {faults: []emulator.FaultRule{{Status: 429}}, stopped: "status 429"},
 		"no such workspace":       {scope: bitbucket.Scope{Workspace: "nobody"}, stopped: "404: No workspace"},
 		"registering fails":       {faults: []emulator.FaultRule{{Method: "POST", Path: list, Status: 503}}, stopped: "the registration failed"},
-		"answers are cut off":     {faults: []emulator.FaultRule{{Method: "POST", Path: list, DropAfterWrite: true}}, stopped: "outcome unknown"},
-		"and are late as well":    {faults: []emulator.FaultRule{{Method: "POST", Path: list, DropAfterWrite: true, ApplyAfter: "200ms"}}, stopped: "outcome unknown"},
-		"cut off and garbled":     {faults: []emulator.FaultRule{{Method: "POST", Path: list, Truncate: true}}, stopped: "outcome unknown"},
+		"answers are lost":        {faults: []emulator.FaultRule{{Method: "POST", Path: list, DropAfterWrite: true}}, stopped: "outcome unknown"},
+		"lost and applied late":   {faults: []emulator.FaultRule{{Method: "POST", Path: list, DropAfterWrite: true, ApplyAfter: "200ms"}}, stopped: "outcome unknown"},
+		"truncated answers":       {faults: []emulator.FaultRule{{Method: "POST", Path: list, Truncate: true}}, stopped: "outcome unknown"},
 		"no runner in the answer": {faults: []emulator.FaultRule{{Method: "POST", Path: list, Status: 200}}, stopped: "has no runner"},
 		"throttled in the middle": {faults: []emulator.FaultRule{{Method: "PUT", Status: 429}}, stopped: "429", want: map[string]Verdict{keyRegister: Holds, keyDisable: NotSeen}},
 		"refused in the middle":   {faults: []emulator.FaultRule{{Method: "PUT", Status: 401}}, stopped: "401", want: map[string]Verdict{keyCreateLag: Holds, keyDisable: NotSeen}},
@@ -141,7 +141,7 @@ func TestARefusalStopsTheLookAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestAFullScopeShowsTheTextOfItsLimit(t *testing.T) {
+func TestFullScopeReportsTheTextOfItsLimit(t *testing.T) {
 	s := newStage(t, emulator.Options{RateLimit: -1}, kinds["access token"])
 	var names []string
 	for i := range 100 {
@@ -156,7 +156,7 @@ func TestAFullScopeShowsTheTextOfItsLimit(t *testing.T) {
 	s.nothingIsLeft(t, names...)
 }
 
-func TestTheLastPlacesAreLeftAlone(t *testing.T) {
+func TestLastFreePlacesAreNotUsed(t *testing.T) {
 	s := newStage(t, emulator.Options{RateLimit: -1}, kinds["access token"])
 	for i := range 97 {
 		s.register(t, fmt.Sprintf("r%d", i))
@@ -167,11 +167,11 @@ func TestTheLastPlacesAreLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAnInterruptAtAnyCallLeavesNothing(t *testing.T) {
+func TestInterruptAtAnyCallLeavesNothing(t *testing.T) {
 	whole := newStage(t, emulator.Options{}, kinds["API token"])
 	whole.config.Refusals = true
 	looked := 0
-	whole.config.Progress = func(string) { looked = whole.tries } // at last as it begins to clean up
+	whole.config.Progress = func(string) { looked = whole.tries } // the last value is that at the beginning of the cleanup
 	whole.live(t.Context(), t)
 	for number := 1; number <= whole.tries; number++ {
 		t.Run(fmt.Sprintf("call %d", number), func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestAnInterruptAtAnyCallLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAnInterruptDuringACallEndsItAndLeavesNothing(t *testing.T) {
+func TestInterruptDuringACallEndsItAndLeavesNothing(t *testing.T) {
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
 		t.Run(method, func(t *testing.T) {
 			s := newStage(t, emulator.Options{}, kinds["API token"])
@@ -214,7 +214,7 @@ func TestAnInterruptDuringACallEndsItAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeDeletedIsNamed(t *testing.T) {
+func TestRunnersThatCannotBeDeletedAreReported(t *testing.T) {
 	s := newStage(t, emulator.Options{}, kinds["API token"])
 	s.config.CleanLimit = 100 * time.Millisecond
 	s.faults(t, emulator.FaultRule{Method: "DELETE", Status: 403})
@@ -230,10 +230,10 @@ func TestWhatCannotBeDeletedIsNamed(t *testing.T) {
 	if len(again.Earlier) != 1 || again.Earlier[0] != report.Left[0] || len(again.Left) > 0 {
 		t.Errorf("earlier ones %q, want %q; left %q", again.Earlier, report.Left, again.Left)
 	}
-	s.nothingIsLeft(t, report.Runner) // it may be of a look that is under way
+	s.nothingIsLeft(t, report.Runner) // it may belong to a check in progress
 }
 
-func TestFaultsOfTheConfigurationComeAtOnce(t *testing.T) {
+func TestAllFaultsOfTheConfigurationAreReported(t *testing.T) {
 	_, err := Live(t.Context(), Config{Scope: bitbucket.Scope{Workspace: "a/b"}, Settle: -1})
 	for _, want := range []string{"client: missing", `workspace "a/b"`, "settle: -1ns"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -13,11 +13,11 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// minFree is how many places must be free in a scope, its own included.
+// minFree is how many places must be free in a scope, including the temporary runner's.
 const minFree = 4
 
-// before lists what is there: whether steps show can only be seen on runners of
-// others.
+// before lists the existing runners. Only runners of others can show whether lists show
+// steps.
 func (v *visit) before(ctx context.Context) error {
 	all, answer, err := v.list(ctx, false)
 	switch {
@@ -28,9 +28,9 @@ func (v *visit) before(ctx context.Context) error {
 	case !answer.OK():
 		return stop("the runners of %s cannot be listed: %s", v.Scope, said(answer))
 	}
-	// The last places are for runners that are wanted; a full scope has none to take.
+	// The last places are for production runners.
 	if free := scopeLimit - len(all); free > 0 && free < minFree {
-		return stop("%d of %d places of %s are taken: the throw-away runner could be in the way of one that is wanted", len(all), scopeLimit, v.Scope)
+		return stop("%d of %d places of %s are taken: the temporary runner could take the place of a production runner", len(all), scopeLimit, v.Scope)
 	}
 	v.noteSteps(keyStep, all)
 	for _, runner := range all {
@@ -50,7 +50,7 @@ func (v *visit) before(ctx context.Context) error {
 	return nil
 }
 
-// noteSteps notes a step that shows; where none does, the last look may find one.
+// noteSteps records whether a list shows a step. If none does, a later check may find one.
 func (v *visit) noteSteps(key string, all []shown) {
 	if slices.ContainsFunc(all, func(r shown) bool { return r.step() == stepGiven }) {
 		v.note(key, Holds, "the list shows a busy runner's step")
@@ -64,9 +64,8 @@ type registration struct {
 	Labels []string `json:"labels"`
 }
 
-// post registers a runner and remembers that it must be deleted. A registration is
-// brought to its end whatever becomes of ctx: one that is cut off would leave a
-// runner that nobody knows.
+// post registers a runner and records that it must be deleted. It finishes the registration
+// even if ctx ends, because an interrupted one would leave an unknown runner.
 func (v *visit) post(ctx context.Context, body registration) (shown, bitbucket.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return shown{}, bitbucket.Answer{}, err
@@ -127,14 +126,14 @@ func (v *visit) noteRefusal(answer bitbucket.Answer) {
 	if v.Kind == bitbucket.KindAccessToken && answer.Status == http.StatusForbidden {
 		v.note(keyAccessToken, DoesNotHold, "%s", said(answer))
 	}
-	// The client's own reading of the text is what the scaler goes by.
+	// The scaler relies on the client's interpretation of the text.
 	refusal := &bitbucket.APIError{Status: answer.Status, Message: answer.Message}
 	if errors.Is(refusal, bitbucket.ErrRunnerLimit) {
 		v.note(keyLimit, Holds, "%s", said(answer))
 	}
 }
 
-// sameTime is how far two clocks of Bitbucket may be apart.
+// sameTime is the accepted difference between two of Bitbucket's clocks.
 const sameTime = 5 * time.Second
 
 func (v *visit) noteDates(runner shown, answer bitbucket.Answer) {
@@ -143,7 +142,7 @@ func (v *visit) noteDates(runner shown, answer bitbucket.Answer) {
 	case answer.Date.IsZero():
 		v.note(keyDates, DoesNotHold, "the answer has no Date")
 	case err != nil:
-		v.note(keyDates, DoesNotHold, "created_on is no time")
+		v.note(keyDates, DoesNotHold, "created_on is not a time")
 	default:
 		apart := created.Sub(answer.Date).Abs().Round(time.Second)
 		verdict := Holds
@@ -181,7 +180,7 @@ func (v *visit) listed(ctx context.Context) error {
 	return nil
 }
 
-// read looks at the runner by itself.
+// read reads the runner.
 func (v *visit) read(ctx context.Context) error {
 	runner, answer, err := v.get(ctx, v.runner.UUID)
 	if err == nil && !answer.OK() {

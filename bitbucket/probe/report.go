@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Verdict is what a look says of a fact.
+// Verdict is the result of a check for a fact.
 type Verdict string
 
 // The verdicts.
@@ -17,34 +17,34 @@ const (
 	NotSeen     Verdict = "could not be seen"
 )
 
-// Finding is what was found of one fact.
+// Finding is what was found out about one fact.
 type Finding struct {
 	Fact
 	Verdict Verdict `json:"verdict"`
-	// Found is what Bitbucket answered, in a few words, never with a secret.
+	// Found is Bitbucket's answer in a few words, never with a secret.
 	Found string `json:"found"`
 }
 
-// Report is what Live found.
+// Report is the result of Live.
 type Report struct {
 	Workspace   string `json:"workspace"`
 	Repository  string `json:"repository,omitempty"`
 	Credentials string `json:"credentials"`
-	// Runner is the throw-away runner's name; names of others begin with it.
+	// Runner is the temporary runner's name. The names of further ones begin with it.
 	Runner   string    `json:"runner"`
 	Findings []Finding `json:"findings"`
-	// Stopped is why the look ended early; empty if it did not.
+	// Stopped is why the check ended early. It is empty if it did not.
 	Stopped string `json:"stopped,omitempty"`
-	// Left are the runners of this look that could not be deleted, or may be there:
-	// whoever started it must look after them.
+	// Left are the runners of this check that could not be deleted, or that may exist.
+	// The user must delete them.
 	Left []string `json:"left,omitempty"`
-	// Earlier are runners that an earlier look seems to have left behind.
+	// Earlier are runners that an earlier check has probably left.
 	Earlier []string      `json:"earlier,omitempty"`
 	Calls   int           `json:"calls"`
 	Took    time.Duration `json:"took_ns"`
 }
 
-// Count is how many findings have a verdict.
+// Count returns how many findings have a verdict.
 func (r Report) Count(verdict Verdict) int {
 	n := 0
 	for _, finding := range r.Findings {
@@ -55,10 +55,10 @@ func (r Report) Count(verdict Verdict) int {
 	return n
 }
 
-// notebook collects findings, each fact's once, the first that is told.
+// notebook collects findings. It keeps the first of each fact.
 type notebook struct {
 	findings map[string]Finding
-	// secrets are taken out of every text.
+	// secrets are removed from every text.
 	secrets []string
 }
 
@@ -79,8 +79,8 @@ func (n *notebook) clean(text string) string {
 	return text
 }
 
-// fill gives every fact of the given looks its finding, in order; those without one
-// could not be seen, for the reason given.
+// fill returns a finding for every fact of the given checks, in order. Facts without one
+// get the verdict NotSeen with the given reason.
 func (n *notebook) fill(reason string, looks ...Look) []Finding {
 	var all []Finding
 	for _, fact := range Facts() {
@@ -100,12 +100,12 @@ func (n *notebook) fill(reason string, looks ...Look) []Finding {
 	return all
 }
 
-// Conclude gives the facts of one look their findings, by key, in order; those
-// without one could not be seen, for the reason given.
+// Conclude returns a finding for every fact of one check, in order. Facts without one in
+// the map get the verdict NotSeen with the given reason.
 func Conclude(look Look, found map[string]Finding, reason string) []Finding {
 	n := notebook{findings: found}
 	return n.fill(reason, look)
 }
 
-// notReached is why nothing was found where no better reason is known.
-const notReached = "not looked at"
+// notReached is the reason if no better one is known.
+const notReached = "not checked"

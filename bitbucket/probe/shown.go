@@ -13,8 +13,8 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// shown is a runner as Bitbucket shows it, with what the client does not keep:
-// which keys there are at all.
+// shown is a runner as Bitbucket shows it. Unlike the client's Runner, it shows which keys
+// the answer has.
 type shown struct {
 	UUID        string                     `json:"uuid"`
 	Name        string                     `json:"name"`
@@ -35,7 +35,7 @@ func (s shown) status() string {
 	return status
 }
 
-// step tells how the step is shown.
+// step returns how the answer shows the step.
 type step int
 
 const (
@@ -55,7 +55,7 @@ func (s shown) step() step {
 	return stepGiven
 }
 
-// said is an answer in a few words.
+// said returns an answer in a few words.
 func said(a bitbucket.Answer) string {
 	if a.Message == "" {
 		return strconv.Itoa(a.Status)
@@ -63,8 +63,8 @@ func said(a bitbucket.Answer) string {
 	return fmt.Sprintf("%d: %s", a.Status, a.Message)
 }
 
-// call makes a call. Only what Bitbucket decides comes back as an answer: where it
-// is out of reach, throttles or does not know the credentials, nothing was seen.
+// call makes a call. It returns an error if Bitbucket is unreachable, throttles or refuses
+// the credentials, because such an answer shows nothing about a fact.
 func (v *visit) call(ctx context.Context, request bitbucket.Request) (bitbucket.Answer, error) {
 	answer, err := v.Client.Exchange(ctx, request)
 	switch {
@@ -104,12 +104,12 @@ func (v *visit) get(ctx context.Context, uuid string) (shown, bitbucket.Answer, 
 	return runner, answer, nil
 }
 
-// maxPages bounds a list: a scope has at most 100 runners, ten pages where the page
-// length is not honoured.
+// maxPages bounds a list. A scope has at most 100 runners, which are ten pages if the
+// server ignores the page length.
 const maxPages = 20
 
-// list reads all runners of the scope. An answer that is no 2xx comes back as it is,
-// with no runners.
+// list reads all runners of the scope. If an answer is not a 2xx, list returns it without
+// runners.
 func (v *visit) list(ctx context.Context, internal bool) ([]shown, bitbucket.Answer, error) {
 	var all []shown
 	for number := 1; number <= maxPages; number++ {

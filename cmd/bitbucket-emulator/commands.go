@@ -21,19 +21,19 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "serve",
 		Short:   "Serve Bitbucket Cloud from memory",
-		Long:    "serve is Bitbucket Cloud in memory, over HTTP. GET / lists its routes, workspaces and credentials.\n\n" + fromEnvironment,
+		Long:    "serve emulates Bitbucket Cloud in memory, over HTTP. GET / lists its routes, workspaces and credentials.\n\n" + fromEnvironment,
 		Example: "  bitbucket-emulator serve\n  bitbucket-emulator serve --listen :7990 --assign-lag 0s --rate-limit -1",
 	}
 	set := command.Flags(c, "EMULATOR", lookup)
 	var options emulator.Options
 	address := set.String("listen", "127.0.0.1:7990", "`host:port` to listen on")
-	set.StringVar(&options.PublicURL, "public-url", "", "`URL` under which runners and clients reach the emulator (default: the host that each request names)")
-	set.Bool(&options.HideStep, "hide-step", "", "show no runner's step, as Bitbucket's public API may do")
-	set.Duration(&options.AssignLag, "assign-lag", 5*time.Second, 0, "how long a step shows on a runner before the runner learns of it")
+	set.StringVar(&options.PublicURL, "public-url", "", "`URL` at which runners and clients reach the emulator (default: the host of each request)")
+	set.Bool(&options.HideStep, "hide-step", "", "omit the steps of runners, as Bitbucket's public API may do")
+	set.Duration(&options.AssignLag, "assign-lag", 5*time.Second, 0, "how long a step shows on a runner before the runner receives it")
 	set.Duration(&options.OfflineAfter, "offline-after", 90*time.Second, time.Nanosecond, "how long after its last heartbeat a runner becomes OFFLINE")
-	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls per rolling hour a credential may make; -1: any number")
-	set.Duration(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token lives")
-	set.Int(&options.KeepSteps, "keep-steps", 10_000, 1, "how many ended steps to remember")
+	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls per rolling hour a credential may make; -1: no limit")
+	set.Duration(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token is valid")
+	set.Int(&options.KeepSteps, "keep-steps", 10_000, 1, "how many ended steps to keep")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
 		set.NoArguments(args)
@@ -41,7 +41,7 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 			set.Fault("listen: %q, want host:port or :port", *address)
 		}
 		if options.RateLimit == 0 {
-			set.Fault("rate-limit: 0, want 1 or more, or -1 for any number")
+			set.Fault("rate-limit: 0, want 1 or more, or -1 for no limit")
 		}
 		set.Add(options.Validate())
 		if err := set.Err(); err != nil {
@@ -54,7 +54,7 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 
 func serve(ctx context.Context, address string, options emulator.Options, out io.Writer) error {
 	if options.AssignLag == 0 {
-		options.AssignLag = -1 // to the emulator, 0 is the default
+		options.AssignLag = -1 // 0 means the default
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
@@ -88,7 +88,7 @@ func runnerCommand(lookup func(string) (string, bool)) *cobra.Command {
 		Use:   "runner",
 		Short: "Run a stand-in for Atlassian's runner, with its environment variables",
 		Long: "runner stands in for Atlassian's runner: it reads the same environment variables and writes the same log lines.\n" +
-			"SIGTERM ends it with the exit code 143, as it ends the Java program.\n\n" + fromEnvironment,
+			"SIGTERM ends it with the exit code 143, as for the Java program.\n\n" + fromEnvironment,
 		Example: "  ACCOUNT_UUID=... RUNNER_UUID=... OAUTH_CLIENT_ID=... OAUTH_CLIENT_SECRET=... OAUTH_TOKEN_ENDPOINT=... \\\n" +
 			"    WORKING_DIRECTORY=/tmp bitbucket-emulator runner --startup 0s",
 	}
@@ -96,7 +96,7 @@ func runnerCommand(lookup func(string) (string, bool)) *cobra.Command {
 	config := standin.FromEnvironment(lookup)
 	set.Duration(&config.Startup, "startup", time.Second, 0, "how long the runner takes to start")
 	set.Duration(&config.Heartbeat, "heartbeat", 30*time.Second, time.Nanosecond, "time between two heartbeats")
-	set.Duration(&config.Poll, "poll", time.Second, time.Nanosecond, "time between two looks for a step")
+	set.Duration(&config.Poll, "poll", time.Second, time.Nanosecond, "time between two polls for a step")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
 		set.NoArguments(args)

@@ -1,6 +1,5 @@
-// Command bitbucket-emulator is Bitbucket Cloud for tests and demos: `serve` is
-// the emulator, `runner` a stand-in for Atlassian's runner. This package is
-// wiring only.
+// Command bitbucket-emulator emulates Bitbucket Cloud for tests and demos. `serve` is the
+// emulator. `runner` is a stand-in for Atlassian's runner. This package only wires them.
 package main
 
 import (
@@ -23,14 +22,14 @@ func main() {
 	ctx, caught := untilSignal()
 	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
 	if code == 0 && len(os.Args) > 1 && os.Args[1] == "runner" {
-		// As a Java program that a signal ended: 143 for SIGTERM.
+		// The exit code of a Java program that a signal ends is 143 for SIGTERM.
 		code = caught()
 	}
 	os.Exit(code)
 }
 
-// untilSignal ends the context at SIGINT or SIGTERM; caught then returns 128 plus
-// the signal's number, else 0.
+// untilSignal ends the context at SIGINT or SIGTERM. caught returns 128 plus the signal's
+// number, or 0 if there was no signal.
 func untilSignal() (ctx context.Context, caught func() int) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
@@ -49,7 +48,7 @@ func untilSignal() (ctx context.Context, caught func() int) {
 	}
 }
 
-// signalError is why the process ends.
+// signalError is the signal that ends the process.
 type signalError syscall.Signal
 
 func (s signalError) Error() string { return "signal: " + syscall.Signal(s).String() }
@@ -58,9 +57,9 @@ func (s signalError) Error() string { return "signal: " + syscall.Signal(s).Stri
 func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:   "bitbucket-emulator",
-		Short: "Bitbucket Cloud for tests and demos",
-		Long: "bitbucket-emulator is Bitbucket Cloud for tests and demos, and a stand-in for Atlassian's runner.\n\n" +
-			"Exit codes: 0 ended in order, 1 failure, 2 wrong command line.",
+		Short: "Emulate Bitbucket Cloud for tests and demos",
+		Long: "bitbucket-emulator emulates Bitbucket Cloud for tests and demos, and Atlassian's runner.\n\n" +
+			"Exit codes: 0 success, 1 failure, 2 wrong command line.",
 		Example: "  bitbucket-emulator serve      # http://127.0.0.1:7990",
 	}
 	root.SetOut(stdout)

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// start starts the binary; the lines of its output come from the scanner.
+// start starts the binary. The scanner returns the lines of its output.
 func start(t *testing.T, env []string, args ...string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -64,7 +64,7 @@ func await(t *testing.T, lines *bufio.Scanner, text string) string {
 	return ""
 }
 
-// end sends SIGTERM and gives the exit code.
+// end sends SIGTERM and returns the exit code.
 func end(t *testing.T, command *exec.Cmd) int {
 	t.Helper()
 	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
@@ -78,7 +78,7 @@ func end(t *testing.T, command *exec.Cmd) int {
 	return command.ProcessState.ExitCode()
 }
 
-func TestARunnerProcessTakesAStepAndDiesAtSIGTERM(t *testing.T) {
+func TestRunnerProcessRunsAStepAndEndsAtSIGTERM(t *testing.T) {
 	serve, out := start(t, []string{"EMULATOR_LISTEN=127.0.0.1:0"}, "serve", "--assign-lag", "0s", "--offline-after", "1s")
 	_, address, _ := strings.Cut(await(t, out, "listens on"), "listens on ")
 	runner, lines := start(t, register(t, address), "runner", "--startup=0s", "--poll=20ms", "--heartbeat=100ms")
@@ -118,7 +118,7 @@ func TestARunnerProcessTakesAStepAndDiesAtSIGTERM(t *testing.T) {
 	}
 }
 
-// register registers a runner and gives its process's environment.
+// register registers a runner and returns its process's environment.
 func register(t *testing.T, address string) []string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/2.0/workspaces/acme/pipelines-config/runners",
@@ -164,13 +164,13 @@ func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 		}
 		for _, want := range c.want {
 			if !strings.Contains(complaint.String(), want) {
-				t.Errorf("%s: lacks %s in:\n%s", command, want, &complaint)
+				t.Errorf("%s: does not contain %s:\n%s", command, want, &complaint)
 			}
 		}
 	}
 }
 
-func TestBadCommandLinesAreRefused(t *testing.T) {
+func TestWrongCommandLinesAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		want string

@@ -1,4 +1,4 @@
-// Command demo shows on the test bed what the product does, without Kubernetes.
+// Command demo demonstrates the product on the test bed, without Kubernetes.
 package main
 
 import (
@@ -36,13 +36,13 @@ const preface = `bitbucket-runner-scaler, the main job on this machine.
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // so that a closed output is an error of Write, after which all is cleaned up
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // so that Write returns an error if the output is closed, and everything is cleaned up
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
 	os.Exit(exit.Report(os.Stderr, "demo", "demo", err))
 }
 
-// errInterrupted is the end of a demo that a signal cut short.
+// errInterrupted is the error of a demo that a signal interrupted.
 var errInterrupted = exit.With(130, errors.New("interrupted; everything was removed"))
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
@@ -59,13 +59,13 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := errors.Join(flags.NoArguments(set.Args()), err); err != nil {
 		return exit.Usage(err)
 	}
-	dir, err := os.MkdirTemp("", "brs-") // short: it is part of a socket's path
+	dir, err := os.MkdirTemp("", "brs-") // short, because it is part of a socket's path
 	if err != nil {
 		return fmt.Errorf("temporary directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	_, _ = fmt.Fprint(out, preface)
-	// An interrupt ends the story; the bed then ends in order, its runners deregistered.
+	// An interrupt ends the story. Then the bed stops in order and deregisters its runners.
 	bed, err := start(context.WithoutCancel(ctx), binaries, dir)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	return errors.Join(err, bed.Close())
 }
 
-// find returns the programs that the pods run. The error names each that is missing.
+// find returns the programs that the pods run. The error names every missing one.
 func find(dir string) (testbed.Binaries, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -101,7 +101,7 @@ func find(dir string) (testbed.Binaries, error) {
 	return testbed.Binaries{Sidecar: sidecar, Runner: []string{runner, "runner"}}, errors.Join(faults...)
 }
 
-// tell plays the story. With keep it leaves the bed as it is until ctx ends.
+// tell runs the story. With keep, the bed keeps running until ctx ends.
 func tell(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
 	groups := story.Groups()
 	stage := testbed.NewStage(bed, groups, 6*time.Second)

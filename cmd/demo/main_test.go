@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A wrong command line starts nothing, prints nothing and leaves nothing behind, and
-// the error names all of its faults.
+// With a wrong command line the demo starts nothing, prints nothing and leaves no files.
+// The error names all faults.
 func TestBadCommandLineIsRefusedAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
@@ -28,7 +28,7 @@ func TestBadCommandLineIsRefusedAtOnce(t *testing.T) {
 			}
 			for _, want := range c.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("lacks %q in: %v", want, err)
+					t.Errorf("does not contain %q: %v", want, err)
 				}
 			}
 			left, err := filepath.Glob(filepath.Join(temporary, "*"))
@@ -39,7 +39,7 @@ func TestBadCommandLineIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
-func TestHelpIsNoFault(t *testing.T) {
+func TestHelpIsNotAnError(t *testing.T) {
 	if err := run(t.Context(), []string{"-h"}, &bytes.Buffer{}); err != nil {
 		t.Errorf("got %v", err)
 	}

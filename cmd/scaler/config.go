@@ -20,7 +20,7 @@ import (
 	"bitbucket-runner-scaler/cmd/internal/flags"
 )
 
-// minPollInterval protects the hourly allowance of 1,000 calls.
+// minPollInterval protects the hourly limit of 1,000 calls.
 const minPollInterval = 10 * time.Second
 
 // config is the command line; each flag may be given as an environment variable
@@ -43,8 +43,8 @@ type config struct {
 	lookup func(string) (string, bool)
 }
 
-// newCommand makes the command line. serve gets what was read, if it is free of
-// faults.
+// newCommand returns the command. It calls serve with the configuration if the command
+// line has no faults.
 func newCommand(lookup func(string) (string, bool), serve func(context.Context, config) error) *cobra.Command {
 	c := config{lookup: lookup, leaderElect: true}
 	cmd := &cobra.Command{
@@ -52,7 +52,7 @@ func newCommand(lookup func(string) (string, bool), serve func(context.Context, 
 		Short: "Report to KEDA how many runners each runner group needs",
 		Long: "scaler is the control plane: it answers KEDA's calls, registers the runners of runner Jobs, and removes surplus and lost ones.\n\n" +
 			"Each flag may be given as an environment variable too: SCALER_POLL_INTERVAL for --poll-interval. Flags win.\n" +
-			"Exit codes: 0 ended in order, 1 failure, 2 wrong command line.",
+			"Exit codes: 0 success, 1 failure, 2 wrong command line.",
 		Example: "  scaler --credentials-dir /etc/bitbucket-runner-scaler/credentials --cluster k8s\n" +
 			"  scaler --kubernetes off --tls off --log-format console    # answers KEDA's calls only",
 	}
@@ -90,21 +90,21 @@ func (c *config) define(set *flags.Set) {
 	set.StringVar(&c.credentialsDir, "credentials-dir", "", "`directory` with one folder per credentials set; without it the set \"default\" comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
 	set.StringVar(&c.cluster, "cluster", "k8s", "`name` of this cluster, part of the label that marks our runners")
 	set.Duration(&c.pollInterval, "poll-interval", time.Minute, time.Nanosecond, "time between two lists of a scope's runners, at least 10s")
-	set.Duration(&c.maxStaleness, "max-staleness", 3*time.Minute, time.Nanosecond, "age up to which the scaler acts on what it knows")
-	set.Duration(&c.writeSettle, "write-settle", 30*time.Second, time.Nanosecond, "time that Bitbucket may take until a list shows a write")
+	set.Duration(&c.maxStaleness, "max-staleness", 3*time.Minute, time.Nanosecond, "greatest age of a list on which the scaler acts")
+	set.Duration(&c.writeSettle, "write-settle", 30*time.Second, time.Nanosecond, "how long it may take until a list from Bitbucket shows a write")
 	set.Duration(&c.orphanGrace, "orphan-grace", 5*time.Minute, time.Nanosecond, "how long a runner must have been without a pod before it is removed")
-	set.Int(&c.hourlyBudget, "hourly-budget", 1000, 1, "how many calls per hour one credentials set may make at Bitbucket")
-	set.StringVar(&c.tls, "tls", "auto", "how to secure calls, `auto|off|CERT,KEY[,CA]`; auto: the scaler makes, renews and publishes its own certificates; off: plain text, which shows every runner's secret to the network; else PEM files, read again when they change")
+	set.Int(&c.hourlyBudget, "hourly-budget", 1000, 1, "how many calls per hour one credentials set may make to Bitbucket")
+	set.StringVar(&c.tls, "tls", "auto", "how to secure calls, `auto|off|CERT,KEY[,CA]`; auto: the scaler makes, renews and publishes its own certificates; off: plain text, which shows every runner's secret to the network; otherwise PEM files, which are read again when they change")
 	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities that must have issued KEDA's client certificate, read again when it changes; without it KEDA needs no certificate")
 	set.Choice(&c.kubernetes, "kubernetes", "", "auto", "off: answer KEDA's calls only, to try it with grpcurl", "auto", "off")
-	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service by which triggers name this installation in scalerAddress")
+	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service that triggers of this installation have in scalerAddress")
 	set.StringVar(&c.namespace, "namespace", "", "`namespace` of this installation (default: the pod's own, from POD_NAMESPACE)")
-	set.Bool(&c.leaderElect, "leader-elect", "", "let one of several replicas lead, by a Lease with the name of the Service; false: this is the only replica, and a second one breaks what is promised")
-	set.StringVar(&c.podName, "pod-name", "", "`name` of this pod, which gets the label that leads the Service to the leader (default: from POD_NAME)")
-	set.StringVar(&c.scalerAddress, "scaler-address", "", "one more scalerAddress by which triggers name this installation, `host:port`")
+	set.Bool(&c.leaderElect, "leader-elect", "", "let one of several replicas lead, with a Lease that has the Service's name; false: this is the only replica, and a second one must not run")
+	set.StringVar(&c.podName, "pod-name", "", "`name` of this pod, which gets the label with which the Service selects the leader (default: from POD_NAME)")
+	set.StringVar(&c.scalerAddress, "scaler-address", "", "another scalerAddress that triggers of this installation may have, `host:port`")
 	set.StringVar(&c.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust besides the built-in ones")
 	set.Bool(&c.dryRun, "dry-run", "", "remove no runner, only report which one would be removed")
-	set.Bool(&c.unsafeScaleDown, "unsafe-scale-down", "", "retire idle runners even if Bitbucket cannot disable them: one may lose a step that it takes at that moment")
+	set.Bool(&c.unsafeScaleDown, "unsafe-scale-down", "", "stop idle runners even if Bitbucket cannot disable them: a runner that takes a step at that moment loses it")
 	set.Choice(&c.logLevel, "log-level", "", "info", "lowest level that is logged", "debug", "info", "warn", "error")
 	set.Choice(&c.logFormat, "log-format", "", "json", "form of the log", "json", "console")
 }
@@ -128,7 +128,7 @@ func (c config) faults() []error {
 		add("--cluster: %q, want 1 to 20 lower-case letters or digits", c.cluster)
 	}
 	if c.pollInterval < minPollInterval {
-		add("--poll-interval: %v, want at least %v: Bitbucket allows 1,000 calls an hour", c.pollInterval, minPollInterval)
+		add("--poll-interval: %v, want at least %v: Bitbucket allows 1,000 calls per hour", c.pollInterval, minPollInterval)
 	}
 	faults = append(faults, c.tlsFaults()...)
 	if c.kubernetes == "auto" && c.namespace == "" {
@@ -151,8 +151,8 @@ func (c config) faults() []error {
 // elects reports whether other replicas may run beside this one.
 func (c config) elects() bool { return c.kubernetes == "auto" && c.leaderElect }
 
-// files are the certificate, its key and, if given, the authorities to trust. ok is
-// false if --tls names none.
+// files returns the paths of the certificate, its key and, if given, the authorities to
+// trust. ok is false if --tls names no files.
 func (c config) files() (files [3]string, ok bool) {
 	parts := strings.Split(c.tls, ",")
 	copy(files[:], parts)
@@ -172,7 +172,7 @@ func (c config) tlsFaults() (faults []error) {
 			faults = append(faults, fmt.Errorf("--tls: %q, want CERT,KEY or CERT,KEY,CA", c.tls))
 		}
 	case c.tls == "auto" && c.kubernetes == "off":
-		faults = append(faults, errors.New("--tls: auto keeps its certificates in Kubernetes; with --kubernetes off want off or CERT,KEY"))
+		faults = append(faults, errors.New("--tls: auto stores its certificates in Kubernetes; with --kubernetes off want off or CERT,KEY"))
 	case c.tls != "auto" && c.tls != "off":
 		faults = append(faults, fmt.Errorf("--tls: %q, want auto, off or CERT,KEY[,CA]", c.tls))
 	}

@@ -15,8 +15,8 @@ import (
 
 func empty(string) (string, bool) { return "", false }
 
-// parse returns what is served, or an error with all that is printed instead. The
-// exit code of a wrong command line is 2.
+// parse returns the configuration that is served, or an error with the output. The exit
+// code of a wrong command line is 2.
 func parse(args []string, lookup func(string) (string, bool)) (config, error) {
 	var served config
 	var stderr bytes.Buffer
@@ -47,7 +47,7 @@ func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 		"--credentials-dir: ", "--ca-bundle: ", `arguments: ["surplus"]`,
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("lacks %s in:\n%v", want, err)
+			t.Errorf("does not contain %s:\n%v", want, err)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func TestNamespaceAndNameComeFromThePod(t *testing.T) {
 	}
 }
 
-func TestTheOnlyReplicaNeedsNoNameOfItsPod(t *testing.T) {
+func TestSingleReplicaNeedsNoPodName(t *testing.T) {
 	for name, args := range map[string][]string{
 		"turned off":         {"--tls", "off", "--namespace", "ours", "--leader-elect=false"},
 		"without Kubernetes": {"--tls", "off", "--kubernetes", "off"},
@@ -88,7 +88,7 @@ func TestTheOnlyReplicaNeedsNoNameOfItsPod(t *testing.T) {
 	}
 }
 
-func TestTLSIsOnUnlessItIsTurnedOffKnowingly(t *testing.T) {
+func TestTLSIsOnUnlessItIsTurnedOff(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pem")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -97,16 +97,16 @@ func TestTLSIsOnUnlessItIsTurnedOffKnowingly(t *testing.T) {
 		args []string
 		want string // part of the error; empty for none
 	}{
-		"by default":                    {nil, ""},
-		"turned off":                    {[]string{"--tls", "off"}, ""},
-		"files":                         {[]string{"--tls", file + "," + file}, ""},
-		"files and authorities":         {[]string{"--tls", file + "," + file + "," + file}, ""},
-		"a missing file":                {[]string{"--tls", file + ",/nonexistent/key"}, "--tls: stat /nonexistent/key"},
-		"no key":                        {[]string{"--tls", file + ","}, "want CERT,KEY"},
-		"a word":                        {[]string{"--tls", "on"}, "want auto, off or CERT,KEY[,CA]"},
-		"auto without Kubernetes":       {[]string{"--kubernetes", "off"}, "with --kubernetes off want off or CERT,KEY"},
-		"clients of plain text":         {[]string{"--tls", "off", "--tls-client-ca", file}, "--tls-client-ca: needs TLS"},
-		"clients by a file that is not": {[]string{"--tls-client-ca", "/nonexistent/ca"}, "--tls-client-ca: stat"},
+		"by default":              {nil, ""},
+		"turned off":              {[]string{"--tls", "off"}, ""},
+		"files":                   {[]string{"--tls", file + "," + file}, ""},
+		"files and authorities":   {[]string{"--tls", file + "," + file + "," + file}, ""},
+		"a missing file":          {[]string{"--tls", file + ",/nonexistent/key"}, "--tls: stat /nonexistent/key"},
+		"no key":                  {[]string{"--tls", file + ","}, "want CERT,KEY"},
+		"a word":                  {[]string{"--tls", "on"}, "want auto, off or CERT,KEY[,CA]"},
+		"auto without Kubernetes": {[]string{"--kubernetes", "off"}, "with --kubernetes off want off or CERT,KEY"},
+		"clients' CA without TLS": {[]string{"--tls", "off", "--tls-client-ca", file}, "--tls-client-ca: needs TLS"},
+		"a missing clients' CA":   {[]string{"--tls-client-ca", "/nonexistent/ca"}, "--tls-client-ca: stat"},
 	} {
 		_, err := parse(append([]string{"--namespace", "ns", "--pod-name", "p"}, c.args...), empty)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -115,7 +115,7 @@ func TestTLSIsOnUnlessItIsTurnedOffKnowingly(t *testing.T) {
 	}
 }
 
-func TestVersionAndHelpNeedNothingElse(t *testing.T) {
+func TestVersionAndHelpNeedNoOtherFlags(t *testing.T) {
 	for args, want := range map[string]string{"--version": version + "\n", "-h": "--poll-interval duration", "--help": "Examples:\n  scaler --credentials-dir"} {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), []string{args}, empty, nil, &stdout, &stderr)
@@ -125,7 +125,7 @@ func TestVersionAndHelpNeedNothingElse(t *testing.T) {
 	}
 }
 
-func TestUnknownFlagsLeadToTheNearestOne(t *testing.T) {
+func TestUnknownFlagsSuggestTheNearestOne(t *testing.T) {
 	for args, want := range map[string]string{
 		"--poll-intervall": "unknown flag --poll-intervall, did you mean --poll-interval?\nSee \"scaler --help\".\n",
 		"-poll-interval":   "unknown flag -poll-interval, did you mean --poll-interval?",

@@ -63,7 +63,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 		return err
 	}
 	defer cluster.Stop()
-	// The watches continue until the last call is answered, well after ctx has ended.
+	// The watches continue after ctx has ended, until the last call is answered.
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel() // before cluster.Stop, which waits for the watches to end
 	starting := context.AfterFunc(ctx, cancel)
@@ -93,7 +93,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	return listenAndRun(ctx, c, plane)
 }
 
-// elect makes one of several replicas the leader, to which the Service then leads.
+// elect configures the election of a leader, which the Service then selects.
 func elect(c config, access *rest.Config, settings *controlplane.Config) error {
 	client, err := kube.ElectionClient(access)
 	if err != nil {
@@ -127,7 +127,7 @@ func owner(ctx context.Context, c config, cluster *kube.Cluster) (string, error)
 	return scope.OwnerLabel(c.cluster, uid, c.namespace), nil
 }
 
-// restConfig returns the pod's own configuration, or outside a cluster that of
+// restConfig returns the pod's own configuration or, outside a cluster, that of
 // KUBECONFIG.
 func restConfig() (*rest.Config, error) {
 	settings, err := rest.InClusterConfig()
@@ -135,7 +135,7 @@ func restConfig() (*rest.Config, error) {
 		settings, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil).ClientConfig()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--kubernetes auto: no configuration of a cluster was found, neither in a pod nor in KUBECONFIG: %w", err)
+		return nil, fmt.Errorf("--kubernetes auto: no cluster configuration found, neither in a pod nor in KUBECONFIG: %w", err)
 	}
 	return settings, nil
 }

@@ -1,6 +1,6 @@
-// Command scaler is the control plane: it answers KEDA's ExternalScaler calls,
-// registers runners for the sidecars of runner Jobs, and removes surplus and orphaned
-// ones. This package is wiring only.
+// Command scaler is the control plane. It answers KEDA's ExternalScaler calls, registers
+// runners for the sidecars of runner Jobs, and removes surplus and orphaned runners. This
+// package only wires them.
 package main
 
 import (
@@ -10,7 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	// The image is built from nothing and has no root certificates of its own.
+	// The image has no root certificates.
 	_ "golang.org/x/crypto/x509roots/fallback"
 
 	"bitbucket-runner-scaler/cmd/internal/command"
@@ -39,6 +39,6 @@ func serveLogged(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Sync() }() // stderr cannot be synced everywhere
+	defer func() { _ = log.Sync() }() // some systems cannot sync stderr
 	return serve(ctx, c, log)
 }

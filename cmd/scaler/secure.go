@@ -17,9 +17,9 @@ import (
 	"bitbucket-runner-scaler/externalscaler/kube"
 )
 
-// secure gives the gRPC server its certificate, and publishes the authority to trust
-// to the namespaces of the runner groups. end stops the renewal of both. cluster is
-// nil without Kubernetes.
+// secure configures the gRPC server's certificate, and publishes the authority to trust
+// in the namespaces of the runner groups. end stops the renewal of both. cluster is nil
+// without Kubernetes.
 func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *controlplane.Config) (end func(), err error) {
 	if c.tls == "off" {
 		return func() {}, nil
@@ -37,7 +37,7 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 		if err := authority.Start(ctx); err != nil {
 			return nil, fmt.Errorf("--tls auto: %w", err)
 		}
-		source, end = authority, look(ctx, authority, log)
+		source, end = authority, renew(ctx, authority, log)
 	}
 	var clients certprovider.Provider
 	if c.tlsClientCA != "" {
@@ -57,8 +57,8 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 	return end, nil
 }
 
-// look renews an authority's certificates until end is called.
-func look(ctx context.Context, authority *certificates.Authority, log *zap.Logger) (end func()) {
+// renew renews an authority's certificates until end is called.
+func renew(ctx context.Context, authority *certificates.Authority, log *zap.Logger) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() {
@@ -84,7 +84,7 @@ func (c config) publishedTo(cluster *kube.Cluster) func() []string {
 	}
 }
 
-// serverNames are all names by which KEDA and the sidecars may call the Service.
+// serverNames returns all names by which KEDA and the sidecars may call the Service.
 func (c config) serverNames() []string {
 	base := c.service + "." + c.namespace
 	names := []string{base + ".svc.cluster.local", base + ".svc", base, c.service, "localhost", "127.0.0.1", "::1"}
@@ -97,7 +97,7 @@ func (c config) serverNames() []string {
 // expiry reports when the served certificate expires.
 func expiry(source certificates.Source) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "bitbucket_runner_scaler_certificate_expiry_timestamp_seconds", Help: "When the served certificate expires; 0 if there is none.",
+		Name: "bitbucket_runner_scaler_certificate_expiry_timestamp_seconds", Help: "When the served certificate expires. 0 if there is none.",
 	}, func() float64 {
 		certificate, err := source.Certificate(context.Background())
 		if err != nil || certificate.Leaf == nil {

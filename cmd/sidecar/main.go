@@ -1,6 +1,6 @@
-// Command sidecar runs inside a runner Job: as native sidecar (run), as process 1
-// of the runner container (exec), as startup probe (ready), and as preStop hook
-// (drain). This package is flags and wiring only.
+// Command sidecar runs inside a runner Job: as native sidecar (run), as process 1 of the
+// runner container (exec), as startup probe (ready), and as preStop hook (drain). This
+// package only defines flags and wires the parts.
 package main
 
 import (
@@ -36,18 +36,19 @@ func main() {
 // lookup finds an environment variable.
 type lookup = func(name string) (value string, ok bool)
 
-// subcommand is one of the things that the sidecar does. define adds its flags; what
-// it returns does the work once they are read.
+// subcommand is a command of the sidecar. define adds its flags and returns the function
+// that does the work after they are parsed.
 type subcommand struct {
 	name, about, arguments string
 	define                 func(f *common) func(ctx context.Context) error
 }
 
-// The first letter of about is small: it stands behind the command's name.
+// subcommands lists the commands. about begins with a lower-case letter, because it
+// follows the command's name.
 var subcommands = []subcommand{
 	{"run", "register this pod's runner, follow it, and deregister it on SIGTERM", "", register},
 	{"exec", "run the runner with the environment of its registration; exits with its exit code", " -- COMMAND [ARGUMENTS]", execute},
-	{"drain", "preStop hook of the runner container: return once the runner has ended in order", "", drain},
+	{"drain", "preStop hook of the runner container: return once the runner has finished its step and ended", "", drain},
 	{"ready", "startup probe: exit 0 once the runner is registered, or the Job was ordered to finish", "", ready},
 }
 
@@ -109,7 +110,7 @@ func dispatch(ctx context.Context, args []string, lookup lookup, stdout io.Write
 func (c subcommand) run(ctx context.Context, args []string, lookup lookup, stdout io.Writer) error {
 	set := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
 	set.SetOutput(stdout)
-	set.SetInterspersed(c.arguments == "") // the flags of exec's command are its own
+	set.SetInterspersed(c.arguments == "") // flags after exec's command belong to that command
 	f := &common{Set: flags.New(set, "SIDECAR", lookup)}
 	f.StringVar(&f.dir, "dir", "/run/bitbucket-runner-scaler", "`folder` that sidecar and runner container share")
 	f.Choice(&f.logLevel, "log-level", "", "info", "lowest level that is logged", "debug", "info", "warn", "error")
@@ -145,7 +146,7 @@ func (f *common) logger() (*zap.Logger, error) {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoding), zapcore.Lock(os.Stderr), level)), nil
 }
 
-// anyDuration leaves a duration's bounds to the configuration that it goes into.
+// anyDuration is the lower bound of a duration that the configuration itself checks.
 const anyDuration = math.MinInt64
 
 func register(f *common) func(context.Context) error {
@@ -174,7 +175,7 @@ func register(f *common) func(context.Context) error {
 
 func execute(f *common) func(context.Context) error {
 	config := wrapper.Config{Stdout: os.Stdout, Stderr: os.Stderr}
-	f.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the runner is to end")
+	f.Duration(&config.StopGrace, "stop-grace", 10*time.Second, anyDuration, "time between SIGTERM and SIGKILL when the runner is stopped")
 	f.Duration(&config.ConnectTimeout, "connect-timeout", 2*time.Minute, anyDuration, "time to wait for the sidecar before the runner starts")
 	return func(ctx context.Context) error {
 		config.Dir, config.Command = f.dir, f.Args()
@@ -194,7 +195,7 @@ func execute(f *common) func(context.Context) error {
 
 func drain(f *common) func(context.Context) error {
 	var timeout time.Duration
-	f.Duration(&timeout, "timeout", 0, 0, "give up after this time; 0: never, the pod's grace period ends the wait")
+	f.Duration(&timeout, "timeout", 0, 0, "stop waiting after this time; 0: never, so that the pod's grace period ends the wait")
 	return func(ctx context.Context) error {
 		log, faulty := f.logger()
 		f.Add(faulty)

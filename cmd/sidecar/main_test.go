@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestFaultsAreNamed(t *testing.T) {
+func TestFaultsAreReported(t *testing.T) {
 	for name, tc := range map[string]struct {
 		args []string
 		code int
@@ -56,7 +56,7 @@ func TestFlagsAreReadFromTheEnvironment(t *testing.T) {
 		t.Errorf("exit code %d, want 2", code)
 	}
 	if got := stderr.String(); !strings.Contains(got, `dir: "relative"`) || !strings.Contains(got, `tls: "sometimes"`) || strings.Contains(got, "scaler-address") {
-		t.Errorf("got %s, want the folder and tls of the environment to be refused, and the address to be taken", got)
+		t.Errorf("got %s, want dir and tls of the environment to be refused, and the address to be accepted", got)
 	}
 }
 
@@ -74,12 +74,12 @@ func TestVersionAndHelpArePrinted(t *testing.T) {
 	}
 }
 
-func TestTheCommandsFlagsAreItsOwn(t *testing.T) {
+func TestFlagsAfterTheCommandBelongToTheCommand(t *testing.T) {
 	var stderr bytes.Buffer
-	// Without a sidecar the command is not started, so its flags do no harm.
+	// Without a sidecar, exec does not start the command.
 	code := run(t.Context(), []string{"exec", "--dir", t.TempDir(), "--connect-timeout", "1ms", "runner", "--dir", "-x"}, os.LookupEnv, &bytes.Buffer{}, &stderr)
 	if code != 1 || strings.Contains(stderr.String(), "unknown flag") {
-		t.Errorf("exit code %d, %s, want 1 for want of a sidecar", code, &stderr)
+		t.Errorf("exit code %d, %s, want 1 because there is no sidecar", code, &stderr)
 	}
 }
 
@@ -94,7 +94,7 @@ func TestNoKubernetesClientIsLinked(t *testing.T) {
 	}
 	for _, heavy := range []string{"k8s.io/", "github.com/kedacore/", "github.com/spf13/cobra", "bitbucket-runner-scaler/externalscaler"} {
 		if strings.Contains(packages, heavy) {
-			t.Errorf("%s is linked: each runner pod would carry it", heavy)
+			t.Errorf("%s is linked, which makes every runner pod larger", heavy)
 		}
 	}
 }

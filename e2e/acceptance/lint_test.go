@@ -114,7 +114,7 @@ func faulty(t *testing.T, example string) *unstructured.Unstructured {
 	return nil
 }
 
-func TestAClustersScaledJobsAreLinted(t *testing.T) {
+func TestClustersScaledJobsAreLinted(t *testing.T) {
 	lints := linter(t)
 	good := kustomized(t, "examples") // its pods ask for 2 CPUs at most
 	kubectl(t, good, "apply", "--server-side", "-f", "-")

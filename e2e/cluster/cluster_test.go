@@ -25,7 +25,7 @@ type suite func() int
 
 func (s suite) Run() int { return s() }
 
-func TestAPodOfALocalImageRunsOnAClusterWithKEDAAndNothingIsLeft(t *testing.T) {
+func TestPodOfALocalImageRunsOnAClusterWithKEDAAndNothingIsLeft(t *testing.T) {
 	require(t)
 	before := machine(t)
 	var shared *cluster.Cluster
@@ -89,7 +89,7 @@ func hasKEDA(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-func TestAClusterWhoseProcessIsKilledIsTakenAway(t *testing.T) {
+func TestClusterWhoseProcessIsKilledIsTakenAway(t *testing.T) {
 	require(t)
 	before := machine(t)
 	program := filepath.Join(t.TempDir(), "cluster")

@@ -60,7 +60,7 @@ func evict(t *testing.T, pod corev1.Pod) {
 	}
 }
 
-func TestAnEndedPodsStepIsRunToItsEnd(t *testing.T) {
+func TestEndedPodsStepIsRunToItsEnd(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestAnEndedPodsStepIsRunToItsEnd(t *testing.T) {
 	}
 }
 
-func TestAnEndedPodWithoutAStepEndsSoon(t *testing.T) {
+func TestEndedPodWithoutAStepEndsSoon(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings {
 		t.Run(name, func(t *testing.T) {

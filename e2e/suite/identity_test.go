@@ -34,7 +34,7 @@ const (
 	account  = "bitbucket-runner" // the runners' ServiceAccount
 )
 
-func TestAPodRegistersItsOwnRunnerAloneAndOnce(t *testing.T) {
+func TestPodRegistersItsOwnRunnerAloneAndOnce(t *testing.T) {
 	t.Parallel()
 	group(t, "identity", map[string]string{"min": "1", "max": "5"})
 	untilOnline(t, "identity", 1, 0)

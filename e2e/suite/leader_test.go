@@ -17,7 +17,7 @@ import (
 // what a loaded machine, and a caller that tries again, add to it.
 const takeover, slack = 10 * time.Second, 5 * time.Second
 
-func TestALeadersDeathInABurstCostsNoStep(t *testing.T) {
+func TestLeadersDeathInABurstCostsNoStep(t *testing.T) {
 	group(t, "killed", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "killed", 1, 0)
 	ask := asker(t, "killed", map[string]string{"min": "1", "max": "4"})

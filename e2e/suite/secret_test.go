@@ -20,7 +20,7 @@ import (
 
 const secretVariable = "OAUTH_CLIENT_SECRET="
 
-func TestARunnersSecretIsInItsOwnEnvironmentAlone(t *testing.T) {
+func TestRunnersSecretIsInItsOwnEnvironmentAlone(t *testing.T) {
 	t.Parallel()
 	group(t, "secret", map[string]string{"min": "2", "max": "4"})
 	untilOnline(t, "secret", 2, 0)

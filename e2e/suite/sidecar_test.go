@@ -18,7 +18,7 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-func TestAStepOutlivesItsSidecarsDeath(t *testing.T) {
+func TestStepOutlivesItsSidecarsDeath(t *testing.T) {
 	t.Parallel()
 	group(t, "orphaned", still)
 	untilOnline(t, "orphaned", 1, 0)

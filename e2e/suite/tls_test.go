@@ -14,7 +14,7 @@ import (
 
 // A certificate is renewed as its end comes near; one that is gone is renewed at
 // once, which no test has to wait months for.
-func TestARenewedCertificateCostsNoStepAndNoPoll(t *testing.T) {
+func TestRenewedCertificateCostsNoStepAndNoPoll(t *testing.T) {
 	group(t, "renewed", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "renewed", 1, 0)
 	before := served(t)

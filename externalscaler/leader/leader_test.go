@@ -56,7 +56,7 @@ func TestWhetherLeadershipHolds(t *testing.T) {
 	}
 }
 
-func TestAWriteIsCutOffWhenTheTermEnds(t *testing.T) {
+func TestWriteIsCutOffWhenTheTermEnds(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Unix(1000, 0))
 	l := &leadership{held: true, term: leader.LeaseTerm{Until: clk.Now().Add(time.Second)}}
 	ctx, cancel := leader.BoundWrite(t.Context(), l, clk)
@@ -79,7 +79,7 @@ func TestAWriteIsCutOffWhenTheTermEnds(t *testing.T) {
 	}
 }
 
-func TestAWriteOutlivesItsCallerButNotItsDeadline(t *testing.T) {
+func TestWriteOutlivesItsCallerButNotItsDeadline(t *testing.T) {
 	parent, cancel := context.WithTimeout(t.Context(), time.Hour)
 	ctx, end := leader.BoundWrite(parent, leader.Alone{}, clock.RealClock{})
 	defer end()
@@ -93,7 +93,7 @@ func TestAWriteOutlivesItsCallerButNotItsDeadline(t *testing.T) {
 	}
 }
 
-func TestAStandbyCannotWrite(t *testing.T) {
+func TestStandbyCannotWrite(t *testing.T) {
 	ctx, cancel := leader.BoundWrite(t.Context(), &leadership{}, clock.RealClock{})
 	defer cancel()
 	<-ctx.Done()

@@ -1,6 +1,6 @@
-// Package standin is a stand-in for Atlassian's runner: the real one's
-// environment, log lines and timing, with steps that are slept rather than run.
-// It speaks to the emulator alone, over the emulator's own protocol.
+// Package standin is a stand-in for Atlassian's runner. It has the real runner's
+// environment, log lines and timing, but sleeps instead of running steps. It only works
+// with the emulator, with the emulator's own protocol.
 package standin
 
 import (
@@ -12,36 +12,36 @@ import (
 	"time"
 )
 
-// Config is what a runner is made of.
+// Config configures a runner.
 type Config struct {
 	// AccountUUID is the workspace's UUID, braces included (ACCOUNT_UUID).
 	AccountUUID string
-	// RepositoryUUID is given for a repository's runner alone (REPOSITORY_UUID).
+	// RepositoryUUID is only given for a repository's runner (REPOSITORY_UUID).
 	RepositoryUUID string
 	// RunnerUUID is the runner's UUID, braces included (RUNNER_UUID).
 	RunnerUUID string
-	// ClientID and ClientSecret are the runner's own (OAUTH_CLIENT_ID,
+	// ClientID and ClientSecret are the runner's OAuth client (OAUTH_CLIENT_ID,
 	// OAUTH_CLIENT_SECRET).
 	ClientID, ClientSecret string
-	// TokenEndpoint is the URL where it authenticates, which also tells where the
-	// emulator is (OAUTH_TOKEN_ENDPOINT).
+	// TokenEndpoint is the URL at which it authenticates. The emulator is at the same
+	// host (OAUTH_TOKEN_ENDPOINT).
 	TokenEndpoint string
-	// WorkingDirectory is demanded as the real one does, and not used
+	// WorkingDirectory is required, as by the real runner, but not used
 	// (WORKING_DIRECTORY).
 	WorkingDirectory string
-	// PrerequisitesEnabled is checked as the real one does, and not used
+	// PrerequisitesEnabled is checked, as by the real runner, but not used
 	// (RUNTIME_PREREQUISITES_ENABLED). Default "true".
 	PrerequisitesEnabled string
 
-	// Startup is how long it takes to start, as the real one, a Java program, does.
+	// Startup is how long it takes to start. The real runner is a Java program.
 	Startup time.Duration
-	// Heartbeat is the time between two heartbeats; the real one's is 30s.
+	// Heartbeat is the time between two heartbeats. The real runner's is 30s.
 	Heartbeat time.Duration
-	// Poll is the time between two looks for a step.
+	// Poll is the time between two polls for a step.
 	Poll time.Duration
 }
 
-// FromEnvironment reads the real runner's variables.
+// FromEnvironment reads the real runner's environment variables.
 func FromEnvironment(lookup func(string) (string, bool)) Config {
 	get := func(name string) string { value, _ := lookup(name); return value }
 	return Config{
@@ -51,7 +51,7 @@ func FromEnvironment(lookup func(string) (string, bool)) Config {
 	}
 }
 
-// Validate reports all faults at once, by the variables' names.
+// Validate reports all faults at once, with the names of the variables.
 func (c Config) Validate() error {
 	var faults []error
 	for _, required := range []struct{ name, value string }{

@@ -20,7 +20,7 @@ const (
 	maxAnswer   = 1 << 20
 )
 
-// statusError is an answer other than the expected one.
+// statusError is an unexpected answer.
 type statusError struct {
 	status int
 	text   string
@@ -28,7 +28,7 @@ type statusError struct {
 
 func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.text) }
 
-// refused tells an answer that another try will not change.
+// refused reports whether an answer will be the same for another try.
 func refused(err error, status int) bool {
 	var answer *statusError
 	return errors.As(err, &answer) && answer.status == status
@@ -53,7 +53,7 @@ func newLink(config Config) (*link, error) {
 
 func (l *link) close() { l.client.CloseIdleConnections() }
 
-// authenticate gets the token of this process; the runner is ONLINE from then on.
+// authenticate gets the token of this process. From then on the runner is ONLINE.
 func (l *link) authenticate(ctx context.Context) error {
 	form := url.Values{"grant_type": {"client_credentials"}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.config.TokenEndpoint, strings.NewReader(form.Encode()))
@@ -77,7 +77,7 @@ func (l *link) heartbeat(ctx context.Context) error {
 	return err
 }
 
-// step gives the step that the runner has, if it has one.
+// step returns the runner's step, if it has one.
 func (l *link) step(ctx context.Context) (assigned emulator.Assignment, ok bool, err error) {
 	status, err := l.call(ctx, http.MethodGet, emulator.AgentStepPath, nil, &assigned)
 	return assigned, err == nil && status == http.StatusOK, err

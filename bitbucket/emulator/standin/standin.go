@@ -24,21 +24,22 @@ type runner struct {
 	link   *link
 	out    io.Writer
 
-	// step is what it works on until it has been reported; nil when idle.
+	// step is its step until the result has been reported. It is nil if the runner is
+	// idle.
 	step *emulator.Assignment
-	// slept ends the step; nil when there is none, or it has ended.
+	// slept fires when the step ends. It is nil if there is no step or it has ended.
 	slept *time.Timer
-	// result waits to be reported.
+	// result is the result that has not been reported yet.
 	result *emulator.StepResult
-	// trouble is the last failure told, so that each is told once.
+	// trouble is the last failure logged, so that it is logged once.
 	trouble string
 }
 
-// Run runs a runner until the context ends, and prints the real one's log lines.
-// A step in progress is lost with it. An error is a bad configuration, or a
-// runner that cannot authenticate. A runner that has been deleted stays and
-// complains: what the real one does is not known, and staying is the harder case
-// for whoever cleans up.
+// Run runs a runner until the context ends, and prints the real runner's log lines. A step
+// in progress is lost when the context ends. Run returns an error if the configuration is
+// invalid or the runner cannot authenticate. A runner that was deleted continues and logs
+// errors. It is not known what the real runner does, and this is the more difficult case
+// for a cleanup.
 func Run(ctx context.Context, config Config, out io.Writer) error {
 	if err := config.Validate(); err != nil {
 		return err
@@ -68,7 +69,7 @@ func (r *runner) log(format string, args ...any) {
 	_, _ = fmt.Fprintf(r.out, "[%s] %s\n", time.Now().Format(logTime), fmt.Sprintf(format, args...))
 }
 
-// complain logs a failure unless it was the last one told.
+// complain logs a failure unless it was the last one logged.
 func (r *runner) complain(err error) {
 	if text := err.Error(); text != r.trouble {
 		r.trouble = text
@@ -119,14 +120,14 @@ func (r *runner) loop(ctx context.Context) {
 	}
 }
 
-// look reports what there is to report, and looks for a step when idle.
+// look reports a result, if there is one, and polls for a step if the runner is idle.
 func (r *runner) look(ctx context.Context) {
 	if r.result != nil {
 		err := r.link.result(ctx, *r.result)
 		if err != nil && ctx.Err() == nil {
 			r.complain(err)
 		}
-		// A conflict means that the step was taken off the runner meanwhile.
+		// A conflict means that the runner no longer has the step.
 		if err != nil && !refused(err, http.StatusConflict) {
 			return
 		}
@@ -157,7 +158,7 @@ func (r *runner) begin(step emulator.Assignment) {
 	r.step, r.slept = &step, time.NewTimer(duration)
 }
 
-// sleep is false when the context ended first.
+// sleep returns false if the context ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

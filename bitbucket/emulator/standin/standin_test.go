@@ -108,7 +108,7 @@ func queue(t *testing.T, url, duration string, count int) {
 	}
 }
 
-func TestARunnerRunsItsStepsAndSaysSoAsTheRealOne(t *testing.T) {
+func TestRunnerRunsStepsAndLogsAsTheRealOne(t *testing.T) {
 	t.Parallel()
 	url, server := emulator.NewTestServer(t, emulator.Options{AssignLag: -1})
 	log, stop := run(t, register(t, url))
@@ -157,7 +157,7 @@ func TestHeartbeatsKeepARunnerOnline(t *testing.T) {
 	}
 }
 
-func TestARunnerLivesThroughFaults(t *testing.T) {
+func TestRunnerSurvivesFaults(t *testing.T) {
 	t.Parallel()
 	url, server := emulator.NewTestServer(t, emulator.Options{AssignLag: -1})
 	control := emulator.NewControl(url)
@@ -179,7 +179,7 @@ func TestARunnerLivesThroughFaults(t *testing.T) {
 	}
 }
 
-func TestADeletedRunnerStaysAndComplains(t *testing.T) {
+func TestDeletedRunnerContinuesAndLogsErrors(t *testing.T) {
 	t.Parallel()
 	url, server := emulator.NewTestServer(t, emulator.Options{AssignLag: -1})
 	config := register(t, url)
@@ -209,7 +209,7 @@ func remove(t *testing.T, base, uuid string) {
 	}
 }
 
-func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
+func TestEveryFaultOfTheEnvironmentIsReported(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		env  map[string]string

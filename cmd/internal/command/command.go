@@ -1,5 +1,5 @@
-// Package command has what all command lines with cobra share: how they end, and
-// suggestions for misspelt names. What a command does is the command's own.
+// Package command contains what all cobra command lines share: exit codes, the output of
+// errors, and suggestions for misspelt names. It does not contain the commands' work.
 package command
 
 import (
@@ -31,13 +31,13 @@ func Run(ctx context.Context, root *cobra.Command, args []string) int {
 			strictCompletion(c)
 		}
 	}
-	root.SetArgs(append([]string{}, args...)) // cobra takes nil for the process's own arguments
+	root.SetArgs(append([]string{}, args...)) // for nil, cobra uses the process's own arguments
 	ran, err := root.ExecuteContextC(ctx)
 	return exit.Report(root.ErrOrStderr(), root.Name(), ran.CommandPath(), err)
 }
 
-// Group makes a command one that only has commands below it. Without one of them,
-// or with an unknown one, it fails. If version is not empty, --version prints it.
+// Group makes a command a group of subcommands. Without a subcommand, or with an unknown
+// one, it fails. If version is not empty, --version prints it.
 func Group(c *cobra.Command, version string) {
 	c.Args = cobra.ArbitraryArgs
 	showVersion := false
@@ -56,7 +56,7 @@ func Group(c *cobra.Command, version string) {
 	}
 }
 
-// VersionCommand prints the version and nothing else.
+// VersionCommand returns the command that prints only the version.
 func VersionCommand(version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: NoArguments,
@@ -86,9 +86,9 @@ func unknownCommand(c *cobra.Command, name string) error {
 	return exit.Usage(fmt.Errorf("unknown command %q, want %s", name, commandsOf(c)))
 }
 
-// Flags returns the flags of a command, see flags.New.
+// Flags returns the flags of a command. See flags.New.
 func Flags(c *cobra.Command, prefix string, lookup func(string) (string, bool)) *flags.Set {
-	c.Args = cobra.ArbitraryArgs // a surplus argument is one fault among others
+	c.Args = cobra.ArbitraryArgs // unexpected arguments are reported with the other faults
 	return flags.New(c.Flags(), prefix, lookup)
 }
 
@@ -97,12 +97,12 @@ func NoArguments(_ *cobra.Command, args []string) error { return flags.NoArgumen
 
 func flagError(c *cobra.Command, err error) error {
 	if errors.As(err, new(*pflag.NotExistError)) && c.HasSubCommands() && c.Flags().NArg() > 0 {
-		return unknownCommand(c, c.Flags().Arg(0)) // of which the flag may be
+		return unknownCommand(c, c.Flags().Arg(0)) // the flag may belong to the misspelt command
 	}
 	return flags.Explain(c.Flags(), err)
 }
 
-// complete lets shells complete the words that flags accept.
+// complete enables shell completion of the words that flags accept.
 func complete(c *cobra.Command) {
 	c.LocalFlags().VisitAll(func(flag *pflag.Flag) {
 		if words := flag.Annotations[flags.Accepted]; words != nil {
@@ -114,7 +114,7 @@ func complete(c *cobra.Command) {
 	}
 }
 
-// strictHelp lets `help` fail for a command that does not exist. Cobra's own succeeds.
+// strictHelp makes `help` fail for an unknown command. Cobra's own `help` succeeds.
 func strictHelp(help *cobra.Command) {
 	help.Run, help.RunE = nil, func(c *cobra.Command, args []string) error {
 		found, rest, err := c.Root().Find(args)
@@ -129,7 +129,7 @@ func strictHelp(help *cobra.Command) {
 	}
 }
 
-// strictCompletion lets `completion` fail for a shell that is not known.
+// strictCompletion makes `completion` fail for an unknown shell.
 func strictCompletion(completion *cobra.Command) {
 	if completion.RunE == nil && completion.HasSubCommands() {
 		Group(completion, "")

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// program is one with a group of commands below it.
+// program returns a command with a group of subcommands.
 func program() *cobra.Command {
 	root := &cobra.Command{Use: "p"}
 	Group(root, "v1")
@@ -35,7 +35,7 @@ func program() *cobra.Command {
 	return root
 }
 
-func TestHowCommandLinesEnd(t *testing.T) {
+func TestExitCodesAndOutputOfCommandLines(t *testing.T) {
 	for line, want := range map[string]struct {
 		code int
 		text string
@@ -65,7 +65,7 @@ func TestHowCommandLinesEnd(t *testing.T) {
 	}
 }
 
-func TestShellsCompleteTheWordsThatAFlagTakes(t *testing.T) {
+func TestShellsCompleteTheWordsThatAFlagAccepts(t *testing.T) {
 	var out strings.Builder
 	root := program()
 	root.SetOut(&out)

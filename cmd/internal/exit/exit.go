@@ -1,5 +1,5 @@
-// Package exit has the exit codes that all commands share, and the errors that lead
-// to them.
+// Package exit contains the exit codes that all commands share, and errors with an exit
+// code.
 package exit
 
 import (
@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// The exit codes besides 0, which is success.
+// The exit codes other than 0, which is success.
 const (
 	// Failed means that the command found something or could not do its work.
 	Failed = 1
@@ -17,11 +17,11 @@ const (
 	Unclear = 2
 )
 
-// Error is an error with an exit code of its own. If Err is nil, nothing is printed.
+// Error is an error with an exit code. If Err is nil, Report prints nothing.
 type Error struct {
 	Code int
 	Err  error
-	// usage adds a hint at the command's help.
+	// usage means that Report adds a reference to the command's help.
 	usage bool
 }
 
@@ -34,7 +34,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// With gives an error an exit code; nil stays nil.
+// With adds an exit code to an error. It returns nil for nil.
 func With(code int, err error) error {
 	if err == nil {
 		return nil
@@ -42,7 +42,7 @@ func With(code int, err error) error {
 	return &Error{Code: code, Err: err}
 }
 
-// Usage marks an error as one of the command line; nil stays nil.
+// Usage marks an error as one of the command line. It returns nil for nil.
 func Usage(err error) error {
 	if err == nil {
 		return nil
@@ -50,8 +50,8 @@ func Usage(err error) error {
 	return &Error{Code: Unclear, Err: err, usage: true}
 }
 
-// Report prints the error of a program, and a hint at the help of its command if the
-// command line is wrong. It returns the exit code.
+// Report prints a program's error and, if the command line is wrong, a reference to the
+// command's help. It returns the exit code.
 func Report(stderr io.Writer, program, command string, err error) int {
 	if err == nil {
 		return 0

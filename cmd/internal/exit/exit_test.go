@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAnErrorLeadsToItsCodeAndItsText(t *testing.T) {
+func TestReportPrintsTheErrorAndReturnsItsCode(t *testing.T) {
 	plain := errors.New("plain")
 	for name, c := range map[string]struct {
 		err  error

@@ -1,6 +1,6 @@
-// Package flags defines flags that may be given as environment variables too, and
-// gathers what is wrong with them, so that a command reports all faults at once.
-// What the values mean is the command's own.
+// Package flags defines flags that can also be given as environment variables. It collects
+// their faults, so that a command reports all of them at once. It does not contain the
+// flags of any command.
 package flags
 
 import (
@@ -16,8 +16,7 @@ import (
 	"bitbucket-runner-scaler/cmd/internal/exit"
 )
 
-// Set is the flags of one command. A value that cannot be read does not hide the
-// faults of the others: Err returns all of them.
+// Set contains the flags of one command and their faults.
 type Set struct {
 	*pflag.FlagSet
 	prefix string
@@ -25,15 +24,15 @@ type Set struct {
 	faults []error
 }
 
-// New wraps a set of flags. If prefix is P, flag --some-name may be given as the
-// variable P_SOME_NAME too, which lookup finds; without a prefix the environment is
-// not read.
+// New wraps a set of flags. If prefix is P, the flag --some-name can also be given as the
+// variable P_SOME_NAME, which is read with lookup. Without a prefix the environment is not
+// read.
 func New(set *pflag.FlagSet, prefix string, lookup func(string) (string, bool)) *Set {
 	return &Set{FlagSet: set, prefix: prefix, lookup: lookup}
 }
 
-// Read takes the flags that the arguments do not have from the environment. It is to
-// be called once the arguments are parsed.
+// Read sets the flags that were not given as arguments from the environment. Call it after
+// the arguments are parsed.
 func (f *Set) Read() {
 	f.oneDash()
 	if f.prefix == "" {
@@ -54,8 +53,8 @@ func (f *Set) Read() {
 	})
 }
 
-// oneDash finds a long flag with one dash, which was read as a short flag with the
-// rest of the name as its value: -fail-on as -f ail-on.
+// oneDash reports long flags with one dash. pflag parses those as a short flag whose value
+// is the rest of the name: -fail-on as -f ail-on.
 func (f *Set) oneDash() {
 	f.Visit(func(flag *pflag.Flag) {
 		if flag.Shorthand == "" {
@@ -79,13 +78,13 @@ func (f *Set) Fault(format string, args ...any) {
 	f.faults = append(f.faults, fmt.Errorf(format, args...))
 }
 
-// Add adds faults that something else found; nil is none.
+// Add adds faults that other code found. It ignores nil.
 func (f *Set) Add(faults ...error) { f.faults = append(f.faults, faults...) }
 
-// NoArguments adds a fault if there is anything besides flags.
+// NoArguments adds a fault if there are arguments other than flags.
 func (f *Set) NoArguments(args []string) { f.Add(noArguments(args)) }
 
-// NoArguments refuses everything besides flags.
+// NoArguments returns an error if there are arguments other than flags.
 func NoArguments(args []string) error { return exit.Usage(noArguments(args)) }
 
 func noArguments(args []string) error {
@@ -95,10 +94,10 @@ func noArguments(args []string) error {
 	return fmt.Errorf("arguments: %q, want none, only flags", args)
 }
 
-// Err joins all faults; nil if there is none.
+// Err returns all faults as one error, or nil if there are none.
 func (f *Set) Err() error { return exit.Usage(errors.Join(f.faults...)) }
 
-// Duration defines a flag whose value is at least least.
+// Duration defines a flag whose value must be at least least.
 func (f *Set) Duration(into *time.Duration, name string, value, least time.Duration, usage string) {
 	accepted := fmt.Sprintf("a duration such as %v", value)
 	if least == 0 {
@@ -113,7 +112,7 @@ func (f *Set) Duration(into *time.Duration, name string, value, least time.Durat
 	})
 }
 
-// Int defines a flag whose value is at least least.
+// Int defines a flag whose value must be at least least.
 func (f *Set) Int(into *int, name string, value, least int, usage string) {
 	define(f, into, flagOf[int]{name: name, value: value, kind: "number", accepted: fmt.Sprintf("a whole number, at least %d", least), usage: usage}, func(given string) (int, bool) {
 		n, err := strconv.Atoi(given)
@@ -121,8 +120,8 @@ func (f *Set) Int(into *int, name string, value, least int, usage string) {
 	})
 }
 
-// Bool defines a flag that may be given without a value. Its default is what into
-// points at.
+// Bool defines a flag that can be given without a value. Its default is the value to which
+// into points.
 func (f *Set) Bool(into *bool, name, shorthand, usage string) {
 	flag := define(f, into, flagOf[bool]{name: name, shorthand: shorthand, value: *into, kind: "bool", accepted: "true or false", usage: usage}, func(given string) (bool, bool) {
 		b, err := strconv.ParseBool(given)
@@ -131,7 +130,7 @@ func (f *Set) Bool(into *bool, name, shorthand, usage string) {
 	flag.NoOptDefVal = "true"
 }
 
-// Choice defines a flag that takes one of the accepted words.
+// Choice defines a flag whose value must be one of the accepted words.
 func (f *Set) Choice(into *string, name, shorthand, value, usage string, accepted ...string) {
 	flag := define(f, into, flagOf[string]{name: name, shorthand: shorthand, value: value, kind: strings.Join(accepted, "|"), accepted: List(accepted), usage: usage}, func(given string) (string, bool) {
 		return given, slices.Contains(accepted, given)
@@ -139,10 +138,10 @@ func (f *Set) Choice(into *string, name, shorthand, value, usage string, accepte
 	flag.Annotations = map[string][]string{Accepted: accepted}
 }
 
-// Accepted is the annotation of a flag with the words that it takes.
+// Accepted is the annotation of a flag that contains the words that it accepts.
 const Accepted = "accepted"
 
-// List writes alternatives: a, b or c.
+// List returns words as alternatives: a, b or c.
 func List(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
@@ -151,7 +150,7 @@ func List(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// flagOf describes a flag whose value is read from one word.
+// flagOf describes a flag whose value is parsed from one word.
 type flagOf[T any] struct {
 	name, shorthand, kind, accepted, usage string
 	value                                  T
@@ -168,7 +167,7 @@ func define[T any](f *Set, into *T, d flagOf[T], read func(given string) (T, boo
 	}}, d.name, d.shorthand, d.usage)
 }
 
-// reader is a flag's value. Set never fails, so that the other flags are read too.
+// reader is a flag's value. Set never fails, so that pflag parses the other flags too.
 type reader[T any] struct {
 	into *T
 	kind string

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// values are what a set of every kind of flag reads into.
+// values are the values of one flag of each kind.
 type values struct {
 	text, choice string
 	list         []string
@@ -17,7 +17,7 @@ type values struct {
 	on           bool
 }
 
-// parsed reads a command line of every kind of flag.
+// parsed parses a command line with one flag of each kind.
 func parsed(args []string, environment map[string]string) (values, error) {
 	v := values{on: true}
 	set := New(pflag.NewFlagSet("t", pflag.ContinueOnError), "P", func(name string) (string, bool) { value, ok := environment[name]; return value, ok })
@@ -61,12 +61,12 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		"-fail-on: want two dashes, --fail-on", `--on: "perhaps", want true or false`, `--number: "many", want a whole number, at least 1`,
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("lacks %s in:\n%v", want, err)
+			t.Errorf("does not contain %s:\n%v", want, err)
 		}
 	}
 }
 
-func TestUnknownFlagsLeadToTheNearestOne(t *testing.T) {
+func TestUnknownFlagsSuggestTheNearestOne(t *testing.T) {
 	for args, want := range map[string]string{
 		"--nubmer 3":   "unknown flag --nubmer, did you mean --number?",
 		"--file x":     "unknown flag --file, did you mean --filename?",

@@ -11,19 +11,20 @@ import (
 	"bitbucket-runner-scaler/cmd/internal/exit"
 )
 
-// farthest is the edit distance up to which a word may be the one that was meant.
-const farthest = 3
+// maxDistance is the greatest edit distance of a suggestion.
+const maxDistance = 3
 
-// Nearest is the word that is spelt most like the given one; empty if none is near.
+// Nearest returns the word whose spelling is closest to the given one, or "" if none is
+// close.
 func Nearest(given string, words []string) string {
-	nearest, least := "", farthest+1
+	nearest, least := "", maxDistance+1
 	given = strings.ToLower(given)
 	for _, word := range words {
 		distance := levenshtein.ComputeDistance(given, word)
 		if len(given) > 2 && strings.HasPrefix(word, given) {
 			distance = 1
 		}
-		// A short word is near to any other, so part of it must be right.
+		// A short word is close to any other, so part of it must match.
 		if distance < least && distance <= 1+len(word)/3 && distance < min(len(given), len(word)) {
 			nearest, least = word, distance
 		}
@@ -31,8 +32,8 @@ func Nearest(given string, words []string) string {
 	return nearest
 }
 
-// Explain returns what is wrong with a command line that pflag could not read; for
-// an unknown flag, the one that may have been meant.
+// Explain returns the error for a command line that pflag could not parse. For an unknown
+// flag it suggests the nearest one.
 func Explain(set *pflag.FlagSet, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {

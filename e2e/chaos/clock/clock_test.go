@@ -16,7 +16,7 @@ type reading struct {
 	Expired bool
 }
 
-func TestAProcessLivesByItsClock(t *testing.T) {
+func TestProcessLivesByItsClock(t *testing.T) {
 	dir := t.TempDir()
 	program := build(t, dir)
 	c, err := New(filepath.Join(dir, "clock"), 10)

@@ -37,7 +37,7 @@ func TestTimesAreTranslatedAndPutBack(t *testing.T) {
 	}
 }
 
-func TestAnEventOfAWatchDoesNotWaitForTheNext(t *testing.T) {
+func TestEventOfAWatchDoesNotWaitForTheNext(t *testing.T) {
 	c, err := clock.New(filepath.Join(t.TempDir(), "clock"), 2)
 	if err != nil {
 		t.Fatal(err)

@@ -54,7 +54,7 @@ func say(conn net.Conn, patience time.Duration) (string, error) {
 	return bufio.NewReader(conn).ReadString('\n')
 }
 
-func TestAGateRefusesHangsAndPasses(t *testing.T) {
+func TestGateRefusesHangsAndPasses(t *testing.T) {
 	g, err := NewGate(t.Context(), Fixed(echo(t)))
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestASeedGivesTheSamePlan(t *testing.T) {
+func TestSeedGivesTheSamePlan(t *testing.T) {
 	for seed := range uint64(50) {
 		if diff := cmp.Diff(New(seed, Options{Rate: 5}), New(seed, Options{Rate: 5})); diff != "" {
 			t.Fatalf("seed %d: %s", seed, diff)

@@ -4,11 +4,11 @@
 // 	protoc        (unknown)
 // source: runner/v1/runner.proto
 
-// Package runner.v1 is the wire between the sidecar of a runner Job and the
-// control plane. A sidecar proves who it is with a projected ServiceAccount
-// token, sent as `authorization: Bearer <token>` in the metadata of each call;
-// pod, namespace and runner group are read from the token's review and from
-// the pod's owners, never from the messages.
+// Package runner.v1 is the protocol between the sidecar of a runner Job and the
+// control plane. A sidecar authenticates with a projected ServiceAccount token,
+// sent as `authorization: Bearer <token>` in the metadata of each call. The
+// control plane takes the pod, the namespace and the runner group from the
+// token's review and the pod's owners, never from the messages.
 
 package runnerv1
 
@@ -27,7 +27,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RunnerState is what a runner process was last seen doing.
+// RunnerState is the last known state of a runner process.
 type RunnerState int32
 
 const (
@@ -38,12 +38,12 @@ const (
 	RunnerState_RUNNER_STATE_IDLE RunnerState = 2
 	// Running a step.
 	RunnerState_RUNNER_STATE_BUSY RunnerState = 3
-	// Told to end, or being torn down.
+	// Ordered to stop, or being stopped.
 	RunnerState_RUNNER_STATE_STOPPING RunnerState = 4
 	// The process has ended.
 	RunnerState_RUNNER_STATE_ENDED RunnerState = 5
-	// Running, but its log lines are not understood: whether it has a step is
-	// unknown, and so it counts as busy for whoever would remove it.
+	// Running, but its log lines are not recognized. It is not known whether it
+	// has a step, so it must not be removed as idle.
 	RunnerState_RUNNER_STATE_UNKNOWN RunnerState = 6
 )
 
@@ -217,7 +217,7 @@ type RegisterResponse_Runner struct {
 }
 
 type RegisterResponse_Finish struct {
-	// No runner is wanted of this Job: let it complete.
+	// The group needs no runner from this Job: let it complete.
 	Finish *Finish `protobuf:"bytes,2,opt,name=finish,proto3,oneof"`
 }
 
@@ -225,19 +225,19 @@ func (*RegisterResponse_Runner) isRegisterResponse_Outcome() {}
 
 func (*RegisterResponse_Finish) isRegisterResponse_Outcome() {}
 
-// Runner is what the pod's runner process needs to come online.
+// Runner contains what the pod's runner process needs to come online.
 type Runner struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID at Bitbucket, braces included.
 	Uuid string `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
 	// Name at Bitbucket, derived from the pod.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The environment of Atlassian's runner container. It holds the OAuth secret
-	// of this one runner: never log it, never write it to a file.
+	// The environment of Atlassian's runner container. It contains the OAuth
+	// secret of this runner: never log it and never write it to a file.
 	Environment map[string]string `protobuf:"bytes,3,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Where it is registered. The sidecar keeps it and sends it with Attach, so
-	// that a control plane that was started since finds the runner, whatever its
-	// ScaledJob says by now.
+	// that a control plane that was started later finds the runner even if its
+	// ScaledJob has changed.
 	Place         *Place `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -301,12 +301,13 @@ func (x *Runner) GetPlace() *Place {
 	return nil
 }
 
-// Place is where a runner is registered. It holds no secret.
+// Place is where a runner is registered. It contains no secret.
 type Place struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the credentials set.
 	Credentials string `protobuf:"bytes,1,opt,name=credentials,proto3" json:"credentials,omitempty"`
-	// UUIDs, braces included; no repository for a runner of the workspace.
+	// UUIDs, braces included. The repository is empty for a runner of the
+	// workspace.
 	WorkspaceUuid  string `protobuf:"bytes,2,opt,name=workspace_uuid,json=workspaceUuid,proto3" json:"workspace_uuid,omitempty"`
 	RepositoryUuid string `protobuf:"bytes,3,opt,name=repository_uuid,json=repositoryUuid,proto3" json:"repository_uuid,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -364,7 +365,7 @@ func (x *Place) GetRepositoryUuid() string {
 	return ""
 }
 
-// Finish tells a Job that it is one too many.
+// Finish orders a surplus Job to complete.
 type Finish struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why, for the log of the pod.
@@ -412,25 +413,25 @@ func (x *Finish) GetReason() string {
 
 type AttachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the runner, empty where the sidecar does not know it any more.
+	// UUID of the runner. It is empty if the sidecar does not know it any more.
 	RunnerUuid string `protobuf:"bytes,1,opt,name=runner_uuid,json=runnerUuid,proto3" json:"runner_uuid,omitempty"`
-	// The state as of now.
+	// The current state.
 	State RunnerState `protobuf:"varint,2,opt,name=state,proto3,enum=runner.v1.RunnerState" json:"state,omitempty"`
-	// UUID of the step where state is BUSY, braces included; empty if unknown.
+	// UUID of the step if state is BUSY, braces included. It is empty if unknown.
 	StepUuid string `protobuf:"bytes,3,opt,name=step_uuid,json=stepUuid,proto3" json:"step_uuid,omitempty"`
-	// Where the runner is registered, as Register told it.
+	// Where the runner is registered, as returned by Register.
 	Place *Place `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
-	// The pod is being deleted (eviction, node drain, a deleted Job): the control
+	// The pod is being deleted (eviction, node drain, a deleted Job). The control
 	// plane acknowledges with Drain, disables the runner, and sends Stop once it is
-	// idle. Until Stop, or its own end, the runner goes on.
+	// idle. The runner continues until Stop or until it ends by itself.
 	Terminating bool `protobuf:"varint,5,opt,name=terminating,proto3" json:"terminating,omitempty"`
-	// The runner's log lines are of a format that this sidecar does not know: they
-	// have told nothing for 5 minutes, or the end of a step whose beginning they did
-	// not tell. Where state would be IDLE it is UNKNOWN, and Bitbucket's lists alone
-	// tell whether the runner has a step.
+	// The runner's log lines have a format that this sidecar does not know: either
+	// no line was recognized for 5 minutes, or the end of a step was recognized but
+	// not its beginning. The state is UNKNOWN instead of IDLE, and only Bitbucket's
+	// lists show whether the runner has a step.
 	UnrecognizedOutput bool `protobuf:"varint,6,opt,name=unrecognized_output,json=unrecognizedOutput,proto3" json:"unrecognized_output,omitempty"`
-	// How many steps the runner has begun, this one included. A control plane that was
-	// started since knows by it that an ephemeral runner has had its step.
+	// How many steps the runner has begun, including the current one. It shows a
+	// control plane that was started later that an ephemeral runner has had its step.
 	StepsBegun    uint32 `protobuf:"varint,7,opt,name=steps_begun,json=stepsBegun,proto3" json:"steps_begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -586,14 +587,14 @@ type isAttachResponse_Order interface {
 }
 
 type AttachResponse_Drain struct {
-	// The control plane takes the runner away: it takes no new step, and Stop
-	// follows once it is idle. For the log, and the answer to `terminating`: a
-	// control plane that does not know of draining never sends it.
+	// The control plane drains the runner: it takes no new step, and Stop follows
+	// once it is idle. The sidecar logs it. It is also the acknowledgement of
+	// `terminating`. A control plane that does not support draining never sends it.
 	Drain *Drain `protobuf:"bytes,1,opt,name=drain,proto3,oneof"`
 }
 
 type AttachResponse_Stop struct {
-	// End the runner process now: it was seen idle and disabled.
+	// Stop the runner process now. It was seen idle and disabled.
 	Stop *Stop `protobuf:"bytes,2,opt,name=stop,proto3,oneof"`
 }
 
@@ -692,7 +693,7 @@ func (x *Stop) GetReason() string {
 
 type DeregisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the runner, empty where the sidecar does not know it any more.
+	// UUID of the runner. It is empty if the sidecar does not know it any more.
 	RunnerUuid    string `protobuf:"bytes,1,opt,name=runner_uuid,json=runnerUuid,proto3" json:"runner_uuid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -737,8 +738,8 @@ func (x *DeregisterRequest) GetRunnerUuid() string {
 
 type DeregisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// True once the runner is gone from Bitbucket; false where it is left to the
-	// control plane, which goes on by itself.
+	// True if the runner no longer exists at Bitbucket. False if the control plane
+	// removes it later.
 	Gone          bool `protobuf:"varint,1,opt,name=gone,proto3" json:"gone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -4,11 +4,11 @@
 // - protoc             (unknown)
 // source: runner/v1/runner.proto
 
-// Package runner.v1 is the wire between the sidecar of a runner Job and the
-// control plane. A sidecar proves who it is with a projected ServiceAccount
-// token, sent as `authorization: Bearer <token>` in the metadata of each call;
-// pod, namespace and runner group are read from the token's review and from
-// the pod's owners, never from the messages.
+// Package runner.v1 is the protocol between the sidecar of a runner Job and the
+// control plane. A sidecar authenticates with a projected ServiceAccount token,
+// sent as `authorization: Bearer <token>` in the metadata of each call. The
+// control plane takes the pod, the namespace and the runner group from the
+// token's review and the pod's owners, never from the messages.
 
 package runnerv1
 
@@ -35,23 +35,24 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // RunnerService registers the runner of the calling pod, follows its state and
-// takes it away again. A pod can register exactly one runner: its own.
+// removes it. A pod can register exactly one runner, its own.
 type RunnerServiceClient interface {
 	// Register creates the pod's runner at Bitbucket. Codes: UNAUTHENTICATED (no
 	// valid token), PERMISSION_DENIED (the namespace may not use the group's
 	// credentials), NOT_FOUND (no ScaledJob owns the pod), INVALID_ARGUMENT (the
-	// ScaledJob's trigger is at fault), FAILED_PRECONDITION (the pod's runner
-	// exists and its environment was handed out), RESOURCE_EXHAUSTED with a
+	// ScaledJob's trigger is invalid), FAILED_PRECONDITION (the pod's runner
+	// exists and its environment was returned before), RESOURCE_EXHAUSTED with a
 	// google.rpc.RetryInfo (no room in the scope, or the hourly budget is used
-	// up), UNAVAILABLE (Bitbucket out of reach, or the outcome of an earlier try
+	// up), UNAVAILABLE (Bitbucket is unreachable, or the outcome of an earlier try
 	// is not yet known).
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// Attach carries the runner's states up and orders down for as long as the
-	// pod lives. The sidecar opens it again whenever it breaks, and sends its
-	// present state first.
+	// Attach carries the runner's states to the control plane and orders to the
+	// sidecar while the pod exists. The sidecar opens it again when it breaks, and
+	// sends its current state first.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
-	// Deregister deletes the pod's runner once its process has ended. A runner
-	// that still shows a step is disabled instead, and left to the control plane.
+	// Deregister deletes the pod's runner once its process has ended. If the
+	// runner still shows a step, it is disabled instead, and the control plane
+	// removes it later.
 	Deregister(ctx context.Context, in *DeregisterRequest, opts ...grpc.CallOption) (*DeregisterResponse, error)
 }
 
@@ -101,23 +102,24 @@ func (c *runnerServiceClient) Deregister(ctx context.Context, in *DeregisterRequ
 // for forward compatibility.
 //
 // RunnerService registers the runner of the calling pod, follows its state and
-// takes it away again. A pod can register exactly one runner: its own.
+// removes it. A pod can register exactly one runner, its own.
 type RunnerServiceServer interface {
 	// Register creates the pod's runner at Bitbucket. Codes: UNAUTHENTICATED (no
 	// valid token), PERMISSION_DENIED (the namespace may not use the group's
 	// credentials), NOT_FOUND (no ScaledJob owns the pod), INVALID_ARGUMENT (the
-	// ScaledJob's trigger is at fault), FAILED_PRECONDITION (the pod's runner
-	// exists and its environment was handed out), RESOURCE_EXHAUSTED with a
+	// ScaledJob's trigger is invalid), FAILED_PRECONDITION (the pod's runner
+	// exists and its environment was returned before), RESOURCE_EXHAUSTED with a
 	// google.rpc.RetryInfo (no room in the scope, or the hourly budget is used
-	// up), UNAVAILABLE (Bitbucket out of reach, or the outcome of an earlier try
+	// up), UNAVAILABLE (Bitbucket is unreachable, or the outcome of an earlier try
 	// is not yet known).
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// Attach carries the runner's states up and orders down for as long as the
-	// pod lives. The sidecar opens it again whenever it breaks, and sends its
-	// present state first.
+	// Attach carries the runner's states to the control plane and orders to the
+	// sidecar while the pod exists. The sidecar opens it again when it breaks, and
+	// sends its current state first.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
-	// Deregister deletes the pod's runner once its process has ended. A runner
-	// that still shows a step is disabled instead, and left to the control plane.
+	// Deregister deletes the pod's runner once its process has ended. If the
+	// runner still shows a step, it is disabled instead, and the control plane
+	// removes it later.
 	Deregister(context.Context, *DeregisterRequest) (*DeregisterResponse, error)
 	mustEmbedUnimplementedRunnerServiceServer()
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAPlanIsReadAsItWasWritten(t *testing.T) {
+func TestPlanIsReadAsItWasWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	want := &Plan{Dir: t.TempDir(), Marker: "NAME=value", CgroupRoot: "pods", Bridge: "br", Tables: []string{"ip t"},
 		ForwardRules: [][]string{{"-i", "br"}}}
@@ -25,7 +25,7 @@ func TestAPlanIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestAPlanThatWouldDeleteTooMuchIsRefused(t *testing.T) {
+func TestPlanThatWouldDeleteTooMuchIsRefused(t *testing.T) {
 	for name, content := range map[string]string{
 		"nothing in it":     `{}`,
 		"the root":          `{"dir":"/","marker":"A=b","cgroupRoot":"pods"}`,
