@@ -17,7 +17,9 @@ import (
 
 // TestMain passes over net/http's wait of half a second before it closes a connection
 // whose request it could not read: it ends by itself.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 const (
 	workspaceRunners  = "/2.0/workspaces/acme/pipelines-config/runners"
