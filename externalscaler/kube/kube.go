@@ -30,9 +30,14 @@ import (
 // their pods, with the ScaledJob's name (pkg/scaling/executor/scale_jobs.go).
 const ScaledJobLabel = "scaledjob.keda.sh/name"
 
-// reviewsPerSecond limits the calls to the API server. With client-go's default of 5,
-// many sidecars that attach again after a restart would wait for minutes.
-const reviewsPerSecond = 100
+// Limits of the calls per second to the API server, of two clients: a flood of tokens
+// must not hold up the others.
+const (
+	callsPerSecond = 50
+	// reviewsPerSecond lets a fleet of sidecars attach again after a restart. With
+	// client-go's default of 5 they would wait for minutes.
+	reviewsPerSecond = 100
+)
 
 // callTimeout bounds each live call.
 const callTimeout = 10 * time.Second
@@ -46,6 +51,8 @@ type Cluster struct {
 	changed  atomic.Pointer[func()]
 	recorder *recorder
 	client   kubernetes.Interface
+	// reviews is for TokenReviews alone.
+	reviews kubernetes.Interface
 	// dynamicClient is for ScaledJobs.
 	dynamicClient dynamic.Interface
 	factory       informers.SharedInformerFactory
@@ -61,7 +68,13 @@ type Cluster struct {
 func New(settings *rest.Config, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
 	settings = rest.CopyConfig(settings)
 	if settings.QPS == 0 {
-		settings.QPS, settings.Burst = reviewsPerSecond, 2*reviewsPerSecond
+		settings.QPS, settings.Burst = callsPerSecond, 2*callsPerSecond
+	}
+	reviewing := rest.CopyConfig(settings)
+	reviewing.QPS, reviewing.Burst = reviewsPerSecond, 2*reviewsPerSecond
+	reviews, err := kubernetes.NewForConfig(reviewing)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
 	client, err := kubernetes.NewForConfig(settings)
 	if err != nil {
@@ -71,11 +84,15 @@ func New(settings *rest.Config, serves func(scalerAddress, namespace string) boo
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	return newCluster(client, dynamicClient, serves)
+	c, err := newCluster(client, dynamicClient, serves)
+	if err == nil {
+		c.reviews = reviews
+	}
+	return c, err
 }
 
 func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
-	c := &Cluster{serves: serves, client: client, dynamicClient: dynamicClient}
+	c := &Cluster{serves: serves, client: client, reviews: client, dynamicClient: dynamicClient}
 	c.factory = informers.NewSharedInformerFactoryWithOptions(client, 0,
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = ScaledJobLabel }),
 		informers.WithTransform(slim))

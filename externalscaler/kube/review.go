@@ -2,8 +2,13 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 
@@ -13,17 +18,56 @@ import (
 	"bitbucket-runner-scaler/externalscaler/registrar"
 )
 
-// Review implements registrar.TokenReviewer with a TokenReview.
+// Review implements registrar.TokenReviewer with a TokenReview, unless the token itself
+// shows that it is worthless.
 func (c *Cluster) Review(ctx context.Context, token string) (registrar.Identity, error) {
+	if err := plausible(token, time.Now()); err != nil {
+		return registrar.Identity{}, fmt.Errorf("%w: %w", registrar.ErrToken, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	review, err := c.client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
+	review, err := c.reviews.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{runnerv1.Audience}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return registrar.Identity{}, fmt.Errorf("review token: %w", err)
 	}
 	return identity(review.Status)
+}
+
+// maxToken is several times the length of a ServiceAccount token, in bytes.
+const maxToken = 16 << 10
+
+// clockSkew is how far the clocks of the scaler and the API server may be apart.
+const clockSkew = time.Minute
+
+// signatures are the algorithms with which a cluster may sign ServiceAccount tokens.
+var signatures = []jose.SignatureAlgorithm{
+	jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
+}
+
+// plausible returns why the API server would refuse a token, as far as the token itself
+// shows: its form, its audience and its expiry. It does not check the signature, so it
+// proves nothing of a token that it accepts.
+func plausible(token string, now time.Time) error {
+	if len(token) > maxToken {
+		return fmt.Errorf("%d bytes, want at most %d", len(token), maxToken)
+	}
+	parsed, err := jwt.ParseSigned(token, signatures)
+	if err != nil {
+		return errors.New("not a signed JWT") // the error's text may contain parts of the token
+	}
+	var claims jwt.Claims
+	if err := parsed.UnsafeClaimsWithoutVerification(&claims); err != nil {
+		return errors.New("its claims cannot be read")
+	}
+	if !claims.Audience.Contains(runnerv1.Audience) {
+		return fmt.Errorf("its audience is not %s", runnerv1.Audience)
+	}
+	if claims.Expiry == nil || now.After(claims.Expiry.Time().Add(clockSkew)) {
+		return errors.New("it has expired")
+	}
+	return nil
 }
 
 // The keys under which a TokenReview names the pod to which the token is bound

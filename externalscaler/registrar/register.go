@@ -27,6 +27,8 @@ const (
 	writeWindowDelay = 2 * time.Second
 	// pendingDelay, if the outcome of an earlier try is not known yet.
 	pendingDelay = 5 * time.Second
+	// refusedDelay, if too many tokens of its peer were refused.
+	refusedDelay = 5 * time.Second
 )
 
 // Register creates the runner of the calling pod; the contract is in

@@ -9,6 +9,7 @@ package registrar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -108,8 +109,9 @@ type Config struct {
 // Registrar implements RunnerService. Safe for concurrent use.
 type Registrar struct {
 	runnerv1.UnimplementedRunnerServiceServer
-	config Config
-	log    *zap.Logger
+	config  Config
+	log     *zap.Logger
+	reviews *reviews
 
 	mu       sync.Mutex
 	sessions map[string]*session // by pod UID
@@ -139,7 +141,7 @@ func New(config Config) *Registrar {
 		config.Logger = zap.NewNop()
 	}
 	return &Registrar{
-		config: config, log: config.Logger,
+		config: config, log: config.Logger, reviews: newReviews(config.Reviewer, config.Clock),
 		sessions: map[string]*session{}, registered: map[string]registration{},
 	}
 }
@@ -179,8 +181,10 @@ func (r *Registrar) review(ctx context.Context) (Identity, error) {
 	if !ok || token == "" {
 		return Identity{}, status.Error(codes.Unauthenticated, "authorization: want: Bearer <ServiceAccount token>")
 	}
-	identity, err := r.config.Reviewer.Review(ctx, token)
+	identity, err := r.reviews.review(ctx, token)
 	switch {
+	case errors.Is(err, errTooManyRefused):
+		return Identity{}, retryIn(codes.ResourceExhausted, refusedDelay, fmt.Errorf("authorization: %w", err))
 	case errors.Is(err, ErrToken):
 		return Identity{}, status.Error(codes.Unauthenticated, "authorization: "+err.Error())
 	case err != nil:
