@@ -108,19 +108,22 @@ func (p *ControlPlane) credentials(observe func(method, route string, status int
 
 func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) {
 	c := p.config
-	known := func(name, namespace string) error {
-		_, err := store.Client(name, namespace)
+	allow := func(set string, use credentials.Use) error {
+		if err := store.Allow(set, use); err != nil {
+			return err
+		}
+		_, err := store.Client(set, use.Namespace)
 		return err
 	}
 	settings := fleet.Config{
-		Owner: c.Owner, Scopes: p.scopes, Known: known,
+		Owner: c.Owner, Scopes: p.scopes,
 		Admit: func(key fleet.GroupKey, spec runnergroup.Group) error {
-			if err := store.Allow(spec.Credentials, credentials.Use{
+			return allow(spec.Credentials, credentials.Use{
 				Namespace: key.Namespace, Scope: bitbucket.Scope{Workspace: spec.Workspace, Repository: spec.Repository}, Labels: spec.Labels,
-			}); err != nil {
-				return err
-			}
-			return known(spec.Credentials, key.Namespace)
+			})
+		},
+		MayPoll: func(namespace string, id scope.ID) error {
+			return allow(id.Credentials, credentials.Use{Namespace: namespace, Scope: id.Scope})
 		},
 		PollInterval: c.PollInterval, MaxStaleness: c.MaxStaleness, StartLimit: c.StartLimit, LostAfter: c.LostAfter,
 		Logger: c.Logger.Named("fleet"),

@@ -35,6 +35,8 @@ type snapshot struct {
 	views     scope.Views
 	// pods are the positions of the groups' members by their pods' UIDs.
 	pods map[string]position
+	// live are the UIDs of all known pods.
+	live map[string]struct{}
 	// orphaned are the pods that belong to no group any more, though their runners
 	// are registered.
 	orphaned []Member
@@ -55,8 +57,6 @@ type findings struct {
 	wanted []scope.Wanted
 	// distrusted are the lists that lack a step that there is.
 	distrusted []distrusted
-	// live are the UIDs of all known pods.
-	live map[string]struct{}
 	// reused counts the runners of ephemeral groups that took another step.
 	reused  int64
 	history history
@@ -101,10 +101,9 @@ func (c Config) build(in input) (*snapshot, findings) {
 		Config: c, in: in,
 		next: &snapshot{
 			requested: in.requested, groups: map[GroupKey]*GroupSnapshot{}, errs: map[GroupKey]error{},
-			views: in.views, pods: map[string]position{}, names: map[string]string{},
+			views: in.views, pods: map[string]position{}, names: map[string]string{}, live: map[string]struct{}{},
 		},
-		found: findings{live: map[string]struct{}{}},
-		ours:  map[scope.ID]map[string][]*bitbucket.Runner{},
+		ours: map[scope.ID]map[string][]*bitbucket.Runner{},
 	}
 	if c.Kubernetes != nil {
 		b.groupsOfKubernetes()
@@ -124,11 +123,11 @@ func (b *builder) groupsOfKubernetes() {
 	for _, job := range b.in.jobs {
 		jobs[job.ScaledJobUID] = append(jobs[job.ScaledJobUID], job)
 		if job.Pod != nil {
-			b.found.live[job.Pod.UID] = struct{}{}
+			b.next.live[job.Pod.UID] = struct{}{}
 		}
 	}
 	for _, pod := range b.in.pods {
-		b.found.live[pod.UID] = struct{}{}
+		b.next.live[pod.UID] = struct{}{}
 		b.next.names[scope.RunnerName(pod.Name, pod.UID)] = b.in.reports[pod.UID].RunnerUUID
 	}
 	scaledJobs := slices.Clone(b.in.scaledJobs)

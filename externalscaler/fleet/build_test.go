@@ -59,7 +59,7 @@ func TestBuildingASnapshotChangesNothingAndSaysWhatIsWanted(t *testing.T) {
 	if len(found.wanted) != 1 || found.wanted[0] != (scope.Wanted{ID: id("acme", ""), Namespace: "ns", At: now}) {
 		t.Errorf("wanted %+v, want the group's scope", found.wanted)
 	}
-	if _, live := found.live["pod-uid"]; !live {
+	if _, live := s.live["pod-uid"]; !live {
 		t.Error("its pod is not live")
 	}
 }
@@ -119,7 +119,7 @@ func TestPodsWithoutAGroupAreSeenToTheirEnd(t *testing.T) {
 	if s, found := c.build(in); len(s.orphaned) != 1 || len(found.wanted) != 1 || found.wanted[0].ID != id(acmeUUID, "") {
 		t.Errorf("with a scope that its sidecar names: got %+v, wanted %v", s.orphaned, found.wanted)
 	}
-	c.Known = func(string, string) error { return errors.New("no such set") }
+	c.MayPoll = func(string, scope.ID) error { return errors.New("not for that") }
 	if s, found := c.build(in); len(s.orphaned) != 0 || len(found.wanted) != 0 {
 		t.Errorf("with a scope that its namespace may not reach: got %+v, wanted %v", s.orphaned, found.wanted)
 	}

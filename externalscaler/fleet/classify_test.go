@@ -139,3 +139,17 @@ func TestTelemetryKeepsWhatItNeedsAndNoMore(t *testing.T) {
 		t.Errorf("kept %v of a pod that is gone", all.pods)
 	}
 }
+
+func TestAPodsScopeIsTheFirstThatItsSidecarNames(t *testing.T) {
+	all := newTelemetry()
+	for _, workspace := range []string{"", "first", "second", ""} {
+		report := Telemetry{Attached: true}
+		if workspace != "" {
+			report.Scope = id(workspace, "")
+		}
+		all.report("pod", report)
+	}
+	if got := all.get("pod").Scope; got != id("first", "") {
+		t.Errorf("got %v, want the first", got)
+	}
+}

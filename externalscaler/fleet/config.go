@@ -38,10 +38,9 @@ type Config struct {
 	// Admit returns an error unless a group may use its credentials set for its
 	// scope and labels.
 	Admit func(key GroupKey, spec runnergroup.Group) error
-	// Known returns an error unless the credentials set exists and the namespace may
-	// use it. It is asked for the scopes in which runners are left, which may be
-	// looked at although no group may use them any more.
-	Known func(credentials, namespace string) error
+	// MayPoll returns an error unless a namespace may use the credentials set for the
+	// scope. It is asked before a scope is polled that only a sidecar names.
+	MayPoll func(namespace string, id scope.ID) error
 	// Kubernetes is the cluster; nil if the scaler runs without one and knows runner
 	// groups from KEDA's calls alone.
 	Kubernetes Kubernetes
@@ -84,8 +83,8 @@ func (c Config) withDefaults() Config {
 	if c.Admit == nil {
 		c.Admit = func(GroupKey, runnergroup.Group) error { return nil }
 	}
-	if c.Known == nil {
-		c.Known = func(string, string) error { return nil }
+	if c.MayPoll == nil {
+		c.MayPoll = func(string, scope.ID) error { return nil }
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}

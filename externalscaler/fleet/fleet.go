@@ -82,7 +82,7 @@ func (f *Fleet) rebuild() {
 		f.config.Scopes.DistrustSteps(d.ID, d.listBegun)
 	}
 	f.config.Scopes.Use(found.wanted)
-	f.telemetry.keep(found.live)
+	f.telemetry.keep(next.live)
 	f.reused.Add(found.reused)
 	f.history = found.history
 	f.mu.Lock()

@@ -86,9 +86,14 @@ func (b *builder) anywhere(name string) (*scope.View, *bitbucket.Runner) {
 
 // reportedView is what is known of the scope in which a sidecar says that its
 // runner is; nil if that cannot be. A report costs Bitbucket one list: a scope that
-// does not hold the pod's runner is not asked for again on its word.
+// does not hold the pod's runner is not asked for again on its word, and one that its
+// namespace may not use is asked for only if it is in use, as one in which runners are
+// left.
 func (b *builder) reportedView(pod *Pod, reported scope.ID) *scope.View {
-	if reported == (scope.ID{}) || b.Known(reported.Credentials, pod.Namespace) != nil {
+	if reported == (scope.ID{}) {
+		return nil
+	}
+	if _, used := b.in.views[reported]; !used && b.MayPoll(pod.Namespace, reported) != nil {
 		return nil
 	}
 	view := b.view(reported)

@@ -144,6 +144,12 @@ func (f *Fleet) Member(podUID string) (*GroupSnapshot, Member, bool) {
 	return group, group.Members[at.member], true
 }
 
+// HasPod reports whether a pod is one of a runner Job, also of one that was deleted.
+func (f *Fleet) HasPod(podUID string) bool {
+	_, ok := f.current.Load().live[podUID]
+	return ok
+}
+
 // Podless is one of our runners that no known pod is named after, or that is not
 // the own runner of its pod.
 type Podless struct {

@@ -93,8 +93,8 @@ func (t *telemetry) report(podUID string, next Telemetry) {
 		if next.RunnerUUID == "" {
 			next.RunnerUUID = last.RunnerUUID
 		}
-		if next.Scope == (scope.ID{}) {
-			next.Scope = last.Scope
+		if last.Scope != (scope.ID{}) {
+			next.Scope = last.Scope // a pod registers one runner, once: another scope is a false one
 		}
 		next.Terminating = next.Terminating || last.Terminating
 		next.StepsBegun = max(next.StepsBegun, last.StepsBegun)

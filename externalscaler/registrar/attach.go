@@ -86,6 +86,9 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 	if err != nil {
 		return err
 	}
+	if err := r.knownPod(stream.Context(), identity); err != nil {
+		return err
+	}
 	pod := identity.PodUID
 	mine := &session{orders: make(chan *runnerv1.AttachResponse, maxOrders), replaced: make(chan struct{})}
 	r.mu.Lock()

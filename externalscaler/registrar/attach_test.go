@@ -3,6 +3,9 @@ package registrar
 import (
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
@@ -56,5 +59,15 @@ func TestStopIsOrderedOnlyOfAnAttachedSidecar(t *testing.T) {
 	}
 	if order := <-mine.orders; order.GetStop().GetReason() != "surplus" {
 		t.Errorf("got %v", order)
+	}
+}
+
+func TestOnlyPodsOfRunnerJobsMayReport(t *testing.T) {
+	r, _ := start(t)
+	if err := r.knownPod(t.Context(), Identity{PodUID: "pod-uid"}); err != nil {
+		t.Errorf("a pod of a runner Job: got %v", err)
+	}
+	if err := r.knownPod(t.Context(), Identity{PodUID: "any other"}); status.Code(err) != codes.NotFound {
+		t.Errorf("any other pod: got %v, want %v", err, codes.NotFound)
 	}
 }

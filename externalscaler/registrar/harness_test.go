@@ -69,6 +69,11 @@ func (w *world) Member(podUID string) (*fleet.GroupSnapshot, fleet.Member, bool)
 	return nil, fleet.Member{}, false
 }
 
+func (w *world) HasPod(podUID string) bool {
+	_, _, ok := w.Member(podUID)
+	return ok
+}
+
 func (w *world) Group(fleet.GroupKey) (*fleet.GroupSnapshot, error) { return w.group, w.groupErr }
 func (w *world) Faulty() map[fleet.GroupKey]error                   { return w.faulty }
 func (w *world) Podless() []fleet.Podless                           { return w.podless }

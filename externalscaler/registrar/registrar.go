@@ -51,6 +51,8 @@ type Snapshots interface {
 	Wait() <-chan struct{}
 	// Member finds the group and the Job of a pod.
 	Member(podUID string) (*fleet.GroupSnapshot, fleet.Member, bool)
+	// HasPod reports whether a pod is one of a runner Job, also of one that was deleted.
+	HasPod(podUID string) bool
 	// Group returns a group if its list is fresh enough to act on.
 	Group(key fleet.GroupKey) (*fleet.GroupSnapshot, error)
 	// Faulty are the groups without a snapshot, and why.
@@ -206,6 +208,23 @@ func (r *Registrar) member(ctx context.Context, identity Identity) (*fleet.Group
 		select {
 		case <-ctx.Done():
 			return nil, fleet.Member{}, r.withoutGroup(identity)
+		case <-wait:
+		}
+	}
+}
+
+// knownPod waits a little for the watch to show a pod of a runner Job.
+func (r *Registrar) knownPod(ctx context.Context, identity Identity) error {
+	ctx, cancel := context.WithDeadline(ctx, r.config.Clock.Now().Add(r.config.MemberWait))
+	defer cancel()
+	for {
+		wait := r.config.Snapshots.Wait()
+		if r.config.Snapshots.HasPod(identity.PodUID) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return status.Errorf(codes.NotFound, "pod %s/%s is not of a runner Job", identity.Namespace, identity.PodName)
 		case <-wait:
 		}
 	}
