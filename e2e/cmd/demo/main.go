@@ -1,5 +1,5 @@
-// Command demo tells the main job on a real cluster: a local one that it builds
-// and starts, or the one of --kubeconfig.
+// Command demo demonstrates the system on a real cluster: a local one that it builds and
+// starts, or the one of --kubeconfig.
 package main
 
 import (
@@ -112,7 +112,7 @@ func onLocalCluster(ctx context.Context, o options, out io.Writer) (err error) {
 	return err
 }
 
-// tell installs the product, tells the story, and uninstalls.
+// tell installs the product, runs the story, and uninstalls the product.
 func tell(ctx context.Context, kube installation.Kube, o options, out io.Writer) (err error) {
 	installed, err := installation.Install(ctx, kube, o.images)
 	if err != nil {
@@ -136,7 +136,7 @@ func tell(ctx context.Context, kube installation.Kube, o options, out io.Writer)
 		}
 	}
 	if o.keep {
-		// The groups stay, so the last chapter is not told.
+		// The groups stay, so the last chapter is omitted.
 		defer func() {
 			if err == nil {
 				printKept(kube, installed, out)
