@@ -104,7 +104,7 @@ func (s *Stage) Orphan(ctx context.Context) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("no runner of ours among %d", len(state.Runners))
+	return "", fmt.Errorf("none of %d runners is ours", len(state.Runners))
 }
 
 // Remove implements story.Stage.

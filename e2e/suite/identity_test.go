@@ -60,7 +60,7 @@ func TestPodRegistersOnlyItsOwnRunnerAndOnlyOnce(t *testing.T) {
 		"no token at all":                 {"not.a.token", codes.Unauthenticated, "unauthenticated"},
 		"a token of another audience":     {token(t, own, "https://kubernetes.default.svc.cluster.local"), codes.Unauthenticated, "unauthenticated"},
 		"a token that is bound to no pod": {token(t, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: installation.Runners}}, audience), codes.Unauthenticated, "unauthenticated"},
-		"a token of a pod that is gone":   {gone, codes.Unauthenticated, "unauthenticated"},
+		"a token of a deleted pod":        {gone, codes.Unauthenticated, "unauthenticated"},
 		"an expired token":                {signed(t, token(t, own, audience), -time.Minute), codes.Unauthenticated, "unauthenticated"},
 		// This proves that the previous case is refused only because of its time.
 		"the same, not expired": {signed(t, token(t, own, audience), time.Hour), codes.FailedPrecondition, "runner_exists"},

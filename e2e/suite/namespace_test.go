@@ -27,7 +27,7 @@ func TestCredentialsServeOnlyTheirNamespaces(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	until(t, "the refusal to be told on the ScaledJob", func() (bool, error) {
+	until(t, "an Event with the refusal on the ScaledJob", func() (bool, error) {
 		text, err := shared.Kube.Run(t.Context(), "", "-n", namespace, "get", "events", "--field-selector", "involvedObject.name=foreign,reason=KEDAScalerFailed", "-o", "jsonpath={.items[*].message}")
 		return strings.Contains(text, "PermissionDenied"), err
 	})

@@ -26,7 +26,8 @@ type Record struct {
 	LostToKills int
 	// Faults counts the faults that took effect, by kind.
 	Faults map[plan.Kind]int
-	// Pods is the number of pods that ran. Starts is how often a scaler was started.
+	// Pods is the number of pods that ran. ScalerStarts is how often a scaler was
+	// started.
 	Pods, ScalerStarts int
 	// Violations lists the violated invariants.
 	Violations []string
