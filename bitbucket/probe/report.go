@@ -63,7 +63,7 @@ type notebook struct {
 }
 
 func (n *notebook) note(key string, verdict Verdict, format string, args ...any) {
-	if _, told := n.findings[key]; told {
+	if _, found := n.findings[key]; found {
 		return
 	}
 	if n.findings == nil {
@@ -87,8 +87,8 @@ func (n *notebook) fill(reason string, looks ...Look) []Finding {
 		if !slices.Contains(looks, fact.Look) {
 			continue
 		}
-		finding, told := n.findings[fact.Key]
-		if !told {
+		finding, found := n.findings[fact.Key]
+		if !found {
 			finding = Finding{Verdict: NotSeen, Found: reason}
 			if fact.Hidden != "" && reason == notReached {
 				finding.Found = fact.Hidden

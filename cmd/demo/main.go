@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	err = tell(ctx, bed, *keep, out)
+	err = runStory(ctx, bed, *keep, out)
 	if err != nil && ctx.Err() == nil {
 		logs, logErr := bed.PodLogs()
 		_, _ = fmt.Fprintln(out, logs)
@@ -101,8 +101,8 @@ func find(dir string) (testbed.Binaries, error) {
 	return testbed.Binaries{Sidecar: sidecar, Runner: []string{runner, "runner"}}, errors.Join(faults...)
 }
 
-// tell runs the story. With keep, the bed keeps running until ctx ends.
-func tell(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
+// runStory runs the story. With keep, the bed keeps running until ctx ends.
+func runStory(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
 	groups := story.Groups()
 	stage := testbed.NewStage(bed, groups, 6*time.Second)
 	if err := story.Run(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: keep}, out); err != nil {

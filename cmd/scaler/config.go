@@ -102,7 +102,7 @@ func (c *config) define(set *flags.Set) {
 	set.Bool(&c.leaderElect, "leader-elect", "", "let one of several replicas lead, with a Lease that has the Service's name; false: this is the only replica, and a second one must not run")
 	set.StringVar(&c.podName, "pod-name", "", "`name` of this pod, which gets the label with which the Service selects the leader (default: from POD_NAME)")
 	set.StringVar(&c.scalerAddress, "scaler-address", "", "another scalerAddress that triggers of this installation may have, `host:port`")
-	set.StringVar(&c.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust besides the built-in ones")
+	set.StringVar(&c.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust in addition to the built-in ones")
 	set.Bool(&c.dryRun, "dry-run", "", "remove no runner, only report which one would be removed")
 	set.Bool(&c.unsafeScaleDown, "unsafe-scale-down", "", "stop idle runners even if Bitbucket cannot disable them: a runner that takes a step at that moment loses it")
 	set.Choice(&c.logLevel, "log-level", "", "info", "lowest level that is logged", "debug", "info", "warn", "error")
@@ -148,7 +148,7 @@ func (c config) faults() []error {
 	return faults
 }
 
-// elects reports whether other replicas may run beside this one.
+// elects reports whether there may be other replicas.
 func (c config) elects() bool { return c.kubernetes == "auto" && c.leaderElect }
 
 // files returns the paths of the certificate, its key and, if given, the authorities to

@@ -38,7 +38,7 @@ spec:
       schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 `
 
-// namespaces are what a user of the chart makes first, as deploy/README.md says.
+// namespaces are those that a user of the chart creates first, as deploy/README.md says.
 const namespaces = `
 apiVersion: v1
 kind: Namespace
@@ -86,8 +86,8 @@ func chart(t *testing.T, values string) string {
 	return strings.Join(manifests, "\n---\n")
 }
 
-// installations are the manifests of each way to install the control plane, and of
-// the example of a runner group.
+// installations returns the manifests of each way to install the control plane, and of the
+// example of a runner group.
 func installations(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -111,7 +111,7 @@ func installations(t *testing.T) map[string]string {
 	return all
 }
 
-// present are all objects of the kinds that we have, as "kind namespace/name".
+// present returns all objects of the kinds that we install, as "kind namespace/name".
 func present(t *testing.T) []string {
 	t.Helper()
 	kinds := []schema.GroupVersionResource{
@@ -138,7 +138,7 @@ func present(t *testing.T) []string {
 	return found
 }
 
-// admitted wants a pod to pass admission in a namespace that enforces a level of Pod
+// admitted checks that a pod passes admission in a namespace that enforces a level of Pod
 // Security.
 func admitted(t *testing.T, namespace, level string, pod *corev1.Pod) {
 	t.Helper()
@@ -155,7 +155,7 @@ func admitted(t *testing.T, namespace, level string, pod *corev1.Pod) {
 	}
 }
 
-func TestEveryInstallationIsAcceptedOnceAndForAllAndLeavesNothing(t *testing.T) {
+func TestEveryInstallationIsAcceptedRepeatedlyAndCanBeRemoved(t *testing.T) {
 	kubectl(t, certificates, "apply", "--server-side", "-f", "-")
 	kubectl(t, "", "wait", "--for=condition=Established", "crd/certificates.cert-manager.io", "--timeout=60s")
 	all := installations(t)
@@ -171,7 +171,7 @@ func TestEveryInstallationIsAcceptedOnceAndForAllAndLeavesNothing(t *testing.T) 
 					return diff == "", diff
 				})
 			})
-			kubectl(t, manifests, "diff", "--server-side", "-f", "-") // whose exit code tells of a difference
+			kubectl(t, manifests, "diff", "--server-side", "-f", "-") // it fails if there is a difference
 			if name == "examples" {
 				return
 			}

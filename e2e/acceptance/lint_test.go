@@ -21,8 +21,8 @@ import (
 	"bitbucket-runner-scaler/jobfactory/lint"
 )
 
-// linter builds runnerctl; what it returns lints the cluster, and gives what is
-// printed, the complaint, and the exit code.
+// linter builds runnerctl. It returns a function that lints the cluster and returns the
+// output, the error output and the exit code.
 func linter(t *testing.T) func(args ...string) (out []byte, complaint string, code int) {
 	t.Helper()
 	program, err := installation.BuildRunnerctl(t.Context(), t.TempDir())
@@ -44,7 +44,7 @@ func linter(t *testing.T) func(args ...string) (out []byte, complaint string, co
 	}
 }
 
-// foundBy are the rules that found something in JSON, each with its object.
+// foundBy returns the rules with findings in JSON, each with its object.
 func foundBy(t *testing.T, out []byte) []string {
 	t.Helper()
 	if len(out) == 0 {
@@ -62,7 +62,7 @@ func foundBy(t *testing.T, out []byte) []string {
 	return found
 }
 
-// node adds one of that size, of which the API server knows only.
+// node creates a Node of that size, which exists only as an object.
 func node(t *testing.T, name, cpu, memory string) {
 	t.Helper()
 	size := corev1.ResourceList{
@@ -81,7 +81,7 @@ func node(t *testing.T, name, cpu, memory string) {
 	}
 }
 
-// faulty is the example's ScaledJob with faults that need no node, and one that does.
+// faulty returns the example's ScaledJob with faults that need no node, and one that does.
 func faulty(t *testing.T, example string) *unstructured.Unstructured {
 	t.Helper()
 	for document := range strings.SplitSeq(example, "\n---\n") {
@@ -114,7 +114,7 @@ func faulty(t *testing.T, example string) *unstructured.Unstructured {
 	return nil
 }
 
-func TestClustersScaledJobsAreLinted(t *testing.T) {
+func TestLintReadsTheClustersScaledJobs(t *testing.T) {
 	lints := linter(t)
 	good := kustomized(t, "examples") // its pods ask for 2 CPUs at most
 	kubectl(t, good, "apply", "--server-side", "-f", "-")

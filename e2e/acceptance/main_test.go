@@ -30,18 +30,18 @@ import (
 // patience bounds each wait for a condition.
 const patience = time.Minute
 
-// shared is what the tests share.
+// shared contains what the tests share.
 var shared struct {
 	plane   *cluster.ControlPlane
 	client  kubernetes.Interface
 	dynamic dynamic.Interface
 	mapper  meta.RESTMapper
-	// root is the repository's folder.
+	// root is the repository's directory.
 	root     string
 	warnings warnings
 }
 
-// warnings are those that the API server has sent.
+// warnings collects the API server's warnings.
 type warnings struct {
 	mu  sync.Mutex
 	all []string
@@ -54,7 +54,7 @@ func (w *warnings) HandleWarningHeader(_ int, _ string, text string) {
 	w.all = append(w.all, text)
 }
 
-// take returns the warnings since the last call, each once.
+// take returns the warnings since the last call, without duplicates.
 func (w *warnings) take() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -109,7 +109,7 @@ func connect() (err error) {
 	return nil
 }
 
-// kubectl runs kubectl, for which a warning is an error.
+// kubectl runs kubectl. A warning fails the test.
 func kubectl(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	out, err := shared.plane.Kubectl(context.WithoutCancel(t.Context()), strings.NewReader(stdin), append([]string{"--warnings-as-errors"}, args...)...)
@@ -119,13 +119,13 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// kustomized renders a folder below deploy/.
+// kustomized renders a directory below deploy/.
 func kustomized(t *testing.T, dir string) string {
 	t.Helper()
 	return kubectl(t, "", "kustomize", filepath.Join(shared.root, "deploy", dir))
 }
 
-// resource is how to reach objects of a kind.
+// resource returns the client for objects of a kind.
 func resource(kind schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
 	mapping, err := shared.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
@@ -137,8 +137,8 @@ func resource(kind schema.GroupVersionKind, namespace string) (dynamic.ResourceI
 	return shared.dynamic.Resource(mapping.Resource).Namespace(namespace), nil
 }
 
-// create creates an object, strictly; with dry, all is done but keeping it. One that
-// is there already is left as it is.
+// create creates an object with strict validation. With dry, it is a dry run. It does not
+// change an existing object.
 func create(ctx context.Context, object *unstructured.Unstructured, dry bool) error {
 	at, err := resource(object.GroupVersionKind(), object.GetNamespace())
 	if err != nil {
@@ -154,7 +154,7 @@ func create(ctx context.Context, object *unstructured.Unstructured, dry bool) er
 	return nil
 }
 
-// until waits for a condition; it goes on through errors and reports the last.
+// until waits for a condition. It continues after errors and reports the last one.
 func until(t *testing.T, what string, done func() (bool, string)) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

@@ -23,11 +23,11 @@ import (
 	"bitbucket-runner-scaler/jobfactory/config/configtest"
 )
 
-// generated is how many generated files are tried; as many bad ones are refused in
-// the tests of jobfactory.
+// generated is how many generated files are tested. The tests of jobfactory test invalid
+// files.
 const generated = 250
 
-// rendered are the manifests of a configuration file.
+// rendered returns the manifests of a configuration file.
 func rendered(t *testing.T, name string, file []byte) []*unstructured.Unstructured {
 	t.Helper()
 	content, err := config.Read(file)
@@ -55,9 +55,9 @@ func rendered(t *testing.T, name string, file []byte) []*unstructured.Unstructur
 	return objects
 }
 
-// accepted wants the API server to accept all objects. Namespaces and accounts are
-// created, for what follows needs them; of the rest all is done but keeping it, with
-// the Job that KEDA would make of a ScaledJob and the pod that comes of that.
+// accepted checks that the API server accepts all objects. It creates namespaces and
+// accounts, which the others need. The others, the Job that KEDA would create for a
+// ScaledJob and the Job's pod are created in a dry run.
 func accepted(ctx context.Context, objects []*unstructured.Unstructured) error {
 	var errs []error
 	for _, object := range objects {
@@ -73,7 +73,7 @@ func accepted(ctx context.Context, objects []*unstructured.Unstructured) error {
 	return errors.Join(errs...)
 }
 
-// jobOf creates what a ScaledJob leads to.
+// jobOf creates the Job of a ScaledJob, and its pod.
 func jobOf(ctx context.Context, scaledJob *unstructured.Unstructured) error {
 	spec, _, err := unstructured.NestedMap(scaledJob.Object, "spec", "jobTargetRef")
 	if err != nil {
@@ -96,13 +96,13 @@ func jobOf(ctx context.Context, scaledJob *unstructured.Unstructured) error {
 		return err
 	}
 	job := named("batch/v1", "Job", map[string]any{"spec": runtime.DeepCopyJSON(spec)})
-	// Of a Job's pod the controller sets it.
+	// The Job controller sets it.
 	_ = unstructured.SetNestedField(pod.Object, "Never", "spec", "restartPolicy")
 	return errors.Join(create(ctx, job, true), create(ctx, pod, true))
 }
 
-// classesOf makes the priority and runtime classes that a pod names; they are the
-// user's.
+// classesOf creates the priority and runtime classes that a pod names, which belong to the
+// user.
 func classesOf(ctx context.Context, pod *unstructured.Unstructured) error {
 	priority, _, _ := unstructured.NestedString(pod.Object, "spec", "priorityClassName")
 	if priority != "" && !strings.HasPrefix(priority, "system-") {
@@ -121,7 +121,7 @@ func classesOf(ctx context.Context, pod *unstructured.Unstructured) error {
 	return nil
 }
 
-func TestWhatIsRenderedIsAccepted(t *testing.T) {
+func TestRenderedManifestsAreAccepted(t *testing.T) {
 	files := map[string][]*unstructured.Unstructured{}
 	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "config", "testdata", "*.yaml"))
 	if err != nil || len(examples) < 5 {
@@ -156,8 +156,8 @@ func TestWhatIsRenderedIsAccepted(t *testing.T) {
 	}
 }
 
-// secretsOf makes the Secrets that the runner's variables come from; they are the
-// user's, and KEDA resolves them before it asks the scaler.
+// secretsOf creates the user's Secrets that contain the runner's variables. KEDA resolves
+// them before it calls the scaler.
 func secretsOf(t *testing.T, scaledJob *unstructured.Unstructured) {
 	t.Helper()
 	containers, _, err := unstructured.NestedSlice(scaledJob.Object, "spec", "jobTargetRef", "template", "spec", "containers")
@@ -182,8 +182,8 @@ func secretsOf(t *testing.T, scaledJob *unstructured.Unstructured) {
 	}
 }
 
-// KEDA's own check of a ScaledJob is its operator's, which tells the result in the status.
-func TestKEDATakesUpWhatIsRendered(t *testing.T) {
+// KEDA's operator checks a ScaledJob and reports the result in its status.
+func TestKEDAAcceptsRenderedScaledJobs(t *testing.T) {
 	examples, err := filepath.Glob(filepath.Join(shared.root, "jobfactory", "config", "testdata", "*.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -216,14 +216,14 @@ func TestKEDATakesUpWhatIsRendered(t *testing.T) {
 				if err != nil {
 					return false, err.Error()
 				}
-				told := ""
+				seen := ""
 				for _, event := range events.Items {
-					told += event.Reason + ": " + event.Message + "\n"
+					seen += event.Reason + ": " + event.Message + "\n"
 					if event.Reason == "ScaledJobReady" {
 						return true, ""
 					}
 				}
-				return false, told
+				return false, seen
 			})
 		}
 	}

@@ -37,7 +37,7 @@ func may(t *testing.T, namespace, account string, q question) bool {
 	return review.Status.Allowed
 }
 
-func TestEachAccountMayDoItsWorkAndNoMore(t *testing.T) {
+func TestEachAccountHasExactlyItsRights(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(shared.root, "deploy", "test", "testdata", "rights.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -59,13 +59,14 @@ func TestEachAccountMayDoItsWorkAndNoMore(t *testing.T) {
 			}
 		}
 	}
-	// The runners' has what every account has.
+	// The runners' account has only the rights of every account.
 	if diff := cmp.Diff(rules(t, "bitbucket-runner", "default"), rules(t, "bitbucket-runner", "bitbucket-runner")); diff != "" {
 		t.Errorf("the runners' account has rights of its own:\n%s", diff)
 	}
 }
 
-// rules are all that an account may do in its namespace, as the API server tells it.
+// rules returns everything that an account may do in its namespace, according to the API
+// server.
 func rules(t *testing.T, namespace, account string) []string {
 	t.Helper()
 	config := shared.plane.RESTConfig()

@@ -1,10 +1,10 @@
-// Command chaos plays rounds of chaos and says what became of them: see package round.
+// Command chaos runs rounds of chaos and reports their results. See package round.
 //
 //	go run ./chaos -seed 1 -rounds 20
-//	go run ./chaos -seed 17 -rate 1                the round of seed 17 alone, on the machine's own clock
+//	go run ./chaos -seed 17 -rate 1                only the round of seed 17, on the real clock
 //
-// It exits with status 1 if an invariant was violated in any of them. Linux on amd64;
-// no root needed.
+// It exits with status 1 if any round violates an invariant. It needs Linux on amd64, but
+// not root.
 package main
 
 import (
@@ -34,20 +34,20 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// priority of all that is played, by nice(2).
+// priority is the nice value of all processes of the rounds.
 const (
 	priority    = -10
 	prioritized = "CHAOS_PRIORITIZED"
 )
 
-// prioritize starts this program anew with a higher priority, which all that it starts
-// inherits: a lease of seconds is a fraction of one by a clock that is faster. Where
-// that is not allowed, rounds are only slower.
+// prioritize restarts this program with a higher priority, which its processes inherit: on
+// a faster clock, a lease of seconds is a fraction of a second. If that is not allowed,
+// rounds are slower.
 func prioritize() {
 	if os.Getenv(prioritized) != "" {
 		return
 	}
-	runtime.LockOSThread() // the priority is a thread's, and a new program's that of the thread
+	runtime.LockOSThread() // the priority belongs to the thread, and a new program inherits it from the thread
 	defer runtime.UnlockOSThread()
 	if unix.Setpriority(unix.PRIO_PROCESS, 0, priority) != nil {
 		return
@@ -57,7 +57,7 @@ func prioritize() {
 	}
 }
 
-// options are the command line.
+// options contains the command line.
 type options struct {
 	seed             uint64
 	rounds, parallel int
@@ -139,7 +139,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return play(ctx, suite, o, out)
 }
 
-// start builds the programs and starts what the rounds share.
+// start builds the programs and starts the parts that the rounds share.
 func start(ctx context.Context, o options, out io.Writer) (suite *round.Suite, stop func(), err error) {
 	programs := filepath.Join(o.dir, "programs")
 	if err := build(ctx, o, programs, out); err != nil {
@@ -167,7 +167,7 @@ func start(ctx context.Context, o options, out io.Writer) (suite *round.Suite, s
 	return &round.Suite{ControlPlane: plane, Client: client, Dynamic: dynamicClient, Programs: programs, Dir: o.dir, Logger: log}, plane.Close, nil
 }
 
-// build builds the product's programs for clocks of their own.
+// build builds the product's programs with the clock of package clock.
 func build(ctx context.Context, o options, programs string, out io.Writer) error {
 	source := o.source
 	if source == "" {

@@ -13,7 +13,7 @@ import (
 	"bitbucket-runner-scaler/e2e/chaos/round"
 )
 
-// stagger is the time between the beginnings of two rounds.
+// stagger is the time between the starts of two rounds.
 const stagger = 3 * time.Second
 
 // tally sums up the rounds.
@@ -27,7 +27,7 @@ type tally struct {
 	seeds                                     []uint64      // of bad rounds
 }
 
-// play plays the rounds, several at a time.
+// play runs the rounds, several at a time.
 func play(ctx context.Context, suite *round.Suite, o options, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -44,7 +44,7 @@ func play(ctx context.Context, suite *round.Suite, o options, out io.Writer) err
 			case <-ctx.Done():
 				return
 			}
-			select { // all at once they would only be in each other's way
+			select { // rounds that start at the same time would slow each other down
 			case <-time.After(stagger):
 			case <-ctx.Done():
 				return
@@ -70,17 +70,17 @@ func play(ctx context.Context, suite *round.Suite, o options, out io.Writer) err
 		return fmt.Errorf("%d of %d rounds failed: seeds %v", t.bad, t.rounds, t.seeds)
 	}
 	if t.rounds == 0 {
-		return errors.New("no round was played")
+		return errors.New("no round was run")
 	}
 	return nil
 }
 
-// one plays one round and tells of it.
+// one runs one round and prints its result.
 func (t *tally) one(ctx context.Context, suite *round.Suite, o options, seed uint64, out io.Writer) {
 	p := o.plan(seed)
 	record, err := suite.Play(ctx, p)
 	if ctx.Err() != nil && err != nil {
-		return // interrupted: it says nothing
+		return // the result of an interrupted round means nothing
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -111,8 +111,7 @@ func (t *tally) one(ctx context.Context, suite *round.Suite, o options, seed uin
 	_, _ = fmt.Fprintf(out, "its files are in %s; again: go run ./chaos -rate %d -seed %d\n%s", record.Dir, o.rate, seed, p)
 }
 
-// restartAPI kills and starts the API server again and again, under all rounds that
-// are being played.
+// restartAPI repeatedly kills and starts the API server while rounds run.
 func restartAPI(ctx context.Context, suite *round.Suite, o options, t *tally, out io.Writer) {
 	if o.restartAPI == 0 {
 		return

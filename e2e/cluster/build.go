@@ -26,7 +26,7 @@ const (
 // keptFor is how long builds of other versions stay in the cache after their last use.
 const keptFor = 14 * 24 * time.Hour
 
-// Binaries are the paths of everything that Build makes.
+// Binaries contains the paths of everything that Build makes.
 type Binaries struct {
 	Etcd              string
 	APIServer         string
@@ -210,7 +210,7 @@ func (b *builder) moduleDir(m module, goVersion string) (string, error) {
 	return dir, os.Chtimes(dir, now, now) // says to removeUnused that it is in use
 }
 
-// make builds one file unless it is there, under a temporary name first: a file with its own name is complete.
+// make builds one file unless it exists. It uses a temporary name first, so that a file with the final name is complete.
 func (b *builder) make(ctx context.Context, what, path string, build func(ctx context.Context, temp string) error) error {
 	b.done++
 	if _, err := os.Stat(path); err == nil {
@@ -239,7 +239,7 @@ func (b *builder) compile(ctx context.Context, m module, t target, out string) e
 	return runQuiet(cmd)
 }
 
-// removeUnused takes builds of other versions away; one that fails to go is tried again the next time.
+// removeUnused removes builds of other versions. If that fails, it is tried again the next time.
 func removeUnused(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -252,8 +252,8 @@ func removeUnused(dir string) {
 	}
 }
 
-// moduleRoot is the folder of this Go module: the tools stand beside the package as modules of their own, so they
-// can be neither imported nor embedded.
+// moduleRoot returns the directory of this Go module. The tools are separate modules, so they can be neither imported
+// nor embedded.
 func moduleRoot(ctx context.Context) (string, error) {
 	dir, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", "bitbucket-runner-scaler/e2e")
 	if err != nil {
@@ -262,7 +262,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-// cacheDir is where builds, locks and the state of a running cluster are kept.
+// cacheDir returns the directory of builds, locks and the state of a running cluster.
 func cacheDir() (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
@@ -285,7 +285,7 @@ func output(ctx context.Context, dir, name string, args ...string) (string, erro
 	return strings.TrimSpace(string(out)), nil
 }
 
-// runQuiet runs a command to its end; what it printed is in the error, and nowhere if it succeeds.
+// runQuiet runs a command to its end. If the command fails, the error contains its output.
 func runQuiet(cmd *exec.Cmd) error {
 	var printed strings.Builder
 	cmd.Stdout, cmd.Stderr = &printed, &printed
@@ -295,7 +295,7 @@ func runQuiet(cmd *exec.Cmd) error {
 	return nil
 }
 
-// tail is the last n lines of a text.
+// tail returns the last n lines of a text.
 func tail(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")

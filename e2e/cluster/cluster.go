@@ -29,12 +29,12 @@ const (
 
 var errClosed = errors.New("the cluster is closed")
 
-// Options say how a cluster is started. The zero value will do.
+// Options configure a cluster. The zero value is valid.
 type Options struct {
 	// Dir is the folder for all of the cluster's files; it must not exist, and is deleted at the end. Its path must be
 	// short (up to 60 characters), for sockets lie in it. Default: a fresh folder in the folder for temporary files.
 	Dir string
-	// Out is told what goes on, a line a step. Default: nobody.
+	// Out receives the progress, one line per step. Default: none.
 	Out io.Writer
 }
 
@@ -88,8 +88,8 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-// claim makes the machine's one cluster ours: the lock, the plan of what is to be taken away, and the janitor that
-// will do so. Nothing is started before they are there.
+// claim takes the lock on the machine's one cluster, writes the plan of what must be removed, and starts the janitor.
+// Nothing else is started before that.
 func (c *Cluster) claim(ctx context.Context, dir string) (err error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -126,7 +126,7 @@ func (c *Cluster) claim(ctx context.Context, dir string) (err error) {
 	return nil
 }
 
-// removeLeftovers takes away an earlier cluster whose janitor did not come to it.
+// removeLeftovers removes an earlier cluster that its janitor did not remove.
 func (c *Cluster) removeLeftovers(ctx context.Context) error {
 	old, err := teardown.Load(c.planPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -137,7 +137,7 @@ func (c *Cluster) removeLeftovers(ctx context.Context) error {
 	}
 	c.say("taking away what an earlier cluster left behind ...")
 	if err := teardown.Run(ctx, old); err != nil {
-		return fmt.Errorf("taking away what an earlier cluster left behind: %w", err)
+		return fmt.Errorf("removing what an earlier cluster left: %w", err)
 	}
 	return os.Remove(c.planPath)
 }
@@ -242,13 +242,13 @@ func (c *Cluster) InstallKEDA(ctx context.Context) error {
 	return nil
 }
 
-// Kubeconfig is the path of a kubeconfig for the cluster's administrator, which holds everything itself.
+// Kubeconfig returns the path of a self-contained kubeconfig for the cluster's administrator.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.plan.Dir, "admin.kubeconfig") }
 
-// RESTConfig is a copy of the administrator's access to the API.
+// RESTConfig returns a copy of the administrator's client configuration.
 func (c *Cluster) RESTConfig() *rest.Config { return rest.CopyConfig(c.rest) }
 
-// Binaries are the paths of what the cluster runs, and of the tools beside it.
+// Binaries returns the paths of the cluster's programs and of the tools.
 func (c *Cluster) Binaries() Binaries { return c.binaries }
 
 // Close ends the cluster and takes every trace of it away: processes, containers, mounts, network, cgroups, kernel

@@ -27,8 +27,8 @@ import (
 
 // ControlPlane is a Kubernetes without a node: real etcd, API server, controllers,
 // scheduler and KEDA operator, as plain processes on loopback. It needs no root and
-// none of the machine's settings, so several can run beside each other and beside a
-// Cluster. Whoever uses it brings the nodes. Its methods can be called at the same
+// none of the machine's settings, so several can run at the same time, also with a
+// Cluster. The user provides the nodes. Its methods can be called at the same
 // time.
 type ControlPlane struct {
 	dir      string
@@ -40,7 +40,7 @@ type ControlPlane struct {
 	others   []*process.Process // in the order of their start
 }
 
-// Ports that are chosen anew each time.
+// The ports, which are chosen at each start.
 const (
 	portEtcd, portEtcdPeer           = "etcd", "etcd-peer"
 	portAPI                          = "api"
@@ -176,7 +176,7 @@ func environmentWith(home string, variables ...string) []string {
 	return environment(append([]string{"HOME=" + home}, variables...)...)
 }
 
-// StartAPIServer starts the API server, at first or after StopAPIServer, and waits
+// StartAPIServer starts the API server, initially or after StopAPIServer, and waits
 // until it is ready.
 func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	p, err := process.Start(filepath.Join(c.dir, "logs", "kube-apiserver.log"), environmentWith(c.dir), c.binaries.APIServer,
@@ -209,7 +209,7 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 // StopAPIServer kills the API server.
 func (c *ControlPlane) StopAPIServer() { c.api.Kill() }
 
-// controllers are those that runner Jobs need; the others would only cost time.
+// controllers are the controllers that runner Jobs need. The others would only cost time.
 var controllers = []string{
 	"job-controller", "garbage-collector-controller", "pod-garbage-collector-controller", "namespace-controller",
 	"serviceaccount-controller", "node-lifecycle-controller", "taint-eviction-controller", "ttl-after-finished-controller",
@@ -289,16 +289,16 @@ func (c *ControlPlane) Kubectl(ctx context.Context, stdin io.Reader, args ...str
 // Server is the API server's URL, CAFile the certificate of its authority.
 func (c *ControlPlane) Server() string { return "https://127.0.0.1:" + c.ports[portAPI] }
 
-// CAFile is the certificate of the authority that signed the API server's.
+// CAFile returns the path of the certificate of the API server's authority.
 func (c *ControlPlane) CAFile() string { return c.pki("ca.crt") }
 
-// Kubeconfig is the path of the administrator's kubeconfig.
+// Kubeconfig returns the path of the administrator's kubeconfig.
 func (c *ControlPlane) Kubeconfig() string { return filepath.Join(c.dir, "admin.kubeconfig") }
 
-// RESTConfig is a copy of the administrator's access to the API.
+// RESTConfig returns a copy of the administrator's client configuration.
 func (c *ControlPlane) RESTConfig() *rest.Config { return rest.CopyConfig(c.rest) }
 
-// LogTail is the end of a component's log.
+// LogTail returns the end of a component's log.
 func (c *ControlPlane) LogTail(name string, lines int) string {
 	content, err := os.ReadFile(filepath.Join(c.dir, "logs", name+".log"))
 	if err != nil {
@@ -307,7 +307,7 @@ func (c *ControlPlane) LogTail(name string, lines int) string {
 	return tail(string(content), lines)
 }
 
-// Close ends all of it; the folder stays.
+// Close stops everything. The directory remains.
 func (c *ControlPlane) Close() {
 	for _, p := range slices.Backward(c.others) {
 		p.Kill()

@@ -1,10 +1,10 @@
-// Package cluster is a real Kubernetes with KEDA on this one machine: etcd, the control plane, a node (containerd,
-// kubelet, kube-proxy), CoreDNS and KEDA, every one built from its Go module with the versions that tools/*/go.mod
-// name. No registry is asked for an image.
+// Package cluster runs a real Kubernetes with KEDA on this machine: etcd, the control plane, a node (containerd,
+// kubelet, kube-proxy), CoreDNS and KEDA. All are built from their Go modules with the versions in tools/*/go.mod. No
+// image comes from a registry.
 //
-// Build makes the programs (once; they are kept in the user's cache folder), Require sees to the operating system's
-// part, Start brings the cluster up, Close takes every trace of it away. A janitor process does the same when the
-// process that started the cluster dies, however it dies. Run wraps all of it around a test suite.
+// Build makes the programs and keeps them in the user's cache directory. Require installs what is needed of the
+// operating system. Start starts the cluster, and Close removes every trace of it. If the process that started the
+// cluster dies, a janitor process removes it. Run does all of this for a test suite.
 //
-// What the cluster is used for lives elsewhere: this package knows nothing of the product.
+// This package does not depend on the product.
 package cluster

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// heartbeat is how often a long step says that it still goes on.
+// heartbeat is the time between two lines of a long step's progress.
 const heartbeat = 30 * time.Second
 
-// progress tells a reader what is being built, how far it is and how long it has taken.
+// progress prints what is being built, how far it is and how long it has taken.
 type progress struct {
 	out         io.Writer
 	start       time.Time
 	done, total int
 }
 
-// announce says that a step begins and returns what says how it ended.
+// announce prints that a step begins and returns a function that prints how it ended.
 func (p *progress) announce(what string) func(result string) {
 	begin := time.Now()
 	say := func(verb string) {
@@ -50,7 +50,7 @@ func (p *progress) announce(what string) func(result string) {
 	}
 }
 
-// errLocked says that somebody else kept a lock for as long as we were ready to wait.
+// errLocked means that another process kept a lock for the whole wait.
 var errLocked = errors.New("locked by another process")
 
 // lockFile takes an exclusive lock on a file, waiting for at most the given time; waiting is called once when it has

@@ -13,7 +13,7 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// raiseBitbucket deploys the emulator, to stay until the end.
+// raiseBitbucket deploys the emulator, which stays until the end.
 func (j *journey) raiseBitbucket(t *testing.T) {
 	manifests, err := os.ReadFile(filepath.Join(j.root, "e2e", "installation", "overlay", "emulator.yaml"))
 	if err != nil {
@@ -81,7 +81,7 @@ func (j *journey) queue(t *testing.T, duration string, labels ...string) (step s
 	return uuids[0]
 }
 
-// outcome of a step; it is no other than those of one that goes well.
+// outcome returns a step's outcome. It fails the test if the step failed.
 func (j *journey) outcome(t *testing.T, uuid string) string {
 	t.Helper()
 	state, err := j.control.State(t.Context())
@@ -106,7 +106,7 @@ func (j *journey) passes(t *testing.T, step string) {
 	j.until(t, "the step to pass", func() (bool, error) { return j.outcome(t, step) == emulator.OutcomePassed, nil })
 }
 
-// nobody wants no runner to be left at Bitbucket, but the one that is not ours.
+// nobody checks that no runner is left at Bitbucket except the one that is not ours.
 func (j *journey) nobody(t *testing.T) {
 	t.Helper()
 	state, err := j.control.State(t.Context())
@@ -122,11 +122,11 @@ func (j *journey) nobody(t *testing.T) {
 		t.Errorf("a runner is left at Bitbucket: %+v", runner)
 	}
 	if others != 1 {
-		t.Error("the runner that is not ours is gone, or was disabled")
+		t.Error("the runner that is not ours was deleted or disabled")
 	}
 }
 
-// nothing wants nothing of ours to be left in the cluster.
+// nothing checks that nothing of the product is left in the cluster.
 func (j *journey) nothing(t *testing.T) {
 	t.Helper()
 	j.until(t, "nothing to be left in the cluster", func() (bool, error) {

@@ -15,8 +15,8 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// place is where code blocks stand: the page's path from the repository's root, and
-// the title above them.
+// place is the location of code blocks: the page's path from the repository's root, and the
+// title above them.
 type place struct{ page, title string }
 
 // forContributors are pages whose code blocks are not played: they are figures.
@@ -66,7 +66,7 @@ func blocks(t *testing.T) map[place][]string {
 	return found
 }
 
-// played are how many blocks each place has that the long test plays.
+// played is the number of blocks per place that the long test runs.
 var played = map[place]int{
 	{"README.md", "Try it"}:       2,
 	{"README.md", "How it works"}: 1,
@@ -92,7 +92,7 @@ var played = map[place]int{
 	{"docs/troubleshoot.md", "Troubleshooting"}:         1,
 }
 
-func TestEveryBlockOfTheDocumentationIsPlayed(t *testing.T) {
+func TestEveryBlockOfTheDocumentationIsRun(t *testing.T) {
 	found := blocks(t)
 	for at, all := range found {
 		if len(all) != played[at] {
@@ -106,7 +106,7 @@ func TestEveryBlockOfTheDocumentationIsPlayed(t *testing.T) {
 	}
 }
 
-// filled replaces what a reader replaces; each must be there.
+// filled replaces what a reader replaces. Each text must exist.
 func filled(t *testing.T, block string, pairs ...string) string {
 	t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
@@ -118,7 +118,7 @@ func filled(t *testing.T, block string, pairs ...string) string {
 	return block
 }
 
-// lines are a block's commands, without the comments at their ends.
+// lines returns a block's commands without trailing comments.
 func lines(block string) []string {
 	var commands []string
 	for line := range strings.Lines(block) {
@@ -133,8 +133,8 @@ func lines(block string) []string {
 // forwarding is a command that forwards a port in the background.
 var forwarding = regexp.MustCompile(`(?m)^kubectl port-forward .* (\d+) &$`)
 
-// patiently lets each forwarded port be ready before the next command, as a reader
-// does who types them.
+// patiently waits until each forwarded port is ready before the next command, as a reader
+// who types the commands would.
 func patiently(script string) string {
 	return forwarding.ReplaceAllStringFunc(script, func(command string) string {
 		return command + ready(forwarding.FindStringSubmatch(command)[1])

@@ -1,4 +1,4 @@
-// Package handbook plays what the documentation tells its readers to do: each
-// command and manifest of the README, deploy/ and docs/ on a real cluster, in an order
-// in which a user would.
+// Package handbook follows the documentation: it runs each command and applies each
+// manifest of the README, deploy/ and docs/ on a real cluster, in the order in which a
+// user would.
 package handbook

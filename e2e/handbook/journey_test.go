@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// journey is a reader with the pages.
+// journey is a reader with the documentation's pages.
 type journey struct {
 	*reader
 	pages map[place][]string
@@ -22,10 +22,10 @@ func (j *journey) block(t *testing.T, page, title string, index int) string {
 	return all[index]
 }
 
-// TestLongTheDocumentationIsTrue follows the documentation: the first look, an
-// installation by an overlay of one's own and its maintenance, another by deploy/'s
-// overlays and a third by Helm, each taken away again, and what needs no cluster.
-func TestLongTheDocumentationIsTrue(t *testing.T) {
+// TestLongDocumentationIsCorrect follows the documentation: the first look, an installation
+// with the user's own overlay and its maintenance, one with deploy/'s overlays and one with
+// Helm, each of which is removed again, and everything that needs no cluster.
+func TestLongDocumentationIsCorrect(t *testing.T) {
 	j := &journey{reader: newReader(t), pages: blocks(t), close: func() {}}
 	defer func() { j.close() }()
 	j.image = j.registry + "/bitbucket-runner-scaler"

@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// buildTools builds the programs that a reader has, or is told to build.
+// buildTools builds the programs that a reader has or builds.
 func buildTools(ctx context.Context, dir string) error {
 	root, err := installation.Root()
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// reader is somebody who follows the documentation, with a checkout of their own.
+// reader is a person who follows the documentation with their own checkout.
 type reader struct {
 	kube     installation.Kube
 	control  *emulator.Control
@@ -102,8 +102,8 @@ func (r *reader) edit(t *testing.T, path string, change func(string) string) {
 	write(t, r.dir, path, changed)
 }
 
-// types runs a script in the checkout and returns what it printed. What it leaves in
-// the background ends with the test.
+// types runs a script in the checkout and returns its output. Its background processes end
+// with the test.
 func (r *reader) types(t *testing.T, script string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandPatience)
@@ -132,7 +132,7 @@ func (r *reader) types(t *testing.T, script string) string {
 	return string(text)
 }
 
-// until waits for a condition; it goes on through errors and reports the last.
+// until waits for a condition. It continues after errors and reports the last one.
 func (r *reader) until(t *testing.T, what string, done func() (bool, error)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)

@@ -25,7 +25,7 @@ groups:
 	j.types(t, j.block(t, "docs/migrate.md", "Without a gap", 0))
 	j.untilOnline(t, "gke.runner2")
 	j.runs(t, "self.hosted", "gke.runner2")
-	// The old label back, beside the new one.
+	// Restore the old label, in addition to the new one.
 	j.edit(t, "side-by-side.yaml", func(text string) string {
 		return regexp.MustCompile(`- "gke.runner.*"`).ReplaceAllString(text, "- gke.runner\n      - gke.runner2")
 	})

@@ -2,8 +2,8 @@ package installation
 
 import "fmt"
 
-// Asking are the shell commands that ask for a group's metric by hand, as KEDA does;
-// docs/operate.md has them too. The scaler's Service is forwarded to that local port.
+// Asking returns the shell commands that read a group's metric as KEDA does. They are also
+// in docs/operate.md. The scaler's Service must be forwarded to that local port.
 func Asking(group, port string) string {
 	return fmt.Sprintf(`
   kubectl get configmap bitbucket-runner-scaler-ca -n %[3]s -o jsonpath='{.data.ca\.crt}' >ca.crt

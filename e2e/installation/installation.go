@@ -1,6 +1,6 @@
-// Package installation installs the product in a cluster as its users do, from
-// deploy/ by kustomize and by a copy of the example ScaledJob, with the emulator
-// in Bitbucket's place and the stand-in runner in Atlassian's.
+// Package installation installs the product in a cluster as its users do: from deploy/
+// with kustomize, and with a copy of the example ScaledJob. The emulator replaces
+// Bitbucket, and the stand-in runner replaces Atlassian's runner.
 package installation
 
 import (
@@ -19,23 +19,23 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
-// Names of what is installed.
+// The names of the installed objects.
 const (
 	ControlPlane = "bitbucket-runner-control-plane"
 	Runners      = "bitbucket-runner"
 	Emulator     = "bitbucket-emulator"
 	Scaler       = "bitbucket-runner-scaler"
-	// ScalerImage and EmulatorImage are what the overlay names.
+	// ScalerImage and EmulatorImage are the images in the overlay.
 	ScalerImage   = "e2e.local/bitbucket-runner-scaler:dev"
 	EmulatorImage = "e2e.local/bitbucket-emulator:dev"
 )
 
-// ImageBuilder builds images where the cluster finds them.
+// ImageBuilder builds images and makes them available to the cluster.
 type ImageBuilder interface {
 	BuildImage(ctx context.Context, dockerfile, contextDir, ref string, buildArgs ...string) error
 }
 
-// Root is the product's repository, which this module lies in.
+// Root returns the root of the repository that contains this module.
 func Root() (string, error) {
 	_, file, _, ok := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(file), "..", "..")
@@ -48,8 +48,8 @@ func Root() (string, error) {
 	return root, nil
 }
 
-// BuildImages builds both images, the product's and the emulator's, with programs
-// that make builds.
+// BuildImages builds the product's and the emulator's images, with programs that make
+// builds.
 func BuildImages(ctx context.Context, builder ImageBuilder, out io.Writer) error {
 	root, err := Root()
 	if err != nil {
@@ -78,7 +78,7 @@ func BuildRunnerctl(ctx context.Context, dir string) (program string, err error)
 	return filepath.Join(dir, "runnerctl"), BuildPrograms(ctx, dir, "runnerctl")
 }
 
-// BuildPrograms builds programs of the product into a folder.
+// BuildPrograms builds programs of the product into a directory.
 func BuildPrograms(ctx context.Context, dir string, programs ...string) error {
 	root, err := Root()
 	if err != nil {
@@ -99,7 +99,7 @@ func in(ctx context.Context, dir, name string, args ...string) error {
 // Installation is the product in a cluster.
 type Installation struct {
 	Kube Kube
-	// Control and BitbucketURL reach the emulator.
+	// Control and BitbucketURL give access to the emulator.
 	Control      *emulator.Control
 	BitbucketURL string
 
@@ -107,12 +107,12 @@ type Installation struct {
 	cancel    context.CancelFunc
 }
 
-// Images are what to run where the cluster is not a local one; empty fields keep
-// the overlay's.
+// Images are the images to run if the cluster is not local. Empty fields keep the
+// overlay's images.
 type Images struct{ Scaler, Emulator string }
 
-// Install applies the control plane and the emulator, with further flags for it, and
-// waits until both are available.
+// Install applies the control plane and the emulator, with additional flags for the
+// emulator, and waits until both are available.
 func Install(ctx context.Context, kube Kube, images Images, emulatorFlags ...string) (*Installation, error) {
 	root, err := Root()
 	if err != nil {
@@ -157,13 +157,13 @@ func (i Images) in(manifests string) string {
 	return manifests
 }
 
-// Close ends the connection to the emulator; what is installed stays.
+// Close ends the connection to the emulator. It does not uninstall anything.
 func (i *Installation) Close() {
 	i.cancel()
 	i.forwarded()
 }
 
-// Uninstall deletes all that was installed.
+// Uninstall deletes everything that was installed.
 func (i *Installation) Uninstall(ctx context.Context) error {
 	root, err := Root()
 	if err != nil {

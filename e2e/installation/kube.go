@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Kube reaches a cluster as its users do: by kubectl.
+// Kube gives access to a cluster with kubectl, as users have it.
 type Kube struct {
-	// Kubectl is the program, Kubeconfig the file.
+	// Kubectl is the path of the program. Kubeconfig is the path of the file.
 	Kubectl, Kubeconfig string
 }
 
@@ -31,7 +31,7 @@ func (k Kube) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Run runs kubectl and gives what it printed; the error has what it complained of.
+// Run runs kubectl and returns its standard output. The error contains its standard error.
 func (k Kube) Run(ctx context.Context, stdin string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, kubectlTimeout)
 	defer cancel()
@@ -44,8 +44,8 @@ func (k Kube) Run(ctx context.Context, stdin string, args ...string) (string, er
 	return out.String(), nil
 }
 
-// Forward forwards a free local port to a Service's and gives its address. It
-// ends with ctx; wait then returns once kubectl has.
+// Forward forwards a free local port to a Service's port and returns the address. It ends
+// with ctx. After that, wait waits for kubectl to end.
 func (k Kube) Forward(ctx context.Context, namespace, target, port string) (address string, wait func(), err error) {
 	cmd := k.command(ctx, "port-forward", "--namespace", namespace, target, ":"+port, "--address", "127.0.0.1")
 	out, err := cmd.StdoutPipe()

@@ -17,27 +17,27 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Edit is what a user changes in a copy of the example ScaledJob.
+// Edit contains the changes in a copy of the example ScaledJob.
 type Edit struct {
-	// Name of the ScaledJob.
+	// Name is the name of the ScaledJob.
 	Name string
 	// Metadata is set in the trigger.
 	Metadata map[string]string
-	// Images run in place of the local ones.
+	// Images replace the local ones.
 	Images Images
-	// GracePeriod of its pods. Default 2 min.
+	// GracePeriod is the grace period of its pods. Default 2 min.
 	GracePeriod time.Duration
-	// TokenLife of its sidecars' tokens, 10 min at least. Default: the example's.
+	// TokenLife is the lifetime of its sidecars' tokens, at least 10 min. Default: the
+	// example's.
 	TokenLife time.Duration
-	// PlainText does without TLS, as an example of a build before it does.
+	// PlainText disables TLS, as in the example of a build without TLS.
 	PlainText bool
-	// Root is the checkout whose example it is. Default: this one.
+	// Root is the checkout that contains the example. Default: this one.
 	Root string
 }
 
-// Example gives deploy/examples/scaledjob.yaml, edited, with the stand-in runner
-// in the place of Atlassian's and of the Docker daemon, which the emulated steps
-// do not use.
+// Example returns an edited copy of deploy/examples/scaledjob.yaml. The stand-in runner
+// replaces Atlassian's runner and the Docker daemon, which the emulated steps do not use.
 func Example(edit Edit) (string, error) {
 	root := edit.Root
 	if root == "" {
@@ -57,8 +57,8 @@ func Example(edit Edit) (string, error) {
 	return edit.Images.in(edited), nil
 }
 
-// StandIn gives rendered manifests with the stand-in runner in the place of Atlassian's
-// and of the Docker daemon; all else stays.
+// StandIn returns rendered manifests in which the stand-in runner replaces Atlassian's
+// runner and the Docker daemon. The rest is unchanged.
 func StandIn(manifests string) (string, error) {
 	edited, err := scaledJobsOf(manifests, func(scaledJob *unstructured.Unstructured) error {
 		spec, ok := scaledJob.Object["spec"].(map[string]any)
@@ -75,7 +75,7 @@ func StandIn(manifests string) (string, error) {
 
 var errNoSpec = errors.New("no spec")
 
-// scaledJobsOf gives manifests with their ScaledJobs edited.
+// scaledJobsOf returns manifests with edited ScaledJobs.
 func scaledJobsOf(manifests string, edit func(scaledJob *unstructured.Unstructured) error) (string, error) {
 	var documents []string
 	for document := range strings.SplitSeq("\n"+manifests, "\n---\n") {
@@ -168,7 +168,7 @@ func (e Edit) pod(spec map[string]any) error {
 	return unstructured.SetNestedMap(spec, pod, path...)
 }
 
-// plainText gives the sidecar's environment without what it needs for TLS.
+// plainText returns the sidecar's environment without TLS.
 func plainText(env any) []any {
 	var kept []any
 	variables, _ := env.([]any)
@@ -181,7 +181,7 @@ func plainText(env any) []any {
 	return append(kept, map[string]any{"name": "SIDECAR_TLS", "value": "off"})
 }
 
-// projected changes what the sidecar's volume holds: the token, and the authorities.
+// projected changes the sources of the sidecar's volume: the token and the authorities.
 func (e Edit) projected(pod map[string]any) error {
 	volumes, _ := pod["volumes"].([]any)
 	for _, v := range volumes {
@@ -218,7 +218,7 @@ func (i *Installation) Apply(ctx context.Context, edit Edit) error {
 	return err
 }
 
-// Delete deletes a ScaledJob, and so its Jobs.
+// Delete deletes a ScaledJob and thereby its Jobs.
 func (i *Installation) Delete(ctx context.Context, name string) error {
 	_, err := i.Kube.Run(ctx, "", "--namespace", Runners, "delete", "scaledjob.keda.sh", name, "--ignore-not-found", "--timeout=120s")
 	return err

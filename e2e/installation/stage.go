@@ -12,14 +12,14 @@ import (
 	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
 
-// Stage plays the story on an installation.
+// Stage runs the story on an installation. It implements story.Stage.
 type Stage struct {
 	*Installation
 	// Groups are the ScaledJobs to delete at the end.
 	Groups []string
 }
 
-// jobs is what is read of a list of Jobs.
+// jobs contains the fields of a list of Jobs that are read.
 type jobs struct {
 	Items []struct {
 		Metadata struct {
@@ -34,8 +34,8 @@ type jobs struct {
 	} `json:"items"`
 }
 
-// Jobs counts the unfinished Jobs of each ScaledJob, and the completed and failed
-// ones of all.
+// Jobs returns the number of unfinished Jobs per ScaledJob, and the numbers of all
+// completed and failed Jobs.
 func (i *Installation) Jobs(ctx context.Context) (unfinished map[string]int, completed, failed int, err error) {
 	text, err := i.Kube.Run(ctx, "", "--namespace", Runners, "get", "jobs", "-o", "json")
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Stage) Queue(ctx context.Context, label string, count int, duration tim
 	return err
 }
 
-// Orphan implements story.Stage: a runner with the owner label of a real one.
+// Orphan implements story.Stage. The runner has the owner label of a real one.
 func (s *Stage) Orphan(ctx context.Context) (string, error) {
 	state, err := s.Control.State(ctx)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Stage) Orphan(ctx context.Context) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("no runner of ours among %d", len(state.Runners))
+	return "", fmt.Errorf("none of %d runners is ours", len(state.Runners))
 }
 
 // Remove implements story.Stage.

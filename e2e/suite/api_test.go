@@ -24,7 +24,7 @@ import (
 
 func isGone(err error) bool { return apierrors.IsNotFound(err) }
 
-// pods are a group's, oldest first, ended ones too.
+// pods returns a group's pods, oldest first, including ended ones.
 func pods(t *testing.T, group string) []corev1.Pod {
 	t.Helper()
 	list, err := shared.client.CoreV1().Pods(installation.Runners).List(context.WithoutCancel(t.Context()), metav1.ListOptions{LabelSelector: "scaledjob.keda.sh/name=" + group})
@@ -37,8 +37,8 @@ func pods(t *testing.T, group string) []corev1.Pod {
 	return list.Items
 }
 
-// replicas are the control plane's pods; the leader is the one that the Service
-// leads to.
+// replicas returns the control plane's pods. The leader is the pod that the Service
+// selects.
 func replicas(t *testing.T) (all []corev1.Pod, leader corev1.Pod) {
 	t.Helper()
 	list, err := shared.client.CoreV1().Pods(installation.ControlPlane).List(context.WithoutCancel(t.Context()), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + installation.Scaler})
@@ -53,7 +53,7 @@ func replicas(t *testing.T) (all []corev1.Pod, leader corev1.Pod) {
 	return list.Items, leader
 }
 
-// holder is the identity of the process that leads: the pod's name, and more.
+// holder returns the identity of the leading process, which begins with the pod's name.
 func holder(t *testing.T) string {
 	t.Helper()
 	lease, err := shared.client.CoordinationV1().Leases(installation.ControlPlane).Get(context.WithoutCancel(t.Context()), installation.Scaler, metav1.GetOptions{})
@@ -63,7 +63,7 @@ func holder(t *testing.T) string {
 	return ptr.Deref(lease.Spec.HolderIdentity, "")
 }
 
-// dial connects to the scaler's Service as KEDA does: this machine is the node.
+// dial connects to the scaler's Service as KEDA does. This machine is the node.
 func dial(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	service, err := shared.client.CoreV1().Services(installation.ControlPlane).Get(t.Context(), installation.Scaler, metav1.GetOptions{})
@@ -78,7 +78,8 @@ func dial(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn {
 	return conn
 }
 
-// authorities are what the scaler publishes to where the runners are, in PEM.
+// authorities returns the authorities that the scaler publishes to the runners' namespace,
+// in PEM.
 func authorities(t *testing.T) []byte {
 	t.Helper()
 	bundle, err := shared.client.CoreV1().ConfigMaps(installation.Runners).Get(t.Context(), "bitbucket-runner-scaler-ca", metav1.GetOptions{})
@@ -88,10 +89,10 @@ func authorities(t *testing.T) []byte {
 	return []byte(bundle.Data["ca.crt"])
 }
 
-// serverName is one of those in the scaler's certificate.
+// serverName is one of the names in the scaler's certificate.
 const serverName = installation.Scaler + "." + installation.ControlPlane + ".svc.cluster.local"
 
-// trusting verifies the scaler by what it publishes.
+// trusting verifies the scaler with the authorities that it publishes.
 func trusting(t *testing.T) *tls.Config {
 	t.Helper()
 	roots := x509.NewCertPool()
@@ -101,7 +102,8 @@ func trusting(t *testing.T) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: serverName}
 }
 
-// metric reads one of the leader's, named with its labels; 0 where it is not there.
+// metric reads a metric of the leader by its name with labels. It returns 0 if there is
+// none.
 func metric(t *testing.T, name string) float64 {
 	t.Helper()
 	text, err := shared.Kube.Run(context.WithoutCancel(t.Context()), "", "get", "--raw", "/api/v1/namespaces/"+installation.ControlPlane+"/services/http:"+installation.Scaler+":http/proxy/metrics")

@@ -16,10 +16,10 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// still keeps a group at its minimum, whatever its runners do.
+// still keeps a group at its minimum.
 var still = map[string]string{"min": "1", "max": "4", "scaleUpThreshold": "1"}
 
-// endings are the ways in which a runner's pod is ended from outside.
+// endings are the ways in which a runner's pod can be ended from outside.
 var endings = map[string]func(t *testing.T, pod corev1.Pod){
 	"evicted": func(t *testing.T, pod corev1.Pod) {
 		evict(t, pod)
@@ -60,7 +60,7 @@ func evict(t *testing.T, pod corev1.Pod) {
 	}
 }
 
-func TestEndedPodsStepIsRunToItsEnd(t *testing.T) {
+func TestDeletedPodFinishesItsStep(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestEndedPodsStepIsRunToItsEnd(t *testing.T) {
 	}
 }
 
-func TestEndedPodWithoutAStepEndsSoon(t *testing.T) {
+func TestDeletedPodWithoutAStepEndsSoon(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings {
 		t.Run(name, func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestEndedPodWithoutAStepEndsSoon(t *testing.T) {
 			untilEnded(t, pod)
 			took := time.Since(begun)
 			t.Logf("the pod ended in %.1f s", took.Seconds())
-			// Well before its grace is over, at the end of which it is killed: where no
+			// This is well before the end of its grace period, when it is killed. If no
 			// list has shown a step yet, the scaler waits for half a minute.
 			if took > 90*time.Second {
 				t.Errorf("an idle runner took %s to end", took)
@@ -106,7 +106,7 @@ func TestEndedPodWithoutAStepEndsSoon(t *testing.T) {
 	}
 }
 
-// working waits for a group's runner to be busy, and gives its pod.
+// working waits for a group's runner to be busy and returns its pod.
 func working(t *testing.T, group string) corev1.Pod {
 	t.Helper()
 	var found corev1.Pod
@@ -120,7 +120,7 @@ func working(t *testing.T, group string) corev1.Pod {
 		}
 		return found.Name != "", nil
 	})
-	// Until the runner itself has the step, nobody but Bitbucket knows.
+	// Until the runner itself has the step, only Bitbucket knows of it.
 	until(t, "the runner to have begun its step", func() (bool, error) {
 		log, err := shared.Kube.Run(t.Context(), "", "-n", found.Namespace, "logs", found.Name, "-c", "runner")
 		return strings.Contains(log, "Getting step"), err
@@ -128,8 +128,8 @@ func working(t *testing.T, group string) corev1.Pod {
 	return found
 }
 
-// untilEnded waits until a pod is gone, or has ended, and its runner with it; its
-// preStop hook must not have failed.
+// untilEnded waits until a pod was deleted or has ended, and its runner was removed. It
+// checks that the pod's preStop hook did not fail.
 func untilEnded(t *testing.T, pod corev1.Pod) {
 	t.Helper()
 	name := scope.RunnerName(pod.Name, string(pod.UID))
@@ -168,7 +168,7 @@ func stepOf(t *testing.T, uuid string) emulator.StepInfo {
 	return emulator.StepInfo{}
 }
 
-// failedJobs are a group's that failed and are kept.
+// failedJobs returns a group's failed Jobs.
 func failedJobs(t *testing.T, group string) []string {
 	t.Helper()
 	list, err := shared.client.BatchV1().Jobs(installation.Runners).List(t.Context(), metav1.ListOptions{LabelSelector: "scaledjob.keda.sh/name=" + group})

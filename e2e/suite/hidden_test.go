@@ -7,10 +7,10 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
-// Bitbucket's public API may list runners without their steps. Then the sidecars
-// alone know who is busy. A scope of its own: where lists have shown steps
-// before, a list without them means something else.
-func TestWorkedExampleWhereListsShowNoSteps(t *testing.T) {
+// Bitbucket's public API may list runners without their steps. Then only the sidecars know
+// which runners are busy. The test uses its own scope, because a list without steps has
+// another meaning in a scope whose lists have shown steps.
+func TestWorkedExampleWithoutStepsInLists(t *testing.T) {
 	t.Parallel()
 	hidden := []emulator.FaultRule{{Path: "*/repositories/*/pipelines-config/runners*", HideStep: true}}
 	if err := shared.Control.SetFaults(t.Context(), hidden); err != nil {
@@ -29,7 +29,7 @@ func TestWorkedExampleWhereListsShowNoSteps(t *testing.T) {
 	untilOnline(t, "hidden", 2, 1)
 	untilPassed(t, steps)
 	untilOnline(t, "hidden", 1, 0)
-	// Scaled down while one of them is busy: the idle one goes.
+	// While one of them is busy, scale-down removes the idle one.
 	steps = queueIn(t, "web", "hidden", 4, "10s")
 	untilPassed(t, steps)
 	untilOnline(t, "hidden", 1, 0)

@@ -34,7 +34,7 @@ const (
 	account  = "bitbucket-runner" // the runners' ServiceAccount
 )
 
-func TestPodRegistersItsOwnRunnerAloneAndOnce(t *testing.T) {
+func TestPodRegistersOnlyItsOwnRunnerAndOnlyOnce(t *testing.T) {
 	t.Parallel()
 	group(t, "identity", map[string]string{"min": "1", "max": "5"})
 	untilOnline(t, "identity", 1, 0)
@@ -60,9 +60,9 @@ func TestPodRegistersItsOwnRunnerAloneAndOnce(t *testing.T) {
 		"no token at all":                 {"not.a.token", codes.Unauthenticated, "unauthenticated"},
 		"a token of another audience":     {token(t, own, "https://kubernetes.default.svc.cluster.local"), codes.Unauthenticated, "unauthenticated"},
 		"a token that is bound to no pod": {token(t, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: installation.Runners}}, audience), codes.Unauthenticated, "unauthenticated"},
-		"a token of a pod that is gone":   {gone, codes.Unauthenticated, "unauthenticated"},
+		"a token of a deleted pod":        {gone, codes.Unauthenticated, "unauthenticated"},
 		"an expired token":                {signed(t, token(t, own, audience), -time.Minute), codes.Unauthenticated, "unauthenticated"},
-		// The proof that the case before is refused for its time alone.
+		// This proves that the previous case is refused only because of its time.
 		"the same, not expired": {signed(t, token(t, own, audience), time.Hour), codes.FailedPrecondition, "runner_exists"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -88,11 +88,11 @@ func TestPodRegistersItsOwnRunnerAloneAndOnce(t *testing.T) {
 	untilPassed(t, queue(t, "identity", 1, "1s"))
 }
 
-// held keeps an object whose owner is not in its namespace from being collected.
+// held protects an object whose owner is in another namespace from garbage collection.
 var held = []string{"e2e.local/hold"}
 
-// intruders makes a namespace with two pods that claim to be of own's group: one
-// that is owned by own's Job, and one of a Job that is owned by its ScaledJob.
+// intruders makes a namespace with two pods that claim to belong to own's group. One is
+// owned by own's Job, and one by a Job that is owned by its ScaledJob.
 func intruders(t *testing.T, own corev1.Pod) (direct, indirect corev1.Pod) {
 	t.Helper()
 	const namespace = "intruders"
@@ -140,7 +140,7 @@ func intruders(t *testing.T, own corev1.Pod) (direct, indirect corev1.Pod) {
 	return direct, indirect
 }
 
-// idlePod makes a pod that no node takes.
+// idlePod makes a pod that no node runs.
 func idlePod(t *testing.T, namespace, name string, edit func(*corev1.Pod)) corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{
@@ -162,7 +162,7 @@ func idlePod(t *testing.T, namespace, name string, edit func(*corev1.Pod)) corev
 	return *made
 }
 
-// deletePod deletes a pod that no node has.
+// deletePod deletes a pod that no node runs.
 func deletePod(t *testing.T, pod corev1.Pod) {
 	t.Helper()
 	ctx, client := context.WithoutCancel(t.Context()), shared.client.CoreV1().Pods(pod.Namespace)
@@ -176,8 +176,8 @@ func deletePod(t *testing.T, pod corev1.Pod) {
 	}
 }
 
-// token asks for one as the kubelet does for a pod; it is bound to none if the
-// pod has no name.
+// token requests a token as the kubelet does for a pod. If the pod has no name, the token
+// is not bound to a pod.
 func token(t *testing.T, pod corev1.Pod, audience string) string {
 	t.Helper()
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{audience}}}
@@ -191,9 +191,8 @@ func token(t *testing.T, pod corev1.Pod, audience string) string {
 	return answer.Status.Token
 }
 
-// signed gives a token's claims another time of expiry and signs them with the
-// cluster's own key: the API server makes no token that lives for less than ten
-// minutes.
+// signed changes the expiry in a token's claims and signs them with the cluster's key,
+// because the API server issues no token that is valid for less than ten minutes.
 func signed(t *testing.T, token string, lives time.Duration) string {
 	t.Helper()
 	parts := strings.Split(token, ".")
@@ -234,7 +233,7 @@ func signed(t *testing.T, token string, lives time.Duration) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// bearing adds a token to a call as a sidecar does.
+// bearing adds a token to a call, as a sidecar does.
 func bearing(ctx context.Context, token string) context.Context {
 	if token == "" {
 		return ctx
@@ -242,7 +241,7 @@ func bearing(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
-// registrations reads how many had an outcome so far.
+// registrations returns how many registrations have had an outcome so far.
 func registrations(t *testing.T, outcome string) float64 {
 	t.Helper()
 	return metric(t, fmt.Sprintf("bitbucket_runner_scaler_registrations_total{outcome=%q}", outcome))

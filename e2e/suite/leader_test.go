@@ -13,11 +13,11 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// takeover is how long a leader's death may leave KEDA without an answer, and
-// what a loaded machine, and a caller that tries again, add to it.
+// takeover is how long KEDA may be without an answer after a leader's death, including
+// the delay of a loaded machine and of a caller's retries.
 const takeover, slack = 10 * time.Second, 5 * time.Second
 
-func TestLeadersDeathInABurstCostsNoStep(t *testing.T) {
+func TestLeaderThatDiesDuringABurstLosesNoStep(t *testing.T) {
 	group(t, "killed", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "killed", 1, 0)
 	ask := asker(t, "killed", map[string]string{"min": "1", "max": "4"})
@@ -28,7 +28,7 @@ func TestLeadersDeathInABurstCostsNoStep(t *testing.T) {
 	process := processOf(t, string(leader.UID), "/scaler")
 	begun := time.Now()
 	process.kill(t)
-	// It may be one of the same pod, whose container starts again at once.
+	// The next leader can be in the same pod, whose container restarts at once.
 	until(t, "another process to lead", func() (bool, error) {
 		now := holder(t)
 		return now != "" && now != held, nil
@@ -42,7 +42,7 @@ func TestLeadersDeathInABurstCostsNoStep(t *testing.T) {
 	untilDone(t, "killed", steps)
 }
 
-func TestLongRollingUpdateInABurstCostsNoStep(t *testing.T) {
+func TestLongRollingUpdateDuringABurstLosesNoStep(t *testing.T) {
 	group(t, "rolled", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "rolled", 1, 0)
 	ask := asker(t, "rolled", map[string]string{"min": "1", "max": "4"})
@@ -58,9 +58,9 @@ func TestLongRollingUpdateInABurstCostsNoStep(t *testing.T) {
 	untilDone(t, "rolled", steps)
 }
 
-// One node cannot take what is drained from it, so the pods are evicted one after
-// another, as a drain of two nodes does.
-func TestLongDrainOfTheControlPlaneInABurstCostsNoStep(t *testing.T) {
+// There is only one node, so the pods are evicted one after another, like in a drain of two
+// nodes.
+func TestLongDrainOfTheControlPlaneDuringABurstLosesNoStep(t *testing.T) {
 	group(t, "moved", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "moved", 1, 0)
 	ask := asker(t, "moved", map[string]string{"min": "1", "max": "4"})
@@ -99,8 +99,8 @@ func untilBusy(t *testing.T, label string, want int) {
 	})
 }
 
-// untilDone waits for the steps of a burst to pass and for the group to be back
-// at one runner.
+// untilDone waits until the steps of a burst have passed and the group has one runner
+// again.
 func untilDone(t *testing.T, group string, steps []string) {
 	t.Helper()
 	untilPassed(t, steps)
@@ -114,7 +114,7 @@ func untilDone(t *testing.T, group string, steps []string) {
 	}
 }
 
-// asker asks for a group's metric as KEDA does.
+// asker reads a group's metric as KEDA does.
 func asker(t *testing.T, group string, metadata map[string]string) func() error {
 	t.Helper()
 	trigger := map[string]string{"workspace": "acme", "labels": group, "coolDown": "10s"}
@@ -135,8 +135,8 @@ func asker(t *testing.T, group string, metadata map[string]string) func() error 
 	}
 }
 
-// watchAnswers asks without end, until the longest time without an answer is
-// asked for.
+// watchAnswers reads the metric continuously. The returned function stops it and returns
+// the longest time without an answer.
 func watchAnswers(t *testing.T, ask func() error) (longest func() time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

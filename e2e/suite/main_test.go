@@ -24,21 +24,21 @@ import (
 // patience bounds each wait for a condition.
 const patience = 3 * time.Minute
 
-// shared is what the tests share.
+// shared contains what the tests share.
 var shared struct {
 	*installation.Installation
 	client   kubernetes.Interface
 	binaries cluster.Binaries
 	images   installation.ImageBuilder
-	// node is the folder of the node's files.
+	// node is the directory of the node's files.
 	node string
 }
 
 const (
-	// full names the variable that makes the tests run that take long; their names
-	// begin with TestLong.
+	// full is the variable that enables the long tests, whose names begin with
+	// TestLong.
 	full = "E2E_FULL"
-	// hidden names the variable that makes Bitbucket's lists show no steps.
+	// hidden is the variable that makes Bitbucket's lists show no steps.
 	hidden = "E2E_HIDE_STEP"
 )
 
@@ -76,13 +76,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// install fills shared in.
+// install sets shared.
 func install(ctx context.Context, binaries cluster.Binaries, kubeconfig string) error {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return err
 	}
-	config.QPS, config.Burst = 100, 200 // many tests look at the same time
+	config.QPS, config.Burst = 100, 200 // many tests poll at the same time
 	if shared.client, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
@@ -95,14 +95,14 @@ func install(ctx context.Context, binaries cluster.Binaries, kubeconfig string) 
 	return err
 }
 
-// group applies a copy of the example under that name, which is its label too,
-// and deletes it with the test; then nothing of it may be left.
+// group applies a copy of the example with that name, which is also its label. At the end
+// of the test it deletes the group and checks that nothing of it is left.
 func group(t *testing.T, name string, metadata map[string]string) {
 	t.Helper()
 	edited(t, installation.Edit{Name: name, Metadata: metadata})
 }
 
-// edited is a group with further changes in its copy of the example.
+// edited is group with additional changes in the copy of the example.
 func edited(t *testing.T, edit installation.Edit) {
 	t.Helper()
 	name, all := edit.Name, map[string]string{"labels": edit.Name, "coolDown": "10s"}
@@ -127,13 +127,13 @@ func edited(t *testing.T, edit installation.Edit) {
 	})
 }
 
-// until waits for a condition; it goes on through errors and reports the last.
+// until waits for a condition. It continues after errors and reports the last one.
 func until(t *testing.T, what string, done func() (bool, error)) {
 	t.Helper()
 	untilWithin(t, patience, what, done)
 }
 
-// untilWithin waits for a condition that takes longer than others.
+// untilWithin is until with another time limit.
 func untilWithin(t *testing.T, bound time.Duration, what string, done func() (bool, error)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), bound)
@@ -153,7 +153,7 @@ func untilWithin(t *testing.T, bound time.Duration, what string, done func() (bo
 	}
 }
 
-// picture says how things stand, for a failure.
+// picture describes the current state, for a test's failure.
 func picture(t *testing.T) string {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
@@ -173,7 +173,7 @@ func state(t *testing.T) emulator.State {
 	return state
 }
 
-// runners are those registered with a label.
+// runners returns the runners registered with a label.
 func runners(t *testing.T, label string) []emulator.RunnerInfo {
 	t.Helper()
 	var found []emulator.RunnerInfo
@@ -211,7 +211,7 @@ func untilOnline(t *testing.T, label string, all, busy int) {
 	})
 }
 
-// queue queues steps of the repository app, and gives their UUIDs.
+// queue queues steps in the repository app and returns their UUIDs.
 func queue(t *testing.T, label string, count int, duration string) []string {
 	t.Helper()
 	return queueIn(t, "app", label, count, duration)
@@ -228,7 +228,7 @@ func queueIn(t *testing.T, repository, label string, count int, duration string)
 	return uuids
 }
 
-// untilPassed waits until all steps have ended, and fails unless all passed.
+// untilPassed waits until all steps have ended. It fails the test unless all passed.
 func untilPassed(t *testing.T, uuids []string) {
 	t.Helper()
 	until(t, "the steps to end", func() (bool, error) {

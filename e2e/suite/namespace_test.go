@@ -8,9 +8,9 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// The credentials name the namespaces that they serve; whoever may make
-// ScaledJobs in another one gets no runner with them.
-func TestCredentialsServeTheNamespacesAloneThatTheyName(t *testing.T) {
+// A credentials set names the namespaces that may use it. Anyone who may create ScaledJobs
+// in another namespace gets no runner with it.
+func TestCredentialsServeOnlyTheirNamespaces(t *testing.T) {
 	t.Parallel()
 	const namespace = "elsewhere"
 	manifest, err := installation.Example(installation.Edit{Name: "foreign", Metadata: map[string]string{"labels": "foreign", "min": "1", "max": "2"}})
@@ -27,7 +27,7 @@ func TestCredentialsServeTheNamespacesAloneThatTheyName(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	until(t, "the refusal to be told on the ScaledJob", func() (bool, error) {
+	until(t, "an Event with the refusal on the ScaledJob", func() (bool, error) {
 		text, err := shared.Kube.Run(t.Context(), "", "-n", namespace, "get", "events", "--field-selector", "involvedObject.name=foreign,reason=KEDAScalerFailed", "-o", "jsonpath={.items[*].message}")
 		return strings.Contains(text, "PermissionDenied"), err
 	})

@@ -10,8 +10,8 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// change gives a ScaledJob's pods an annotation: whatever is changed in it, its
-// runners are outdated.
+// change adds an annotation to a ScaledJob's pod template. Any change makes its runners
+// outdated.
 func change(t *testing.T, group string) {
 	t.Helper()
 	_, err := shared.Kube.Run(t.Context(), "", "-n", installation.Runners, "patch", "scaledjob.keda.sh", group, "--type=merge",

@@ -20,7 +20,7 @@ import (
 
 const secretVariable = "OAUTH_CLIENT_SECRET="
 
-func TestRunnersSecretIsInItsOwnEnvironmentAlone(t *testing.T) {
+func TestRunnersSecretIsOnlyInItsOwnEnvironment(t *testing.T) {
 	t.Parallel()
 	group(t, "secret", map[string]string{"min": "2", "max": "4"})
 	untilOnline(t, "secret", 2, 0)
@@ -31,7 +31,7 @@ func TestRunnersSecretIsInItsOwnEnvironmentAlone(t *testing.T) {
 	steps := queue(t, "secret", 2, "5s")
 	search(t, secrets)
 	untilPassed(t, steps)
-	// An end in disorder tells more than one in order.
+	// A killed process logs more than one that is stopped in order.
 	p := pods(t, "secret")
 	processOf(t, string(p[0].UID), "/sidecar", "run").kill(t)
 	processOf(t, string(p[1].UID), "/bitbucket-emulator", "runner").kill(t)
@@ -42,8 +42,8 @@ func TestRunnersSecretIsInItsOwnEnvironmentAlone(t *testing.T) {
 	search(t, append(secrets, handedOut(t, "secret")...))
 }
 
-// handedOut reads the secrets of a group's runners where they must be: in the
-// environments of their processes.
+// handedOut reads the secrets of a group's runners from the environments of their
+// processes.
 func handedOut(t *testing.T, group string) [][]byte {
 	t.Helper()
 	var ours []string
@@ -94,8 +94,8 @@ func searchProcesses(t *testing.T, secrets [][]byte) {
 	}
 }
 
-// searchFiles looks into all files below a folder; one of them must have the
-// witness, so that nobody searches in the wrong place unawares.
+// searchFiles searches all files below a directory. One of them must contain the witness,
+// which proves that it is the right directory.
 func searchFiles(t *testing.T, secrets [][]byte, folder, witness string) (read int) {
 	t.Helper()
 	witnessed := false
@@ -119,7 +119,7 @@ func searchFiles(t *testing.T, secrets [][]byte, folder, witness string) (read i
 	return read
 }
 
-// ignoreGone passes over what was deleted while it was being looked at.
+// ignoreGone ignores files that were deleted during the search.
 func ignoreGone(err error) error {
 	if os.IsNotExist(err) {
 		return nil
@@ -157,8 +157,8 @@ func searchReplicas(t *testing.T, secrets [][]byte, path string) (read int) {
 	return read
 }
 
-// searchAPI looks into every object that the API server can list, Secrets and
-// Events too.
+// searchAPI searches every object that the API server can list, including Secrets and
+// Events.
 func searchAPI(t *testing.T, secrets [][]byte) (read int) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())

@@ -18,7 +18,7 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-func TestStepOutlivesItsSidecarsDeath(t *testing.T) {
+func TestStepContinuesAfterItsSidecarDies(t *testing.T) {
 	t.Parallel()
 	group(t, "orphaned", still)
 	untilOnline(t, "orphaned", 1, 0)
@@ -32,7 +32,8 @@ func TestStepOutlivesItsSidecarsDeath(t *testing.T) {
 		return second.pid != first.pid, nil
 	})
 	untilPassed(t, steps)
-	// It still has the runner in hand: it takes another step, and ends when told.
+	// The new sidecar controls the runner: the runner takes another step and can be
+	// stopped.
 	untilPassed(t, queue(t, "orphaned", 1, "1s"))
 	begun := runners(t, "orphaned")
 	if len(begun) != 1 || begun[0].StepsTaken != 2 {
@@ -45,10 +46,10 @@ func TestStepOutlivesItsSidecarsDeath(t *testing.T) {
 	}
 }
 
-// What one sidecar may take, in bytes: there are as many as runners.
+// The limits of one sidecar, in bytes. There is one sidecar per runner.
 const mostMemory, mostBinary = 20 << 20, 15_000_000
 
-// isSmall holds a sidecar against its bounds.
+// isSmall checks a sidecar's limits.
 func (p process) isSmall(t *testing.T) {
 	t.Helper()
 	folder := fmt.Sprintf("/proc/%d/", p.pid)
@@ -72,13 +73,13 @@ func (p process) isSmall(t *testing.T) {
 	}
 }
 
-// leeway is more than what the API server allows for clocks that differ
+// leeway is longer than the difference of clocks that the API server accepts
 // (gopkg.in/go-jose/go-jose.v2/jwt.DefaultLeeway).
 const leeway = 90 * time.Second
 
-// The pod of a long step outlives its sidecar's token, which the kubelet does not
-// renew once the pod is being deleted; then the sidecar is refused.
-func TestLongDrainThatOutlivesItsToken(t *testing.T) {
+// The kubelet does not renew the sidecar's token while the pod is being deleted. During a
+// long step the token expires, and the control plane refuses the sidecar.
+func TestLongDrainContinuesAfterTheTokenExpires(t *testing.T) {
 	edited(t, installation.Edit{Name: "expired", Metadata: still, GracePeriod: 30 * time.Minute, TokenLife: 10 * time.Minute})
 	untilOnline(t, "expired", 1, 0)
 	steps := queue(t, "expired", 1, "14m")
@@ -108,7 +109,7 @@ func TestLongDrainThatOutlivesItsToken(t *testing.T) {
 	})
 }
 
-// tokenExpiry reads when the token of a pod's sidecar ends, where the node keeps it.
+// tokenExpiry reads from the node's files when the token of a pod's sidecar expires.
 func tokenExpiry(t *testing.T, pod corev1.Pod) time.Time {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(shared.node, "kubelet", "pods", string(pod.UID), "volumes", "kubernetes.io~projected", "*", "token"))

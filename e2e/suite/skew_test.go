@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// earlier names the variable with the commit that the present build must get
-	// along with; earliest is the default, the first release of the wire.
+	// earlier is the variable with the commit with which the current build must be
+	// compatible. earliest is the default, the first release of the protocol.
 	earlier, earliest = "E2E_PREVIOUS", "46648b7"
 	previousImage     = "e2e.local/bitbucket-runner-scaler:previous"
 )
 
-// An update of the control plane never comes at the same moment as one of the
-// runners' Jobs: each must get along with the other's previous build.
-func TestLongBuildsGetAlongWithThePreviousOne(t *testing.T) {
+// The control plane and the runners' Jobs are not updated at the same time, so each must be
+// compatible with the other's previous build.
+func TestLongBuildIsCompatibleWithThePreviousOne(t *testing.T) {
 	previous := checkout(t, cmp.Or(os.Getenv(earlier), earliest))
 	if err := installation.BuildScaler(t.Context(), shared.images, previous, previousImage); err != nil {
 		t.Fatal(err)
@@ -63,12 +63,11 @@ func TestLongBuildsGetAlongWithThePreviousOne(t *testing.T) {
 // release is a build of the product: its checkout, and its image.
 type release struct{ root, image string }
 
-// plainText is what the previous build speaks; the present one must be told to.
+// plainText makes the current build use plain text, as the previous one does.
 const plainText = "--tls=off"
 
-// deploy puts the control plane of a release in the place of the present one, with
-// a further flag. The emulator stays as it is: with another, all runners would be
-// gone.
+// deploy replaces the control plane with that of a release, with an additional flag. It
+// does not replace the emulator, which contains the runners.
 func (r release) deploy(t *testing.T, flag string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
@@ -94,7 +93,7 @@ func (r release) deploy(t *testing.T, flag string) {
 // afterFirst finds the line of a flag that every build's manifest has.
 var afterFirst = regexp.MustCompile(`(?m)^( *- )--cluster=k8s\n`)
 
-// checkout gives a folder with the tree of a commit.
+// checkout returns a directory with the tree of a commit.
 func checkout(t *testing.T, commit string) string {
 	t.Helper()
 	root, err := installation.Root()

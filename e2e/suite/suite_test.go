@@ -16,7 +16,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
-// The example of Atlassian's runners-autoscaler, on real pods.
+// The steps are the example of Atlassian's runners-autoscaler, on real pods.
 func TestWorkedExampleEndToEnd(t *testing.T) {
 	t.Parallel()
 	group(t, "worked", map[string]string{"min": "1", "max": "10", "scaleUpThreshold": "0.8", "coolDown": "0s"})
@@ -32,7 +32,7 @@ func TestWorkedExampleEndToEnd(t *testing.T) {
 	}
 }
 
-func TestBurstIsRunAndNothingIsLeft(t *testing.T) {
+func TestBurstIsRunAndNothingRemains(t *testing.T) {
 	t.Parallel()
 	before := state(t).Counters.BusyRunnersDeleted
 	group(t, "burst", map[string]string{"min": "1", "max": "5"})
@@ -51,7 +51,7 @@ func TestBurstIsRunAndNothingIsLeft(t *testing.T) {
 	}
 }
 
-func TestMaxHolds(t *testing.T) {
+func TestMaxIsNotExceeded(t *testing.T) {
 	t.Parallel()
 	group(t, "capped", map[string]string{"min": "1", "max": "2"})
 	untilOnline(t, "capped", 1, 0)
@@ -63,7 +63,7 @@ func TestMaxHolds(t *testing.T) {
 	}
 }
 
-func TestWrongTriggerIsToldOnTheScaledJob(t *testing.T) {
+func TestInvalidTriggerIsReportedOnTheScaledJob(t *testing.T) {
 	t.Parallel()
 	group(t, "wrong", map[string]string{"min": "9", "max": "3", "labels": "Wrong"})
 	until(t, "the event", func() (bool, error) {
@@ -157,7 +157,7 @@ grpcurl() { go -C "$ROOT" tool -modfile=.ci/tools.mod grpcurl "${@/ca.crt/$PWD/c
 	}
 }
 
-func TestStandInArithmeticIsKEDAs(t *testing.T) {
+func TestArithmeticAgreesWithKEDA(t *testing.T) {
 	type question struct {
 		Metric  float64 `json:"metric"`
 		Target  float64 `json:"target"`

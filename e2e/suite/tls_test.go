@@ -12,9 +12,9 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// A certificate is renewed as its end comes near; one that is gone is renewed at
-// once, which no test has to wait months for.
-func TestRenewedCertificateCostsNoStepAndNoPoll(t *testing.T) {
+// A certificate is renewed before it expires. A deleted one is renewed at once, so the test
+// deletes it.
+func TestRenewedCertificateLosesNoStepAndNoPoll(t *testing.T) {
 	group(t, "renewed", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "renewed", 1, 0)
 	before := served(t)
@@ -32,7 +32,7 @@ func TestRenewedCertificateCostsNoStepAndNoPoll(t *testing.T) {
 	}
 }
 
-// served is the serial number of the certificate that the scaler shows now.
+// served returns the serial number of the certificate that the scaler serves now.
 func served(t *testing.T) *big.Int {
 	t.Helper()
 	service, err := shared.client.CoreV1().Services(installation.ControlPlane).Get(t.Context(), installation.Scaler, metav1.GetOptions{})

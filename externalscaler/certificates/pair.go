@@ -137,7 +137,7 @@ func newAuthority(now time.Time) (*x509.Certificate, crypto.Signer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make key: %w", err)
 	}
-	// The name tells one authority from the next: verifiers look issuers up by it.
+	// The name distinguishes authorities, because clients find issuers by name.
 	authority, err := cert.NewSelfSignedCACert(cert.Config{
 		CommonName: "bitbucket-runner-scaler " + now.UTC().Format(time.RFC3339Nano), NotBefore: now.Add(-clockSkew),
 	}, key)

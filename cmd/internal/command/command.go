@@ -92,7 +92,7 @@ func Flags(c *cobra.Command, prefix string, lookup func(string) (string, bool)) 
 	return flags.New(c.Flags(), prefix, lookup)
 }
 
-// NoArguments refuses everything besides flags.
+// NoArguments returns an error if there are arguments other than flags.
 func NoArguments(_ *cobra.Command, args []string) error { return flags.NoArguments(args) }
 
 func flagError(c *cobra.Command, err error) error {

@@ -1,11 +1,11 @@
-// Package clock gives processes a clock of their own: one that runs a whole number
-// of times as fast as the machine's, and whose wall part can be stepped while they
-// run. Programs are built for it from unchanged sources, with an overlay of a few
-// lines over Go's runtime, so that every timer, deadline and timestamp in them
-// follows; without the variable that names the clock they run as any other.
+// Package clock provides clocks for processes. Such a clock runs at an integer multiple of
+// the machine's rate, and its wall part can be stepped while the processes run. The
+// programs are built from unchanged sources with a small overlay of Go's runtime, so that
+// every timer, deadline and timestamp uses the clock. Without the variable that names the
+// clock, they run normally.
 //
-// All processes that share a clock agree on both its readings. Each clock is a
-// small file that the runtime maps into memory.
+// All processes that share a clock read the same times. Each clock is a small file that
+// the runtime maps into memory.
 package clock
 
 import (
@@ -21,7 +21,7 @@ import (
 // Variable is the environment variable that names the clock's file.
 const Variable = "CHAOS_CLOCK"
 
-// The file holds four int64 in the machine's byte order, as the runtime's patch
+// The file contains four int64 in the machine's byte order, as the patch of the runtime
 // reads them.
 const (
 	wallAt = 8 * iota
@@ -31,22 +31,22 @@ const (
 	size
 )
 
-// Clock is a clock of this kind, as seen from outside. Safe for concurrent use
-// but for Step and Close, which one goroutine may call.
+// Clock is the control of such a clock. It is safe for concurrent use, except Step and
+// Close, which only one goroutine may call.
 type Clock struct {
 	path   string
 	rate   int64
-	origin time.Time // both clocks agreed then
+	origin time.Time // when both clocks showed the same time
 	memory []byte
 }
 
-// New makes a clock in a new file; it agrees with the machine's now, and runs rate
-// times as fast from then on.
+// New makes a clock in a new file. It shows the machine's time now, and from then on runs
+// rate times as fast.
 func New(path string, rate int) (*Clock, error) {
 	if rate < 1 {
 		return nil, fmt.Errorf("clock's rate: %d, want 1 or more", rate)
 	}
-	// Whole seconds, so that times of the API, which are whole too, have an exact
+	// Use whole seconds, so that the API's times, which are whole seconds, have an exact
 	// counterpart.
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -74,7 +74,7 @@ func New(path string, rate int) (*Clock, error) {
 	return &Clock{path: path, rate: int64(rate), origin: origin, memory: memory}, nil
 }
 
-// Twin makes a clock in another file that agrees with this one until it is stepped.
+// Twin makes a clock in another file that shows the same time until it is stepped.
 func (c *Clock) Twin(path string) (*Clock, error) {
 	twin, err := New(path, int(c.rate))
 	if err != nil {
@@ -85,32 +85,32 @@ func (c *Clock) Twin(path string) (*Clock, error) {
 	return twin, nil
 }
 
-// Step sets how far the wall part is off. Monotonic readings, and so timers, do
-// not see it, as they do not when a machine's clock is set.
+// Step sets the offset of the wall part. It does not affect monotonic readings and timers,
+// as when a machine's clock is set.
 func (c *Clock) Step(off time.Duration) {
 	binary.NativeEndian.PutUint64(c.memory[stepAt:], uint64(off))
 }
 
-// Environment is the entry that gives a process this clock.
+// Environment returns the environment variable that gives a process this clock.
 func (c *Clock) Environment() string { return Variable + "=" + c.path }
 
-// Rate is how many times as fast it runs.
+// Rate returns how many times faster the clock runs.
 func (c *Clock) Rate() int { return int(c.rate) }
 
-// Real is how long a time of this clock takes on the machine's.
+// Real converts a duration of this clock to the machine's clock.
 func (c *Clock) Real(d time.Duration) time.Duration { return d / time.Duration(c.rate) }
 
-// Shown is what this clock shows, unstepped, when the machine's shows t.
+// Shown returns this clock's time, without steps, when the machine's clock shows t.
 func (c *Clock) Shown(t time.Time) time.Time {
 	return c.origin.Add(t.Sub(c.origin) * time.Duration(c.rate))
 }
 
-// Machine is what the machine's clock shows when this one, unstepped, shows t.
+// Machine returns the machine's time when this clock, without steps, shows t.
 func (c *Clock) Machine(t time.Time) time.Time {
 	return c.origin.Add(t.Sub(c.origin) / time.Duration(c.rate))
 }
 
-// Close gives the memory back. Processes that use the clock keep it.
+// Close releases the memory. Processes that use the clock keep it.
 func (c *Clock) Close() error {
 	if err := unix.Munmap(c.memory); err != nil {
 		return fmt.Errorf("unmap clock: %w", err)

@@ -18,8 +18,8 @@ type patch struct {
 	file, old, new string
 }
 
-// Where the runtime reads the machine's clocks, and where it hands a length of time
-// to the kernel. Everything else, in it and above, goes by nanotime and time_now.
+// The places where the runtime reads the machine's clocks and where it passes a duration
+// to the kernel. Everything else uses nanotime and time_now.
 var patches = []patch{
 	{"time_nofake.go", "\treturn nanotime1()\n", "\treturn chaosMonotonic(nanotime1())\n"},
 	// time.now is assembly here; under another name it is what ours starts from.
@@ -31,13 +31,13 @@ var patches = []patch{
 	{"proc.go", "\tgoargs()\n\tgoenvs()\n", "\tgoargs()\n\tgoenvs()\n\tchaosStart()\n"},
 }
 
-// added is the file that the runtime gets beside its own.
+// added is the file that is added to the runtime.
 //
 //go:embed runtime.go.txt
 var added []byte
 
-// ErrPlatform says that there is no such clock for this platform.
-var ErrPlatform = errors.New("clocks of their own need Linux on amd64")
+// ErrPlatform means that this platform is not supported.
+var ErrPlatform = errors.New("separate clocks need Linux on amd64")
 
 // Overlay writes the overlay's files into dir and returns the one to give to
 // `go build -overlay`.

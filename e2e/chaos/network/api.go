@@ -22,11 +22,10 @@ import (
 	"bitbucket-runner-scaler/e2e/chaos/clock"
 )
 
-// API is one client's way to the API server, over plain HTTP; client-go sends no token
-// over that, so it adds the client's. Times of whole seconds, which are the API server's own, are shown as the
-// client's clock would have them, and are put back in what the client writes; those
-// with fractions are a client's own (Leases, Events) and pass as they are. Safe for
-// concurrent use.
+// API is one client's connection to the API server, over plain HTTP. client-go sends no
+// token over plain HTTP, so API adds the client's. API translates times of whole seconds,
+// which the API server sets, to the client's clock and back. Times with fractions come
+// from clients (Leases, Events) and are not changed. API is safe for concurrent use.
 type API struct {
 	listener net.Listener
 	server   *http.Server
@@ -38,7 +37,7 @@ type API struct {
 	watches map[*watch]struct{}
 }
 
-// watch is a running watch that can be ended.
+// watch is a watch that can be ended.
 type watch struct{ end context.CancelFunc }
 
 // NewAPI opens a way to the API server at a URL, whose certificate is signed by that
@@ -90,10 +89,10 @@ func NewAPI(ctx context.Context, server, caFile, token string, c *clock.Clock) (
 	return a, nil
 }
 
-// URL is where clients find it.
+// URL returns the URL for the client.
 func (a *API) URL() string { return "http://" + a.listener.Addr().String() }
 
-// Set changes the mode; connections that stand are cut unless it is Pass.
+// Set changes the mode. It closes open connections unless the mode is Pass.
 func (a *API) Set(mode Mode) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -105,7 +104,7 @@ func (a *API) Set(mode Mode) {
 	}
 }
 
-// DropWatches ends all watches, as an API server may at any time.
+// DropWatches ends all watches, as an API server may do at any time.
 func (a *API) DropWatches() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,7 +113,7 @@ func (a *API) DropWatches() {
 	}
 }
 
-// Close ends it.
+// Close closes the connection.
 func (a *API) Close() error {
 	err := a.server.Close()
 	<-a.served
@@ -135,7 +134,7 @@ func (a *API) state(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// handler passes calls on, and keeps account of watches.
+// handler forwards calls and records watches.
 func (a *API) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
@@ -163,13 +162,13 @@ func (a *API) handler(next http.Handler) http.Handler {
 	})
 }
 
-// wholeSeconds is a time as the API server writes its own.
+// wholeSeconds is the format of the API server's times.
 var wholeSeconds = regexp.MustCompile(`"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"`)
 
-// timeLength is that of a time with its quotes.
+// timeLength is the length of such a time with its quotes.
 const timeLength = len(`"2006-01-02T15:04:05Z"`)
 
-// translated gives a body in which each such time is another, of the same length.
+// translated returns a body in which each such time is replaced by one of the same length.
 func translated(body io.ReadCloser, to func(time.Time) time.Time) io.ReadCloser {
 	return &translator{body: body, to: to}
 }
@@ -177,13 +176,13 @@ func translated(body io.ReadCloser, to func(time.Time) time.Time) io.ReadCloser 
 type translator struct {
 	body  io.ReadCloser
 	to    func(time.Time) time.Time
-	ready []byte // translated, not yet given
+	ready []byte // translated, not yet returned
 	rest  []byte // what may be the beginning of a time
 	err   error
 }
 
-// Read gives what was read and translated so far; the last bytes wait only where they
-// may be the beginning of a time.
+// Read returns the bytes that are translated so far. It keeps the last bytes back only if
+// they may be the beginning of a time.
 func (t *translator) Read(p []byte) (int, error) {
 	for len(t.ready) == 0 && t.err == nil {
 		buffer := make([]byte, 32<<10)
@@ -205,7 +204,7 @@ func (t *translator) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// begun is how many bytes at the end may be the beginning of a time.
+// begun returns how many bytes at the end may be the beginning of a time.
 func begun(text []byte) int {
 	from := max(0, len(text)-timeLength+1)
 	i := bytes.LastIndexByte(text[from:], '"')

@@ -1,6 +1,6 @@
-// Package network stands between the parts of a round: it leads connections to where
-// they belong, as a Service does, and can cut, refuse or hang them. The one to the API
-// server also translates times, for processes whose clock is not the API server's.
+// Package network connects the parts of a round. It forwards connections, as a Service
+// does, and can cut, refuse or hang them. The connection to the API server also translates
+// times for processes with another clock.
 package network
 
 import (
@@ -16,7 +16,7 @@ import (
 type Mode int
 
 const (
-	// Pass leads them on.
+	// Pass forwards them.
 	Pass Mode = iota
 	// Refuse closes each at once.
 	Refuse
@@ -24,8 +24,8 @@ const (
 	Hang
 )
 
-// Gate leads the connections to one address of loopback to a target that may change.
-// Safe for concurrent use.
+// Gate forwards the connections to a loopback address to a target that may change. It is
+// safe for concurrent use.
 type Gate struct {
 	listener net.Listener
 	target   func() (address string, ok bool)
@@ -37,7 +37,8 @@ type Gate struct {
 	ended bool
 }
 
-// NewGate opens a gate. target is asked at each connection; without one it is refused.
+// NewGate opens a gate. It calls target for each connection. Without a target it refuses the
+// connection.
 func NewGate(ctx context.Context, target func() (address string, ok bool)) (*Gate, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -49,15 +50,15 @@ func NewGate(ctx context.Context, target func() (address string, ok bool)) (*Gat
 	return g, nil
 }
 
-// Fixed is a target that never changes.
+// Fixed returns a target that never changes.
 func Fixed(address string) func() (string, bool) {
 	return func() (string, bool) { return address, true }
 }
 
-// Address is where it listens.
+// Address returns the address on which the gate listens.
 func (g *Gate) Address() string { return g.listener.Addr().String() }
 
-// Set changes the mode; connections that stand are cut unless it is Pass.
+// Set changes the mode. It closes open connections unless the mode is Pass.
 func (g *Gate) Set(mode Mode) {
 	g.mu.Lock()
 	g.mode = mode
@@ -67,7 +68,7 @@ func (g *Gate) Set(mode Mode) {
 	}
 }
 
-// Cut ends the standing connections whose target is one of those.
+// Cut closes the open connections to these targets.
 func (g *Gate) Cut(which func(target string) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -78,7 +79,7 @@ func (g *Gate) Cut(which func(target string) bool) {
 	}
 }
 
-// Close ends it and all its connections.
+// Close closes the gate and all its connections.
 func (g *Gate) Close() error {
 	err := g.listener.Close()
 	g.mu.Lock()
@@ -102,7 +103,7 @@ func (g *Gate) accept() {
 	}
 }
 
-// enter notes a connection; false if it is to be closed.
+// enter records a connection. It returns false if the connection must be closed.
 func (g *Gate) enter(conn net.Conn, target string) (mode Mode, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

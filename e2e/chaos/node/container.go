@@ -14,23 +14,23 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// container is a container's spec in this machine's terms.
+// container is a container's spec, converted to processes and paths of this machine.
 type container struct {
 	spec        corev1.Container
 	environment []string
-	// command is what it runs, probe its startup probe and preStop its hook.
+	// command is its command, probe its startup probe, and preStop its hook.
 	command, probe, preStop []string
 	probePeriod             time.Duration
 	probeFailures           int
 }
 
-// containers of a pod: sidecars in the order of their start, and the main one.
+// containers are the containers of a pod: sidecars in start order, and the main container.
 type containers struct {
 	sidecars []*container
 	main     *container
 }
 
-// prepare makes the pod's volumes and puts its containers in this machine's terms.
+// prepare makes the pod's volumes and converts its containers.
 func (p *pod) prepare(ctx context.Context) (containers, error) {
 	volumes := map[string]string{}
 	for _, v := range p.object.Spec.Volumes {
@@ -65,7 +65,7 @@ func (p *pod) prepare(ctx context.Context) (containers, error) {
 	return all, nil
 }
 
-// writeToken gets a token that is bound to the pod.
+// writeToken requests a token that is bound to the pod and writes it.
 func (p *pod) writeToken(ctx context.Context, dir string, want *corev1.ServiceAccountTokenProjection) error {
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		Audiences: []string{want.Audience}, ExpirationSeconds: want.ExpirationSeconds,
@@ -79,8 +79,8 @@ func (p *pod) writeToken(ctx context.Context, dir string, want *corev1.ServiceAc
 	return os.WriteFile(filepath.Join(dir, want.Path), []byte(answer.Status.Token), 0o600)
 }
 
-// container puts one container in this machine's terms: paths into its volumes and
-// programs of its image become paths of this machine.
+// container converts one container: paths into its volumes and programs of its image become
+// paths of this machine.
 func (p *pod) container(spec corev1.Container, volumes map[string]string) *container {
 	here := func(text string) string {
 		for _, mount := range spec.VolumeMounts {
@@ -107,7 +107,7 @@ func (p *pod) container(spec corev1.Container, volumes map[string]string) *conta
 	for _, variable := range spec.Env {
 		c.environment = append(c.environment, variable.Name+"="+here(variable.Value))
 	}
-	// A file that its program looks for at a fixed place.
+	// Its program reads this file at a fixed path.
 	for _, mount := range spec.VolumeMounts {
 		if mount.Name == "token" {
 			c.environment = append(c.environment, "SIDECAR_TOKEN_FILE="+filepath.Join(volumes[mount.Name], "token"))

@@ -1,10 +1,9 @@
-// Package node is a stand-in for a node and its kubelet: it registers a Node in a
-// real API server, starts the containers of the pods that the scheduler binds to it
-// as processes of this machine, in the kubelet's order, and reports their status.
-// Native sidecars, startup probes, preStop hooks, grace periods, emptyDirs and bound
-// ServiceAccount tokens are as the kubelet has them; images, networks and cgroups
-// there are none. And it does what no kubelet offers: it kills a container, a pod, or
-// itself with all its pods, at once.
+// Package node is a stand-in for a node with its kubelet. It registers a Node in a real
+// API server, runs the containers of the pods that the scheduler binds to it as processes,
+// in the kubelet's order, and reports their status. Native sidecars, startup probes,
+// preStop hooks, grace periods, emptyDirs and bound ServiceAccount tokens work as with the
+// kubelet. There are no images, networks or cgroups. In addition, it can kill a container,
+// a pod, or itself with all its pods.
 package node
 
 import (
@@ -35,28 +34,28 @@ import (
 // leaseNamespace is where kubelets renew their leases.
 const leaseNamespace = "kube-node-lease"
 
-// renewEvery is how often a node says that it is there.
+// renewEvery is the time between two renewals of the node's lease.
 const renewEvery = 5 * time.Second
 
-// Config is what a Node is made of.
+// Config configures a Node.
 type Config struct {
-	// Name and Labels of the Node.
+	// Name and Labels are those of the Node.
 	Name   string
 	Labels map[string]string
-	// Dir takes the pods' volumes, Logs their containers' output. Dir must be short,
-	// since sockets lie in it.
+	// Dir contains the pods' volumes, and Logs their containers' output. Dir must be
+	// short, because it contains sockets.
 	Dir, Logs string
-	// Programs are those of all images, by their paths in them.
+	// Programs are the programs of all images, by their paths in the images.
 	Programs map[string]string
-	// Environment of every container besides its own.
+	// Environment is added to the environment of every container.
 	Environment []string
-	// Clock is that of the containers; probes and grace periods go by it too.
+	// Clock is the containers' clock. Probes and grace periods use it too.
 	Clock  *clock.Clock
 	Client kubernetes.Interface
 	Logger *zap.Logger
 }
 
-// Node is a running node. Safe for concurrent use.
+// Node is a running node. It is safe for concurrent use.
 type Node struct {
 	config Config
 	log    *zap.Logger
@@ -70,7 +69,7 @@ type Node struct {
 	gone    bool
 }
 
-// Start registers the node and starts to run pods until Stop or Vanish.
+// Start registers the node and runs pods until Stop or Vanish.
 func Start(ctx context.Context, config Config) (*Node, error) {
 	n := &Node{config: config, log: config.Logger.With(zap.String("node", config.Name)), workers: map[types.UID]*pod{}}
 	if err := n.register(ctx); err != nil {
@@ -83,7 +82,7 @@ func Start(ctx context.Context, config Config) (*Node, error) {
 	return n, nil
 }
 
-// Name is the Node's.
+// Name returns the Node's name.
 func (n *Node) Name() string { return n.config.Name }
 
 func (n *Node) register(ctx context.Context) error {
@@ -151,7 +150,7 @@ func (n *Node) renew(ctx context.Context) {
 	}
 }
 
-// watch follows the pods that are bound to the node.
+// watch watches the pods that are bound to the node.
 func (n *Node) watch(ctx context.Context) {
 	pods := cache.NewListWatchFromClient(n.config.Client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll,
 		fields.OneTermEqualSelector("spec.nodeName", n.config.Name))
@@ -173,7 +172,7 @@ func (n *Node) watch(ctx context.Context) {
 	n.loops.Go(func() { controller.Run(ctx.Done()) })
 }
 
-// see takes over a pod as the watch shows it.
+// see handles a pod from the watch.
 func (n *Node) see(ctx context.Context, obj any) {
 	object, ok := obj.(*corev1.Pod)
 	if !ok {
@@ -195,7 +194,7 @@ func (n *Node) see(ctx context.Context, obj any) {
 	}
 }
 
-// forget ends a pod whose object is gone: there is nobody left to be graceful for.
+// forget kills a pod whose object was deleted.
 func (n *Node) forget(uid types.UID) {
 	n.mu.Lock()
 	worker := n.workers[uid]
@@ -206,7 +205,7 @@ func (n *Node) forget(uid types.UID) {
 	}
 }
 
-// Running are the pods whose containers run.
+// Running returns the pods whose containers run.
 func (n *Node) Running() []*corev1.Pod {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -219,8 +218,8 @@ func (n *Node) Running() []*corev1.Pod {
 	return running
 }
 
-// KillSidecar kills a pod's sidecar; like any that ends it is started again. False
-// where it does not run.
+// KillSidecar kills a pod's sidecar, which is then started again. It returns false if the
+// sidecar does not run.
 func (n *Node) KillSidecar(uid types.UID) bool {
 	n.mu.Lock()
 	worker := n.workers[uid]
@@ -228,10 +227,9 @@ func (n *Node) KillSidecar(uid types.UID) bool {
 	return worker != nil && worker.killSidecar()
 }
 
-// KillPod kills all processes of a pod and deletes its object, as a deletion by force
-// does, and then reports the pod's end as a kubelet does of one that something still
-// holds, such as a Job's finalizer. False where the pod does not run; when it returns
-// true, no process of it runs.
+// KillPod kills all processes of a pod and deletes its object, as a forced deletion does.
+// Then it reports the pod's end, as a kubelet does if a finalizer still holds the pod. It
+// returns false if the pod does not run. When it returns true, none of its processes run.
 func (n *Node) KillPod(ctx context.Context, uid types.UID) bool {
 	n.mu.Lock()
 	worker := n.workers[uid]
@@ -258,8 +256,8 @@ func (n *Node) remove(ctx context.Context, object *corev1.Pod) error {
 	return err
 }
 
-// Vanish ends the node with all that runs on it, at once and without a word to the
-// API server. It returns the pods that ran.
+// Vanish kills the node with all its processes and reports nothing to the API server. It
+// returns the pods that ran.
 func (n *Node) Vanish() []*corev1.Pod {
 	n.mu.Lock()
 	n.gone = true
@@ -283,8 +281,8 @@ func (n *Node) Vanish() []*corev1.Pod {
 	return lost
 }
 
-// Unregister deletes the Node, as a cloud's controller or an operator does with one
-// that is gone, and by force the pods that were bound to it.
+// Unregister deletes the Node, as a cloud controller or an operator does after its loss,
+// and forcibly deletes the pods that were bound to it.
 func (n *Node) Unregister(ctx context.Context) error {
 	err := n.config.Client.CoreV1().Nodes().Delete(ctx, n.config.Name, metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {
@@ -303,7 +301,7 @@ func (n *Node) Unregister(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// podDir is the folder of a pod's volumes.
+// podDir returns the directory of a pod's volumes.
 func (n *Node) podDir(object *corev1.Pod) string {
 	return filepath.Join(n.config.Dir, string(object.UID)[:8])
 }

@@ -16,19 +16,20 @@ import (
 	"bitbucket-runner-scaler/e2e/process"
 )
 
-// Kubelet's back-off for containers that end, in the containers' time.
+// The kubelet's back-off for containers that end, on the containers' clock.
 const (
 	restartBase = 10 * time.Second
 	restartMax  = 5 * time.Minute
 )
 
-// pod is one pod's life.
+// pod is one running pod.
 type pod struct {
 	node   *Node
 	object *corev1.Pod
 	log    *zap.Logger
 
-	// deleted is closed once the pod is to end in order, killed once at once.
+	// deleted is closed when the pod should end in order. killed is closed when it is
+	// killed.
 	deleted, killed chan struct{}
 	deleting        sync.Once
 	killing         sync.Once
@@ -37,7 +38,7 @@ type pod struct {
 
 	mu        sync.Mutex
 	processes []*process.Process
-	dead      bool // nothing may be started any more
+	dead      bool // no process may be started any more
 	sidecars  []*sidecar
 	main      *process.Process
 }
@@ -49,7 +50,7 @@ func newPod(n *Node, object *corev1.Pod) *pod {
 	}
 }
 
-// terminate begins the pod's end in order.
+// terminate begins the orderly end of the pod.
 func (p *pod) terminate(grace time.Duration) {
 	p.deleting.Do(func() {
 		p.grace = grace
@@ -57,7 +58,7 @@ func (p *pod) terminate(grace time.Duration) {
 	})
 }
 
-// kill ends the pod at once and returns when no process of it runs.
+// kill kills the pod and returns when none of its processes runs.
 func (p *pod) kill() {
 	p.killing.Do(func() { close(p.killed) })
 	p.mu.Lock()
@@ -107,7 +108,7 @@ func (p *pod) start(c *container, command []string) (*process.Process, error) {
 	return started, err
 }
 
-// run lives the pod's life and reports its end.
+// run runs the pod and reports its end.
 func (p *pod) run(ctx context.Context) {
 	succeeded, err := p.live(ctx)
 	p.mu.Lock()
@@ -115,7 +116,7 @@ func (p *pod) run(ctx context.Context) {
 	processes := p.processes
 	p.mu.Unlock()
 	for _, one := range processes {
-		one.Kill() // those that have ended take no notice
+		one.Kill() // it has no effect on processes that have ended
 	}
 	close(p.ended)
 	if removeErr := os.RemoveAll(p.node.podDir(p.object)); removeErr != nil {
@@ -132,7 +133,7 @@ func (p *pod) run(ctx context.Context) {
 	p.finish(ctx, succeeded, err)
 }
 
-// live runs the containers; succeeded tells that the main one ended with status 0.
+// live runs the containers. succeeded is true if the main one ended with status 0.
 func (p *pod) live(ctx context.Context) (succeeded bool, err error) {
 	containers, err := p.prepare(ctx)
 	if err != nil {
@@ -162,8 +163,8 @@ func (p *pod) live(ctx context.Context) (succeeded bool, err error) {
 	return main.Err() == nil, main.Err()
 }
 
-// stopMain runs the preStop hook and then ends the main container, all within the
-// grace period.
+// stopMain runs the preStop hook and then stops the main container, both within the grace
+// period.
 func (p *pod) stopMain(c *container, main *process.Process) {
 	deadline := time.NewTimer(p.real(p.grace))
 	defer deadline.Stop()
@@ -193,10 +194,10 @@ func (p *pod) stopMain(c *container, main *process.Process) {
 	}
 }
 
-// minGrace is what the kubelet gives a container when the pod's time is up.
+// minGrace is the grace period that the kubelet gives a container after the pod's has ended.
 const minGrace = 2 * time.Second
 
-// real is how long a time of the containers takes.
+// real converts a duration of the containers' clock to the real clock.
 func (p *pod) real(d time.Duration) time.Duration { return p.node.config.Clock.Real(d) }
 
 func (p *pod) endSidecars() {

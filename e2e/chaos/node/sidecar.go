@@ -13,8 +13,7 @@ import (
 	"bitbucket-runner-scaler/e2e/process"
 )
 
-// sidecar is a native sidecar: whenever it ends before it is told to, it is started
-// again.
+// sidecar is a native sidecar. If it ends before it is stopped, it is started again.
 type sidecar struct {
 	pod       *pod
 	container *container
@@ -46,10 +45,10 @@ func (p *pod) startSidecar(ctx context.Context, c *container) error {
 	return p.probe(ctx, c)
 }
 
-// keep restarts the sidecar until it is told to end.
+// keep restarts the sidecar until it is stopped.
 func (s *sidecar) keep() {
 	defer close(s.done)
-	delay := time.Duration(0) // the first restart is at once
+	delay := time.Duration(0) // the first restart has no delay
 	for {
 		s.mu.Lock()
 		current := s.process
@@ -82,7 +81,7 @@ func (s *sidecar) keep() {
 	}
 }
 
-// kill kills the process; false where none runs.
+// kill kills the process. It returns false if none runs.
 func (s *sidecar) kill() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +97,7 @@ func (s *sidecar) kill() bool {
 	return true
 }
 
-// end ends the sidecar in order.
+// end stops the sidecar in order.
 func (s *sidecar) end(grace time.Duration) {
 	s.mu.Lock()
 	s.stopping = true

@@ -13,10 +13,11 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// retryEvery is how often a status is offered again to an API server that is away.
+// retryEvery is the time between two tries to write a status if the API server is
+// unreachable.
 const retryEvery = time.Second
 
-// report tells the API server of the pod's phase, again and again until it is told or
+// report writes the pod's phase to the API server. It tries again until that succeeds or
 // the node ends.
 func (p *pod) report(ctx context.Context, phase corev1.PodPhase, message string) {
 	now := metav1.Now()
@@ -50,7 +51,7 @@ func (p *pod) report(ctx context.Context, phase corev1.PodPhase, message string)
 	})
 }
 
-// finish reports the pod's end, and takes its object away if it was deleted.
+// finish reports the pod's end, and removes its object if it was deleted.
 func (p *pod) finish(ctx context.Context, succeeded bool, err error) {
 	phase, message := corev1.PodSucceeded, ""
 	if !succeeded {
@@ -70,7 +71,7 @@ func (p *pod) finish(ctx context.Context, succeeded bool, err error) {
 	p.insist(ctx, "remove the pod", func(ctx context.Context) error { return p.node.remove(ctx, p.object) })
 }
 
-// insist tries until it is done, or there is no object or no node any more.
+// insist tries until it succeeds, or until the object or the node no longer exists.
 func (p *pod) insist(ctx context.Context, what string, do func(context.Context) error) {
 	ticker := time.NewTicker(retryEvery)
 	defer ticker.Stop()

@@ -15,46 +15,46 @@ const (
 	Status429 Kind = "status 429"
 	Status500 Kind = "status 500"
 	Status503 Kind = "status 503"
-	// Timeouts: calls hang for longer than their caller waits.
+	// Timeouts makes calls hang for longer than their caller waits.
 	Timeouts Kind = "timeouts"
-	// LostReplies: a write is done, and its answer is lost.
+	// LostReplies applies writes and loses their answers.
 	LostReplies Kind = "lost replies"
 	SlowBodies  Kind = "slow"
 	Truncated   Kind = "truncated"
-	// Gone: nobody listens.
+	// Gone means that Bitbucket is unreachable.
 	Gone Kind = "Bitbucket gone"
-	// HiddenSteps: neither lists nor runners show steps.
+	// HiddenSteps means that neither lists nor runners show steps.
 	HiddenSteps Kind = "no step shown"
 	EmptyLists  Kind = "empty lists"
-	// StaleLists lag behind writes.
+	// StaleLists makes lists lag behind writes.
 	StaleLists Kind = "stale lists"
-	// LateWrites are answered at once and done later.
+	// LateWrites answers writes at once and applies them later.
 	LateWrites Kind = "late writes"
 )
 
 // To our own processes, and in Kubernetes.
 const (
-	// ScalerKilled: SIGKILL to the leader, which is started again.
+	// ScalerKilled sends SIGKILL to the leader, which is started again.
 	ScalerKilled Kind = "scaler killed"
-	// ScalerStopped: SIGTERM to the leader, as in a rolling update.
+	// ScalerStopped sends SIGTERM to the leader, as in a rolling update.
 	ScalerStopped Kind = "scaler stopped"
-	// LeaderLost: the leader is cut off from the API server for longer than its lease.
+	// LeaderLost disconnects the leader from the API server for longer than its lease.
 	LeaderLost    Kind = "leader lost"
 	SidecarKilled Kind = "sidecar killed"
-	// PodKilled: all its processes at once, and its object by force.
+	// PodKilled kills all processes of a pod and forcibly deletes its object.
 	PodKilled Kind = "pod killed"
-	// NodeGone: a node with all that runs on it, and its objects.
+	// NodeGone removes a node with all its processes and objects.
 	NodeGone Kind = "node gone"
-	// PodDeleted: in order, as by kubectl delete pod.
+	// PodDeleted deletes a pod in order, as kubectl delete pod does.
 	PodDeleted Kind = "pod deleted"
-	// NodeDrained: all pods of a node are evicted.
+	// NodeDrained evicts all pods of a node.
 	NodeDrained Kind = "node drained"
-	// ScaledJobChanged: its Jobs are outdated from then on.
+	// ScaledJobChanged changes a ScaledJob, so that its Jobs become outdated.
 	ScaledJobChanged Kind = "ScaledJob changed"
-	// APIServerAway: no replica of the scaler reaches it.
+	// APIServerAway means that no replica of the scaler reaches the API server.
 	APIServerAway Kind = "API server away"
 	WatchDropped  Kind = "watch dropped"
-	// ClockStepped: the wall clock of the scalers' machine is set.
+	// ClockStepped steps the wall clock of the scalers' machine.
 	ClockStepped Kind = "clock stepped"
 )
 
@@ -65,8 +65,8 @@ var Kinds = []Kind{
 	APIServerAway, WatchDropped, ClockStepped,
 }
 
-// TakesRunners reports whether a fault takes runners away, so that a group may be
-// without one for a while through nobody's fault but the plan's.
+// TakesRunners reports whether a fault removes runners, so that a group can have none for
+// some time because of the plan.
 func (k Kind) TakesRunners() bool {
 	return slices.Contains([]Kind{PodKilled, NodeGone, PodDeleted, NodeDrained}, k)
 }
@@ -92,7 +92,7 @@ func (m *maker) fault(kind Kind) Fault {
 	case HiddenSteps, EmptyLists:
 		f.For, f.Probability = m.spell(10*time.Second, 45*time.Second), choose(m, 0.5, 1)
 	case StaleLists, LateWrites:
-		// Together they stay below the time that Bitbucket is given.
+		// Together they stay below the time that the scaler allows Bitbucket.
 		f.For, f.Probability = m.spell(20*time.Second, 45*time.Second), choose(m, 0.5, 1)
 		f.Lag = m.between(time.Second, m.plan.Times.WriteSettle*4/10)
 	case Gone:
@@ -108,7 +108,7 @@ func (m *maker) fault(kind Kind) Fault {
 	return f
 }
 
-// String is one line.
+// String returns one line.
 func (f Fault) String() string {
 	parts := []string{string(f.Kind)}
 	if f.For > 0 {

@@ -1,6 +1,5 @@
-// Package plan makes the plan of a round of chaos: its groups, its load and its
-// faults with all their times, as a pure function of a seed. What becomes of it is no
-// concern of this package.
+// Package plan makes the plan of a round of chaos as a pure function of a seed: its
+// groups, load and faults with all their times. It does not run the plan.
 package plan
 
 import (
@@ -11,7 +10,7 @@ import (
 	"time"
 )
 
-// Every plan has at least these.
+// The minimum of every plan.
 const (
 	MinGroups     = 3
 	MinScopes     = 2
@@ -20,20 +19,20 @@ const (
 	MinFaultKinds = 3
 )
 
-// Plan is a round. All times are those of the round's clock, from the moment at which
-// the load begins.
+// Plan is the plan of a round. All times are on the round's clock and count from the
+// beginning of the load.
 type Plan struct {
 	Seed uint64
-	// Rate is how many times as fast as the machine's the round's clock runs.
+	// Rate is how many times faster than the machine's clock the round's clock runs.
 	Rate int
-	// HideStep is true where Bitbucket shows no steps in the whole round.
+	// HideStep is true if Bitbucket shows no steps in the whole round.
 	HideStep bool
 	Times    Times
 	Groups   []Group
-	// Pipelines and Faults are in the order of their times.
+	// Pipelines and Faults are sorted by time.
 	Pipelines []Pipeline
 	Faults    []Fault
-	// Length of load and faults.
+	// Length is the duration of load and faults.
 	Length time.Duration
 }
 
@@ -47,15 +46,15 @@ type Group struct {
 	Name string
 	// Namespace is "a" or "b".
 	Namespace string
-	// Repository is the scope's, empty for the workspace's; StepsIn is where the
-	// steps run.
+	// Repository is the repository of the scope, or empty for the workspace. StepsIn is
+	// the repository in which the steps run.
 	Repository, StepsIn string
 	Min, Max            int
 	CoolDown, MaxAge    time.Duration
 	Ephemeral           bool
 }
 
-// Spare is how many runners the group keeps free.
+// Spare returns how many spare runners the group keeps.
 func (g Group) Spare() int {
 	if g.Ephemeral {
 		return 1
@@ -63,7 +62,7 @@ func (g Group) Spare() int {
 	return 0
 }
 
-// Rest is how many runners it has when nothing is to be done.
+// Rest returns how many runners the group has without load.
 func (g Group) Rest() int { return max(g.Min, g.Spare()) }
 
 // Pipeline is a burst of parallel steps for a group.
@@ -71,42 +70,42 @@ type Pipeline struct {
 	At    time.Duration
 	Group int // index of Plan.Groups
 	Steps int
-	// Duration of each step.
+	// Duration is the duration of each step.
 	Duration time.Duration
-	// StopAfter cancels it so long after; 0: never.
+	// StopAfter is the time after which the pipeline is cancelled. 0 means never.
 	StopAfter time.Duration
 }
 
-// Fault is something that goes wrong.
+// Fault is a fault that the round injects.
 type Fault struct {
 	Kind Kind
 	At   time.Duration
-	// For is how long it lasts; 0 for what happens in a moment.
+	// For is how long it lasts. It is 0 for a momentary fault.
 	For time.Duration
-	// Probability that a call meets it, for those of Bitbucket's.
+	// Probability is the probability that it affects a call, for faults of Bitbucket.
 	Probability float64
 	// Lag is how late writes are applied, or how old lists are.
 	Lag time.Duration
-	// Pick chooses the victim among those that there are; Busy prefers a busy one.
+	// Pick selects the victim. Busy prefers a busy one.
 	Pick int
 	Busy bool
-	// Step is how far the clock is set.
+	// Step is how far the clock is stepped.
 	Step time.Duration
 }
 
-// Options are what a suite decides about its plans.
+// Options are a suite's settings for its plans.
 type Options struct {
 	// Rate is Plan.Rate.
 	Rate int
-	// Without are kinds that must not occur.
+	// Without lists kinds that must not occur.
 	Without []Kind
 }
 
-// New makes the plan of a seed.
+// New returns the plan of a seed.
 func New(seed uint64, options Options) Plan {
 	rate := max(options.Rate, 1)
 	m := &maker{
-		Rand: rand.New(rand.NewPCG(seed, 0xC4A05)), //nolint:gosec // chance that can be repeated, no secret
+		Rand: rand.New(rand.NewPCG(seed, 0xC4A05)), //nolint:gosec // reproducible, and not a secret
 		plan: Plan{Seed: seed, Rate: rate}, real: rate == 1, without: options.Without,
 	}
 	m.times()
@@ -120,18 +119,18 @@ func New(seed uint64, options Options) Plan {
 type maker struct {
 	*rand.Rand
 	plan Plan
-	// real is true for the machine's own clock: then long times are spared.
+	// real is true for the machine's own clock. Then long times are avoided.
 	real    bool
 	without []Kind
 }
 
-// between is a chance time of whole tenths of a second.
+// between returns a random time in tenths of a second.
 func (m *maker) between(least, most time.Duration) time.Duration {
 	const grain = 100 * time.Millisecond
 	return least + time.Duration(m.Int64N(int64((most-least)/grain)+1))*grain
 }
 
-// spell is a chance time, half as long by the machine's own clock.
+// spell returns a random time, which is half as long on the machine's own clock.
 func (m *maker) spell(least, most time.Duration) time.Duration {
 	if m.real {
 		return m.between(least/2, most/2)
@@ -161,7 +160,7 @@ func (m *maker) times() {
 	}
 }
 
-// repositories of the workspace; the empty one stands for its own scope.
+// repositories are the repositories of the workspace. The empty one is the workspace itself.
 var repositories = []string{"", "app", "web"}
 
 func (m *maker) groups() {
@@ -184,7 +183,7 @@ func (m *maker) groups() {
 	}
 }
 
-// load makes at least MinSteps steps, some of each kind.
+// load makes at least MinSteps steps, including some of each kind.
 func (m *maker) load() {
 	p := &m.plan
 	for steps := 0; steps < MinSteps+m.IntN(25) || len(p.Pipelines) < 5; {
@@ -202,7 +201,7 @@ func (m *maker) load() {
 	slices.SortStableFunc(p.Pipelines, func(a, b Pipeline) int { return int(a.At - b.At) })
 }
 
-// Steps is how many steps there are.
+// Steps returns the number of steps.
 func (p Plan) Steps() int {
 	n := 0
 	for _, one := range p.Pipelines {
@@ -211,7 +210,7 @@ func (p Plan) Steps() int {
 	return n
 }
 
-// Scopes is in how many scopes the groups' runners are registered.
+// Scopes returns the number of scopes in which the groups' runners are registered.
 func (p Plan) Scopes() int {
 	seen := map[string]struct{}{}
 	for _, g := range p.Groups {
@@ -220,7 +219,7 @@ func (p Plan) Scopes() int {
 	return len(seen)
 }
 
-// Kinds is how often each kind of fault occurs.
+// Kinds returns how often each kind of fault occurs.
 func (p Plan) Kinds() map[Kind]int {
 	kinds := map[Kind]int{}
 	for _, f := range p.Faults {
@@ -232,7 +231,7 @@ func (p Plan) Kinds() map[Kind]int {
 	return kinds
 }
 
-// String tells all of the plan.
+// String describes the complete plan.
 func (p Plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d, clock x%d, %v of load, hide steps: %v, poll %v, write settle %v, orphan grace %v\n",

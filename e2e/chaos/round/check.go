@@ -18,16 +18,18 @@ import (
 	"bitbucket-runner-scaler/e2e/chaos/plan"
 )
 
-// Bounds of the waits, by the round's clock; far more than what is promised, since
-// only what never comes about is a violation. What it took is in the record.
+// The limits of the waits, on the round's clock. They are much longer than what is
+// promised, because only a condition that never holds is a violation. The record contains
+// the real times.
 const (
 	restPatience  = 15 * time.Minute
 	leavePatience = 10 * time.Minute
 )
 
-// rest waits until all is at rest: no step open, and of each group as many runners as
-// it has at rest, each with one Job and one pod. A group whose runners are replaced for
-// their age must have been so once, the others are so at one time.
+// rest waits until everything is at rest: no step is open, and each group has its number
+// of runners without load, each with one Job and one pod. All groups must be at rest at
+// the same time, except groups whose runners are replaced for their age, which must have
+// been at rest once.
 func (r *Round) rest(ctx context.Context) error {
 	begun := time.Now()
 	r.note("load and faults are over")
@@ -62,7 +64,7 @@ func (r *Round) rest(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// matched holds the runners of a group against its Jobs and pods.
+// matched compares the runners of a group with its Jobs and pods.
 func (r *Round) matched(ctx context.Context, state emulator.State, g plan.Group) error {
 	jobs, pods, err := r.objects(ctx, g)
 	if err != nil {
@@ -94,14 +96,14 @@ func (r *Round) matched(ctx context.Context, state emulator.State, g plan.Group)
 	return nil
 }
 
-// runnersOf are a group's runners at Bitbucket.
+// runnersOf returns a group's runners at Bitbucket.
 func (r *Round) runnersOf(state emulator.State, g plan.Group) []emulator.RunnerInfo {
 	return slices.DeleteFunc(slices.Clone(state.Runners), func(runner emulator.RunnerInfo) bool {
 		return !slices.Contains(runner.Labels, r.label(g))
 	})
 }
 
-// objects are a group's unfinished Jobs and pods.
+// objects returns a group's unfinished Jobs and pods.
 func (r *Round) objects(ctx context.Context, g plan.Group) (jobs []batchv1.Job, pods []corev1.Pod, err error) {
 	options := metav1.ListOptions{LabelSelector: scaledJobLabel + "=" + g.Name}
 	jobList, err := r.suite.Client.BatchV1().Jobs(r.namespace(g.Namespace)).List(ctx, options)
@@ -123,7 +125,7 @@ func (r *Round) objects(ctx context.Context, g plan.Group) (jobs []batchv1.Job, 
 	return slices.DeleteFunc(jobList.Items, ended), slices.DeleteFunc(podList.Items, over), nil
 }
 
-// leave deletes the groups and waits until nothing is left of them, anywhere.
+// leave deletes the groups and waits until nothing of them is left.
 func (r *Round) leave(ctx context.Context) error {
 	r.note("the groups are deleted")
 	for _, g := range r.plan.Groups {
@@ -158,7 +160,7 @@ func (r *Round) left(ctx context.Context) error {
 	return nil
 }
 
-// judge holds the record against the invariants.
+// judge checks the invariants against the record.
 func (r *Round) judge(ctx context.Context) error {
 	state, err := r.control.State(ctx)
 	if err != nil {
@@ -179,8 +181,7 @@ func (r *Round) judge(ctx context.Context) error {
 	return errors.Join(r.judgeLogs())
 }
 
-// judgeSteps wants every lost step to be on a runner that the round killed, and every
-// step on such a runner to be lost.
+// judgeSteps checks that exactly the steps on runners that the round killed are lost.
 func (r *Round) judgeSteps(state emulator.State) {
 	lostCauses := []string{emulator.CauseRunnerDeleted, emulator.CauseDisconnected, emulator.CauseProcessGone}
 	lost := 0

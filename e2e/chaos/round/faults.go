@@ -16,8 +16,8 @@ import (
 	"bitbucket-runner-scaler/e2e/chaos/plan"
 )
 
-// fail makes a fault happen at its time and waits for its end. One that finds no
-// victim is not booked.
+// fail injects a fault at its time and waits for its end. A fault without a victim is not
+// recorded.
 func (r *Round) fail(ctx context.Context, number int, f plan.Fault) {
 	if !r.at(ctx, f.At) {
 		return
@@ -64,13 +64,13 @@ func (r *Round) fail(ctx context.Context, number int, f plan.Fault) {
 	}
 }
 
-// Paths of runners at Bitbucket.
+// The paths of runners at Bitbucket.
 const (
 	anyRunners = "*/pipelines-config/runners*"
 	runnerList = "*/pipelines-config/runners"
 )
 
-// rules are what a fault of Bitbucket's means to the emulator.
+// rules returns the emulator's rules for a fault of Bitbucket.
 func rules(f plan.Fault) []emulator.FaultRule {
 	rule := emulator.FaultRule{Path: anyRunners, Probability: f.Probability}
 	writes := func(rule emulator.FaultRule) (all []emulator.FaultRule) {
@@ -118,8 +118,8 @@ func (r *Round) failBitbucket(ctx context.Context, number int, f plan.Fault) boo
 	return r.setRules(context.WithoutCancel(ctx), number, nil)
 }
 
-// setRules puts a fault's rules in force, or ends them. Of several faults the first
-// of the plan wins.
+// setRules sets or removes a fault's rules. If there are several faults, the first of the
+// plan takes precedence.
 func (r *Round) setRules(ctx context.Context, number int, rules []emulator.FaultRule) bool {
 	r.ruling.Lock()
 	defer r.ruling.Unlock()

@@ -10,25 +10,26 @@ import (
 	"bitbucket-runner-scaler/e2e/chaos/plan"
 )
 
-// Record is what a round did and found.
+// Record is the result of a round.
 type Record struct {
 	Seed uint64
-	// Dir has the plan, the diary, and the logs of all processes.
+	// Dir contains the plan, the round's log, and the logs of all processes.
 	Dir  string
 	Took time.Duration
-	// Rest is how long, by the round's clock, it took from the end of load and faults
-	// until all was at rest.
+	// Rest is the time from the end of load and faults until everything was at rest, on
+	// the round's clock.
 	Rest time.Duration
-	// Steps were queued; Passed of them passed, Stopped were cancelled, NoRunner found
-	// no runner online.
+	// Steps is the number of queued steps. Passed passed, Stopped were cancelled, and
+	// NoRunner found no runner online.
 	Steps, Passed, Stopped, NoRunner int
-	// LostToKills were on runners that the round killed.
+	// LostToKills is the number of steps on runners that the round killed.
 	LostToKills int
-	// Faults that took effect, by kind.
+	// Faults counts the faults that took effect, by kind.
 	Faults map[plan.Kind]int
-	// Pods that ran, and how often a scaler was started; each round has two.
+	// Pods is the number of pods that ran. ScalerStarts is how often a scaler was
+	// started.
 	Pods, ScalerStarts int
-	// Violations are what must not be; none in a good round.
+	// Violations lists the violated invariants.
 	Violations []string
 }
 

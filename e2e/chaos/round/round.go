@@ -1,8 +1,7 @@
-// Package round plays one round of chaos by its plan: real scalers, sidecars and
-// stand-in runners as processes, with a clock of the round's own, on a real API
-// server with real KEDA; the emulator in Bitbucket's place. When the faults are over
-// it waits until all is at rest, and holds what the emulator and Kubernetes recorded
-// against the invariants.
+// Package round runs one round of chaos from its plan. Real scalers, sidecars and stand-in
+// runners run as processes with the round's own clock, on a real API server with real
+// KEDA. The emulator replaces Bitbucket. After the faults it waits until everything is at
+// rest, and checks the invariants against the records of the emulator and Kubernetes.
 package round
 
 import (
@@ -27,14 +26,14 @@ import (
 	"bitbucket-runner-scaler/e2e/process"
 )
 
-// Suite is what all rounds share.
+// Suite contains what all rounds share.
 type Suite struct {
 	ControlPlane *cluster.ControlPlane
 	Client       kubernetes.Interface
 	Dynamic      dynamic.Interface
-	// Programs has scaler, sidecar and bitbucket-emulator, built for package clock.
+	// Programs contains scaler, sidecar and bitbucket-emulator, built for package clock.
 	Programs string
-	// Dir takes the rounds' files, a folder each. Its path must be short.
+	// Dir contains one directory per round. Its path must be short.
 	Dir    string
 	Logger *zap.Logger
 }
@@ -48,11 +47,12 @@ type Round struct {
 	log   *zap.Logger
 
 	clock *clock.Clock
-	// scalerClock is what the scalers have: the same, until it is stepped.
+	// scalerClock is the scalers' clock. It is the same until it is stepped.
 	scalerClock *clock.Clock
 	emulator    *process.Process
 	control     *emulator.Control
-	// bitbucket is the scalers' way to the emulator, service everybody's to the leader.
+	// bitbucket forwards the scalers to the emulator. service forwards everyone to the
+	// leader.
 	bitbucket, service *network.Gate
 	replicas           []*replica
 	foreign            map[string]foreigner // by UUID
@@ -69,8 +69,8 @@ type Round struct {
 	stopped map[string]struct{} // UUIDs of pipelines that it cancelled
 }
 
-// Play plays a round. The error says that it could not be played, or how it ended
-// early; what it found is in the record.
+// Play runs a round. It returns an error if the round could not be run or ended early. The
+// record contains the result.
 func (s *Suite) Play(ctx context.Context, p plan.Plan) (Record, error) {
 	r := &Round{
 		suite: s, plan: p, id: fmt.Sprintf("r%d", p.Seed), log: s.Logger.With(zap.Uint64("seed", p.Seed)),
@@ -111,7 +111,7 @@ func (r *Round) play(ctx context.Context) (err error) {
 	return r.judge(ctx)
 }
 
-// chaos plays load and faults until both are over.
+// chaos runs load and faults until both have ended.
 func (r *Round) chaos(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, one := range r.plan.Pipelines {
@@ -127,12 +127,12 @@ func (r *Round) chaos(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// at waits for a time of the round's clock; false if ctx ended.
+// at waits until a time of the round's clock. It returns false if ctx ended.
 func (r *Round) at(ctx context.Context, at time.Duration) bool {
 	return sleep(ctx, time.Until(r.began.Add(r.clock.Real(at))))
 }
 
-// pause waits for a time of the round's clock; false if ctx ended.
+// pause waits for a duration of the round's clock. It returns false if ctx ended.
 func (r *Round) pause(ctx context.Context, d time.Duration) bool { return sleep(ctx, r.clock.Real(d)) }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -146,14 +146,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// lookEvery is how often a condition is looked at, in fact.
+// lookEvery is the time between two polls of a condition, on the real clock.
 const lookEvery = 500 * time.Millisecond
 
-// slack is added to every wait, in fact: a machine under load is slow by its own clock.
+// slack is added to every wait, on the real clock, because a machine under load is slow.
 const slack = 2 * time.Minute
 
-// until waits for a condition, for a time of the round's clock and some slack; its last
-// reason is in the error.
+// until waits for a condition, for a duration of the round's clock plus slack. The error
+// contains the last reason.
 func (r *Round) until(ctx context.Context, what string, patience time.Duration, look func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, r.clock.Real(patience)+slack)
 	defer cancel()
@@ -172,14 +172,14 @@ func (r *Round) until(ctx context.Context, what string, patience time.Duration, 
 	}
 }
 
-// count books a fault.
+// count records a fault.
 func (r *Round) count(kind plan.Kind) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.record.Faults[kind]++
 }
 
-// note writes a line to the round's diary.
+// note writes a line to the round's log.
 func (r *Round) note(format string, args ...any) {
 	line := fmt.Sprintf("%s %8s ", r.clock.Shown(time.Now()).UTC().Format("15:04:05.000"), r.since()) + fmt.Sprintf(format, args...) + "\n"
 	r.mu.Lock()
@@ -193,7 +193,7 @@ func (r *Round) note(format string, args ...any) {
 	_ = file.Close()
 }
 
-// since is how far the round is, by its clock.
+// since returns the time since the beginning of the round, on its clock.
 func (r *Round) since() time.Duration {
 	if r.began.IsZero() {
 		return 0

@@ -19,14 +19,14 @@ import (
 	"bitbucket-runner-scaler/e2e/chaos/plan"
 )
 
-// victim is a pod and where it runs.
+// victim is a pod and its node.
 type victim struct {
 	node *node.Node
 	pod  *corev1.Pod
 }
 
-// victims are the running pods: of busy runners alone if there are any and that is
-// asked for, in the order of their groups and ages.
+// victims returns the running pods in the order of their groups and ages. If busy runners
+// are requested and there are any, it returns only their pods.
 func (r *Round) victims(ctx context.Context, busy bool) []victim {
 	var all []victim
 	for _, n := range r.present() {
@@ -90,7 +90,7 @@ func (r *Round) deletePod(ctx context.Context, pod *corev1.Pod) bool {
 	return err == nil
 }
 
-// bury notes that the processes of a pod are dead, whatever Bitbucket believes.
+// bury records that the processes of a pod have ended, which Bitbucket may not know yet.
 func (r *Round) bury(ctx context.Context, pods ...*corev1.Pod) {
 	names := map[string]struct{}{}
 	for _, pod := range pods {
@@ -110,12 +110,12 @@ func (r *Round) bury(ctx context.Context, pods ...*corev1.Pod) {
 		r.mu.Unlock()
 		r.note("killed runner %s (%s), step %q", runner.Name, runner.UUID, runner.StepUUID)
 		if err := r.control.SetRunner(ctx, runner.UUID, emulator.ActionGone, ""); err != nil {
-			r.note("runner %s not marked: %v", runner.UUID, err) // it may have been removed this moment
+			r.note("runner %s not marked: %v", runner.UUID, err) // it may just have been removed
 		}
 	}
 }
 
-// goneFor is how long a node is gone before somebody takes its objects away.
+// goneFor is how long a node is lost before its objects are deleted.
 const goneFor = 20 * time.Second
 
 func (r *Round) failNode(ctx context.Context, f plan.Fault) bool {
@@ -127,7 +127,7 @@ func (r *Round) failNode(ctx context.Context, f plan.Fault) bool {
 	}
 	r.mu.Lock()
 	i := slices.Index(r.nodes, n)
-	if i < 0 { // another fault was quicker
+	if i < 0 { // another fault has removed it
 		r.mu.Unlock()
 		return false
 	}
@@ -146,7 +146,7 @@ func (r *Round) failNode(ctx context.Context, f plan.Fault) bool {
 	return true
 }
 
-// drain evicts all pods of a node, which goes on, as kubectl drain and uncordon do.
+// drain evicts all pods of a node, which then continues, as with kubectl drain and uncordon.
 func (r *Round) drain(ctx context.Context, n *node.Node) bool {
 	var errs []error
 	for _, pod := range n.Running() {

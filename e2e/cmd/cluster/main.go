@@ -1,7 +1,7 @@
 // Command cluster builds and runs the local Kubernetes with KEDA:
 //
 //	go run ./cmd/cluster build   builds all of its programs and images (kept; half an hour the first time)
-//	go run ./cmd/cluster up      starts it, prints how to reach it, and takes it away on Ctrl-C
+//	go run ./cmd/cluster up      starts it, prints how to reach it, and removes it on Ctrl-C
 package main
 
 import (

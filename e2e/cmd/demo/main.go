@@ -1,5 +1,5 @@
-// Command demo tells the main job on a real cluster: a local one that it builds
-// and starts, or the one of --kubeconfig.
+// Command demo demonstrates the system on a real cluster: a local one that it builds and
+// starts, or the one of --kubeconfig.
 package main
 
 import (
@@ -90,7 +90,7 @@ func onOwnCluster(ctx context.Context, o options, out io.Writer) (err error) {
 	if _, err := kube.Run(ctx, "", "get", "crd", "scaledjobs.keda.sh"); err != nil {
 		return fmt.Errorf("KEDA is not installed in this cluster, install it first: %w", err)
 	}
-	return tell(ctx, kube, o, out)
+	return runStory(ctx, kube, o, out)
 }
 
 func onLocalCluster(ctx context.Context, o options, out io.Writer) (err error) {
@@ -105,15 +105,15 @@ func onLocalCluster(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := installation.BuildImages(ctx, c, out); err != nil {
 		return err
 	}
-	err = tell(ctx, installation.Kube{Kubectl: c.Binaries().Kubectl, Kubeconfig: c.Kubeconfig()}, o, out)
+	err = runStory(ctx, installation.Kube{Kubectl: c.Binaries().Kubectl, Kubeconfig: c.Kubeconfig()}, o, out)
 	if err != nil && ctx.Err() == nil {
 		c.DumpTo(ctx, out)
 	}
 	return err
 }
 
-// tell installs the product, tells the story, and uninstalls.
-func tell(ctx context.Context, kube installation.Kube, o options, out io.Writer) (err error) {
+// runStory installs the product, runs the story, and uninstalls the product.
+func runStory(ctx context.Context, kube installation.Kube, o options, out io.Writer) (err error) {
 	installed, err := installation.Install(ctx, kube, o.images)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func tell(ctx context.Context, kube installation.Kube, o options, out io.Writer)
 		}
 	}
 	if o.keep {
-		// The groups stay, so the last chapter is not told.
+		// The groups stay, so the last chapter is omitted.
 		defer func() {
 			if err == nil {
 				printKept(kube, installed, out)

@@ -93,7 +93,7 @@ func Run(ctx context.Context, stage Stage, settings Settings, out io.Writer) err
 		{"The first runners: KEDA starts the minimum of each group", p.minimum},
 		{"A burst: steps are queued for every group at once", p.burst},
 		{"Quiet again: the surplus is disabled, checked again, and stopped", p.shrink},
-		{"An orphan: a runner whose pod is gone is found and removed", p.orphan},
+		{"An orphan: a runner without a pod is found and removed", p.orphan},
 		{"The end: the ScaledJobs are deleted, and nothing remains", p.end},
 	}
 	if settings.Keep {

@@ -1,4 +1,4 @@
-// Command janitor waits until the process that started a cluster is gone, then takes the cluster away:
+// Command janitor waits until the process that started a cluster has ended, then removes the cluster:
 //
 //	janitor PLAN
 //
@@ -25,7 +25,7 @@ import (
 const patience = 2 * time.Minute
 
 func main() {
-	// Whatever ends the process that it waits for must not end it: a Ctrl-C, a closing terminal, a closed pipe.
+	// Ignore what can end the process that it waits for: a Ctrl-C, a closing terminal, a closed pipe.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	if err := run(os.Args[1:], os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -53,5 +53,5 @@ func run(args []string, parent io.Reader) error {
 	if err := teardown.Run(ctx, plan); err != nil {
 		return err
 	}
-	return os.Remove(args[0]) //nolint:gosec // the plan is named by whoever started the janitor
+	return os.Remove(args[0]) //nolint:gosec // the process that started the janitor names the plan
 }
