@@ -1,7 +1,6 @@
 package controlplane_test
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -104,41 +103,5 @@ func TestDuplicateOfALostRegistrationIsRemoved(t *testing.T) {
 	})
 	if d.status() != "ONLINE" {
 		t.Errorf("the pod's own runner is %q", d.status())
-	}
-}
-
-func TestAPodCannotHaveScopesPolledByNamingThem(t *testing.T) {
-	p := start(t, quick(), nil)
-	d := p.pod(p.group)
-	d.attach(runnerv1.RunnerState_RUNNER_STATE_STARTING)
-	lists := func() (others int) {
-		for route, calls := range p.state().Counters.Calls {
-			if strings.HasPrefix(route, "GET /2.0/repositories/") || strings.HasPrefix(route, "GET /internal/repositories/") {
-				others += calls
-			}
-		}
-		return others
-	}
-	for i := range 50 {
-		d.place = &runnerv1.Place{
-			Credentials: "default", WorkspaceUuid: emulator.WorkspaceUUID,
-			RepositoryUuid: fmt.Sprintf("{22222222-2222-4222-8222-%012d}", i),
-		}
-		d.report(runnerv1.RunnerState_RUNNER_STATE_STARTING, "")
-	}
-	before := p.state().Counters.Calls
-	p.until("ten more lists of its own scope", func() bool {
-		n := 0
-		for route, calls := range p.state().Counters.Calls {
-			if strings.HasSuffix(route, "/runners") {
-				n += calls - before[route]
-			}
-		}
-		return n >= 10
-	})
-	// One false scope is polled until it is known not to hold the pod's runner; while
-	// it fails, once per interval.
-	if n := lists(); n > 30 {
-		t.Errorf("%d lists of repositories for 50 that one pod has named", n)
 	}
 }
