@@ -35,7 +35,7 @@ func (s *scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 	shown := uuidsOf(list)
 	maps.DeleteFunc(s.writes, func(uuid string, w write) bool {
 		_, listed := shown[uuid]
-		return list.Begun.After(w.at.Add(s.config.WriteSettle)) && !(w.deleted && listed)
+		return list.Begun.After(w.at.Add(s.config.WriteSettle)) && (!w.deleted || !listed)
 	})
 	s.mu.Unlock()
 	if recovered {
