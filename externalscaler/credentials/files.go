@@ -9,12 +9,12 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 )
 
-// files are what the folder of a set said when it was last read.
+// files are what the folder of a set said when it was last read without an error. An
+// error may have a cause that shows in no file, and is not remembered.
 type files struct {
 	stamp       string
 	credentials bitbucket.Credentials
 	serves      Serves
-	err         error
 }
 
 // readFiles reads the folder of a set, if it has changed since it was last read: every
@@ -25,21 +25,20 @@ func (s *Store) readFiles(name string) (bitbucket.Credentials, Serves, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if read, ok := s.files[name]; ok && read.stamp == stamp {
-		return read.credentials, read.serves, read.err
+		return read.credentials, read.serves, nil
 	}
 	read := files{stamp: stamp}
-	if read.credentials, read.err = bitbucket.CredentialsFromDir(dir); read.err == nil {
-		read.serves, read.err = readServes(dir)
+	var err error
+	if read.credentials, err = bitbucket.CredentialsFromDir(dir); err == nil {
+		read.serves, err = readServes(dir)
 	}
-	if len(s.files) >= maxSets { // names come from the metadata of ScaledJobs
-		clear(s.files)
+	if err != nil {
+		delete(s.files, name)
+		return bitbucket.Credentials{}, read.serves, err
 	}
 	s.files[name] = read
-	return read.credentials, read.serves, read.err
+	return read.credentials, read.serves, nil
 }
-
-// maxSets bounds the memory of what was read.
-const maxSets = 1000
 
 // stampOf changes whenever a file of a folder does: one that is replaced is another
 // inode, and the files of a mounted Secret are reached through a link that is replaced.

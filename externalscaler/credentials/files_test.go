@@ -72,10 +72,10 @@ func TestAnUnchangedSetIsNotReadAgain(t *testing.T) {
 	if _, serves, err := s.readFiles("team"); err != nil || serves.Namespaces[0] != "from memory" {
 		t.Errorf("got %v, %v: the files were read again", serves.Namespaces, err)
 	}
-	for i := range 2 * maxSets {
-		_, _, _ = s.readFiles(fmt.Sprint("none", i)) // each is an error, which is remembered too
+	if err := os.Remove(filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
 	}
-	if len(s.files) > maxSets {
-		t.Errorf("%d sets are remembered, want at most %d", len(s.files), maxSets)
+	if _, _, err := s.readFiles("team"); err == nil || len(s.files) != 0 {
+		t.Errorf("a set that is gone: got %v, and %d are remembered", err, len(s.files))
 	}
 }

@@ -78,8 +78,15 @@ func (f *Fleet) Run(ctx context.Context) error {
 func (f *Fleet) rebuild() {
 	in := f.read()
 	next, found := f.config.build(in)
-	for _, d := range found.distrusted {
-		f.config.Scopes.DistrustSteps(d.ID, d.listBegun)
+	// A list that was found to lack a step must not be believed by the snapshot that
+	// found it.
+	for known := 0; len(found.distrusted) > known; {
+		known = len(found.distrusted)
+		for _, d := range found.distrusted {
+			f.config.Scopes.DistrustSteps(d.ID, d.listBegun)
+		}
+		in.views = f.config.Scopes.Views()
+		next, found = f.config.build(in)
 	}
 	f.config.Scopes.Use(found.wanted)
 	f.telemetry.keep(next.live)

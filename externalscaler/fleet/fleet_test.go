@@ -10,15 +10,16 @@ import (
 
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
 func TestOldListIsNotActedOn(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Now())
-	bitbucket := &scopes{}
-	bitbucket.show(id("acme", ""), clk.Now())
-	f := start(t, Config{Clock: clk, RebuildInterval: -1, PollInterval: time.Minute, MaxStaleness: time.Minute, Scopes: bitbucket})
+	lists := &scopes{}
+	lists.show(id("acme", ""), clk.Now())
+	f := start(t, Config{Clock: clk, RebuildInterval: -1, PollInterval: time.Minute, MaxStaleness: time.Minute, Scopes: lists})
 	if _, err := call(t, f, "g", of("acme", "", "one")); err != nil {
 		t.Fatal(err)
 	}
@@ -28,11 +29,11 @@ func TestOldListIsNotActedOn(t *testing.T) {
 		t.Errorf("within three intervals: got %v", err)
 	}
 	gone := errors.New("Bitbucket is away")
-	view := *bitbucket.views[id("acme", "")]
+	view := *lists.views[id("acme", "")]
 	view.Err = gone
-	bitbucket.mu.Lock()
-	bitbucket.views = scope.Views{view.ID: &view}
-	bitbucket.mu.Unlock()
+	lists.mu.Lock()
+	lists.views = scope.Views{view.ID: &view}
+	lists.mu.Unlock()
 	clk.Step(time.Second)
 	f.Changed()
 	until(t, "Bitbucket's own answer", func() bool {
@@ -43,10 +44,10 @@ func TestOldListIsNotActedOn(t *testing.T) {
 
 func TestGroupsKnownFromCallsAreBoundedAndForgotten(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Now())
-	bitbucket := &scopes{}
-	f := start(t, Config{Clock: clk, RebuildInterval: -1, MaxScopes: 2, Scopes: bitbucket})
+	lists := &scopes{}
+	f := start(t, Config{Clock: clk, RebuildInterval: -1, MaxScopes: 2, Scopes: lists})
 	for _, repository := range []string{"", "app"} {
-		bitbucket.show(id("acme", repository), clk.Now())
+		lists.show(id("acme", repository), clk.Now())
 		if _, err := call(t, f, "of"+repository, of("acme", repository, "one")); err != nil {
 			t.Fatal(err)
 		}
@@ -76,11 +77,11 @@ func TestEveryFaultOfTheConfigurationIsReported(t *testing.T) {
 }
 
 func TestSyncWaitsForWhatWasKnownWhenItWasCalled(t *testing.T) {
-	bitbucket := &scopes{}
-	f := start(t, Config{Scopes: bitbucket, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: GroupKey{"ns", "g"}, Metadata: of("acme", "", "one")}}}})
+	lists := &scopes{}
+	f := start(t, Config{Scopes: lists, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: GroupKey{"ns", "g"}, Metadata: of("acme", "", "one")}}}})
 	for range 10 {
 		begun := time.Now()
-		bitbucket.show(id("acme", ""), begun)
+		lists.show(id("acme", ""), begun)
 		f.Changed()
 		if err := f.Sync(t.Context()); err != nil {
 			t.Fatal(err)
@@ -92,11 +93,11 @@ func TestSyncWaitsForWhatWasKnownWhenItWasCalled(t *testing.T) {
 }
 
 func TestAGroupIsNeverBothValidAndFaultyInOneAnswer(t *testing.T) {
-	bitbucket := &scopes{}
-	bitbucket.show(id("acme", ""), time.Now())
+	lists := &scopes{}
+	lists.show(id("acme", ""), time.Now())
 	key := GroupKey{"ns", "g"}
 	var broken atomic.Bool
-	f := start(t, Config{Scopes: bitbucket, RebuildInterval: -1, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: key, Metadata: of("acme", "", "one")}}}, Admit: func(GroupKey, runnergroup.Group) error {
+	f := start(t, Config{Scopes: lists, RebuildInterval: -1, Kubernetes: cluster{scaledJobs: []ScaledJob{{GroupKey: key, Metadata: of("acme", "", "one")}}}, Admit: func(GroupKey, runnergroup.Group) error {
 		if broken.Load() {
 			return errors.New("not now")
 		}
@@ -148,5 +149,41 @@ func TestReportsThatArriveTogetherAreShownTogether(t *testing.T) {
 	until(t, "the next snapshot", func() bool { clk.Step(10 * time.Millisecond); return kubernetes.read.Load() == 2 })
 	if err := f.Sync(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// distrusting are scopes whose lists no longer prove anything once they are distrusted.
+type distrusting struct{ scopes }
+
+func (d *distrusting) DistrustSteps(id scope.ID, _ time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	view := *d.views[id]
+	view.StepSeen = false
+	d.views = scope.Views{id: &view}
+}
+
+func TestAListThatLacksAKnownStepIsNotBelievedByTheSnapshotThatFindsIt(t *testing.T) {
+	now := time.Now()
+	var runners []bitbucket.Runner
+	k := cluster{scaledJobs: []ScaledJob{{GroupKey: GroupKey{"ns", "g"}, UID: "g", Metadata: of("acme", "", "a")}}}
+	for _, name := range []string{"busy", "silent"} {
+		pod := Pod{Namespace: "ns", Name: name, UID: name, Node: "node"}
+		k.pods = append(k.pods, pod)
+		k.jobs = append(k.jobs, Job{Namespace: "ns", Name: name, UID: name, ScaledJobUID: "g", Pod: &pod})
+		runners = append(runners, bitbucket.Runner{
+			UUID: name, Name: scope.RunnerName(name, name), Labels: []string{"self.hosted", "linux", "a", owner}, State: bitbucket.RunnerState{Status: bitbucket.StatusOnline},
+		})
+	}
+	lists := &distrusting{}
+	lists.views = scope.Views{id("acme", ""): {ID: id("acme", ""), Runners: runners, StepSeen: true, ListBegun: now, ServerDate: now}}
+	f, err := New(Config{Owner: owner, Scopes: lists, Kubernetes: k})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.telemetry.report("busy", Telemetry{Attached: true, Activity: ActivityBusy, StepUUID: "{5}", Since: now.Add(-time.Hour)})
+	f.rebuild()
+	if _, m, _ := f.Member("silent"); m.State != Unknown {
+		t.Errorf("a runner that this list shows without a step is %s, want unknown", m.State)
 	}
 }

@@ -51,6 +51,9 @@ type Job struct {
 	// Generation of the ScaledJob that the Job was made of; empty if not known.
 	Generation string
 	CreatedOn  time.Time
+	// ResourceVersion changes with each change of the Job, such as the creation of its
+	// pod.
+	ResourceVersion string
 	// Pod is the Job's newest pod; nil before it is created.
 	Pod *Pod
 }

@@ -13,21 +13,31 @@ import (
 // those of their Jobs that have not registered a runner yet, and their share of the
 // free slots up to their minimum.
 func (b *builder) reserve() {
+	// By UUIDs, because several credentials sets may reach one scope.
 	groups := map[scope.ID][]*GroupSnapshot{}
 	keys := slices.SortedFunc(maps.Keys(b.next.groups), GroupKey.compare) // or the shares would change with each snapshot
 	for _, key := range keys {
 		group := b.next.groups[key]
-		groups[group.Scope] = append(groups[group.Scope], group)
+		key := group.Scope
+		if resolved := group.view.Resolved; resolved.Workspace != "" {
+			key = scope.ID{Scope: resolved}
+		}
+		groups[key] = append(groups[key], group)
 	}
 	for _, sharing := range groups {
-		free := policy.ScopeLimit - len(sharing[0].view.Runners)
-		reserved, needs := make([]int, len(sharing)), make([]int, len(sharing))
+		free := policy.ScopeLimit
+		waiting, needs := make([]int, len(sharing)), make([]int, len(sharing))
 		for i, group := range sharing {
-			reserved[i] = group.unregistered()
-			free -= reserved[i]
+			free = min(free, policy.ScopeLimit-len(group.view.Runners)) // of several lists, the fullest
+			waiting[i] = group.unregistered()
 			needs[i] = max(0, group.Spec.Rules.MinRunners()-group.Observation.Capacity())
 		}
-		total := 0
+		// No more than what is free is reserved, or Jobs that wait would push out runners
+		// that are registered.
+		reserved, total := shares(max(0, free), waiting), 0
+		for _, n := range reserved {
+			free -= n
+		}
 		for i, share := range shares(max(0, free), needs) {
 			reserved[i] += share
 			total += reserved[i]

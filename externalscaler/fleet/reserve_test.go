@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/policy"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
@@ -33,6 +34,7 @@ func TestSharesOfTheFreeSlots(t *testing.T) {
 type contender struct {
 	settings                  map[string]string
 	pending, registered, want int // want is what the others reserve
+	foreign                   int // runners of nobody here
 }
 
 func TestWhatIsReservedForOtherGroups(t *testing.T) {
@@ -43,6 +45,8 @@ func TestWhatIsReservedForOtherGroups(t *testing.T) {
 		"Jobs beyond the minimum":        {{settings: map[string]string{"min": "1"}, pending: 6, want: 1}, {settings: map[string]string{"min": "1"}, want: 6}},
 		"the count of a fixed group":     {{settings: map[string]string{"strategy": "fixed", "count": "7"}, want: 1}, {settings: map[string]string{"min": "1"}, want: 7}},
 		"minimums that exceed the scope": {{settings: map[string]string{"min": "80", "max": "80"}, want: 50}, {settings: map[string]string{"min": "80", "max": "80"}, want: 50}},
+		"Jobs that cannot register":      {{settings: map[string]string{"min": "1"}, registered: 10, foreign: 80}, {settings: map[string]string{"min": "1"}, registered: 10, pending: 40}},
+		"both full, and both wait":       {{settings: map[string]string{"max": "90"}, registered: 50, pending: 40}, {settings: map[string]string{"max": "90"}, registered: 50, pending: 40}},
 		"the same, on their way":         {{settings: map[string]string{"min": "80", "max": "80"}, pending: 50, want: 20}, {settings: map[string]string{"min": "80", "max": "80"}, pending: 20, registered: 30, want: 50}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -53,6 +57,9 @@ func TestWhatIsReservedForOtherGroups(t *testing.T) {
 				metadata := of("acme", "", fmt.Sprint("l", i))
 				for key, value := range group.settings {
 					metadata[key] = value
+				}
+				for j := range group.foreign {
+					runners = append(runners, bitbucket.Runner{UUID: fmt.Sprint("foreign-", j), Name: fmt.Sprint("foreign-", j)})
 				}
 				uid := fmt.Sprint("group-", i)
 				in.scaledJobs = append(in.scaledJobs, ScaledJob{GroupKey: GroupKey{"ns", uid}, UID: uid, CreatedOn: now, Metadata: metadata})
@@ -68,10 +75,25 @@ func TestWhatIsReservedForOtherGroups(t *testing.T) {
 			s, _ := c.build(in)
 			for i, group := range groups {
 				o := s.groups[GroupKey{"ns", fmt.Sprint("group-", i)}].Observation
-				if o.OtherReserved != group.want || o.OtherRegistered != len(runners)-group.registered {
+				if o.OtherReserved != group.want || o.OtherRegistered != len(runners)-group.registered || o.OtherReserved+len(runners) > max(policy.ScopeLimit, len(runners)) {
 					t.Errorf("group %d: %d reserved and %d registered by others, want %d and %d", i, o.OtherReserved, o.OtherRegistered, group.want, len(runners)-group.registered)
 				}
 			}
 		})
+	}
+}
+
+func TestSlotsAreReservedForGroupsThatReachTheScopeOtherwise(t *testing.T) {
+	c, in := pieces()
+	in.jobs, in.pods = nil, nil
+	other := of(acmeUUID, "", "b")
+	other["credentials"], other["min"], other["max"] = "other", "40", "50"
+	in.scaledJobs = append(in.scaledJobs, ScaledJob{GroupKey: GroupKey{"ns", "second"}, UID: "second-uid", CreatedOn: now, Metadata: other})
+	in.views[id("acme", "")] = shown(id("acme", ""), acmeUUID)
+	byUUID := scope.ID{Credentials: "other", Scope: bitbucket.Scope{Workspace: acmeUUID}}
+	in.views[byUUID] = shown(byUUID, acmeUUID)
+	s, _ := c.build(in)
+	if n := s.groups[GroupKey{"ns", "builds"}].Observation.OtherReserved; n != 40 {
+		t.Errorf("reserved for a group with another credentials set: %d, want 40", n)
 	}
 }

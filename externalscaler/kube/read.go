@@ -124,7 +124,8 @@ func (c *Cluster) Jobs() []fleet.Job {
 			continue
 		}
 		found = append(found, fleet.Job{
-			Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: owner,
+			ResourceVersion: job.ResourceVersion,
+			Namespace:       job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: owner,
 			Generation: job.Annotations[generationAnnotation],
 			CreatedOn:  job.CreationTimestamp.Time, Pod: c.podOfJob(job),
 		})

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	k8stesting "k8s.io/client-go/testing"
+
+	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
 func TestDeleteJobDeletesOnlyTheJobOfThatUID(t *testing.T) {
@@ -19,15 +21,22 @@ func TestDeleteJobDeletesOnlyTheJobOfThatUID(t *testing.T) {
 	if err := c.DeleteJob(t.Context(), "team", "builds-1", "job"); err != nil {
 		t.Fatal(err)
 	}
+	if deleted, err := c.DeleteUnchangedJob(t.Context(), fleet.Job{Namespace: "team", Name: "builds-1", UID: "job", ResourceVersion: "7"}); err != nil || !deleted {
+		t.Errorf("as it was read: got %v, %v", deleted, err)
+	}
+	version := "7"
 	background, uid := metav1.DeletePropagationBackground, types.UID("job")
-	want := metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}}
+	want := []metav1.DeleteOptions{
+		{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}},
+		{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}},
+	}
 	var got []metav1.DeleteOptions
 	for _, action := range client.Actions() {
 		if deletion, ok := action.(k8stesting.DeleteAction); ok {
 			got = append(got, deletion.GetDeleteOptions())
 		}
 	}
-	if diff := cmp.Diff([]metav1.DeleteOptions{want}, got); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("deleted: want -, got +:\n%s", diff)
 	}
 	for name, c := range map[string]struct {
@@ -42,6 +51,10 @@ func TestDeleteJobDeletesOnlyTheJobOfThatUID(t *testing.T) {
 		client.PrependReactor("delete", "jobs", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, c.answer })
 		if err := refusing.DeleteJob(t.Context(), "team", "builds-1", "job"); (err != nil) != c.fails {
 			t.Errorf("%s: got %v", name, err)
+		}
+		deleted, err := refusing.DeleteUnchangedJob(t.Context(), fleet.Job{Namespace: "team", Name: "builds-1", UID: "job", ResourceVersion: "7"})
+		if want := apierrors.IsNotFound(c.answer); deleted != want || (err != nil) != c.fails {
+			t.Errorf("%s, if unchanged: got %v, %v, want %v", name, deleted, err, want)
 		}
 	}
 }

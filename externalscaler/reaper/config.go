@@ -75,6 +75,9 @@ type Jobs interface {
 	// DeleteJob deletes the Job of that UID and its pod; one that is gone counts as
 	// deleted.
 	DeleteJob(ctx context.Context, namespace, name, uid string) error
+	// DeleteUnchangedJob does so only if the Job is still as it was read; false if it
+	// has changed, for example because its pod was created.
+	DeleteUnchangedJob(ctx context.Context, job fleet.Job) (deleted bool, err error)
 }
 
 // Events tells the users of a ScaledJob what was done and why.

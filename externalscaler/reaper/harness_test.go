@@ -141,7 +141,7 @@ func decided(s sight, effective int) policy.Decision {
 
 var kinds = map[kind]string{
 	disable: "disable", disableOrStop: "disable or stop", stop: "stop", confirmGone: "confirm gone", confirmGoneDelete: "confirm gone, delete",
-	deleteJob: "delete", deleteUnregistered: "delete unregistered", markReplaced: "replace", unmarkReplaced: "keep",
+	deleteJob: "delete", deleteUnregistered: "delete unregistered", finishUnregistered: "finish", markReplaced: "replace", unmarkReplaced: "keep",
 }
 
 // told are actions as a test writes them: what is done, to whom, and why.

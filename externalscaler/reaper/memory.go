@@ -143,14 +143,19 @@ func (r rules) observeMember(s sight, m fleet.Member) {
 	}
 	// The start-up clock stands still while the pod waits for a node or for us, and
 	// while the scope cannot be read: then there is no look at all.
-	starting := m.State == fleet.Pending && !m.Outdated
-	waits := m.Pod != nil && (m.Pod.Node == "" || !m.AskedLast.IsZero() && s.now.Sub(m.AskedLast) < asksEvery)
-	if starting && waits {
+	if startsInTime(m, s.now) {
 		r.memory.pause(m.Job.UID, stuck, s.now)
 	} else {
-		watch(m.Job.UID, stuck, starting)
+		watch(m.Job.UID, stuck, m.State == fleet.Pending && !m.Outdated)
 	}
 	watch(m.Job.UID, lingering, m.State == fleet.Gone && !m.Terminating())
+}
+
+// startsInTime reports whether a Job without a runner waits for a node or for us: then
+// it is not stuck.
+func startsInTime(m fleet.Member, now time.Time) bool {
+	waits := m.Pod != nil && (m.Pod.Node == "" || !m.AskedLast.IsZero() && now.Sub(m.AskedLast) < asksEvery)
+	return waits && m.State == fleet.Pending && !m.Outdated
 }
 
 // observeUnwanted notes which Jobs without a runner are beyond what is wanted.

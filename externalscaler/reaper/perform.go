@@ -68,10 +68,8 @@ func (r *Reaper) perform(ctx context.Context, s subject, a action) (acted bool, 
 		return false, r.confirmGone(ctx, s, a)
 	case deleteJob:
 		return false, r.deleteJob(ctx, s, m, a.removal)
-	case deleteUnregistered:
-		return false, r.config.Writer.WhileUnregistered(ctx, m.Scope, m.Name, func(ctx context.Context) error {
-			return r.deleteJob(ctx, s, m, a.removal)
-		})
+	case deleteUnregistered, finishUnregistered:
+		return false, r.endUnregistered(ctx, s, a)
 	case markReplaced:
 		r.config.Marks.MarkReplaced(m.Pod.UID)
 		return true, nil
@@ -182,6 +180,53 @@ func (r *Reaper) deleteJob(ctx context.Context, s subject, m fleet.Member, why r
 	}
 	r.removed(s, m, why)
 	return nil
+}
+
+// endUnregistered ends a Job that has no runner. The snapshot in which it was chosen
+// may be older than the slow writes of its pass: what the Job is now is looked up while
+// no runner can be registered in its scope.
+func (r *Reaper) endUnregistered(ctx context.Context, s subject, a action) error {
+	before, ok, err := r.again(ctx, s.GroupKey, a.member)
+	if err != nil || !ok {
+		return err
+	}
+	return r.config.Writer.WhileUnregistered(ctx, before.Scope, before.Name, func(ctx context.Context) error {
+		m, ok, err := r.again(ctx, s.GroupKey, a.member)
+		switch {
+		case err != nil, !ok, m.State != fleet.Pending, m.Runner != nil, m.Name != before.Name, !m.AskedLast.Equal(a.member.AskedLast) && a.kind == deleteUnregistered:
+			return err // it has changed: the rules decide again
+		case a.kind == finishUnregistered:
+			r.config.Marks.MarkStopping(m.Pod.UID)
+		case r.config.Jobs == nil:
+			return nil
+		default:
+			if deleted, err := r.config.Jobs.DeleteUnchangedJob(ctx, *m.Job); err != nil || !deleted {
+				return err
+			}
+			if m.Pod != nil {
+				r.config.Marks.MarkStopping(m.Pod.UID)
+			}
+		}
+		r.removed(s, m, a.removal)
+		return nil
+	})
+}
+
+// again looks a member's Job up in the newest snapshot; false if it is not there.
+func (r *Reaper) again(ctx context.Context, key fleet.GroupKey, member fleet.Member) (fleet.Member, bool, error) {
+	if err := r.config.Snapshots.Sync(ctx); err != nil {
+		return fleet.Member{}, false, err
+	}
+	group, err := r.config.Snapshots.Group(key)
+	if err != nil {
+		return fleet.Member{}, false, nil //nolint:nilerr // nothing current is known, so nothing is done
+	}
+	for _, m := range group.Members {
+		if m.Job != nil && member.Job != nil && m.Job.UID == member.Job.UID {
+			return m, true, nil
+		}
+	}
+	return fleet.Member{}, false, nil
 }
 
 // A runner reports its step's end to Bitbucket a moment after it logs it: it is

@@ -48,6 +48,9 @@ const (
 	deleteJob
 	// deleteUnregistered deletes its Job, unless it gets a runner meanwhile.
 	deleteUnregistered
+	// finishUnregistered lets its pod complete when it asks for a runner again, unless
+	// it gets one meanwhile.
+	finishUnregistered
 	// markReplaced has its successor made, unmarkReplaced takes that back.
 	markReplaced
 	unmarkReplaced

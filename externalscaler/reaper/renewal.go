@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
@@ -56,7 +57,10 @@ func progressOf(s sight) (p progress) {
 		case fleet.Replaced:
 			p.current = &s.members[i]
 		case fleet.Draining, fleet.DrainingBusy:
-			p.coming++ // what it leaves behind comes first
+			// What it leaves behind comes first; one that Bitbucket has cordoned may stay.
+			if m.Terminating() || m.Runner != nil && m.Runner.State.Status == bitbucket.StatusDisabled {
+				p.coming++
+			}
 		case fleet.Idle:
 			if renewalReason(s.group, m).reason != "" && retirable(m) {
 				p.candidates = append(p.candidates, m)

@@ -153,7 +153,7 @@ func (r rules) endStuck(s sight) []action {
 			continue
 		}
 		switch {
-		case r.memory.get(m.Job.UID, stuck).lasted >= r.StartLimit:
+		case r.memory.get(m.Job.UID, stuck).lasted >= r.StartLimit && !startsInTime(m, s.now):
 			ended = append(ended, action{deleteUnregistered, m, removal{ReasonStuck, fmt.Sprintf("it has not asked for a runner within %v", r.StartLimit)}})
 		case r.memory.get(m.Job.UID, lingering).lasted >= r.StartLimit:
 			ended = append(ended, action{deleteJob, m, removal{ReasonStuck, fmt.Sprintf("its runner has ended, its pod has not within %v", r.StartLimit)}})
@@ -171,7 +171,11 @@ func (r rules) endUnwanted(s sight, d policy.Decision, interval time.Duration) [
 	var ended []action
 	for _, m := range pending[:excess] {
 		if r.memory.get(m.Job.UID, unwanted).lasted >= max(coolDown, 5*interval) {
-			ended = append(ended, action{deleteUnregistered, m, why})
+			k := deleteUnregistered
+			if !m.AskedLast.IsZero() {
+				k = finishUnregistered // it waits for a slot, and completes in order when it is told to
+			}
+			ended = append(ended, action{k, m, why})
 		}
 	}
 	return ended

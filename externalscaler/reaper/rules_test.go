@@ -132,6 +132,8 @@ func TestJobsThatComeToNothingEnd(t *testing.T) {
 		want   []string
 	}{
 		"never asked for a runner":        {lasting("r-job", stuck, 10*time.Minute), one("r", fleet.Pending, noRunner), []string{"delete unregistered r: Stuck"}},
+		"it asks at last":                 {lasting("r-job", stuck, 10*time.Minute), one("r", fleet.Pending, noRunner, asked(time.Minute)), nil},
+		"it waits for a node again":       {lasting("r-job", stuck, 10*time.Minute), one("r", fleet.Pending, noRunner, unscheduled), nil},
 		"not yet asked for a runner":      {lasting("r-job", stuck, 9*time.Minute), one("r", fleet.Pending, noRunner), nil},
 		"told to end, and has not":        {lasting("r-job", lingering, 10*time.Minute), one("r", fleet.Gone), []string{"delete r: Stuck"}},
 		"told to end a moment ago":        {lasting("r-job", lingering, time.Minute), one("r", fleet.Gone), nil},

@@ -88,7 +88,7 @@ func (r *Registrar) register(ctx context.Context, group *fleet.GroupSnapshot, id
 		outcome, err = deferral(err)
 		return nil, outcome, err
 	}
-	r.remember(identity.PodUID, registration{scope: group.Scope, uuid: registered.Runner.UUID, at: r.config.Clock.Now()})
+	r.remember(identity.PodUID, registration{scope: scope.ID{Credentials: group.Scope.Credentials, Scope: registered.Scope}, uuid: registered.Runner.UUID, at: r.config.Clock.Now()})
 	outcome = "registered"
 	if registered.Replaced {
 		outcome = "replaced"

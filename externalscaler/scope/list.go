@@ -32,16 +32,35 @@ func (s *scope) accept(ctx context.Context, list bitbucket.RunnerList) {
 		s.stepSeen = s.stepSeen || runner.State.Step != nil
 	}
 	maps.DeleteFunc(s.rechecks, func(_ string, r recheck) bool { return list.Begun.After(r.begun) })
-	shown := uuidsOf(list)
-	maps.DeleteFunc(s.writes, func(uuid string, w write) bool {
-		_, listed := shown[uuid]
-		return list.Begun.After(w.at.Add(s.config.WriteSettle)) && (!w.deleted || !listed)
-	})
+	s.forgetWrites(list)
 	s.mu.Unlock()
 	if recovered {
 		s.log.Info("the runners can be read again")
 	}
 	s.changed()
+}
+
+// maxContradictions is how many lists may show a deleted runner before it is believed
+// that the deletion never took effect, as when Bitbucket answers 404 for want of rights.
+const maxContradictions = 2
+
+// forgetWrites drops the writes that the list must show. A deletion stays until a list
+// lacks the runner. Called locked.
+func (s *scope) forgetWrites(list bitbucket.RunnerList) {
+	shown := uuidsOf(list)
+	for uuid, w := range s.writes {
+		if !list.Begun.After(w.at.Add(s.config.WriteSettle)) {
+			continue
+		}
+		if _, listed := shown[uuid]; w.deleted && listed && w.contradicted < maxContradictions {
+			w.contradicted++
+			s.writes[uuid] = w
+			continue
+		} else if w.deleted && listed {
+			s.log.Warn("a deleted runner is still there", zap.String("runner", uuid), zap.String("name", w.runner.Name))
+		}
+		delete(s.writes, uuid)
+	}
 }
 
 // uuidsOf are the UUIDs of the runners that a list shows.

@@ -115,6 +115,34 @@ func TestADeletedRunnerStaysDeletedUntilAListLacksIt(t *testing.T) {
 	}
 }
 
+func TestADeletionThatNeverTookEffectIsNotBelievedForEver(t *testing.T) {
+	s := newListed()
+	s.config.KeepRegistered = true
+	s.list(t, "{a}", "{b}")
+	s.deleted(5*time.Second, "{a}") // as when Bitbucket answers 404 for want of rights
+	for range maxContradictions {
+		s.list(t, "{a}", "{b}")
+		if got := s.uuids(); !slices.Equal(got, []string{"{b}"}) {
+			t.Errorf("got %v, want only {b}", got)
+		}
+	}
+	s.list(t, "{a}", "{b}")
+	if got := s.uuids(); !slices.Equal(got, []string{"{a}", "{b}"}) {
+		t.Errorf("got %v, want both again", got)
+	}
+}
+
+func TestAScopeIsKeptWhileAListShowsARunnerThatWeDeleted(t *testing.T) {
+	s := newListed()
+	s.config.KeepRegistered = true
+	s.list(t, "{a}")
+	s.deleted(5*time.Second, "{a}")
+	s.clock.Step(time.Hour)
+	if s.unused(s.clock.Now()) {
+		t.Error("the scope may be dropped, and nobody would see whether the runner goes")
+	}
+}
+
 func TestManyRunnersThatWeDeletedDoNotCountAsVanished(t *testing.T) {
 	s := newListed()
 	s.list(t, "{a}", "{b}", "{c}", "{d}", "{e}")

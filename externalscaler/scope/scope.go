@@ -176,10 +176,12 @@ func (s *scope) use(client Bitbucket, at time.Time) {
 
 // unused reports whether the scope may be dropped at now.
 func (s *scope) unused(now time.Time) bool {
-	if s.config.KeepRegistered && slices.ContainsFunc(s.now().Runners, s.config.ours) {
-		return false // somebody must see that they go
-	}
+	view := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Someone must see that they go, also those whose deletion no list has shown yet.
+	if s.config.KeepRegistered && (slices.ContainsFunc(view.Runners, s.config.ours) || s.list != nil && slices.ContainsFunc(s.list.Runners, s.config.ours)) {
+		return false
+	}
 	return now.Sub(s.lastUse) > s.config.IdleScope
 }

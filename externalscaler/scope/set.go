@@ -145,6 +145,9 @@ func (s *Set) startPolling(t *tracked) {
 func (s *Set) claim(t *tracked, resolved bitbucket.Scope) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.scopes[t.id] != t {
+		return false // it was dropped meanwhile, and is polled no more
+	}
 	id := ID{Credentials: t.id.Credentials, Scope: resolved}
 	if first, ok := s.canonical[id]; ok && first != t {
 		t.alias = first
@@ -204,6 +207,9 @@ func (s *Set) find(id ID) (*scope, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, ok := s.scopes[id]
+	if !ok {
+		t, ok = s.canonical[id] // by UUIDs, under another spelling
+	}
 	if !ok {
 		return nil, fmt.Errorf("scope %s: %w", id, ErrUnknownScope)
 	}

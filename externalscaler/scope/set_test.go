@@ -78,3 +78,28 @@ func TestEveryFaultOfTheConfigurationIsReported(t *testing.T) {
 		}
 	}
 }
+
+func TestAScopeIsFoundByItsUUIDsUnderAnySpelling(t *testing.T) {
+	r := start(t, Config{PollInterval: time.Hour})
+	r.want(acme())
+	byUUID := ID{Credentials: "default", Scope: r.view(acme()).Resolved}
+	if err := r.Disable(t.Context(), byUUID, bitbucket.Runner{UUID: "{aaaaaaaa-0000-4000-8000-000000000000}"}); !errors.Is(err, bitbucket.ErrNotFound) {
+		t.Errorf("got %v, want Bitbucket's own answer", err)
+	}
+}
+
+func TestAScopeThatIsDroppedWhileItIsResolvedStandsForNothing(t *testing.T) {
+	r := start(t, Config{PollInterval: time.Hour})
+	r.want(acme())
+	byUUID := ID{Credentials: "default", Scope: r.view(acme()).Resolved}
+	r.mu.Lock()
+	dropped := r.scopes[acme()]
+	delete(r.scopes, acme())
+	delete(r.canonical, byUUID)
+	r.mu.Unlock()
+	dropped.cancel()
+	if r.claim(dropped, byUUID.Scope) {
+		t.Error("a scope that is polled no more stands for its UUIDs")
+	}
+	r.want(acme()) // which would wait for ever for the dropped one's lists
+}

@@ -18,6 +18,9 @@ type write struct {
 	runner  bitbucket.Runner
 	deleted bool
 	at      time.Time
+	// contradicted counts the lists that show a deleted runner although they must have
+	// lacked it.
+	contradicted int
 }
 
 // recheck is a runner as a read of it alone showed it.

@@ -126,6 +126,17 @@ func (c *Cluster) DeleteJob(_ context.Context, _, _, uid string) error {
 	return nil
 }
 
+// DeleteUnchangedJob implements reaper.Jobs.
+func (c *Cluster) DeleteUnchangedJob(ctx context.Context, job fleet.Job) (deleted bool, err error) {
+	c.mu.Lock()
+	present, ok := c.jobs[job.UID]
+	c.mu.Unlock()
+	if ok && present.ResourceVersion != job.ResourceVersion {
+		return false, nil
+	}
+	return true, c.DeleteJob(ctx, job.Namespace, job.Name, job.UID)
+}
+
 // DeletePod deletes the pod of a Job, as an eviction does. The Job stays until its pod
 // has ended.
 func (c *Cluster) DeletePod(jobUID string) {
@@ -173,6 +184,7 @@ func (c *Cluster) change(jobUID string, apply func(*fleet.Job)) {
 		pod := *job.Pod
 		job.Pod = &pod
 		apply(&job)
+		job.ResourceVersion = uuid.NewString()
 		c.jobs[jobUID] = job
 	}
 	c.mu.Unlock()
