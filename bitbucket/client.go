@@ -28,8 +28,8 @@ type Client struct {
 	base      http.RoundTripper
 
 	mu sync.Mutex
-	// refusedAt is when Bitbucket last refused to disable a runner, by kind of scope.
-	refusedAt [scopeKinds]time.Time
+	// refusedAt is when Bitbucket last refused to disable a runner in a scope.
+	refusedAt map[Scope]time.Time
 }
 
 // NewClient returns a client, or an error with every fault of the configuration. It makes
@@ -47,7 +47,7 @@ func NewClient(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bitbucket client: %w", err)
 	}
-	c := &Client{cfg: cfg, api: api, auth: newAuthorizer(cfg, base), redactSet: newRedactor(cfg.Credentials), base: base}
+	c := &Client{cfg: cfg, api: api, auth: newAuthorizer(cfg, base), redactSet: newRedactor(cfg.Credentials), base: base, refusedAt: map[Scope]time.Time{}}
 	c.http = &retryablehttp.Client{
 		HTTPClient: &http.Client{
 			Transport:     &tries{base: base, api: api, auth: c.auth, budget: cfg.Budget, observe: cfg.Observe},

@@ -161,8 +161,8 @@ func TestDisableAndEnableUseTheStateRoute(t *testing.T) {
 	if diff := cmp.Diff(want, rec.seen()); diff != "" {
 		t.Error(diff)
 	}
-	if !c.DisableSupported() {
-		t.Error("DisableSupported: got false, want true")
+	if !c.DisableSupportedIn(acme) {
+		t.Error("got false, want true")
 	}
 }
 
@@ -191,11 +191,13 @@ func TestDisableDistinguishesAMissingRouteFromAMissingRunner(t *testing.T) {
 			if !errors.Is(err, tc.want) || errors.Is(err, tc.wantNot) {
 				t.Errorf("got %v, want %v and not %v", err, tc.want, tc.wantNot)
 			}
-			if got := c.DisableSupported(); got != tc.supported {
-				t.Errorf("DisableSupported %v, want %v", got, tc.supported)
+			if got := c.DisableSupportedIn(acme); got != tc.supported {
+				t.Errorf("supported %v, want %v", got, tc.supported)
 			}
-			if !c.DisableSupportedIn(Scope{"acme", "app"}) {
-				t.Error("the refusal applies to repositories too")
+			for _, other := range []Scope{{"acme", "app"}, {"other", ""}} {
+				if !c.DisableSupportedIn(other) {
+					t.Errorf("the refusal applies to %s too", other)
+				}
 			}
 			before := len(rec.seen())
 			_ = c.EnableRunner(t.Context(), acme, runnerUUID)
@@ -203,7 +205,7 @@ func TestDisableDistinguishesAMissingRouteFromAMissingRunner(t *testing.T) {
 				t.Errorf("called again %v, want %v", asked, tc.supported)
 			}
 			clk.SetTime(clk.Now().Add(refusalMemory))
-			if !c.DisableSupported() {
+			if !c.DisableSupportedIn(acme) {
 				t.Error("the refusal is remembered for ever")
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -14,7 +15,7 @@ const refusalMemory = time.Hour
 
 // DisableRunner disables a runner: it finishes its step and takes no new one. It returns
 // ErrNotFound if the runner does not exist, and ErrDisableUnsupported if Bitbucket has no
-// route to disable runners of this kind of scope.
+// route to disable runners of this scope.
 func (c *Client) DisableRunner(ctx context.Context, scope Scope, uuid string) error {
 	if err := c.setStatus(ctx, scope, uuid, StatusDisabled); err != nil {
 		return fmt.Errorf("disable runner %s of %s: %w", uuid, scope, err)
@@ -30,18 +31,8 @@ func (c *Client) EnableRunner(ctx context.Context, scope Scope, uuid string) err
 	return nil
 }
 
-// DisableSupported returns false while any kind of scope is known to refuse disabling.
-func (c *Client) DisableSupported() bool {
-	for kind := range scopeKinds {
-		if c.refused(kind) {
-			return false
-		}
-	}
-	return true
-}
-
-// DisableSupportedIn returns false while this kind of scope is known to refuse disabling.
-func (c *Client) DisableSupportedIn(scope Scope) bool { return !c.refused(scope.kind()) }
+// DisableSupportedIn returns false while this scope is known to refuse disabling.
+func (c *Client) DisableSupportedIn(scope Scope) bool { return !c.refused(scope) }
 
 // setStatus uses the internal route of Atlassian's own autoscaler; whether the
 // public API can change a runner's status is not documented.
@@ -49,7 +40,7 @@ func (c *Client) setStatus(ctx context.Context, scope Scope, uuid string, status
 	if err := checkRunner(scope, uuid); err != nil {
 		return err
 	}
-	if c.refused(scope.kind()) {
+	if c.refused(scope) {
 		return ErrDisableUnsupported
 	}
 	cl := call{method: http.MethodPut, class: ClassRegistration, body: map[string]Status{"status": status}}
@@ -59,7 +50,7 @@ func (c *Client) setStatus(ctx context.Context, scope Scope, uuid string, status
 	var answer *APIError
 	if err == nil || !errors.As(err, &answer) {
 		if err == nil {
-			c.remember(scope.kind(), time.Time{})
+			c.remember(scope, time.Time{})
 		}
 		return err
 	}
@@ -73,7 +64,7 @@ func (c *Client) setStatus(ctx context.Context, scope Scope, uuid string, status
 	default:
 		return err
 	}
-	c.remember(scope.kind(), c.cfg.Clock.Now())
+	c.remember(scope, c.cfg.Clock.Now())
 	return fmt.Errorf("%w: %w", ErrDisableUnsupported, &refusal{answer})
 }
 
@@ -82,17 +73,22 @@ type refusal struct{ answer *APIError }
 
 func (r *refusal) Error() string { return r.answer.Error() }
 
-func (c *Client) refused(kind scopeKind) bool {
+func (c *Client) refused(scope Scope) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at := c.refusedAt[kind]
-	return !at.IsZero() && c.cfg.Clock.Since(at) < refusalMemory
+	at, known := c.refusedAt[scope]
+	return known && c.cfg.Clock.Since(at) < refusalMemory
 }
 
-func (c *Client) remember(kind scopeKind, at time.Time) {
+// remember notes when a scope refused to disable; zero is that it does not refuse.
+func (c *Client) remember(scope Scope, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refusedAt[kind] = at
+	maps.DeleteFunc(c.refusedAt, func(_ Scope, at time.Time) bool { return c.cfg.Clock.Since(at) >= refusalMemory })
+	delete(c.refusedAt, scope)
+	if !at.IsZero() {
+		c.refusedAt[scope] = at
+	}
 }
 
 func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }

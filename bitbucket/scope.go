@@ -50,22 +50,6 @@ func isName(s string) bool {
 	return IsUUID(s) || slugPattern.MatchString(s) && s != "." && s != ".."
 }
 
-// scopeKind distinguishes the two sets of runner routes.
-type scopeKind int
-
-const (
-	workspaceScope scopeKind = iota
-	repositoryScope
-	scopeKinds
-)
-
-func (s Scope) kind() scopeKind {
-	if s.Repository == "" {
-		return workspaceScope
-	}
-	return repositoryScope
-}
-
 // route returns the template and the escaped path of the scope's own resource. Braces are
 // escaped as %7B and %7D.
 func (s Scope) route() (template, path string) {

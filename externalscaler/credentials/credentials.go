@@ -80,7 +80,7 @@ func (s *Store) Allow(name string, use Use) error {
 		return err
 	}
 	if refusal := serves.refusal(use); refusal != "" {
-		return fmt.Errorf("credentials: %q may be used for %s: %w", name, refusal, ErrForbidden)
+		return fmt.Errorf("credentials: %q may not be used for %s: %w", name, refusal, ErrForbidden)
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func (s *Store) open(name, namespace string) (bitbucket.Credentials, Serves, err
 		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("credentials: %q: %w: %w", name, ErrUnknownSet, err)
 	}
 	if !serves.servesNamespace(namespace) {
-		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("credentials: %q may be used from namespaces %q, not from %q: %w", name, serves.Namespaces, namespace, ErrForbidden)
+		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("credentials: %q may not be used from namespace %q: its key %s does not list it: %w", name, namespace, namespacesFile, ErrForbidden)
 	}
 	return credentials, serves, nil
 }

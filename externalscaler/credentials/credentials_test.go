@@ -105,22 +105,22 @@ func TestScopesAndLabelsThatASetAllows(t *testing.T) {
 		"without restrictions":             {set: "any", workspace: "x", repository: other, labels: []string{"y"}},
 		"a workspace by its slug":          {set: "workspaces", workspace: "Acme"},
 		"a workspace by its UUID":          {set: "workspaces", workspace: strings.ToUpper(uuid)},
-		"another workspace":                {set: "workspaces", workspace: "acme2", refusal: `workspaces ["acme"`},
-		"another workspace by its UUID":    {set: "workspaces", workspace: other, refusal: `workspaces ["acme"`},
+		"another workspace":                {set: "workspaces", workspace: "acme2", refusal: `workspace "acme2": its key workspaces`},
+		"another workspace by its UUID":    {set: "workspaces", workspace: other, refusal: "its key workspaces"},
 		"a repository of the workspace":    {set: "workspaces", workspace: "acme", repository: "app"},
 		"a repository by its UUID":         {set: "workspaces", workspace: "acme", repository: other, refusal: "could be of any"},
 		"a listed repository":              {set: "repositories", workspace: "acme", repository: "app"},
 		"one listed by its slug":           {set: "repositories", workspace: "acme", repository: "WEB"},
 		"one listed by its UUID":           {set: "repositories", workspace: "acme", repository: other},
-		"a repository that is not listed":  {set: "repositories", workspace: "acme", repository: "api", refusal: `repositories ["acme/app" "web"`},
-		"one by a UUID that is not listed": {set: "repositories", workspace: "acme", repository: uuid, refusal: `repositories ["acme/app" "web"`},
-		"one of another workspace":         {set: "repositories", workspace: "evil", repository: "app", refusal: `workspaces ["acme"]`},
-		"a whole workspace":                {set: "repositories", workspace: "acme", refusal: "not a whole workspace"},
+		"a repository that is not listed":  {set: "repositories", workspace: "acme", repository: "api", refusal: `repository "api": its key repositories`},
+		"one by a UUID that is not listed": {set: "repositories", workspace: "acme", repository: uuid, refusal: "its key repositories"},
+		"one of another workspace":         {set: "repositories", workspace: "evil", repository: "app", refusal: `workspace "evil"`},
+		"a whole workspace":                {set: "repositories", workspace: "acme", refusal: "a whole workspace: its key repositories"},
 		"a slug in any workspace":          {set: "anywhere", workspace: "evil", repository: "app"},
 		"listed labels":                    {set: "labels", workspace: "x", labels: []string{"build", "team.a.big"}},
-		"a label that is not listed":       {set: "labels", workspace: "x", labels: []string{"build", "prod"}, refusal: `labels ["build" "team.a.*"], not "prod"`},
-		"a prefix that is not listed":      {set: "labels", workspace: "x", labels: []string{"team.b"}, refusal: `not "team.b"`},
-		"an empty file":                    {set: "nothing", workspace: "acme", refusal: `workspaces [], not "acme"`},
+		"a label that is not listed":       {set: "labels", workspace: "x", labels: []string{"build", "prod"}, refusal: `label "prod": its key labels`},
+		"a prefix that is not listed":      {set: "labels", workspace: "x", labels: []string{"team.b"}, refusal: `label "team.b"`},
+		"an empty file":                    {set: "nothing", workspace: "acme", refusal: `workspace "acme"`},
 		"stars":                            {set: "stars", workspace: "acme", repository: other, labels: []string{"z"}},
 		"stars and a whole workspace":      {set: "stars", workspace: "acme"},
 	} {
@@ -130,6 +130,11 @@ func TestScopesAndLabelsThatASetAllows(t *testing.T) {
 			err := s.Allow(c.set, use)
 			if errors.Is(err, ErrForbidden) != (c.refusal != "") || err != nil && !strings.Contains(err.Error(), c.refusal) {
 				t.Errorf("got %v, want %q", err, c.refusal)
+			}
+			for _, listed := range []string{"web", "team.a", "acme/app"} { // by the set, for other tenants
+				if err != nil && strings.Contains(err.Error(), listed) {
+					t.Errorf("%v names %s, which is another tenant's", err, listed)
+				}
 			}
 			use.Namespace = "elsewhere"
 			if err := s.Allow(c.set, use); !errors.Is(err, ErrForbidden) || strings.Contains(err.Error(), "acme") {

@@ -101,27 +101,28 @@ func (s Serves) servesNamespace(namespace string) bool {
 	return slices.Contains(s.Namespaces, namespace) || slices.Contains(s.Namespaces, all)
 }
 
-// refusal returns why a use is not allowed, regardless of its namespace, or "" if it is
-// allowed. It compares the words of the group's metadata with those of the files and
+// refusal returns what a use is not allowed for, regardless of its namespace, or "" if
+// it is allowed. It names nothing that the set allows, because the refusal is shown to
+// other tenants. It compares the words of the group's metadata with those of the files and
 // makes no call. If the metadata has a slug and the file a UUID, or the other way
 // round, they do not match; the file must list both.
 func (s Serves) refusal(use Use) string {
 	if s.Workspaces != nil && !slices.ContainsFunc(s.Workspaces, func(allowed string) bool {
 		return allowed == all || strings.EqualFold(allowed, use.Scope.Workspace)
 	}) {
-		return fmt.Sprintf("workspaces %q, not %q", s.Workspaces, use.Scope.Workspace)
+		return fmt.Sprintf("workspace %q: its key %s does not list it", use.Scope.Workspace, workspacesFile)
 	}
 	// Bitbucket finds a repository by its UUID and ignores the workspace in the path.
 	if s.Workspaces != nil && !slices.Contains(s.Workspaces, all) && bitbucket.IsUUID(use.Scope.Repository) && s.Repositories == nil {
-		return fmt.Sprintf("workspaces %q, where repositories must be given by slug, since %q could be of any workspace (or list it in the file %s)", s.Workspaces, use.Scope.Repository, repositoriesFile)
+		return fmt.Sprintf("repository %q, which could be of any workspace: want its slug, or its UUID in the key %s", use.Scope.Repository, repositoriesFile)
 	}
 	if s.Repositories != nil && !slices.ContainsFunc(s.Repositories, func(allowed string) bool {
 		return allowed == all || use.Scope.Repository != "" && (strings.EqualFold(allowed, use.Scope.Repository) || strings.EqualFold(allowed, use.Scope.String()))
 	}) {
 		if use.Scope.Repository == "" {
-			return fmt.Sprintf("repositories %q, not a whole workspace", s.Repositories)
+			return fmt.Sprintf("a whole workspace: its key %s lists repositories", repositoriesFile)
 		}
-		return fmt.Sprintf("repositories %q, not %q", s.Repositories, use.Scope.Repository)
+		return fmt.Sprintf("repository %q: its key %s does not list it", use.Scope.Repository, repositoriesFile)
 	}
 	if s.Labels == nil {
 		return ""
@@ -131,7 +132,7 @@ func (s Serves) refusal(use Use) string {
 			prefix, open := strings.CutSuffix(allowed, all)
 			return allowed == label || open && strings.HasPrefix(label, prefix)
 		}) {
-			return fmt.Sprintf("labels %q, not %q", s.Labels, label)
+			return fmt.Sprintf("label %q: its key %s does not list it", label, labelsFile)
 		}
 	}
 	return ""
