@@ -175,3 +175,26 @@ func FuzzDecodeRunnerPage(f *testing.F) {
 		}
 	})
 }
+
+func TestOneRunnerThatCannotBeDecodedHidesNoOthers(t *testing.T) {
+	for name, odd := range map[string]string{
+		"a step of another form":   `{"uuid":"{odd}","name":"odd","labels":["l"],"state":{"status":"ONLINE","step":"{s}"}}`,
+		"a time of another form":   `{"uuid":"{odd}","name":"odd","labels":["l"],"created_on":"yesterday"}`,
+		"a status of another form": `{"uuid":"{odd}","name":"odd","labels":["l"],"state":{"status":7}}`,
+	} {
+		page, err := decodeRunnerPage([]byte(`{"values":[{"uuid":"{a}"},` + odd + `,{"uuid":"{b}"}]}`))
+		if err != nil || len(page.runners) != 3 {
+			t.Errorf("%s: got %+v, %v", name, page.runners, err)
+			continue
+		}
+		want := Runner{UUID: "{odd}", Name: "odd", Labels: []string{"l"}, State: RunnerState{Status: StatusOnline, Unreadable: true}}
+		if diff := cmp.Diff(want, page.runners[1]); diff != "" {
+			t.Errorf("%s: want -, got +:\n%s", name, diff)
+		}
+	}
+	for name, odd := range map[string]string{"no UUID": `{"name":"odd","state":7}`, "labels of another form": `{"uuid":"{odd}","labels":7}`, "not an object": `7`} {
+		if _, err := decodeRunnerPage([]byte(`{"values":[` + odd + `]}`)); err == nil {
+			t.Errorf("%s: the list is accepted, though nobody knows whose the runner is", name)
+		}
+	}
+}

@@ -39,6 +39,10 @@ type RunnerState struct {
 	UpdatedOn time.Time
 	// Cordoned runners are prevented from accepting new steps.
 	Cordoned bool
+	// Unreadable means that a list had the runner in a form that could not be decoded.
+	// Then Status is StatusOnline, for which nothing is removed, and nothing else is
+	// known.
+	Unreadable bool
 	// Step is nil for an idle runner. It is also nil if Bitbucket does not show steps at
 	// all, so nil alone does not prove that the runner is idle.
 	Step *Step

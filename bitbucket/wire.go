@@ -38,9 +38,9 @@ type (
 		Audience      string `json:"audience"`
 	}
 	wirePage struct {
-		Values *[]wireRunner `json:"values"`
-		Size   int           `json:"size"`
-		Next   string        `json:"next"`
+		Values *[]json.RawMessage `json:"values"`
+		Size   int                `json:"size"`
+		Next   string             `json:"next"`
 	}
 )
 
@@ -135,13 +135,33 @@ func decodeRunnerPage(body []byte) (runnerPage, error) {
 		return runnerPage{}, errors.New("decode list of runners: no values in the answer")
 	}
 	page := runnerPage{size: w.Size, next: w.Next, runners: make([]Runner, 0, len(*w.Values))}
-	for i, v := range *w.Values {
-		if v.UUID == "" {
-			return runnerPage{}, fmt.Errorf("decode list of runners: values[%d] has no uuid", i)
+	for i, value := range *w.Values {
+		runner, err := decodeListed(value)
+		if err != nil {
+			return runnerPage{}, fmt.Errorf("decode list of runners: values[%d]: %w", i, err)
 		}
-		page.runners = append(page.runners, v.runner())
+		page.runners = append(page.runners, runner)
 	}
 	return page, nil
+}
+
+// decodeListed decodes one runner of a list. Of a runner that cannot be decoded whole,
+// it keeps what says whose it is: one such runner must not hide all others, and it must
+// not seem to be gone.
+func decodeListed(value json.RawMessage) (Runner, error) {
+	runner, err := decodeRunner(value)
+	if err == nil {
+		return runner, nil
+	}
+	var known struct {
+		UUID   string   `json:"uuid"`
+		Name   string   `json:"name"`
+		Labels []string `json:"labels"`
+	}
+	if json.Unmarshal(value, &known) != nil || known.UUID == "" {
+		return Runner{}, err
+	}
+	return Runner{UUID: known.UUID, Name: known.Name, Labels: known.Labels, State: RunnerState{Status: StatusOnline, Unreadable: true}}, nil
 }
 
 // wireError is Bitbucket's error body. The detail is a string or an object.

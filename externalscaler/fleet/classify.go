@@ -63,6 +63,12 @@ func (c Config) classify(m *Member, stepSeen bool, listBegun, serverNow time.Tim
 
 func (c Config) withRunner(m *Member, stepSeen bool, listBegun, serverNow time.Time) State {
 	report, state := m.Telemetry, m.Runner.State
+	if state.Unreadable {
+		if report.Attached && report.Activity == ActivityBusy {
+			return Busy
+		}
+		return Unknown
+	}
 	step := state.Step
 	if step != nil && report.LastStep != "" && step.UUID == report.LastStep && listBegun.Before(report.Since) {
 		step = nil // the list is from before that step ended

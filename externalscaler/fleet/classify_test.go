@@ -25,6 +25,8 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 	lost.State.UpdatedOn, lostWithStep.State.UpdatedOn = now.Add(-LostAfter-time.Second), now.Add(-LostAfter-time.Second)
 	nameless := runner(bitbucket.StatusOnline, "")
 	nameless.State.Step = &bitbucket.Step{}
+	unreadable := runner(bitbucket.StatusOnline, "")
+	unreadable.State.Unreadable = true
 	cordoned := func(step string) *bitbucket.Runner {
 		r := runner(bitbucket.StatusOnline, step)
 		r.State.Cordoned = true
@@ -75,6 +77,8 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 		"a step without a UUID is no ended one":                   {runner: nameless, report: attached(ActivityIdle, after), want: Busy},
 		"online, busy by its word":                                {runner: runner(bitbucket.StatusOnline, ""), report: attached(ActivityBusy, before), stepSeen: true, want: Busy},
 		"enabled, no word":                                        {runner: runner(bitbucket.StatusEnabled, ""), stepSeen: true, want: Unknown},
+		"it cannot be decoded":                                    {runner: unreadable, report: attached(ActivityIdle, after), stepSeen: true, want: Unknown},
+		"it cannot be decoded, but it works":                      {runner: unreadable, report: attached(ActivityBusy, after), want: Busy},
 		"cordoned":                                                {runner: cordoned(""), report: attached(ActivityIdle, after), want: Draining},
 		"cordoned with a step":                                    {runner: cordoned(step), want: DrainingBusy},
 		"disabled":                                                {runner: runner(bitbucket.StatusDisabled, ""), want: Draining},
