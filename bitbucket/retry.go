@@ -41,12 +41,20 @@ func serverDate(header http.Header) time.Time {
 	return date
 }
 
+type withoutRetriesKey struct{}
+
+// WithoutRetries returns a context whose calls are tried once. A caller that polls tries
+// again by itself, and during an outage each retry costs a call of the hourly budget.
+func WithoutRetries(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutRetriesKey{}, true)
+}
+
 // checkRetry is the retry policy. A repeatable call is retried after a network error, a
 // 5xx or a 429. A registration is retried only after a 429, or if the try cannot have
 // reached Bitbucket.
 func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	ex := exchangeOf(ctx)
-	if ctx.Err() != nil || ex == nil {
+	if ctx.Err() != nil || ex == nil || ctx.Value(withoutRetriesKey{}) != nil {
 		return false, nil //nolint:nilerr // an error here would hide the call's own
 	}
 	if err != nil {

@@ -20,30 +20,61 @@ var errAlias = errors.New("the scope is known by another spelling")
 // scopes do not call in step, and sooner on refresh, but never sooner than the
 // floor: a caller that asks in a loop must not use up the hourly budget.
 func (s *scope) run(ctx context.Context) {
+	failures := 0
 	for {
 		begun := s.config.Clock.Now()
 		err := s.poll(ctx)
 		if errors.Is(err, errAlias) {
 			return
 		}
+		if failures++; err == nil {
+			failures = 0
+		}
 		if !pause.For(ctx, s.config.Clock, s.config.floor(), nil) {
 			return
 		}
-		rest := s.interval(err) - s.config.Clock.Since(begun)
-		if !pause.For(ctx, s.config.Clock, rest, s.wake) {
+		wake := s.wake
+		if permanent(err) {
+			wake = nil // a refresh would show the same
+		}
+		rest := s.interval(err, failures) - s.config.Clock.Since(begun)
+		if !pause.For(ctx, s.config.Clock, rest, wake) {
 			return
 		}
 	}
 }
 
-// interval is the time from the begin of the last list to the next.
-func (s *scope) interval(err error) time.Duration {
+// Longest times to the next list after failures.
+const (
+	// permanentInterval is for a scope that needs a person: a typo, or missing rights.
+	permanentInterval = 5 * time.Minute
+	// limitedIntervals is in poll intervals, below the three after which a list is stale.
+	limitedIntervals = 2
+)
+
+// permanent reports whether a failure lasts until someone changes something.
+func permanent(err error) bool {
+	return errors.Is(err, bitbucket.ErrNotFound) || errors.Is(err, bitbucket.ErrUnauthorized) ||
+		errors.Is(err, bitbucket.ErrForbidden) || errors.Is(err, bitbucket.ErrMissingScope)
+}
+
+// interval is the time from the begin of the last list to the next, after so many
+// failures in a row. It doubles with each, for this scope alone.
+func (s *scope) interval(err error, failures int) time.Duration {
 	interval := s.config.PollInterval
-	s.mu.Lock()
-	if s.suspect != nil || s.list == nil {
-		interval = min(interval, s.config.RetryInterval)
+	longest := interval
+	switch {
+	case permanent(err):
+		longest = permanentInterval
+	case errors.Is(err, bitbucket.ErrRateLimited):
+		longest = limitedIntervals * interval
 	}
+	s.mu.Lock()
+	retry := err != nil || s.suspect != nil || s.list == nil
 	s.mu.Unlock()
+	if retry {
+		interval = min(longest, s.config.RetryInterval<<min(max(failures-1, 0), 16))
+	}
 	interval -= time.Duration(rand.Int64N(int64(interval)/10 + 1)) //nolint:gosec // jitter, not a secret
 	var limited *bitbucket.RateLimitedError
 	if errors.As(err, &limited) {
@@ -67,7 +98,7 @@ func (s *scope) poll(ctx context.Context) error {
 	case <-s.wake: // this list serves all refreshes before now
 	default:
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.config.ListTimeout)
+	ctx, cancel := context.WithTimeout(bitbucket.WithoutRetries(ctx), s.config.ListTimeout)
 	defer cancel()
 	resolved, err := s.resolve(ctx)
 	if errors.Is(err, errAlias) {
