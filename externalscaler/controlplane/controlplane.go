@@ -144,7 +144,7 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	}
 	r := registrar.New(registrar.Config{
 		Owner: c.Owner, Snapshots: p.fleet, Telemetry: p.fleet, Writer: p.scopes, Runners: p.scopes,
-		Reviewer: c.Cluster, Pods: c.Cluster, Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
+		Reviewer: c.Cluster, Pods: c.Cluster, Events: c.Cluster, Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
 	})
 	p.reaper = reaper.New(reaper.Config{
 		Snapshots: p.fleet, Marks: p.fleet, Decider: p.decisions, Writer: p.scopes, Runners: p.scopes, Sidecars: r,

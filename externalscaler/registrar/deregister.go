@@ -30,6 +30,7 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 	// The pod may be killed any moment: what was begun is brought to its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deregisterTimeout)
 	defer cancel()
+	r.noteEnd(identity)
 	r.config.Telemetry.MarkStopping(identity.PodUID)
 	in, runner, ok := r.find(identity, req.GetRunnerUuid())
 	if !ok {
@@ -48,6 +49,25 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 		r.mu.Unlock()
 	}
 	return &runnerv1.DeregisterResponse{Gone: gone}, nil
+}
+
+// noteEnd notes whether the runner of a pod has crashed: it has if nobody told it to
+// end. What was registered before this process led is not known, and not counted.
+func (r *Registrar) noteEnd(identity Identity) {
+	r.mu.Lock()
+	known, ok := r.registered[identity.PodUID]
+	r.mu.Unlock()
+	group, m, found := r.config.Snapshots.Member(identity.PodUID)
+	if !ok || !found || m.Terminating() || r.config.Telemetry.IsStopping(identity.PodUID) {
+		return
+	}
+	tookStep := m.Used || m.Telemetry.StepsBegun > 0
+	if loop := r.crashes.ended(group, r.config.Clock.Since(known.at), tookStep); loop != nil {
+		r.log.Warn("the runners of a group crash", zap.Stringer("group", group.GroupKey), zap.Error(loop))
+		if r.config.Events != nil {
+			r.config.Events.Event(group.GroupKey, group.UID, ReasonCrashLoop, loop.Error())
+		}
+	}
 }
 
 // find looks for the pod's runner: by its name in the lists, then where it was

@@ -48,8 +48,10 @@ type world struct {
 	disableErr error
 	did        []string // what was written
 
-	counted []string
+	counted, events []string
 }
+
+func (w *world) Event(_ fleet.GroupKey, _, reason, _ string) { w.events = append(w.events, reason) }
 
 func (w *world) Wait() <-chan struct{} {
 	closed := make(chan struct{})
@@ -153,7 +155,7 @@ func start(t *testing.T, edits ...func(*world)) (*Registrar, *world) {
 		edit(w)
 	}
 	return New(Config{
-		Owner: owner, Snapshots: w, Telemetry: w, Writer: w, Runners: w, Reviewer: w, Pods: w, MemberWait: 1,
+		Owner: owner, Snapshots: w, Telemetry: w, Writer: w, Runners: w, Reviewer: w, Pods: w, Events: w, MemberWait: 1,
 		Count: func(outcome string) { w.counted = append(w.counted, outcome) },
 	}), w
 }

@@ -111,6 +111,9 @@ func (r *Registrar) slotRequest(in scope.ID, identity Identity) (scope.SlotReque
 	if member.State == fleet.Gone || r.config.Telemetry.IsStopping(identity.PodUID) {
 		return scope.SlotRequest{}, errStopping
 	}
+	if err := r.crashes.admit(group); err != nil {
+		return scope.SlotRequest{}, err
+	}
 	live := map[string]bool{}
 	for _, m := range group.Members {
 		live[m.Name] = m.State != fleet.Gone
@@ -213,10 +216,13 @@ func (r *Registrar) remember(podUID string, known registration) {
 func deferral(err error) (outcome string, _ error) {
 	var limited *bitbucket.RateLimitedError
 	var full *scope.FullError
+	var loop *crashLoopError
 	var exists *runnerExistsError
 	switch {
 	case errors.As(err, &exists):
 		return "runner_exists", status.Error(codes.FailedPrecondition, err.Error())
+	case errors.As(err, &loop):
+		return "crash_loop", retryIn(codes.ResourceExhausted, loop.wait, err)
 	case errors.As(err, &full):
 		return "no_room", retryIn(codes.ResourceExhausted, noRoomDelay, err)
 	case errors.Is(err, scope.ErrOutcomePending):

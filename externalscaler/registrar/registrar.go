@@ -84,6 +84,14 @@ type Runners interface {
 	Recheck(ctx context.Context, id scope.ID, uuid string) (bitbucket.Runner, error)
 }
 
+// Events writes an Event for the users of a ScaledJob.
+type Events interface {
+	Event(group fleet.GroupKey, uid, reason, message string)
+}
+
+// ReasonCrashLoop is the reason of the Event of a group whose runners crash.
+const ReasonCrashLoop = "CrashLoop"
+
 // Config is what a Registrar is made of.
 type Config struct {
 	// Owner is the label of the runners of this installation.
@@ -99,8 +107,10 @@ type Config struct {
 	// Pods says whether an OFFLINE runner that holds the last slot of a scope has
 	// a pod left; nil if no slot is ever reclaimed.
 	Pods Pods
+	// Events tells the users of a ScaledJob that its runners crash; nil for nobody.
+	Events Events
 	// Count is called once for each registration with its outcome: registered,
-	// replaced, finished, no_room, ambiguous, failed, or why it was refused:
+	// replaced, finished, no_room, crash_loop, ambiguous, failed, or why it was refused:
 	// no_group, invalid_group, runner_exists. For a call of any kind that did not
 	// prove its identity: unauthenticated, or unreviewed if the review failed.
 	Count  func(outcome string)
@@ -114,6 +124,7 @@ type Registrar struct {
 	config  Config
 	log     *zap.Logger
 	reviews *reviews
+	crashes *crashLoops
 
 	mu       sync.Mutex
 	sessions map[string]*session // by pod UID
@@ -143,7 +154,7 @@ func New(config Config) *Registrar {
 		config.Logger = zap.NewNop()
 	}
 	return &Registrar{
-		config: config, log: config.Logger, reviews: newReviews(config.Reviewer, config.Clock),
+		config: config, log: config.Logger, reviews: newReviews(config.Reviewer, config.Clock), crashes: newCrashLoops(config.Clock),
 		sessions: map[string]*session{}, registered: map[string]registration{},
 	}
 }
