@@ -38,10 +38,10 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 		set.Read()
 		set.NoArguments(args)
 		if _, _, err := net.SplitHostPort(*address); err != nil {
-			set.Fault("listen: %q, want host:port or :port", *address)
+			set.Fault("--listen: %q, want host:port or :port", *address)
 		}
 		if options.RateLimit == 0 {
-			set.Fault("rate-limit: 0, want 1 or more, or -1 for no limit")
+			set.Fault("--rate-limit: 0, want 1 or more, or -1 for no limit")
 		}
 		set.Add(options.Validate())
 		if err := set.Err(); err != nil {

@@ -77,7 +77,13 @@ func New(c Config) (*ControlPlane, error) {
 	p.decisions = externalscaler.NewDecisions(p.fleet, clock.RealClock{}, c.Logger.Named("policy"))
 	p.status = status.New(p.fleet, p.decisions, time.Now)
 	registry := prometheus.NewRegistry()
-	metrics = status.NewMetrics(registry, p.status, store.Clients)
+	metrics = status.NewMetrics(registry, p.status, func() map[string]int {
+		left := map[string]int{}
+		for name, client := range store.Clients() {
+			left[name] = client.Budget().Remaining()
+		}
+		return left
+	})
 	registry.MustRegister(append(c.Collectors, p.leader())...)
 	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
 	p.http = &http.Server{

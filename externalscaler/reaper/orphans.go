@@ -19,7 +19,7 @@ type sighting struct {
 	since time.Time
 	// looked is when the list was begun after which it was last looked at.
 	looked time.Time
-	// said is true once a dry run has told of it.
+	// said is true once a dry run has logged it.
 	said bool
 }
 

@@ -24,8 +24,8 @@ func (r *Reaper) performAll(ctx context.Context, s subject, due []action) error 
 }
 
 // performWhileSupported carries out actions until one fails, or Bitbucket refuses to
-// disable: then, unless scale-down may be unsafe, nothing is retired and the users
-// are told.
+// disable: then, unless scale-down may be unsafe, nothing is retired, and an Event
+// says so.
 func (r *Reaper) performWhileSupported(ctx context.Context, s subject, due []action) (acted bool, err error) {
 	for _, a := range due {
 		did, err := r.perform(ctx, s, a)

@@ -1,6 +1,6 @@
 // Package reaper takes runners away: the surplus of a group, those that had their
 // one step, the outdated, the lost, those of pods that end, the Jobs that never
-// came to anything, and our runners that have no pod left. In every case a runner is
+// came to anything, and our runners that have no pod left. A runner with a pod is
 // disabled, read again, and told to end only when a witness says that it has no
 // step: what is not known counts as busy.
 //
@@ -175,7 +175,7 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 // stays online.
 func (r *Reaper) retire(ctx context.Context, s sight, d policy.Decision) error {
 	if s.group.Hold != "" {
-		r.say(of(s.group), "ScaleDownHeld", "", s.group.Hold)
+		r.say(of(s.group), ReasonScaleDownHeld, "", s.group.Hold)
 	}
 	var errs []error
 	for _, rule := range []func(rules) []action{

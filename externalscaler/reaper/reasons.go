@@ -23,6 +23,10 @@ const (
 	ReasonUnrecognized = "UnrecognizedOutput"
 	// ReasonDisableUnsupported: Bitbucket refuses to disable, so nothing is retired.
 	ReasonDisableUnsupported = "DisableUnsupported"
+	// ReasonScaleDownHeld: the ScaledJob is paused or has other triggers.
+	ReasonScaleDownHeld = "ScaleDownHeld"
+	// ReasonDryRun: what would be done without --dry-run.
+	ReasonDryRun = "DryRun"
 )
 
 // removal is why a runner is removed: a reason for metrics and Events, and the
@@ -44,7 +48,7 @@ const (
 	confirmGone
 	// confirmGoneDelete deletes its Job in the same case.
 	confirmGoneDelete
-	// deleteJob deletes its Job, which has no step for sure.
+	// deleteJob deletes its Job, which certainly has no step.
 	deleteJob
 	// deleteUnregistered deletes its Job, unless it gets a runner meanwhile.
 	deleteUnregistered

@@ -13,7 +13,8 @@ import (
 
 // rules say what is to be done about the members of a group: pure functions from
 // what is seen, what was decided and what is remembered to actions. This is where
-// it is decided that a runner may be ended; the rest of the package carries it out.
+// it is decided that a runner with a pod may be ended, and in orphans.go one without;
+// the rest of the package carries it out.
 type rules struct {
 	Limits
 	memory *memory

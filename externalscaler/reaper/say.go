@@ -50,7 +50,7 @@ func (r *Reaper) sayDry(s subject, a action) {
 	if a.member.Job != nil {
 		about = a.member.Job.Name
 	}
-	r.say(s, "DryRun", about, fmt.Sprintf("runner %s of Job %s would be ended: %s", a.member.Name, about, a.why))
+	r.say(s, ReasonDryRun, about, fmt.Sprintf("runner %s of Job %s would be ended: %s", a.member.Name, about, a.why))
 }
 
 // removed reports a member that was ended.

@@ -88,7 +88,7 @@ func (r *Registrar) find(identity Identity, uuid string) (scope.ID, bitbucket.Ru
 
 func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucket.Runner) (gone bool, err error) {
 	// Disabled first: nothing may be assigned to it between the look and the
-	// deletion. Where disabling cannot be had, the look alone must do.
+	// deletion. If Bitbucket cannot disable, only the read decides.
 	if runner.State.Status != bitbucket.StatusDisabled {
 		if err := r.config.Writer.Disable(ctx, in, runner); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
 			return false, fmt.Errorf("disable runner: %w", err)

@@ -77,7 +77,6 @@ var (
 	snakeLetter = regexp.MustCompile(`_([a-z])`)
 )
 
-// Parse reads a group from a trigger's metadata. The error is an *InvalidError
 // Parse parses a group from a trigger's metadata. The error is an *InvalidError with
 // all faults.
 func Parse(metadata map[string]string) (Group, error) {

@@ -6,8 +6,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-
-	"bitbucket-runner-scaler/bitbucket"
 )
 
 const namespace = "bitbucket_runner_scaler"
@@ -20,7 +18,7 @@ type Metrics struct {
 }
 
 // NewMetrics registers the metrics. The fleet's are gauges that are read at each scrape.
-func NewMetrics(registry *prometheus.Registry, s *Status, clients func() map[string]*bitbucket.Client) *Metrics {
+func NewMetrics(registry *prometheus.Registry, s *Status, remaining func() map[string]int) *Metrics {
 	m := &Metrics{
 		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "registrations_total", Help: "Registrations requested by sidecars, by outcome.",
@@ -33,7 +31,7 @@ func NewMetrics(registry *prometheus.Registry, s *Status, clients func() map[str
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 	}
-	registry.MustRegister(m.registrations, m.removals, m.calls, &gauges{status: s, clients: clients},
+	registry.MustRegister(m.registrations, m.removals, m.calls, &gauges{status: s, remaining: remaining},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -51,8 +49,9 @@ func (m *Metrics) Call(method, route string, status int, took time.Duration) {
 
 // gauges reads the fleet at each scrape.
 type gauges struct {
-	status  *Status
-	clients func() map[string]*bitbucket.Client
+	status *Status
+	// remaining is what is left of each credentials set's hourly budget.
+	remaining func() map[string]int
 }
 
 var (
@@ -94,7 +93,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(reusedDesc, prometheus.CounterValue, float64(g.status.Reused()))
-	for name, client := range g.clients() {
-		gauge(budgetDesc, float64(client.Budget().Remaining()), name)
+	for name, left := range g.remaining() {
+		gauge(budgetDesc, float64(left), name)
 	}
 }

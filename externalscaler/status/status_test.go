@@ -62,7 +62,7 @@ func world() groups {
 func serve(w groups, ready bool) http.Handler {
 	registry := prometheus.NewRegistry()
 	s := status.New(w, w, func() time.Time { return now })
-	m := status.NewMetrics(registry, s, func() map[string]*bitbucket.Client { return nil })
+	m := status.NewMetrics(registry, s, func() map[string]int { return map[string]int{"default": 900} })
 	m.Registration("registered")
 	m.Removal("Surplus")
 	m.Call("GET", "/2.0/workspaces/{workspace}", 200, time.Second)
@@ -111,6 +111,7 @@ func TestMetricsShowEachGroup(t *testing.T) {
 		`registrations_total{outcome="registered"} 1`,
 		`removals_total{reason="Surplus"} 1`,
 		`runners_reused_total 3`,
+		`api_budget_remaining{credentials="default"} 900`,
 		`api_request_duration_seconds_count{method="GET",route="/2.0/workspaces/{workspace}",status="200"} 1`,
 	} {
 		if !strings.Contains(got, "bitbucket_runner_scaler_"+want+"\n") {
