@@ -40,7 +40,7 @@ func TestACrashingGroupTriesOneRunnerPerDelay(t *testing.T) {
 			}
 			if c.admit(group) == nil {
 				tried++
-				c.ended(group, time.Second, false)
+				_ = c.ended(group, time.Second, false)
 			}
 		}
 	}
@@ -53,8 +53,12 @@ func TestACrashingGroupTriesOneRunnerPerDelay(t *testing.T) {
 func TestWhatEndsACrashLoop(t *testing.T) {
 	for name, end := range map[string]func(*crashLoops, *fleet.GroupSnapshot, *clocktesting.FakeClock){
 		"another form of its ScaledJob": func(_ *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) { g.Generation = "2" },
-		"a runner that took a step":     func(c *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) { c.ended(g, time.Second, true) },
-		"a runner that lived for long":  func(c *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) { c.ended(g, crashAge, false) },
+		"a runner that took a step": func(c *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) {
+			_ = c.ended(g, time.Second, true)
+		},
+		"a runner that lived for long": func(c *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) {
+			_ = c.ended(g, crashAge, false)
+		},
 		"a runner that works": func(_ *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) {
 			g.Members = []fleet.Member{{Runner: &bitbucket.Runner{}, State: fleet.Busy, Used: true}}
 		},
@@ -65,7 +69,7 @@ func TestWhatEndsACrashLoop(t *testing.T) {
 			c := newCrashLoops(clk)
 			group := &fleet.GroupSnapshot{Generation: "1"}
 			for range 10 {
-				c.ended(group, time.Second, false)
+				_ = c.ended(group, time.Second, false)
 			}
 			if c.admit(group) == nil {
 				t.Fatal("a group whose runners crash does not wait")

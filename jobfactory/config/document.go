@@ -33,7 +33,7 @@ func document(data []byte) (*yaml.Node, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, further yaml.Node
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) || err == nil && document.Kind == 0 {
-		return nil, jobfactory.NewConfigError("groups", "", "missing, want a list of at least one group")
+		return nil, &jobfactory.ConfigError{Path: "groups", Accepted: "missing, want a list of at least one group"}
 	} else if err != nil {
 		return nil, fmt.Errorf("configuration: not YAML: %w", err)
 	}
