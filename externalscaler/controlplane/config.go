@@ -67,10 +67,15 @@ type Config struct {
 	Logger        *zap.Logger
 }
 
+// listShare is the part of the hourly budget, in percent, that lists may use; the rest
+// is for registering, rechecking, disabling and deleting runners.
+const listShare = 80
+
 func (c Config) scopes(client func(name, namespace string) (scope.Bitbucket, error)) scope.Config {
 	return scope.Config{
 		Owner: c.Owner, Client: client, Leadership: c.Election, Store: c.Scopes, KeepRegistered: c.Cluster != nil,
-		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, Logger: c.Logger.Named("scope"),
+		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, ListsPerHour: c.HourlyBudget * listShare / 100,
+		Logger: c.Logger.Named("scope"),
 	}
 }
 

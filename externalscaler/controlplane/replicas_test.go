@@ -21,6 +21,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/kube"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -168,7 +169,7 @@ func startPair(t *testing.T) *pair {
 func (b *pair) serve(t *testing.T) (address string) {
 	t.Helper()
 	config := b.leader.config
-	config.Owner, config.Cluster, config.HourlyBudget = b.Owner(), b.Cluster, 1000
+	config.Owner, config.Cluster, config.HourlyBudget = b.Owner(), b.Cluster, testbed.HourlyBudget(config.PollInterval)
 	config.Bitbucket = bitbucket.Config{BaseURL: b.BitbucketURL, OAuthURL: b.BitbucketURL + "/site/oauth2/access_token"}
 	config.Lookup = func(name string) (string, bool) {
 		value, ok := map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": "emulator-client", "BITBUCKET_OAUTH_CLIENT_SECRET": "emulator-secret"}[name]

@@ -110,5 +110,8 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// staleAfter is the age from which a list is too old to act on.
-func (c Config) staleAfter() time.Duration { return max(c.MaxStaleness, 3*c.PollInterval) }
+// staleAfter is the age from which a list of a scope with that poll interval is too old
+// to act on.
+func (c Config) staleAfter(interval time.Duration) time.Duration {
+	return max(c.MaxStaleness, 3*max(c.PollInterval, interval))
+}

@@ -42,6 +42,27 @@ func TestOldListIsNotActedOn(t *testing.T) {
 	})
 }
 
+func TestAListOfAStretchedIntervalIsFreshForLonger(t *testing.T) {
+	clk := clocktesting.NewFakeClock(time.Now())
+	lists := &scopes{}
+	lists.show(id("acme", ""), clk.Now())
+	view := *lists.views[id("acme", "")]
+	view.Interval = 450 * time.Second // as with 100 scopes
+	lists.views = scope.Views{view.ID: &view}
+	f := start(t, Config{Clock: clk, RebuildInterval: -1, Scopes: lists})
+	if _, err := call(t, f, "g", of("acme", "", "one")); err != nil {
+		t.Fatal(err)
+	}
+	clk.Step(1350 * time.Second)
+	if _, err := f.Group(GroupKey{"ns", "g"}); err != nil {
+		t.Errorf("within three intervals: got %v", err)
+	}
+	clk.Step(time.Second)
+	if _, err := f.Group(GroupKey{"ns", "g"}); !errors.Is(err, scope.ErrNoList) {
+		t.Errorf("after three intervals: got %v, want %v", err, scope.ErrNoList)
+	}
+}
+
 func TestGroupsKnownFromCallsAreBoundedAndForgotten(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Now())
 	lists := &scopes{}

@@ -85,6 +85,8 @@ type GroupSnapshot struct {
 	// last one failed, nil if it did not.
 	ListBegun time.Time
 	ListErr   error
+	// ListInterval is the time between two lists that is in force.
+	ListInterval time.Duration
 
 	view *scope.View
 }

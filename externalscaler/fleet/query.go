@@ -31,7 +31,7 @@ func (f *Fleet) Group(key GroupKey) (*GroupSnapshot, error) {
 }
 
 func (f *Fleet) fresh(group *GroupSnapshot) error {
-	if !group.ListBegun.IsZero() && f.config.Clock.Since(group.ListBegun) <= f.config.staleAfter() {
+	if !group.ListBegun.IsZero() && f.config.Clock.Since(group.ListBegun) <= f.config.staleAfter(group.ListInterval) {
 		return nil
 	}
 	err := fmt.Errorf("scope %s: %w", group.Scope, scope.ErrNoList)
@@ -173,7 +173,7 @@ func (f *Fleet) Podless() []Podless {
 	s := f.current.Load()
 	var podless []Podless
 	for id, view := range s.views {
-		if id != view.ID || view.ListBegun.IsZero() || f.config.Clock.Since(view.ListBegun) > f.config.staleAfter() {
+		if id != view.ID || view.ListBegun.IsZero() || f.config.Clock.Since(view.ListBegun) > f.config.staleAfter(view.Interval) {
 			continue // an alias, or nothing current
 		}
 		for _, runner := range view.Runners {

@@ -39,6 +39,9 @@ type Config struct {
 	// Bitbucket's sake (1,000 calls per hour), which the command line enforces.
 	// Default 1 min.
 	PollInterval time.Duration
+	// ListsPerHour is how many lists one credentials set may read per hour; 0 is no
+	// bound. If its scopes need more, the intervals of all of them stretch.
+	ListsPerHour int
 	// RetryInterval is the time to the next list while none could be read yet, or
 	// while a second one is awaited; and the least time between two lists, whoever
 	// asks. Default 10 s.

@@ -37,7 +37,7 @@ func (s *scope) run(ctx context.Context) {
 		if permanent(err) {
 			wake = nil // a refresh would show the same
 		}
-		rest := s.interval(err, failures) - s.config.Clock.Since(begun)
+		rest := s.next(err, failures, s.stretch()) - s.config.Clock.Since(begun)
 		if !pause.For(ctx, s.config.Clock, rest, wake) {
 			return
 		}
@@ -58,10 +58,26 @@ func permanent(err error) bool {
 		errors.Is(err, bitbucket.ErrForbidden) || errors.Is(err, bitbucket.ErrMissingScope)
 }
 
-// interval is the time from the begin of the last list to the next, after so many
+// stretch takes up the interval that the scopes of the credentials set leave each of
+// them now.
+func (s *scope) stretch() time.Duration {
+	interval := s.pollInterval()
+	s.mu.Lock()
+	changed := s.interval != interval
+	if changed {
+		s.interval, s.view = interval, nil
+	}
+	s.mu.Unlock()
+	if changed {
+		s.log.Info("the time between two lists of a scope has changed, for the hourly budget of its credentials", zap.Duration("interval", interval))
+		s.changed()
+	}
+	return interval
+}
+
+// next is the time from the begin of the last list to the next, after so many
 // failures in a row. It doubles with each, for this scope alone.
-func (s *scope) interval(err error, failures int) time.Duration {
-	interval := s.config.PollInterval
+func (s *scope) next(err error, failures int, interval time.Duration) time.Duration {
 	longest := interval
 	switch {
 	case permanent(err):

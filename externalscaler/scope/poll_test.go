@@ -36,7 +36,7 @@ func TestHowSoonAScopeIsListedAgain(t *testing.T) {
 				s.list(t)
 			}
 			for range 100 {
-				if got := s.interval(c.err, c.failures); got > c.want || got < c.want*9/10 {
+				if got := s.next(c.err, c.failures, time.Minute); got > c.want || got < c.want*9/10 {
 					t.Errorf("got %v, want %v less a tenth at most", got, c.want)
 				}
 			}
@@ -88,5 +88,34 @@ func TestAnOutageCostsOneCallPerInterval(t *testing.T) {
 	})
 	if took := r.view(acme()).ListBegun.Sub(ended); took > time.Minute+10*time.Second {
 		t.Errorf("the outage outlasted itself by %v", took)
+	}
+}
+
+func TestIntervalsStretchWithTheNumberOfScopes(t *testing.T) {
+	for n, want := range map[int]time.Duration{1: time.Minute, 13: time.Minute, 20: 90 * time.Second, 100: 450 * time.Second} {
+		r, err := NewSet(Config{Owner: owner, ListsPerHour: 800, Client: func(string, string) (Bitbucket, error) { return nil, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			id := ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "acme", Repository: fmt.Sprint(i)}}
+			r.scopes[id] = &tracked{scope: newScope(id, nil, r.config, func() {}), cancel: func() {}}
+			alias := ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "ACME", Repository: id.Scope.Repository}}
+			r.scopes[alias] = &tracked{scope: newScope(alias, nil, r.config, func() {}), cancel: func() {}, alias: r.scopes[id]}
+			other := ID{Credentials: "other", Scope: id.Scope}
+			r.scopes[other] = &tracked{scope: newScope(other, nil, r.config, func() {}), cancel: func() {}}
+		}
+		if got := r.pollInterval("default"); got != want {
+			t.Errorf("%d scopes: got %v, want %v", n, got, want)
+		}
+	}
+}
+
+func TestAStretchedIntervalIsInTheView(t *testing.T) {
+	s := newListed()
+	s.list(t)
+	s.pollInterval = func() time.Duration { return 90 * time.Second }
+	if s.stretch(); s.now().Interval != 90*time.Second {
+		t.Errorf("got %v", s.now().Interval)
 	}
 }

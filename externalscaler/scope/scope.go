@@ -30,6 +30,9 @@ type scope struct {
 	// claim makes this scope the one that stands for its UUIDs; false if another,
 	// spelt otherwise, does already.
 	claim func(resolved bitbucket.Scope) bool
+	// pollInterval is the time between two lists that the scopes of the credentials set
+	// leave each of them.
+	pollInterval func() time.Duration
 	// slots is held while the scope's runners are counted and one is created.
 	slots chan struct{}
 	wake  chan struct{}
@@ -37,6 +40,7 @@ type scope struct {
 	mu       sync.Mutex
 	client   Bitbucket
 	resolved bitbucket.Scope
+	interval time.Duration // in force
 	list     *bitbucket.RunnerList
 	listErr  error
 	stepSeen bool
@@ -60,8 +64,9 @@ type scope struct {
 func newScope(id ID, client Bitbucket, config Config, changed func()) *scope {
 	return &scope{
 		id: id, client: client, config: config, changed: changed,
-		log:    config.Logger.With(zap.String("scope", id.String()), zap.String("credentials", id.Credentials)),
-		claim:  func(bitbucket.Scope) bool { return true },
+		log:          config.Logger.With(zap.String("scope", id.String()), zap.String("credentials", id.Credentials)),
+		claim:        func(bitbucket.Scope) bool { return true },
+		pollInterval: func() time.Duration { return config.PollInterval }, interval: config.PollInterval,
 		slots:  make(chan struct{}, 1),
 		wake:   make(chan struct{}, 1),
 		writes: map[string]write{}, rechecks: map[string]recheck{}, attempts: map[string]time.Time{},
@@ -102,7 +107,7 @@ func (s *scope) now() *View {
 	if s.view != nil {
 		return s.view
 	}
-	v := &View{ID: s.id, Resolved: s.resolved, Runners: s.known(), StepSeen: s.stepSeen, Err: s.listErr, list: s.list, rechecks: map[string]recheck{}}
+	v := &View{ID: s.id, Resolved: s.resolved, Runners: s.known(), Interval: s.interval, StepSeen: s.stepSeen, Err: s.listErr, list: s.list, rechecks: map[string]recheck{}}
 	if s.list != nil {
 		v.ListBegun, v.ServerDate = s.list.Begun, s.list.ServerDate
 		v.listShowsSteps = slices.ContainsFunc(s.list.Runners, func(r bitbucket.Runner) bool { return r.State.Step != nil })

@@ -127,6 +127,7 @@ func (s *Set) start(w Wanted, client Bitbucket) *tracked {
 	t := &tracked{scope: newScope(w.ID, client, s.config, s.notify), cancel: func() {}}
 	t.namespace = w.Namespace
 	t.claim = func(resolved bitbucket.Scope) bool { return s.claim(t, resolved) }
+	t.pollInterval = func() time.Duration { return s.pollInterval(w.Credentials) }
 	s.scopes[w.ID] = t
 	if s.life != nil {
 		s.startPolling(t)
@@ -138,6 +139,23 @@ func (s *Set) startPolling(t *tracked) {
 	ctx, cancel := context.WithCancel(s.life)
 	t.cancel = cancel
 	s.polls.Go(func() { t.run(ctx) })
+}
+
+// pollInterval is the time between two lists of a scope that keeps all scopes of a
+// credentials set within Config.ListsPerHour: it stretches with their number.
+func (s *Set) pollInterval(credentials string) time.Duration {
+	if s.config.ListsPerHour == 0 {
+		return s.config.PollInterval
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	scopes := 0
+	for id, t := range s.scopes {
+		if id.Credentials == credentials && t.alias == nil {
+			scopes++
+		}
+	}
+	return max(s.config.PollInterval, time.Duration(scopes)*time.Hour/time.Duration(s.config.ListsPerHour))
 }
 
 // claim makes a scope the one that stands for its UUIDs. It stays so as long as it

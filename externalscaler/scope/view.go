@@ -32,6 +32,8 @@ type View struct {
 	// ListBegun is when the list in force was begun by the local clock, ServerDate
 	// the Date header of its answer; zero before the first list.
 	ListBegun, ServerDate time.Time
+	// Interval is the time between two lists that is in force.
+	Interval time.Duration
 	// StepSeen is true if the lists of the scope show steps.
 	StepSeen bool
 	// Err is why the last list failed; nil if it did not.

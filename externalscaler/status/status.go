@@ -27,6 +27,9 @@ type Group struct {
 	// ListAge is the age of the list of runners that the other fields are based on, in
 	// seconds.
 	ListAge float64 `json:"listAgeSeconds"`
+	// ListInterval is the time between two lists that is in force, in seconds. It grows
+	// if the scopes of a credentials set need more lists than the hourly budget allows.
+	ListInterval float64 `json:"listIntervalSeconds"`
 	// Runners counts the runners by state.
 	Runners map[string]int `json:"runners"`
 	// Unrecognized counts the members whose runner's output is not recognized.
@@ -87,7 +90,8 @@ func (s *Status) Groups() []Group {
 func (s *Status) group(g *fleet.GroupSnapshot) Group {
 	shown := Group{
 		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.String(), Hold: g.Hold,
-		ListAge: s.now().Sub(g.ListBegun).Seconds(), Runners: map[string]int{},
+		ListAge: s.now().Sub(g.ListBegun).Seconds(), ListInterval: g.ListInterval.Seconds(),
+		Runners: map[string]int{},
 	}
 	for _, m := range g.Members {
 		shown.Runners[m.State.String()]++

@@ -48,7 +48,7 @@ func world() groups {
 	acme := scope.ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "acme"}}
 	return groups{
 		known: []*fleet.GroupSnapshot{
-			{GroupKey: key("well"), Scope: acme, ListBegun: now.Add(-30 * time.Second), Hold: "paused", Members: []fleet.Member{
+			{GroupKey: key("well"), Scope: acme, ListBegun: now.Add(-30 * time.Second), ListInterval: time.Minute, Hold: "paused", Members: []fleet.Member{
 				{State: fleet.Idle}, {State: fleet.Busy}, {State: fleet.Busy, Telemetry: fleet.Telemetry{Unrecognized: true}},
 			}},
 			{GroupKey: key("new"), Scope: acme},
@@ -88,7 +88,7 @@ func TestStatusShowsEachGroupWithItsDecision(t *testing.T) {
 		{Namespace: "ns", Name: "faulty", Error: "labels: missing", Runners: map[string]int{}},
 		{Namespace: "ns", Name: "new", Scope: "acme", Error: errUndecided.Error(), Runners: map[string]int{}},
 		{
-			Namespace: "ns", Name: "well", Scope: "acme", ListAge: 30, Runners: map[string]int{"idle": 1, "busy": 2}, Unrecognized: 1,
+			Namespace: "ns", Name: "well", Scope: "acme", ListAge: 30, ListInterval: 60, Runners: map[string]int{"idle": 1, "busy": 2}, Unrecognized: 1,
 			Desired: 4, Target: 5, Reason: "ScaleUp", Note: "why", Decided: now, Hold: "paused",
 		},
 	}

@@ -146,12 +146,18 @@ func (b *Bed) serveBitbucket(ctx context.Context) error {
 	return nil
 }
 
+// HourlyBudget is the default budget of 1,000 calls per hour for the default poll
+// interval of a minute, in proportion for a shorter one: an hour shrinks with it.
+func HourlyBudget(pollInterval time.Duration) int {
+	return 1000 * max(1, int(time.Minute/pollInterval))
+}
+
 func (b *Bed) startControlPlane(grpcListener, httpListener net.Listener) error {
 	settings := b.config.ControlPlane
 	settings.Owner = b.Owner()
 	settings.Cluster = b.Cluster
 	settings.Bitbucket = bitbucket.Config{BaseURL: b.BitbucketURL, OAuthURL: b.BitbucketURL + "/site/oauth2/access_token"}
-	settings.HourlyBudget = 1000
+	settings.HourlyBudget = HourlyBudget(settings.PollInterval)
 	settings.Lookup = func(name string) (string, bool) {
 		value, ok := map[string]string{
 			"BITBUCKET_OAUTH_CLIENT_ID": "emulator-client", "BITBUCKET_OAUTH_CLIENT_SECRET": "emulator-secret",
