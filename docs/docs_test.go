@@ -19,7 +19,7 @@ var (
 	link     = regexp.MustCompile(`\]\(([^)#]+)`)
 )
 
-func TestArchitectureNamesTestsThatExist(t *testing.T) {
+func TestDocsNameTestsThatExist(t *testing.T) {
 	existing := map[string]bool{}
 	for _, path := range goFiles(t) {
 		if strings.HasSuffix(path, "_test.go") {
@@ -29,17 +29,19 @@ func TestArchitectureNamesTestsThatExist(t *testing.T) {
 		}
 	}
 	named := 0
-	for _, word := range architecture(t) {
-		if !testName.MatchString(word) {
-			continue
-		}
-		named++
-		if !existing[word] {
-			t.Errorf("architecture.md names %s, want a test that exists", word)
+	for _, page := range allPages(t) {
+		for _, word := range inCode(t, page) {
+			if !testName.MatchString(word) {
+				continue
+			}
+			named++
+			if !existing[word] {
+				t.Errorf("%s names %s, want a test that exists", page, word)
+			}
 		}
 	}
 	if named == 0 {
-		t.Error("architecture.md names no test")
+		t.Error("no page names a test")
 	}
 }
 
@@ -48,7 +50,7 @@ func TestArchitectureNamesPathsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range architecture(t) {
+	for _, word := range inCode(t, "architecture.md") {
 		top, _, _ := strings.Cut(word, "/")
 		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == top }) {
 			continue // not a path
@@ -61,7 +63,7 @@ func TestArchitectureNamesPathsThatExist(t *testing.T) {
 
 // The list of packages is complete for the main module. The other modules are tests.
 func TestArchitectureNamesEveryPackage(t *testing.T) {
-	named := architecture(t)
+	named := inCode(t, "architecture.md")
 	missing := map[string]bool{}
 	for _, path := range goFiles(t) {
 		dir, err := filepath.Rel(root, filepath.Dir(path))
@@ -100,11 +102,27 @@ func TestLinksOfDecisionsLeadSomewhere(t *testing.T) {
 	}
 }
 
-// architecture returns what architecture.md has in backticks.
-func architecture(t *testing.T) []string {
+// allPages returns all pages of this directory and below.
+func allPages(t *testing.T) []string {
+	t.Helper()
+	var paths []string
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".md") {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// inCode returns what a page has in backticks.
+func inCode(t *testing.T, page string) []string {
 	t.Helper()
 	var words []string
-	for _, match := range code.FindAllStringSubmatch(read(t, "architecture.md"), -1) {
+	for _, match := range code.FindAllStringSubmatch(read(t, page), -1) {
 		words = append(words, match[1])
 	}
 	return words

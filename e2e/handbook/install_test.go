@@ -62,7 +62,7 @@ func (j *journey) install(t *testing.T) {
 func (j *journey) operate(t *testing.T) {
 	for _, said := range []struct{ page, title, want string }{
 		{"docs/troubleshoot.md", "Troubleshooting", `"builds"`},
-		{"docs/operate.md", "Asking as KEDA does", `"metricValue"`},
+		{"docs/operate.md", "Calling GetMetrics yourself", `"metricValue"`},
 		{"docs/operate.md", "Maintenance of nodes", "evicted"},
 		{"docs/operate.md", "Stopping a group for a while", "annotated"},
 	} {
@@ -98,8 +98,8 @@ func (j *journey) upgraded(t *testing.T, label string, upgrade func()) {
 }
 
 func (j *journey) takeAway(t *testing.T) {
-	j.types(t, j.block(t, "docs/operate.md", "Taking it away", 0))
+	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 0))
 	j.nobody(t)
-	j.types(t, j.block(t, "docs/operate.md", "Taking it away", 1))
+	j.types(t, filled(t, j.block(t, "deploy/README.md", "Uninstalling", 1), "deploy/overlays/oauth-consumer", "overlay"))
 	j.nothing(t)
 }
