@@ -86,8 +86,8 @@ var needed = map[string]string{
 	scaler + " in *: batch/jobs: get,list,watch,delete":                                                 "what KEDA made of them; stuck and unwanted ones are deleted",
 	scaler + " in *: pods: get,list,watch":                                                              "which runner still has a pod",
 	scaler + " in *: authentication.k8s.io/tokenreviews: create":                                        "who a sidecar is",
-	scaler + " in *: events: create,patch":                                                              "each removal is told",
-	scaler + " in *: events.k8s.io/events: create,patch":                                                "each removal is told",
+	scaler + " in *: events: create,patch":                                                              "each removal is reported as an Event",
+	scaler + " in *: events.k8s.io/events: create,patch":                                                "each removal is reported as an Event",
 	scaler + " in *: configmaps: create":                                                                "publishes its authority; a right to create cannot name",
 	scaler + " in *: configmaps bitbucket-runner-scaler-ca: get,list,update,delete":                     "publishes its authority",
 	scaler + " in *: namespaces kube-system: get":                                                       "its UID tells clusters apart",
@@ -158,7 +158,7 @@ func can(given []grant, namespace, account string, q question) bool {
 	var rules []rbacv1.PolicyRule
 	for _, g := range given {
 		mine := g.subject.Kind == rbacv1.ServiceAccountKind && g.subject.Namespace == namespace && g.subject.Name == account ||
-			g.subject.Kind == rbacv1.GroupKind // whoever writes one means many
+			g.subject.Kind == rbacv1.GroupKind // a binding to a group is meant for many
 		if mine && (g.where == "*" || g.where == q.Namespace) {
 			rules = append(rules, g.rule)
 		}

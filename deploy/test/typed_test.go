@@ -12,7 +12,7 @@ import (
 )
 
 // typed reads each object into its type, so that a field that Kubernetes does not
-// know is found without a cluster. A kind that is none of ours is an error too.
+// know is found without a cluster. A kind that the project does not use is an error too.
 func typed(t *testing.T, all objects) {
 	t.Helper()
 	for key, fields := range all {

@@ -27,7 +27,7 @@ const cniPackage = "containernetworking-plugins"
 const installPatience = 10 * time.Minute
 
 // Require sees that this machine can run a node: Linux, root, and the programs of the operating system. Missing ones
-// are installed where there is apt-get, with a line of progress on out; otherwise the error says what is missing.
+// are installed with apt-get if it is available, with a line of progress on out; otherwise the error says what is missing.
 func Require(ctx context.Context, out io.Writer) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("the local cluster needs Linux, this is %s: use a virtual machine, or an existing cluster", runtime.GOOS)

@@ -20,7 +20,7 @@ func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
 	t.Logf("%d steps on %d runners: %d took a further one", steps, len(taken), again)
 	// Only the last one that is online may be given a second step: the first, until
 	// the next ones are up, and later while those that have ended hold their places
-	// until Bitbucket knows of it, or for half a minute where it shows no steps. How
+	// until Bitbucket knows of it, or for half a minute if it shows no steps. How
 	// many that are depends on the machine; runners for many steps would be five.
 	most := steps / 2
 	if os.Getenv(hidden) != "" {

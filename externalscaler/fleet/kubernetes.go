@@ -39,7 +39,7 @@ type ScaledJob struct {
 	PollingInterval time.Duration
 	// Hold says why the group must not be scaled down: it is paused, or another
 	// trigger or a calculation over triggers would fight with the scale-down.
-	// Empty where nothing stands against it.
+	// Empty if nothing prevents it.
 	Hold string
 }
 

@@ -77,7 +77,7 @@ func TestScalerAddressesOfThisInstallation(t *testing.T) {
 	unnamed := ServiceNames("", "", "") // neither a Service nor an address is configured
 	for _, address := range []string{"", ":9090", ".system:9090", "scaler.system:9090"} {
 		if unnamed(address, "") {
-			t.Errorf("%q: got true without a name or an address of ours", address)
+			t.Errorf("%q: got true without one of the Service's names or addresses", address)
 		}
 	}
 	if !serves("scaler:9090", "system") {

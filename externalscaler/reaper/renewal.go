@@ -10,7 +10,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
 
-// renew replaces runners that are outdated or too old, one at a time: KEDA is told
+// renew replaces runners that are outdated or too old, one at a time: KEDA receives
 // one more, and the old one is disabled once as many are online without it as are
 // wanted. If max or the scope leaves no room for a successor, the old one goes
 // first.

@@ -174,7 +174,7 @@ func (r rules) endUnwanted(s sight, d policy.Decision, interval time.Duration) [
 		if r.memory.get(m.Job.UID, unwanted).lasted >= max(coolDown, 5*interval) {
 			k := deleteUnregistered
 			if !m.AskedLast.IsZero() {
-				k = finishUnregistered // it waits for a slot, and completes in order when it is told to
+				k = finishUnregistered // it waits for a slot, and completes in order when asked to
 			}
 			ended = append(ended, action{k, m, why})
 		}

@@ -24,7 +24,7 @@ func withoutGroup(namespace string) subject {
 	return subject{GroupKey: fleet.GroupKey{Namespace: namespace}}
 }
 
-// saidKey names what the users of a group are told once, until it changes.
+// saidKey names what is reported to the users of a group once, until it changes.
 type saidKey struct {
 	group  fleet.GroupKey
 	reason string

@@ -67,7 +67,7 @@ const maxOrders = 4
 func (s *session) order(order *runnerv1.AttachResponse) {
 	select {
 	case s.orders <- order:
-	default: // the sidecar has orders of ours that it has not read yet
+	default: // the sidecar has not read its earlier orders yet
 	}
 }
 

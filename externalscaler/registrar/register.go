@@ -139,8 +139,8 @@ func replaceable(existing bitbucket.Runner, activity fleet.Activity) error {
 	return &runnerExistsError{existing}
 }
 
-// reclaim frees a slot of the full scope: it deletes a runner of ours that is
-// OFFLINE and has no pod according to the API server itself. The reaper would wait
+// reclaim frees a slot of the full scope: it deletes a runner of this owner that
+// is OFFLINE and has no pod according to the API server itself. The reaper would wait
 // for its grace; a Job that is wanted now need not.
 func (r *Registrar) reclaim(ctx context.Context, in scope.ID) bool {
 	if r.config.Pods == nil {

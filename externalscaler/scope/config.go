@@ -43,8 +43,8 @@ type Config struct {
 	// bound. If its scopes need more, the intervals of all of them stretch.
 	ListsPerHour int
 	// RetryInterval is the time to the next list while none could be read yet, or
-	// while a second one is awaited; and the least time between two lists, whoever
-	// asks. Default 10 s.
+	// while a second one is awaited; and the least time between two lists,
+	// regardless of who asks. Default 10 s.
 	RetryInterval time.Duration
 	// WriteSettle is how long Bitbucket may take until a list shows a write.
 	// Default 30 s.
@@ -112,5 +112,5 @@ func Owned(runner bitbucket.Runner, owner string) bool {
 	return slices.Contains(runner.Labels, owner)
 }
 
-// floor is the least time between two lists of a scope, whoever asks.
+// floor is the least time between two lists of a scope, regardless of who asks.
 func (c Config) floor() time.Duration { return min(c.RetryInterval, c.PollInterval) }

@@ -11,7 +11,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
-// memoryStore stores scopes in memory, and fails as often as it is told to.
+// memoryStore stores scopes in memory, and fails as often as the test sets.
 type memoryStore struct {
 	mu     sync.Mutex
 	stored []RegisteredScope
