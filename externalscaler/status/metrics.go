@@ -55,19 +55,20 @@ type gauges struct {
 }
 
 var (
-	runnersDesc = prometheus.NewDesc(namespace+"_runners", "Members of a runner group by state.", []string{"namespace", "scaledjob", "state"}, nil)
-	desiredDesc = prometheus.NewDesc(namespace+"_desired_runners", "Runners that a group should have.", []string{"namespace", "scaledjob"}, nil)
-	targetDesc  = prometheus.NewDesc(namespace+"_target_jobs", "Unfinished Jobs that KEDA should keep.", []string{"namespace", "scaledjob"}, nil)
-	ageDesc     = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions are based on.", []string{"namespace", "scaledjob"}, nil)
-	faultyDesc  = prometheus.NewDesc(namespace+"_group_faulty", "1 while no decision can be made for a group.", []string{"namespace", "scaledjob"}, nil)
-	unreadDesc  = prometheus.NewDesc(namespace+"_unrecognized_output", "Runners whose log lines are not recognized, so that only Bitbucket's list shows whether they are busy.", []string{"namespace", "scaledjob"}, nil)
-	reusedDesc  = prometheus.NewDesc(namespace+"_runners_reused_total", "Runners of ephemeral groups that took another step because no other was online.", nil, nil)
-	budgetDesc  = prometheus.NewDesc(namespace+"_api_budget_remaining", "Calls to Bitbucket that remain in the budget of the rolling hour.", []string{"credentials"}, nil)
+	runnersDesc  = prometheus.NewDesc(namespace+"_runners", "Members of a runner group by state.", []string{"namespace", "scaledjob", "state"}, nil)
+	desiredDesc  = prometheus.NewDesc(namespace+"_desired_runners", "Runners that a group should have.", []string{"namespace", "scaledjob"}, nil)
+	targetDesc   = prometheus.NewDesc(namespace+"_target_jobs", "Unfinished Jobs that KEDA should keep.", []string{"namespace", "scaledjob"}, nil)
+	ageDesc      = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions are based on.", []string{"namespace", "scaledjob"}, nil)
+	intervalDesc = prometheus.NewDesc(namespace+"_list_interval_seconds", "Time between two lists of a group's scope. It grows if the scopes of a credentials set need more lists than the hourly budget allows.", []string{"namespace", "scaledjob"}, nil)
+	faultyDesc   = prometheus.NewDesc(namespace+"_group_faulty", "1 while no decision can be made for a group.", []string{"namespace", "scaledjob"}, nil)
+	unreadDesc   = prometheus.NewDesc(namespace+"_unrecognized_output", "Runners whose log lines are not recognized, so that only Bitbucket's list shows whether they are busy.", []string{"namespace", "scaledjob"}, nil)
+	reusedDesc   = prometheus.NewDesc(namespace+"_runners_reused_total", "Runners of ephemeral groups that took another step because no other was online.", nil, nil)
+	budgetDesc   = prometheus.NewDesc(namespace+"_api_budget_remaining", "Calls to Bitbucket that remain in the budget of the rolling hour.", []string{"credentials"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, targetDesc, ageDesc, faultyDesc, unreadDesc, reusedDesc, budgetDesc} {
+	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, targetDesc, ageDesc, intervalDesc, faultyDesc, unreadDesc, reusedDesc, budgetDesc} {
 		ch <- desc
 	}
 }
@@ -88,6 +89,9 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(faultyDesc, faulty, group.Namespace, group.Name)
 		gauge(unreadDesc, float64(group.Unrecognized), group.Namespace, group.Name)
 		gauge(ageDesc, group.ListAge, group.Namespace, group.Name)
+		if group.ListInterval > 0 {
+			gauge(intervalDesc, group.ListInterval, group.Namespace, group.Name)
+		}
 		for state, count := range group.Runners {
 			gauge(runnersDesc, float64(count), group.Namespace, group.Name, state)
 		}

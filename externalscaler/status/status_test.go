@@ -104,6 +104,7 @@ func TestMetricsShowEachGroup(t *testing.T) {
 		`target_jobs{namespace="ns",scaledjob="well"} 5`,
 		`runners{namespace="ns",scaledjob="well",state="busy"} 2`,
 		`list_age_seconds{namespace="ns",scaledjob="well"} 30`,
+		`list_interval_seconds{namespace="ns",scaledjob="well"} 60`,
 		`unrecognized_output{namespace="ns",scaledjob="well"} 1`,
 		`group_faulty{namespace="ns",scaledjob="well"} 0`,
 		`group_faulty{namespace="ns",scaledjob="new"} 1`,
