@@ -119,6 +119,15 @@ func lasting(about string, c condition, d time.Duration) rules {
 	return r
 }
 
+// inOneList is knowing after a condition has held for an hour, in one and the same list.
+func inOneList(about string, c condition) rules {
+	r := lasting(about, c, time.Hour)
+	w := r.memory.watched[watchKey{about, c}]
+	w.lists = 1
+	r.memory.watched[watchKey{about, c}] = w
+	return r
+}
+
 // decided is a decision that wants so many runners, of a group with these members.
 func decided(s sight, effective int) policy.Decision {
 	d := policy.Decision{Effective: effective, Rules: s.group.Spec.Rules}

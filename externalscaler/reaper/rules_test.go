@@ -82,10 +82,6 @@ func TestRunnersOfPodsThatEndAreDisabled(t *testing.T) {
 }
 
 func TestLostRunnersAreDisabledOnceTwoListsAndAMinuteShowIt(t *testing.T) {
-	oneList := lasting("{r}", lost, time.Hour)
-	w := oneList.memory.watched[watchKey{"{r}", lost}]
-	w.lists = 1
-	oneList.memory.watched[watchKey{"{r}", lost}] = w
 	for name, c := range map[string]struct {
 		rules  rules
 		member fleet.Member
@@ -93,7 +89,7 @@ func TestLostRunnersAreDisabledOnceTwoListsAndAMinuteShowIt(t *testing.T) {
 	}{
 		"for long":        {lasting("{r}", lost, time.Minute), one("r", fleet.Lost, status(bitbucket.StatusOffline)), []string{"disable or stop r: Lost"}},
 		"for a moment":    {lasting("{r}", lost, 59*time.Second), one("r", fleet.Lost), nil},
-		"in one list":     {oneList, one("r", fleet.Lost), nil},
+		"in one list":     {inOneList("{r}", lost), one("r", fleet.Lost), nil},
 		"not any more":    {lasting("{r}", lost, time.Hour), one("r", fleet.Busy), nil},
 		"without runners": {lasting("{r}", lost, time.Hour), one("r", fleet.Lost, noRunner), nil},
 	} {
@@ -114,6 +110,7 @@ func TestPodsWhoseRunnerIsForgottenEnd(t *testing.T) {
 		want   []string
 	}{
 		"idle":                                 {short, one("r", fleet.Lost, noRunner), []string{"confirm gone r: Forgotten"}},
+		"idle, in one list":                    {inOneList("r-pod", forgotten), one("r", fleet.Lost, noRunner), nil},
 		"with its last step":                   {long, one("r", fleet.Lost, noRunner, does(fleet.ActivityBusy, time.Hour)), nil},
 		"its sidecar does not know":            {long, one("r", fleet.Lost, noRunner, does(fleet.ActivityUnknown, time.Hour)), nil},
 		"without a sidecar, for a moment":      {short, one("r", fleet.Lost, noRunner, detached), nil},
