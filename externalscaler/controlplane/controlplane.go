@@ -131,7 +131,7 @@ func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) 
 		MayPoll: func(namespace string, id scope.ID) error {
 			return allow(id.Credentials, credentials.Use{Namespace: namespace, Scope: id.Scope})
 		},
-		PollInterval: c.PollInterval, MaxStaleness: c.MaxStaleness, StartLimit: c.StartLimit, LostAfter: c.LostAfter,
+		MaxStaleness: c.MaxStaleness, StartLimit: c.StartLimit, LostAfter: c.LostAfter,
 		Logger: c.Logger.Named("fleet"),
 	}
 	if c.Cluster != nil {

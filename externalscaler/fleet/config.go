@@ -44,8 +44,6 @@ type Config struct {
 	// Kubernetes is the cluster; nil if the scaler runs without one and knows runner
 	// groups from KEDA's calls alone.
 	Kubernetes Kubernetes
-	// PollInterval is the time between two lists of a scope. Default 1 min.
-	PollInterval time.Duration
 	// MaxStaleness is the age up to which a snapshot is acted on; never less than
 	// three poll intervals. Default 3 min.
 	MaxStaleness time.Duration
@@ -71,7 +69,6 @@ func (c Config) withDefaults() Config {
 			*d = v
 		}
 	}
-	def(&c.PollInterval, time.Minute)
 	def(&c.MaxStaleness, 3*time.Minute)
 	def(&c.RebuildInterval, 50*time.Millisecond)
 	def(&c.StartLimit, StartLimit)
@@ -113,5 +110,5 @@ func (c Config) Validate() error {
 // staleAfter is the age from which a list of a scope with that poll interval is too old
 // to act on.
 func (c Config) staleAfter(interval time.Duration) time.Duration {
-	return max(c.MaxStaleness, 3*max(c.PollInterval, interval))
+	return max(c.MaxStaleness, 3*interval)
 }

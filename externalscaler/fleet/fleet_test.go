@@ -19,7 +19,7 @@ func TestOldListIsNotActedOn(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Now())
 	lists := &scopes{}
 	lists.show(id("acme", ""), clk.Now())
-	f := start(t, Config{Clock: clk, RebuildInterval: -1, PollInterval: time.Minute, MaxStaleness: time.Minute, Scopes: lists})
+	f := start(t, Config{Clock: clk, RebuildInterval: -1, MaxStaleness: time.Minute, Scopes: lists})
 	if _, err := call(t, f, "g", of("acme", "", "one")); err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func (s *scopes) show(id scope.ID, at time.Time, runners ...bitbucket.Runner) {
 	for known, view := range s.views {
 		views[known] = view
 	}
-	views[id] = &scope.View{ID: id, ListBegun: at, ServerDate: at, Runners: runners}
+	views[id] = &scope.View{ID: id, Interval: time.Minute, ListBegun: at, ServerDate: at, Runners: runners}
 	s.views = views
 }
 

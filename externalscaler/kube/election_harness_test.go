@@ -54,6 +54,14 @@ type process struct {
 	slow time.Duration
 }
 
+// leaderAndStandby starts a process that leads, and then one that does not.
+func (s *leaseStore) leaderAndStandby(t *testing.T) (a, b *process) {
+	t.Helper()
+	a = s.join(t, "a")
+	a.within(t, time.Second)
+	return a, s.join(t, "b")
+}
+
 func (s *leaseStore) join(t *testing.T, id string) *process {
 	t.Helper()
 	p := &process{store: s, id: id, led: make(chan struct{}), left: make(chan struct{}), end: make(chan error, 1), ended: make(chan struct{})}

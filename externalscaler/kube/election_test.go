@@ -13,9 +13,7 @@ import (
 func TestFirstLeaderWritesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &leaseStore{}
-		a := s.join(t, "a")
-		a.within(t, time.Second)
-		b := s.join(t, "b")
+		a, b := s.leaderAndStandby(t)
 		pass(time.Minute)
 		if term, ok := a.Term(); !ok || !term.From.IsZero() || !term.Until.After(time.Now()) {
 			t.Errorf("a: got %+v, %v", term, ok)
@@ -55,9 +53,7 @@ func TestStandbyLeadsSoonAfterTheLeaderDiesAndWritesLater(t *testing.T) {
 func TestAfterAnOrderlyStopTheNextLeaderWritesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &leaseStore{}
-		a := s.join(t, "a")
-		a.within(t, time.Second)
-		b := s.join(t, "b")
+		a, b := s.leaderAndStandby(t)
 		pass(10 * time.Second)
 		a.stop()
 		<-a.ended
@@ -75,9 +71,7 @@ func TestAfterAnOrderlyStopTheNextLeaderWritesAtOnce(t *testing.T) {
 func TestLeaseIsNotReleasedWhileWorkMayContinue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &leaseStore{}
-		a := s.join(t, "a")
-		a.within(t, time.Second)
-		b := s.join(t, "b")
+		a, b := s.leaderAndStandby(t)
 		pass(10 * time.Second)
 		cut := errors.New("a call was cut")
 		a.end <- cut
@@ -97,9 +91,7 @@ func TestLeaseIsNotReleasedWhileWorkMayContinue(t *testing.T) {
 func TestLeaderThatCannotRenewStopsBeforeAnotherLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &leaseStore{}
-		a := s.join(t, "a")
-		a.within(t, time.Second)
-		b := s.join(t, "b")
+		a, b := s.leaderAndStandby(t)
 		pass(10 * time.Second)
 		a.set(func(p *process) { p.unreachable = true })
 		<-a.left
@@ -152,9 +144,7 @@ func TestLeaderThatSeesAnotherHolderStopsAtOnceAndForGood(t *testing.T) {
 func TestDeletedLeaseDoesNotShortenTheWaitBeforeWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &leaseStore{}
-		a := s.join(t, "a")
-		a.within(t, time.Second)
-		b := s.join(t, "b")
+		a, b := s.leaderAndStandby(t)
 		pass(10 * time.Second)
 		a.set(func(p *process) { p.unreachable = true })
 		s.mu.Lock()
