@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 	"golang.org/x/sync/singleflight"
+	"k8s.io/utils/clock"
 )
 
 // authorizer provides the Authorization header of requests to the API.
@@ -59,10 +60,14 @@ type oauthConsumer struct {
 	config clientcredentials.Config
 	client *http.Client
 	redact func(string) string
+	clock  clock.PassiveClock
 	flight singleflight.Group
 
 	mu     sync.Mutex
 	source oauth2.TokenSource
+	// refused is the last refusal of a token, refusedAt its time.
+	refused   error
+	refusedAt time.Time
 	// current is the last header returned. scopes are the scopes that the endpoint named
 	// for its token.
 	current string
@@ -78,11 +83,11 @@ func newOAuth(cfg Config, base http.RoundTripper) *oauthConsumer {
 			AuthStyle:    oauth2.AuthStyleInHeader,
 		},
 		client: &http.Client{
-			Transport: base, Timeout: cfg.Timeout,
+			Transport: &tokenCalls{base: base, budget: cfg.Budget, pause: cfg.BackoffMin}, Timeout: cfg.Timeout,
 			// The consumer's secret is sent only to the configured address.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		redact: newRedactor(cfg.Credentials),
+		redact: newRedactor(cfg.Credentials), clock: cfg.Clock,
 	}
 	o.source = o.newSource()
 	return o
@@ -98,12 +103,13 @@ func (o *oauthConsumer) newSource() oauth2.TokenSource {
 func (o *oauthConsumer) authorize(ctx context.Context) (string, error) {
 	// All waiting callers share one request. It continues if one of them gives up.
 	result := o.flight.DoChan("token", func() (any, error) {
-		o.mu.Lock()
-		source := o.source
-		o.mu.Unlock()
-		token, err := source.Token()
+		source, err := o.usable()
 		if err != nil {
 			return "", err
+		}
+		token, err := source.Token()
+		if err != nil {
+			return "", o.failed(err)
 		}
 		header := "Bearer " + token.AccessToken
 		o.mu.Lock()
@@ -118,7 +124,7 @@ func (o *oauthConsumer) authorize(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("get an OAuth token: %w", ctx.Err())
 	case r := <-result:
 		if r.Err != nil {
-			return "", o.tokenError(r.Err)
+			return "", r.Err
 		}
 		header, ok := r.Val.(string)
 		if !ok {
@@ -126,6 +132,31 @@ func (o *oauthConsumer) authorize(ctx context.Context) (string, error) {
 		}
 		return header, nil
 	}
+}
+
+// refusedFor is how long a refusal of the consumer stands. Without it, each scope of
+// the credentials set would ask again.
+const refusedFor = time.Minute
+
+// usable returns the source of tokens, or the refusal that still stands.
+func (o *oauthConsumer) usable() (oauth2.TokenSource, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refused != nil && o.clock.Since(o.refusedAt) < refusedFor {
+		return nil, o.refused
+	}
+	return o.source, nil
+}
+
+// failed returns the error of a token request, and remembers a refusal.
+func (o *oauthConsumer) failed(err error) error {
+	err = o.tokenError(err)
+	if errors.Is(err, ErrUnauthorized) {
+		o.mu.Lock()
+		o.refused, o.refusedAt = err, o.clock.Now()
+		o.mu.Unlock()
+	}
+	return err
 }
 
 // tokenScopes reads Bitbucket's field "scopes" and the field "scope" of RFC 6749.

@@ -76,8 +76,8 @@ func TestEveryKindOfCredentialsAuthenticates(t *testing.T) {
 					t.Errorf("call %+v, want authorization %s", call, want[kind])
 				}
 			}
-			if used := c.Budget().Used(); used != 3 {
-				t.Errorf("budget counted %d, want 3: token requests are not calls of the API", used)
+			if used := c.Budget().Used(); used != len(rec.seen()) {
+				t.Errorf("budget counted %d, want %d, the token request included", used, len(rec.seen()))
 			}
 		})
 	}
@@ -194,8 +194,13 @@ func TestTokenRefusalsAndFailures(t *testing.T) {
 			if got := len(rec.seen()); got != tc.requests {
 				t.Errorf("%d requests, want %d", got, tc.requests)
 			}
-			if used := c.Budget().Used(); used != 0 {
-				t.Errorf("budget counted %d, want 0", used)
+			if used := c.Budget().hour(c.Budget().minute())[classToken]; used != tc.requests {
+				t.Errorf("budget counted %d token requests, want %d", used, tc.requests)
+			}
+			_, err = c.ListRunners(t.Context(), acme)
+			refused := errors.Is(tc.want, ErrUnauthorized)
+			if asked := len(rec.seen()) > tc.requests; refused && (asked || !errors.Is(err, ErrUnauthorized)) {
+				t.Errorf("got %v, and asked again: %v; want the refusal to stand for a while", err, asked)
 			}
 		})
 	}

@@ -1,24 +1,34 @@
 package bitbucket
 
 import (
-	"math"
+	"context"
+	"fmt"
 	"sync"
+	"time"
 
 	"k8s.io/utils/clock"
 )
 
-// Class is the purpose of a call. When the hourly budget runs low, lower classes are
-// refused first.
+// Class is the purpose of a call. It decides which calls are admitted when the hourly
+// budget runs low.
 type Class int
 
 // The classes, most important first.
 const (
-	// ClassRegistration is for registering, reading, disabling and deleting runners.
+	// ClassRegistration is for registering, reading, disabling and deleting runners, and
+	// for the lists that these need.
 	ClassRegistration Class = iota
-	// ClassList is for listing runners and resolving scopes.
+	// ClassList is for listing runners at intervals and resolving scopes.
 	ClassList
 	// ClassQueue is for finding queued steps.
 	ClassQueue
+	// classToken is for OAuth tokens, without which no other call can be made.
+	classToken
+	// classForeign is for the calls of others with the same credentials, as far as
+	// answers show that there are any.
+	classForeign
+
+	classes = int(classForeign) + 1
 )
 
 // String returns the class's name, for logs and metrics.
@@ -28,46 +38,73 @@ func (c Class) String() string {
 		return "registration"
 	case ClassList:
 		return "list"
-	default:
+	case ClassQueue:
 		return "queue"
+	case classToken:
+		return "token"
+	default:
+		return "foreign"
 	}
+}
+
+type forRegistrationKey struct{}
+
+// ForRegistration returns a context whose calls count as ClassRegistration: a list that a
+// registration or a removal needs is part of it.
+func ForRegistration(ctx context.Context) context.Context {
+	return context.WithValue(ctx, forRegistrationKey{}, true)
 }
 
 const (
 	// DefaultBudget is how many calls per hour Bitbucket Cloud allows for a user, an
 	// OAuth consumer or an access token.
 	DefaultBudget = 1000
-	// DefaultReserve is the fraction of the budget that is kept for
-	// registration and deregistration.
+	// DefaultReserve is the fraction of the budget that lists leave to
+	// ClassRegistration.
 	DefaultReserve = 0.1
-	// queueReserves is how many times the reserve ClassQueue leaves to the other
-	// classes.
-	queueReserves = 3
 
 	// budgetBuckets covers a full hour and the current minute.
 	budgetBuckets = 61
 )
 
 // Budget counts the calls of one credentials set over a rolling hour, because Bitbucket
-// does not report how many remain. All clients of the set share one Budget. It is safe
+// does not report how many remain. It paces lists so that the budget lasts (Pace), and
+// learns from answers (see learn). All clients of the set share one Budget. It is safe
 // for concurrent use and uses constant memory.
 type Budget struct {
 	clock   clock.PassiveClock
-	limit   int
-	reserve int
+	reserve float64
 
 	mu      sync.Mutex
+	limit   int
+	begun   int64 // minutes since the epoch; the calls before it are not known
 	latest  int64 // minutes since the epoch; never decreases
-	buckets [budgetBuckets]struct {
-		minute int64
-		calls  int
-	}
+	buckets [budgetBuckets]minute
+	// listsNeeded is how many lists per hour the scopes of the set need.
+	listsNeeded float64
+	// pausedUntil is when the next call may be made after a 429. refusals counts the 429
+	// without Retry-After in a row.
+	pausedUntil time.Time
+	refusals    int
 }
 
-// NewBudget returns a Budget of limit calls per rolling hour. The fraction reserve of it
-// is reserved for ClassRegistration. Three times the reserve is not available to
-// ClassQueue. If limit is not positive, it is DefaultBudget. If reserve is not within
-// [0, 0.3], it is DefaultReserve.
+// minute is the use of one minute.
+type minute struct {
+	minute int64
+	calls  [classes]int
+}
+
+func (m minute) total() int {
+	total := 0
+	for _, calls := range m.calls {
+		total += calls
+	}
+	return total
+}
+
+// NewBudget returns a Budget of limit calls per rolling hour. Lists leave the fraction
+// reserve of it to ClassRegistration. If limit is not positive, it is DefaultBudget. If
+// reserve is not within [0, 0.3], it is DefaultReserve.
 func NewBudget(limit int, reserve float64, clk clock.PassiveClock) *Budget {
 	if limit <= 0 {
 		limit = DefaultBudget
@@ -78,13 +115,19 @@ func NewBudget(limit int, reserve float64, clk clock.PassiveClock) *Budget {
 	if clk == nil {
 		clk = clock.RealClock{}
 	}
-	return &Budget{clock: clk, limit: limit, reserve: int(math.Ceil(float64(limit) * reserve))}
+	return &Budget{clock: clk, limit: limit, reserve: reserve, begun: clk.Now().Unix() / 60}
 }
 
-// Limit returns the number of calls allowed per hour.
-func (b *Budget) Limit() int { return b.limit }
+// Limit returns the number of calls allowed per hour. It decreases if an answer names a
+// lower limit.
+func (b *Budget) Limit() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit
+}
 
-// Used returns the number of calls in the last hour.
+// Used returns the number of calls in the last hour. It includes the calls of others
+// with the same credentials that answers have shown.
 func (b *Budget) Used() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,39 +136,72 @@ func (b *Budget) Used() int {
 
 // Remaining returns the number of calls that remain in the rolling hour, including the
 // reserve.
-func (b *Budget) Remaining() int { return max(0, b.limit-b.Used()) }
-
-// Available returns how many calls a class may make now.
-func (b *Budget) Available(class Class) int {
-	return max(0, b.Remaining()-b.floor(class))
-}
-
-// take counts one call. It returns false if none remains for the class.
-func (b *Budget) take(class Class) bool {
+func (b *Budget) Remaining() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	minute := b.minute()
-	if b.limit-b.used(minute)-b.floor(class) <= 0 {
-		return false
-	}
-	bucket := &b.buckets[minute%budgetBuckets]
-	if bucket.minute != minute {
-		bucket.minute, bucket.calls = minute, 0
-	}
-	bucket.calls++
-	return true
+	return b.remaining(b.minute())
 }
 
-// floor returns how many calls a class must leave to the classes above it.
-func (b *Budget) floor(class Class) int {
+// check returns why a call may not be made now: a *RateLimitedError after a 429, or
+// ErrBudgetExhausted.
+func (b *Budget) check(class Class) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refusal(class, b.minute())
+}
+
+// take counts one call, or returns what check does.
+func (b *Budget) take(class Class) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.minute()
+	if err := b.refusal(class, now); err != nil {
+		return err
+	}
+	b.count(class, now, 1)
+	return nil
+}
+
+func (b *Budget) refusal(class Class, now int64) error {
+	if wait := b.pausedUntil.Sub(b.clock.Now()); wait > 0 {
+		return &RateLimitedError{RetryAfter: wait}
+	}
+	if !b.admits(class, now) {
+		return fmt.Errorf("%w for class %s, %d of %d left", ErrBudgetExhausted, class, b.remaining(now), b.limit)
+	}
+	return nil
+}
+
+// admits reports whether the budget has a call for that class now. Called locked.
+func (b *Budget) admits(class Class, now int64) bool {
+	if b.remaining(now) == 0 {
+		return false
+	}
+	free := float64(b.limit - 1)
 	switch class {
 	case ClassRegistration:
-		return 0
+		// The lists that are guaranteed must remain possible until calls leave the hour,
+		// and some of them at once.
+		return b.steady(now, free-2*b.guaranteed(), 1) >= b.guaranteed()
 	case ClassList:
-		return b.reserve
+		// Lists that follow Pace may use some of the reserve for a while, and give it back.
+		return b.listsNeeded > 0 || b.steady(now, free-b.reserved(), 1) >= 0
+	case ClassQueue:
+		// The lists at their own intervals, the reserve and the usual number of other
+		// calls must remain possible.
+		return b.steady(now, free-b.reserved(), 1) >= b.listsNeeded/60+b.others(now)
 	default:
-		return queueReserves * b.reserve
+		return true
 	}
+}
+
+// count adds calls of a class to a minute of the last hour. Called locked.
+func (b *Budget) count(class Class, at int64, calls int) {
+	bucket := &b.buckets[at%budgetBuckets]
+	if bucket.minute < at {
+		*bucket = minute{minute: at}
+	}
+	bucket.calls[class] += calls
 }
 
 // minute returns the current minute. It never decreases, so that calls are not counted
@@ -135,12 +211,18 @@ func (b *Budget) minute() int64 {
 	return b.latest
 }
 
-func (b *Budget) used(minute int64) int {
-	total := 0
+// hour returns the calls of the last hour by class. Called locked.
+func (b *Budget) hour(now int64) (calls [classes]int) {
 	for _, bucket := range b.buckets {
-		if bucket.minute > minute-budgetBuckets {
-			total += bucket.calls
+		if bucket.minute > now-budgetBuckets {
+			for class, n := range bucket.calls {
+				calls[class] += n
+			}
 		}
 	}
-	return total
+	return calls
 }
+
+func (b *Budget) used(now int64) int { return minute{calls: b.hour(now)}.total() }
+
+func (b *Budget) remaining(now int64) int { return max(0, b.limit-b.used(now)) }

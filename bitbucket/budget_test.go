@@ -8,17 +8,22 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestBudgetRefusesLowerClassesFirst(t *testing.T) {
+// drain takes calls of a class until one is refused.
+func drain(b *Budget, class Class) (taken int) {
+	for b.take(class) == nil {
+		taken++
+	}
+	return taken
+}
+
+func TestBudgetRefusesTheQueueFirstAndThenTheRestAboveTheListsThatAreGuaranteed(t *testing.T) {
 	b := NewBudget(100, 0.1, testclock.NewFakePassiveClock(time.Now()))
+	b.Pace(60) // 20 of them are guaranteed
 	for _, step := range []struct {
 		class Class
 		want  int
-	}{{ClassQueue, 70}, {ClassList, 20}, {ClassQueue, 0}, {ClassRegistration, 10}, {ClassList, 0}} {
-		got := 0
-		for b.take(step.class) {
-			got++
-		}
-		if got != step.want {
+	}{{ClassQueue, 29}, {ClassQueue, 0}, {ClassRegistration, 49}, {ClassQueue, 0}, {ClassList, 22}} {
+		if got := drain(b, step.class); got != step.want {
 			t.Errorf("%s took %d, want %d", step.class, got, step.want)
 		}
 	}
@@ -30,15 +35,15 @@ func TestBudgetRefusesLowerClassesFirst(t *testing.T) {
 func TestBudgetIsAvailableAgainAfterAnHour(t *testing.T) {
 	clk := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 3, 4, 59, 0, time.UTC))
 	b := NewBudget(1, 0, clk)
-	if !b.take(ClassList) {
+	if b.take(ClassList) != nil {
 		t.Fatal("a new budget refused")
 	}
 	clk.SetTime(clk.Now().Add(time.Hour - time.Second))
-	if b.take(ClassList) {
+	if b.take(ClassList) == nil {
 		t.Error("a call was allowed within the hour")
 	}
 	clk.SetTime(clk.Now().Add(time.Minute + 2*time.Second))
-	if !b.take(ClassList) {
+	if b.take(ClassList) != nil {
 		t.Error("the budget is still exhausted after an hour")
 	}
 }
@@ -46,9 +51,12 @@ func TestBudgetIsAvailableAgainAfterAnHour(t *testing.T) {
 func TestBudgetCountsAfterTheClockIsSetBack(t *testing.T) {
 	clk := testclock.NewFakePassiveClock(time.Now())
 	b := NewBudget(2, 0, clk)
-	b.take(ClassList)
-	clk.SetTime(clk.Now().Add(-5 * time.Hour))
-	b.take(ClassList)
+	for range 2 {
+		if err := b.take(ClassList); err != nil {
+			t.Error(err)
+		}
+		clk.SetTime(clk.Now().Add(-5 * time.Hour))
+	}
 	if got := b.Used(); got != 2 {
 		t.Errorf("used %d, want 2", got)
 	}
@@ -65,7 +73,8 @@ func TestBudgetLimitsEveryRollingHour(t *testing.T) {
 		for range rapid.IntRange(1, 200).Draw(t, "calls") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 900).Draw(t, "seconds")) * time.Second)
 			clk.SetTime(now)
-			if b.take(Class(rapid.IntRange(0, 2).Draw(t, "class"))) {
+			b.Pace(float64(rapid.IntRange(0, 60).Draw(t, "lists")))
+			if b.take(Class(rapid.IntRange(0, 2).Draw(t, "class"))) == nil {
 				taken = append(taken, now)
 			}
 			within := 0

@@ -73,6 +73,9 @@ func (c *Client) attempt(ctx context.Context, cl call) (reply, string, error) {
 	if len(cl.query) > 0 {
 		target += "?" + cl.query.Encode()
 	}
+	if ctx.Value(forRegistrationKey{}) != nil {
+		cl.class = ClassRegistration
+	}
 	ex := &exchange{class: cl.class, method: cl.method, route: cl.route, repeatable: cl.repeatable()}
 	req, err := retryablehttp.NewRequestWithContext(withExchange(ctx, ex), cl.method, target, body)
 	if err != nil {

@@ -50,7 +50,7 @@ func NewClient(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg, api: api, auth: newAuthorizer(cfg, base), redactSet: newRedactor(cfg.Credentials), base: base, refusedAt: map[Scope]time.Time{}}
 	c.http = &retryablehttp.Client{
 		HTTPClient: &http.Client{
-			Transport:     &tries{base: base, api: api, auth: c.auth, budget: cfg.Budget, observe: cfg.Observe},
+			Transport:     &tries{base: base, api: api, auth: c.auth, budget: cfg.Budget, pause: cfg.BackoffMin, observe: cfg.Observe},
 			Timeout:       cfg.Timeout,
 			CheckRedirect: checkRedirect,
 		},

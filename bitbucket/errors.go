@@ -98,17 +98,19 @@ func (e *APIError) Is(target error) bool {
 }
 
 // RateLimitedError is a 429 that remained after all tries that could succeed within the
-// limits of time.
+// limits of time, or a call that was not made so soon after one.
 type RateLimitedError struct {
-	// RetryAfter is how long the server asked to wait. It is 0 if the answer has no such
-	// header.
+	// RetryAfter is how long to wait. It is 0 if the answer has no such header.
 	RetryAfter time.Duration
-	// Err is the answer.
+	// Err is the answer. It is nil if the call was not made.
 	Err *APIError
 }
 
 func (e *RateLimitedError) Error() string {
-	if e.RetryAfter > 0 {
+	switch {
+	case e.Err == nil:
+		return fmt.Sprintf("rate limited: no call is made for another %s", e.RetryAfter.Round(time.Second))
+	case e.RetryAfter > 0:
 		return fmt.Sprintf("rate limited, retry after %s: %s", e.RetryAfter, e.Err)
 	}
 	return fmt.Sprintf("rate limited: %s", e.Err)
@@ -117,8 +119,13 @@ func (e *RateLimitedError) Error() string {
 // Is reports whether target is ErrRateLimited.
 func (e *RateLimitedError) Is(target error) bool { return target == ErrRateLimited }
 
-// Unwrap returns the *APIError.
-func (e *RateLimitedError) Unwrap() error { return e.Err }
+// Unwrap returns the *APIError, or nil.
+func (e *RateLimitedError) Unwrap() error {
+	if e.Err == nil {
+		return nil // and not an error that holds a nil pointer
+	}
+	return e.Err
+}
 
 // MissingScopeError is a 403 because the credentials lack a scope.
 type MissingScopeError struct {

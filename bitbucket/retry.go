@@ -105,6 +105,7 @@ func (c *Client) backoff(low, high time.Duration, attempt int, resp *http.Respon
 		limit := min(high, low<<min(attempt+1, 16))
 		wait = retryablehttp.LinearJitterBackoff(low, max(low, limit), 0, nil)
 	}
+	wait = max(wait, c.cfg.Budget.paused())
 	c.cfg.Logger.Debug("trying a call to Bitbucket again",
 		zap.Int("attempt", attempt+1), zap.Int("status", status), zap.Duration("wait", wait))
 	return wait

@@ -62,6 +62,7 @@ type tries struct {
 	api     *url.URL
 	auth    authorizer
 	budget  *Budget
+	pause   time.Duration // the first one after a 429
 	observe func(method, routeTemplate string, status int, d time.Duration)
 }
 
@@ -78,12 +79,15 @@ func (t *tries) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !sameHost(req.URL, t.api) {
 		return nil, fmt.Errorf("%s %w", req.URL.Redacted(), errForeignHost)
 	}
+	if err := t.budget.check(ex.class); err != nil {
+		return nil, err // without getting a token for it
+	}
 	header, err := t.auth.authorize(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !t.budget.take(ex.class) {
-		return nil, fmt.Errorf("%w for class %s, %d of %d left", ErrBudgetExhausted, ex.class, t.budget.Remaining(), t.budget.Limit())
+	if err := t.budget.take(ex.class); err != nil {
+		return nil, err
 	}
 	ex.authorization.Store(header)
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { ex.sent.Store(true) }}
@@ -96,6 +100,7 @@ func (t *tries) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		status = resp.StatusCode
 		ex.sent.Store(false)
+		t.budget.learn(status, resp.Header, t.pause)
 	}
 	t.observe(ex.method, ex.route, status, time.Since(begun))
 	return resp, err
@@ -117,6 +122,24 @@ func (t *tries) exchange(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
+}
+
+// tokenCalls is the transport of token requests. It counts them in the budget.
+type tokenCalls struct {
+	base   http.RoundTripper
+	budget *Budget
+	pause  time.Duration // the first one after a 429
+}
+
+func (t *tokenCalls) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := t.budget.take(classToken); err != nil {
+		return nil, err
+	}
+	resp, err := t.base.RoundTrip(req)
+	if err == nil {
+		t.budget.learn(resp.StatusCode, resp.Header, t.pause)
+	}
+	return resp, err
 }
 
 // checkRedirect allows redirects of reads on the same host. A write is never redirected,

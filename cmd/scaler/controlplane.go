@@ -70,7 +70,8 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	if err := cluster.Start(watching, syncTimeout); err != nil {
 		return err
 	}
-	settings.Cluster, settings.Scopes = cluster, cluster.ScopesIn(c.namespace)
+	kept := cluster.ScopesIn(c.namespace)
+	settings.Cluster, settings.Scopes, settings.Usage = cluster, kept, kept
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ type Config struct {
 	// Scopes stores, across restarts, the scopes in which our runners may be registered.
 	// It is nil if they are not stored.
 	Scopes scope.Store
+	// Usage stores, across restarts, how many calls were made in the last hour. It is nil
+	// if that is not stored.
+	Usage UsageStore
 	// Election decides which of several replicas leads. Default leader.Alone.
 	Election leader.Election
 	// LeaderService directs KEDA and the sidecars to the leader. It is nil if there is
@@ -67,14 +70,10 @@ type Config struct {
 	Logger        *zap.Logger
 }
 
-// listShare is the part of the hourly budget, in percent, that lists may use; the rest
-// is for registering, rechecking, disabling and deleting runners.
-const listShare = 80
-
-func (c Config) scopes(client func(name, namespace string) (scope.Bitbucket, error)) scope.Config {
+func (c Config) scopes(client func(name, namespace string) (scope.Bitbucket, error), pacer func(credentials string) scope.Pacer) scope.Config {
 	return scope.Config{
 		Owner: c.Owner, Client: client, Leadership: c.Election, Store: c.Scopes, KeepRegistered: c.Cluster != nil,
-		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, ListsPerHour: c.HourlyBudget * listShare / 100,
+		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, Pacer: pacer,
 		Logger: c.Logger.Named("scope"),
 	}
 }

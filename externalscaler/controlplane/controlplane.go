@@ -40,6 +40,7 @@ const (
 type ControlPlane struct {
 	config    Config
 	log       *zap.Logger
+	budgets   *budgets
 	scopes    *scope.Set
 	fleet     *fleet.Fleet
 	decisions *externalscaler.Decisions
@@ -57,7 +58,7 @@ func New(c Config) (*ControlPlane, error) {
 	if c.Election == nil {
 		c.Election = leader.Alone{}
 	}
-	p := &ControlPlane{config: c, log: c.Logger}
+	p := &ControlPlane{config: c, log: c.Logger, budgets: newBudgets(c.HourlyBudget, c.Usage, c.Logger.Named("bitbucket"))}
 	var metrics *status.Metrics
 	store := p.credentials(func(method, route string, code int, took time.Duration) { metrics.Call(method, route, code, took) })
 	var err error
@@ -67,7 +68,7 @@ func New(c Config) (*ControlPlane, error) {
 			return nil, err // a nil *Client must not become a non-nil interface
 		}
 		return client, nil
-	})); err != nil {
+	}, p.budgets.pacer)); err != nil {
 		return nil, err
 	}
 	if p.fleet, err = p.newFleet(store); err != nil {
@@ -96,17 +97,11 @@ func New(c Config) (*ControlPlane, error) {
 // credentials returns the credentials sets, each with one client and one budget.
 func (p *ControlPlane) credentials(observe func(method, route string, status int, took time.Duration)) *credentials.Store {
 	c := p.config
-	// A rotated secret belongs to the same OAuth consumer or user, so its set keeps the
-	// budget.
-	budgets := map[string]*bitbucket.Budget{}
 	return credentials.NewStore(c.CredentialsDir, c.Lookup, func(name string, set bitbucket.Credentials) (*bitbucket.Client, error) {
 		settings := c.Bitbucket
 		settings.Credentials = set
 		settings.Logger = c.Logger.Named("bitbucket").With(zap.String("credentials", name))
-		if budgets[name] == nil { // the store makes one client at a time
-			budgets[name] = bitbucket.NewBudget(c.HourlyBudget, bitbucket.DefaultReserve, clock.RealClock{})
-		}
-		settings.Budget = budgets[name]
+		settings.Budget = p.budgets.of(name)
 		settings.Observe = observe
 		return bitbucket.NewClient(settings)
 	})

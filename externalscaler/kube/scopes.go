@@ -8,14 +8,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
-// The ConfigMap in our own namespace that stores the scopes of runners.
+// The ConfigMap in our own namespace that stores what a new leader has to know: the
+// scopes of runners, and the calls of the last hour.
 const (
 	scopesName = "bitbucket-runner-scaler-scopes"
 	scopesKey  = "scopes.json"
+	// usageKey has the calls of the last hour, by credentials set.
+	usageKey = "usage.json"
 
 	// Before version 0.1.0 it had these names. They are still read if there is no
 	// ConfigMap of the new name.
@@ -23,7 +28,8 @@ const (
 	oldScopesKey  = "places.json"
 )
 
-// ScopeStore implements scope.Store in a ConfigMap of one namespace.
+// ScopeStore implements scope.Store and controlplane.UsageStore in a ConfigMap of one
+// namespace.
 type ScopeStore struct {
 	cluster   *Cluster
 	namespace string
@@ -41,7 +47,7 @@ func (s ScopeStore) LoadScopes(ctx context.Context) ([]scope.RegisteredScope, er
 	name, key := scopesName, scopesKey
 	maps := s.cluster.client.CoreV1().ConfigMaps(s.namespace)
 	stored, err := maps.Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) || err == nil && stored.Data[key] == "" {
 		name, key = oldScopesName, oldScopesKey
 		stored, err = maps.Get(ctx, name, metav1.GetOptions{})
 	}
@@ -62,18 +68,56 @@ func (s ScopeStore) LoadScopes(ctx context.Context) ([]scope.RegisteredScope, er
 
 // SaveScopes implements scope.Store.
 func (s ScopeStore) SaveScopes(ctx context.Context, scopes []scope.RegisteredScope) error {
-	text, err := json.MarshalIndent(scopes, "", "  ")
+	return s.save(ctx, scopesKey, scopes)
+}
+
+// LoadUsage implements controlplane.UsageStore.
+func (s ScopeStore) LoadUsage(ctx context.Context) (map[string]bitbucket.Usage, error) {
+	stored, err := s.cluster.client.CoreV1().ConfigMaps(s.namespace).Get(ctx, scopesName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
 	if err != nil {
-		return fmt.Errorf("encode scopes: %w", err)
+		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, scopesName, err)
+	}
+	var usage map[string]bitbucket.Usage
+	if text := stored.Data[usageKey]; text != "" && json.Unmarshal([]byte(text), &usage) != nil {
+		return nil, nil // of another version: an hour later it is worth nothing anyway
+	}
+	return usage, nil
+}
+
+// SaveUsage implements controlplane.UsageStore.
+func (s ScopeStore) SaveUsage(ctx context.Context, usage map[string]bitbucket.Usage) error {
+	return s.save(ctx, usageKey, usage)
+}
+
+// save replaces one key of the ConfigMap.
+func (s ScopeStore) save(ctx context.Context, key string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
 	}
 	maps := s.cluster.client.CoreV1().ConfigMaps(s.namespace)
-	wanted := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: scopesName, Namespace: s.namespace, Labels: map[string]string{partOfKey: partOf}},
-		Data:       map[string]string{scopesKey: string(text)},
-	}
-	if _, err = maps.Update(ctx, wanted, metav1.UpdateOptions{}); apierrors.IsNotFound(err) {
-		_, err = maps.Create(ctx, wanted, metav1.CreateOptions{})
-	}
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		stored, err := maps.Get(ctx, scopesName, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			_, err = maps.Create(ctx, &corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Name: scopesName, Namespace: s.namespace, Labels: map[string]string{partOfKey: partOf}},
+				Data:       map[string]string{key: string(text)},
+			}, metav1.CreateOptions{})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if stored.Data == nil {
+			stored.Data = map[string]string{}
+		}
+		stored.Data[key] = string(text)
+		_, err = maps.Update(ctx, stored, metav1.UpdateOptions{})
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("write ConfigMap %s/%s: %w", s.namespace, scopesName, err)
 	}

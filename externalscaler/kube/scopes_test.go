@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
@@ -53,6 +54,9 @@ func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := c.ScopesIn("system")
+	if err := store.SaveUsage(t.Context(), map[string]bitbucket.Usage{"default": {{1, 2}}}); err != nil { // makes the new one
+		t.Fatal(err)
+	}
 	before := []scope.RegisteredScope{{Namespace: "team", Credentials: "default", Workspace: "{w}"}}
 	if got, err := store.LoadScopes(t.Context()); err != nil || !slices.Equal(got, before) {
 		t.Errorf("got %v, %v, want %v", got, err, before)
@@ -63,5 +67,39 @@ func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
 	}
 	if got, err := store.LoadScopes(t.Context()); err != nil || !slices.Equal(got, after) {
 		t.Errorf("got %v, %v, want %v", got, err, after)
+	}
+}
+
+func TestUsageIsKeptBesideTheScopes(t *testing.T) {
+	c, client := watch(t, nil)
+	kept := c.ScopesIn("system")
+	if got, err := kept.LoadUsage(t.Context()); err != nil || got != nil {
+		t.Errorf("before the first: got %v, %v", got, err)
+	}
+	scopes := []scope.RegisteredScope{{Namespace: "team", Credentials: "default", Workspace: "{w}"}}
+	usage := map[string]bitbucket.Usage{"default": {{29_000_000, 1, 2, 3, 4, 5}}, "other": {}}
+	if err := kept.SaveUsage(t.Context(), usage); err != nil {
+		t.Fatal(err)
+	}
+	if err := kept.SaveScopes(t.Context(), scopes); err != nil {
+		t.Fatal(err)
+	}
+	gotUsage, err := kept.LoadUsage(t.Context())
+	if diff := cmp.Diff(usage, gotUsage); diff != "" || err != nil {
+		t.Errorf("got %v, want -, got +:\n%s", err, diff)
+	}
+	if got, err := kept.LoadScopes(t.Context()); err != nil || !slices.Equal(got, scopes) {
+		t.Errorf("got %v, %v, want %v", got, err, scopes)
+	}
+	other, err := client.CoreV1().ConfigMaps("system").Get(t.Context(), scopesName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Data[usageKey] = "of another version"
+	if _, err := client.CoreV1().ConfigMaps("system").Update(t.Context(), other, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := kept.LoadUsage(t.Context()); err != nil || got != nil {
+		t.Errorf("of another version: got %v, %v", got, err)
 	}
 }

@@ -24,6 +24,22 @@ type Bitbucket interface {
 	DeleteRunner(ctx context.Context, scope bitbucket.Scope, uuid string) error
 }
 
+// Pacer says how fast the scopes of one credentials set may be listed, so that its hourly
+// budget lasts.
+type Pacer interface {
+	// Pace returns the factor, at least 1, by which the intervals between lists must be
+	// longer than wanted. listsPerHour is what all scopes want together.
+	Pace(listsPerHour float64) (factor float64)
+	// Hurry reports whether a list may be read before its interval ends.
+	Hurry() bool
+}
+
+// unpaced is the Pacer of a set whose lists need not be paced.
+type unpaced struct{}
+
+func (unpaced) Pace(float64) float64 { return 1 }
+func (unpaced) Hurry() bool          { return true }
+
 // Config is what a Set is made of.
 type Config struct {
 	// Owner is the label of the runners of this installation.
@@ -39,9 +55,8 @@ type Config struct {
 	// Bitbucket's sake (1,000 calls per hour), which the command line enforces.
 	// Default 1 min.
 	PollInterval time.Duration
-	// ListsPerHour is how many lists one credentials set may read per hour; 0 is no
-	// bound. If its scopes need more, the intervals of all of them stretch.
-	ListsPerHour int
+	// Pacer returns the pacer of a credentials set; nil if lists need not be paced.
+	Pacer func(credentials string) Pacer
 	// RetryInterval is the time to the next list while none could be read yet, or
 	// while a second one is awaited; and the least time between two lists,
 	// regardless of who asks. Default 10 s.
@@ -80,6 +95,9 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
 	}
+	if c.Pacer == nil {
+		c.Pacer = func(string) Pacer { return unpaced{} }
+	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
@@ -110,6 +128,14 @@ func (c Config) ours(runner bitbucket.Runner) bool { return Owned(runner, c.Owne
 // Owned reports whether a runner carries the owner label of an installation.
 func Owned(runner bitbucket.Runner, owner string) bool {
 	return slices.Contains(runner.Labels, owner)
+}
+
+// stretched is the time between two lists at that factor, in steps of a twelfth of
+// PollInterval (5 s at the default), so that it does not change with every call.
+func (c Config) stretched(factor float64) time.Duration {
+	step := max(c.PollInterval/12, 1)
+	wanted := time.Duration(float64(c.PollInterval) * factor)
+	return c.PollInterval + (wanted-c.PollInterval+step-1)/step*step
 }
 
 // floor is the least time between two lists of a scope, regardless of who asks.

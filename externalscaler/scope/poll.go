@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/pause"
@@ -17,13 +19,14 @@ import (
 var errAlias = errors.New("the scope is known by another spelling")
 
 // run polls until ctx ends: one list per interval, jittered by a tenth so that many
-// scopes do not call in step, and sooner on refresh, but never sooner than the
-// floor: a caller that asks in a loop must not use up the hourly budget.
+// scopes do not call in step, and sooner on refresh.
 func (s *scope) run(ctx context.Context) {
 	failures := 0
+	early := rate.NewLimiter(rate.Every(s.config.PollInterval), earlyLists)
+	hurried := false
 	for {
 		begun := s.config.Clock.Now()
-		err := s.poll(ctx)
+		err := s.poll(ctx, hurried)
 		if errors.Is(err, errAlias) {
 			return
 		}
@@ -33,23 +36,35 @@ func (s *scope) run(ctx context.Context) {
 		if !pause.For(ctx, s.config.Clock, s.config.floor(), nil) {
 			return
 		}
+		rest := s.next(err, failures)
 		wake := s.wake
-		if permanent(err) {
-			wake = nil // a refresh would show the same
+		if permanent(err) || !s.hurry() || early.TokensAt(s.config.Clock.Now()) < 1 {
+			wake = nil // a refresh would show the same, or the set has no call for it
 		}
-		rest := s.next(err, failures, s.stretch()) - s.config.Clock.Since(begun)
-		if !pause.For(ctx, s.config.Clock, rest, wake) {
+		if !pause.For(ctx, s.config.Clock, rest-s.config.Clock.Since(begun), wake) {
 			return
+		}
+		if now := s.config.Clock.Now(); now.Sub(begun) < rest {
+			hurried = early.AllowN(now, 1)
+		} else {
+			hurried = false
 		}
 	}
 }
 
-// Longest times to the next list after failures.
 const (
-	// permanentInterval is for a scope that needs a person: a typo, or missing rights.
+	// earlyLists is how many lists in a row may be read before their interval ends. One
+	// more may be with each interval that passes: who asks in a loop, or registers and
+	// removes many runners, at most doubles what a scope costs.
+	earlyLists = 5
+	// permanentInterval is the longest time to the next list of a scope that needs a
+	// person: a typo, or missing rights.
 	permanentInterval = 5 * time.Minute
-	// limitedIntervals is in poll intervals, below the three after which a list is stale.
+	// limitedIntervals is the longest time to the next list after a 429, in intervals. It
+	// is below the three after which a list is stale.
 	limitedIntervals = 2
+	// noticeable is the part by which an interval changes before that is logged.
+	noticeable = 0.25
 )
 
 // permanent reports whether a failure lasts until someone changes something.
@@ -58,45 +73,56 @@ func permanent(err error) bool {
 		errors.Is(err, bitbucket.ErrForbidden) || errors.Is(err, bitbucket.ErrMissingScope)
 }
 
-// stretch takes up the interval that the scopes of the credentials set leave each of
-// them now.
-func (s *scope) stretch() time.Duration {
-	interval := s.pollInterval()
-	s.mu.Lock()
-	changed := s.interval != interval
-	if changed {
-		s.interval, s.view = interval, nil
-	}
-	s.mu.Unlock()
-	if changed {
-		s.log.Info("the time between two lists of a scope has changed, for the hourly budget of its credentials", zap.Duration("interval", interval))
-		s.changed()
-	}
-	return interval
-}
-
 // next is the time from the begin of the last list to the next, after so many
-// failures in a row. It doubles with each, for this scope alone.
-func (s *scope) next(err error, failures int, interval time.Duration) time.Duration {
-	longest := interval
-	switch {
-	case permanent(err):
-		longest = permanentInterval
-	case errors.Is(err, bitbucket.ErrRateLimited):
-		longest = limitedIntervals * interval
-	}
-	s.mu.Lock()
-	retry := err != nil || s.suspect != nil || s.list == nil
-	s.mu.Unlock()
-	if retry {
-		interval = min(longest, s.config.RetryInterval<<min(max(failures-1, 0), 16))
-	}
+// failures in a row.
+func (s *scope) next(err error, failures int) time.Duration {
+	wanted := s.want(err, failures)
+	factor := s.pace()
+	s.stretch(s.config.stretched(factor))
+	interval := time.Duration(float64(wanted) * factor)
 	interval -= time.Duration(rand.Int64N(int64(interval)/10 + 1)) //nolint:gosec // jitter, not a secret
 	var limited *bitbucket.RateLimitedError
 	if errors.As(err, &limited) {
 		interval = max(interval, limited.RetryAfter)
 	}
 	return interval
+}
+
+// want is the time to the next list if the budget allows it. It doubles with each
+// failure, for this scope alone.
+func (s *scope) want(err error, failures int) time.Duration {
+	wanted := s.config.PollInterval
+	longest := wanted
+	switch {
+	case permanent(err):
+		longest = permanentInterval
+	case errors.Is(err, bitbucket.ErrRateLimited):
+		longest = limitedIntervals * wanted
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil || s.suspect != nil || s.list == nil {
+		wanted = min(longest, s.config.RetryInterval<<min(max(failures-1, 0), 16))
+	}
+	s.wanted = wanted
+	return wanted
+}
+
+// stretch puts an interval in force.
+func (s *scope) stretch(interval time.Duration) {
+	s.mu.Lock()
+	last := s.interval
+	if last != interval {
+		s.interval, s.view = interval, nil
+	}
+	s.mu.Unlock()
+	if last == interval {
+		return
+	}
+	if math.Abs(float64(interval)/float64(last)-1) > noticeable || interval == s.config.PollInterval {
+		s.log.Info("the time between two lists of a scope has changed, for the hourly budget of its credentials", zap.Duration("interval", interval))
+	}
+	s.changed()
 }
 
 // refresh asks for a list as soon as the floor between two allows, without waiting
@@ -108,14 +134,18 @@ func (s *scope) refresh() {
 	}
 }
 
-// poll reads one list. The error is the list's, and has been logged.
-func (s *scope) poll(ctx context.Context) error {
+// poll reads one list. A hurried one counts as part of the registration or removal of the
+// runner that it is for. The error is the list's, and has been logged.
+func (s *scope) poll(ctx context.Context, hurried bool) error {
 	select {
 	case <-s.wake: // this list serves all refreshes before now
 	default:
 	}
 	ctx, cancel := context.WithTimeout(bitbucket.WithoutRetries(ctx), s.config.ListTimeout)
 	defer cancel()
+	if hurried {
+		ctx = bitbucket.ForRegistration(ctx)
+	}
 	resolved, err := s.resolve(ctx)
 	if errors.Is(err, errAlias) {
 		return err

@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"testing"
@@ -36,7 +37,7 @@ func TestHowSoonAScopeIsListedAgain(t *testing.T) {
 				s.list(t)
 			}
 			for range 100 {
-				if got := s.next(c.err, c.failures, time.Minute); got > c.want || got < c.want*9/10 {
+				if got := s.next(c.err, c.failures); got > c.want || got < c.want*9/10 {
 					t.Errorf("got %v, want %v less a tenth at most", got, c.want)
 				}
 			}
@@ -91,31 +92,90 @@ func TestAnOutageCostsOneCallPerInterval(t *testing.T) {
 	}
 }
 
-func TestIntervalsStretchWithTheNumberOfScopes(t *testing.T) {
-	for n, want := range map[int]time.Duration{1: time.Minute, 13: time.Minute, 20: 90 * time.Second, 100: 450 * time.Second} {
-		r, err := NewSet(Config{Owner: owner, ListsPerHour: 800, Client: func(string, string) (Bitbucket, error) { return nil, nil }})
+func TestScopesOfACredentialsSetShareItsBudget(t *testing.T) {
+	for n, want := range map[int]time.Duration{1: time.Minute, 13: time.Minute, 20: 80 * time.Second, 100: 400 * time.Second} {
+		budgets := map[string]*bitbucket.Budget{}
+		for _, name := range []string{"default", "other"} {
+			budgets[name] = bitbucket.NewBudget(1000, 0.1, nil)
+		}
+		r, err := NewSet(Config{
+			Owner: owner, Client: func(string, string) (Bitbucket, error) { return nil, nil },
+			Pacer: func(credentials string) Pacer { return budgets[credentials] },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
+		var first *tracked
 		for i := range n {
 			id := ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "acme", Repository: fmt.Sprint(i)}}
-			r.scopes[id] = &tracked{scope: newScope(id, nil, r.config, func() {}), cancel: func() {}}
+			at := r.start(Wanted{ID: id}, nil)
 			alias := ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "ACME", Repository: id.Scope.Repository}}
-			r.scopes[alias] = &tracked{scope: newScope(alias, nil, r.config, func() {}), cancel: func() {}, alias: r.scopes[id]}
-			other := ID{Credentials: "other", Scope: id.Scope}
-			r.scopes[other] = &tracked{scope: newScope(other, nil, r.config, func() {}), cancel: func() {}}
+			r.start(Wanted{ID: alias}, nil).alias = at
+			r.start(Wanted{ID: ID{Credentials: "other", Scope: id.Scope}}, nil)
+			first = cmp.Or(first, at)
+			at.list = &bitbucket.RunnerList{}
 		}
-		if got := r.pollInterval("default"); got != want {
-			t.Errorf("%d scopes: got %v, want %v", n, got, want)
+		first.next(nil, 0)
+		// An hour has 61 minutes for the budget, the current one included.
+		if got := first.now().Interval; got < want || got > want*11/10 {
+			t.Errorf("%d scopes: got %v, want about %v", n, got, want)
 		}
 	}
 }
 
-func TestAStretchedIntervalIsInTheView(t *testing.T) {
-	s := newListed()
-	s.list(t)
-	s.pollInterval = func() time.Duration { return 90 * time.Second }
-	if s.stretch(); s.now().Interval != 90*time.Second {
-		t.Errorf("got %v", s.now().Interval)
+// A scope that fails asks for less by itself, and leaves the calls to the others.
+func TestFailingScopesLeaveTheBudgetToTheOthers(t *testing.T) {
+	budget := bitbucket.NewBudget(1000, 0.1, nil)
+	r, err := NewSet(Config{
+		Owner: owner, Client: func(string, string) (Bitbucket, error) { return nil, nil },
+		Pacer: func(string) Pacer { return budget },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*tracked
+	for i := range 20 {
+		all = append(all, r.start(Wanted{ID: ID{Scope: bitbucket.Scope{Workspace: "acme", Repository: fmt.Sprint(i)}}}, nil))
+		all[i].list = &bitbucket.RunnerList{}
+	}
+	for _, failing := range all[:10] {
+		failing.next(bitbucket.ErrNotFound, 100)
+	}
+	all[19].next(nil, 0)
+	if got := all[19].now().Interval; got != time.Minute {
+		t.Errorf("got %v, want a minute", got)
+	}
+}
+
+// hurry counts the lists that a caller gets within an hour that asks for one at all times.
+func hurry(t *testing.T, pacer Pacer) int {
+	t.Helper()
+	clk := clocktesting.NewFakeClock(time.Now())
+	r := start(t, Config{Clock: clk, Pacer: func(string) Pacer { return pacer }})
+	r.Use([]Wanted{{ID: acme(), Namespace: "ns", At: clk.Now().Add(2 * time.Hour)}})
+	r.until("the first list", func() bool { return !r.view(acme()).ListBegun.IsZero() })
+	before := r.lists()
+	for range 3600 / 5 {
+		r.until("the poller to wait", clk.HasWaiters)
+		r.Refresh(acme())
+		clk.Step(5 * time.Second)
+	}
+	r.until("the poller to wait", clk.HasWaiters)
+	return r.lists() - before
+}
+
+func TestListsThatAreAskedForCostAtMostAsMuchAgain(t *testing.T) {
+	if n := hurry(t, unpaced{}); n < 70 || n > 135 {
+		t.Errorf("%d lists in an hour, want about twice 60", n)
+	}
+}
+
+type noHurry struct{ unpaced }
+
+func (noHurry) Hurry() bool { return false }
+
+func TestNoListIsReadEarlyWithoutABudgetForIt(t *testing.T) {
+	if n := hurry(t, noHurry{}); n > 67 {
+		t.Errorf("%d lists in an hour, want one per interval", n)
 	}
 }

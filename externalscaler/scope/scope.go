@@ -30,9 +30,9 @@ type scope struct {
 	// claim makes this scope the one that stands for its UUIDs; false if another,
 	// spelt otherwise, does already.
 	claim func(resolved bitbucket.Scope) bool
-	// pollInterval is the time between two lists that the scopes of the credentials set
-	// leave each of them.
-	pollInterval func() time.Duration
+	// pace and hurry are those of the credentials set's Pacer.
+	pace  func() float64
+	hurry func() bool
 	// slots is held while the scope's runners are counted and one is created.
 	slots chan struct{}
 	wake  chan struct{}
@@ -40,6 +40,7 @@ type scope struct {
 	mu       sync.Mutex
 	client   Bitbucket
 	resolved bitbucket.Scope
+	wanted   time.Duration // between two lists, if the budget allows
 	interval time.Duration // in force
 	list     *bitbucket.RunnerList
 	listErr  error
@@ -64,9 +65,10 @@ type scope struct {
 func newScope(id ID, client Bitbucket, config Config, changed func()) *scope {
 	return &scope{
 		id: id, client: client, config: config, changed: changed,
-		log:          config.Logger.With(zap.String("scope", id.String()), zap.String("credentials", id.Credentials)),
-		claim:        func(bitbucket.Scope) bool { return true },
-		pollInterval: func() time.Duration { return config.PollInterval }, interval: config.PollInterval,
+		log:   config.Logger.With(zap.String("scope", id.String()), zap.String("credentials", id.Credentials)),
+		claim: func(bitbucket.Scope) bool { return true },
+		pace:  func() float64 { return 1 }, hurry: func() bool { return true },
+		wanted: config.PollInterval, interval: config.PollInterval,
 		slots:  make(chan struct{}, 1),
 		wake:   make(chan struct{}, 1),
 		writes: map[string]write{}, rechecks: map[string]recheck{}, attempts: map[string]time.Time{},
@@ -92,6 +94,13 @@ func (s *scope) lockSlots(ctx context.Context) error {
 }
 
 func (s *scope) unlockSlots() { <-s.slots }
+
+// wish is the time between two lists that the scope wants now.
+func (s *scope) wish() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted
+}
 
 // resolvedScope is the scope by UUIDs; zero before it could be resolved.
 func (s *scope) resolvedScope() bitbucket.Scope {

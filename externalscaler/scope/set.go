@@ -127,7 +127,8 @@ func (s *Set) start(w Wanted, client Bitbucket) *tracked {
 	t := &tracked{scope: newScope(w.ID, client, s.config, s.notify), cancel: func() {}}
 	t.namespace = w.Namespace
 	t.claim = func(resolved bitbucket.Scope) bool { return s.claim(t, resolved) }
-	t.pollInterval = func() time.Duration { return s.pollInterval(w.Credentials) }
+	t.pace = func() float64 { return s.pace(w.Credentials) }
+	t.hurry = func() bool { return s.config.Pacer(w.Credentials).Hurry() }
 	s.scopes[w.ID] = t
 	if s.life != nil {
 		s.startPolling(t)
@@ -141,21 +142,18 @@ func (s *Set) startPolling(t *tracked) {
 	s.polls.Go(func() { t.run(ctx) })
 }
 
-// pollInterval is the time between two lists of a scope that keeps all scopes of a
-// credentials set within Config.ListsPerHour: it stretches with their number.
-func (s *Set) pollInterval(credentials string) time.Duration {
-	if s.config.ListsPerHour == 0 {
-		return s.config.PollInterval
-	}
+// pace returns by which factor the intervals of a credentials set's scopes must be
+// longer than they want.
+func (s *Set) pace(credentials string) float64 {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	scopes := 0
+	listsPerHour := 0.0
 	for id, t := range s.scopes {
 		if id.Credentials == credentials && t.alias == nil {
-			scopes++
+			listsPerHour += float64(time.Hour) / float64(t.wish())
 		}
 	}
-	return max(s.config.PollInterval, time.Duration(scopes)*time.Hour/time.Duration(s.config.ListsPerHour))
+	s.mu.Unlock()
+	return s.config.Pacer(credentials).Pace(listsPerHour)
 }
 
 // claim makes a scope the one that stands for its UUIDs. It stays so as long as it

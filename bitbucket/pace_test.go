@@ -1,0 +1,208 @@
+package bitbucket
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"testing"
+	"time"
+
+	testclock "k8s.io/utils/clock/testing"
+)
+
+// hours plays a budget minute by minute. lists is how many lists per hour are wanted, and
+// each minute as many are made as the pace allows. others returns how many other calls
+// are tried in a minute.
+type hours struct {
+	*Budget
+	clock *testclock.FakePassiveClock
+	lists float64
+	due   float64
+	// refusedLists counts lists that were refused. factors are the factors in force, by
+	// minute.
+	refusedLists, refusedOthers int
+	factors                     []float64
+}
+
+func newHours(limit int, lists float64) *hours {
+	clk := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC))
+	return &hours{Budget: NewBudget(limit, DefaultReserve, clk), clock: clk, lists: lists}
+}
+
+func (h *hours) play(minutes int, others func(minute int) int) {
+	for m := range minutes {
+		h.clock.SetTime(h.clock.Now().Add(time.Minute))
+		factor := h.Pace(h.lists)
+		h.factors = append(h.factors, factor)
+		for range others(m) {
+			if h.take(ClassRegistration) != nil {
+				h.refusedOthers++
+			}
+		}
+		for h.due += h.lists / 60 / factor; h.due >= 1; h.due-- {
+			if h.take(ClassList) != nil {
+				h.refusedLists++
+			}
+		}
+	}
+}
+
+func (h *hours) last() float64 { return h.factors[len(h.factors)-1] }
+
+func none(int) int { return 0 }
+
+func TestPaceSettlesAtWhatTheHourAllows(t *testing.T) {
+	for name, tt := range map[string]struct {
+		scopes, othersPerMinute int
+	}{
+		"one scope": {1, 0}, "14 scopes": {14, 0}, "20 scopes": {20, 0}, "100 scopes": {100, 0},
+		"20 scopes beside 300 other calls per hour": {20, 5}, "100 scopes beside 660 other calls per hour": {100, 11},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHours(1000, float64(60*tt.scopes))
+			h.play(360, func(int) int { return tt.othersPerMinute })
+			want, _ := SteadyPace(1000, h.lists, float64(60*tt.othersPerMinute))
+			if got := h.last(); math.Abs(got/want-1) > 0.1 {
+				t.Errorf("factor %.2f, want %.2f", got, want)
+			}
+			if h.refusedLists+h.refusedOthers > 0 {
+				t.Errorf("%d lists and %d other calls were refused", h.refusedLists, h.refusedOthers)
+			}
+			highest := 0.0
+			for _, factor := range h.factors[120:] {
+				highest = max(highest, factor)
+			}
+			if highest > 1.25*want {
+				t.Errorf("factor %.2f at times, want about %.2f at all times", highest, want)
+			}
+		})
+	}
+}
+
+func TestReserveServesABurstOfRegistrationsBesideListsThatUseAllTheRest(t *testing.T) {
+	h := newHours(1000, 1200)
+	h.play(120, none)
+	before := h.last()
+	h.play(60, func(minute int) int {
+		if minute == 0 {
+			return 100
+		}
+		return 0
+	})
+	if h.refusedOthers+h.refusedLists > 0 {
+		t.Errorf("%d registrations and %d lists were refused", h.refusedOthers, h.refusedLists)
+	}
+	for i, factor := range h.factors[120:] {
+		if factor > 3*before {
+			t.Errorf("factor %.2f in minute %d after the burst, %.2f before", factor, i, before)
+		}
+	}
+}
+
+func TestRegistrationsNeverStarveLists(t *testing.T) {
+	h := newHours(1000, 1200)
+	h.play(300, func(int) int { return 100 })
+	want, _ := SteadyPace(1000, 1200, 6000)
+	if got := h.last(); h.refusedLists > 0 || got > want*1.05 {
+		t.Errorf("%d lists were refused, factor %.2f, want none and %.2f", h.refusedLists, got, want)
+	}
+	if calls := h.hour(h.minute()); calls[ClassRegistration] < 700 {
+		t.Errorf("%d other calls in the last hour, want about 800", calls[ClassRegistration])
+	}
+}
+
+func TestBudgetLearnsFromAnswers(t *testing.T) {
+	refusal := func(h *hours, header http.Header) { h.learn(http.StatusTooManyRequests, header, time.Second) }
+	t.Run("429 without Retry-After", func(t *testing.T) {
+		h := newHours(1000, 600)
+		h.play(120, none)
+		if got := h.last(); got != 1 {
+			t.Fatalf("factor %.2f, want 1", got)
+		}
+		for i, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+			refusal(h, http.Header{})
+			if got := h.paused(); got != want {
+				t.Errorf("pause %d is %s, want %s", i, got, want)
+			}
+			var limited *RateLimitedError
+			if err := h.check(ClassRegistration); !errors.As(err, &limited) || limited.RetryAfter != want {
+				t.Errorf("got %v, want a *RateLimitedError that tells how long to wait", err)
+			}
+		}
+		if got := h.Pace(600); got <= 1 {
+			t.Errorf("factor %.2f, want longer intervals", got)
+		}
+		h.learn(http.StatusOK, http.Header{}, time.Second)
+		h.play(61, none)
+		if got := h.last(); got != 1 {
+			t.Errorf("factor %.2f after an hour, want 1", got)
+		}
+	})
+	t.Run("429 with Retry-After", func(t *testing.T) {
+		h := newHours(1000, 600)
+		refusal(h, http.Header{"Retry-After": {"90"}})
+		if got := h.paused(); got != 90*time.Second {
+			t.Errorf("pause %s, want 90s", got)
+		}
+	})
+	t.Run("a call that succeeds ends the doubling", func(t *testing.T) {
+		h := newHours(1000, 600)
+		refusal(h, http.Header{})
+		refusal(h, http.Header{})
+		h.clock.SetTime(h.clock.Now().Add(time.Minute))
+		h.learn(http.StatusOK, http.Header{}, time.Second)
+		refusal(h, http.Header{})
+		if got := h.paused(); got != time.Second {
+			t.Errorf("pause %s, want 1s", got)
+		}
+	})
+	t.Run("the limit is near", func(t *testing.T) {
+		h := newHours(1000, 600)
+		h.learn(http.StatusOK, http.Header{"X-Ratelimit-Nearlimit": {"true"}}, time.Second)
+		if got := h.Remaining(); got != 200 {
+			t.Errorf("%d remain, want 200", got)
+		}
+	})
+	t.Run("a lower limit", func(t *testing.T) {
+		h := newHours(1000, 600)
+		h.learn(http.StatusOK, http.Header{"X-Ratelimit-Limit": {"500"}}, time.Second)
+		h.learn(http.StatusOK, http.Header{"X-Ratelimit-Limit": {"9000"}}, time.Second)
+		if got := h.Limit(); got != 500 {
+			t.Errorf("limit %d, want 500", got)
+		}
+	})
+}
+
+func TestUsageSurvivesARestart(t *testing.T) {
+	h := newHours(1000, 600)
+	h.play(90, func(int) int { return 2 })
+	h.learn(http.StatusTooManyRequests, http.Header{}, time.Second)
+	h.learn(http.StatusOK, http.Header{}, time.Second)
+	text, err := json.Marshal(h.Usage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept Usage
+	if err := json.Unmarshal(text, &kept); err != nil {
+		t.Fatal(err)
+	}
+	h.clock.SetTime(h.clock.Now().Add(10 * time.Minute))
+	restarted := NewBudget(1000, DefaultReserve, h.clock)
+	if err := restarted.take(ClassList); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a process that was the leader before has counted the calls itself
+		restarted.Restore(kept)
+		if got, want := restarted.Used(), h.Used()+1; got != want || want < 300 {
+			t.Errorf("used %d, want %d", got, want)
+		}
+	}
+	if got, want := restarted.Pace(600), h.Pace(600); math.Abs(got/want-1) > 0.3 {
+		t.Errorf("factor %.2f, want about %.2f", got, want)
+	}
+	restarted.Restore(Usage{nil, {1, 2}, {restarted.minute() + 5, 9, 9, 9, 9, 9}, {restarted.minute(), -9, 0, 0, 0, 0}})
+	if got, want := restarted.Used(), h.Used()+1; got != want {
+		t.Errorf("used %d after rows that are not understood, want %d", got, want)
+	}
+}
