@@ -81,7 +81,7 @@ func (f *lintFlags) define(set *flags.Set) {
 	set.Duration(&f.options.LongestStep, "longest-step", f.options.LongestStep, 0, "how long a step may take")
 	set.Duration(&f.options.PollInterval, "poll-interval", f.options.PollInterval, time.Nanosecond, "the scaler's --poll-interval, at least 10s")
 	set.Duration(&f.options.EphemeralLife, "ephemeral-life", f.options.EphemeralLife, time.Nanosecond, "how long an ephemeral runner is assumed to live, for the hourly budget")
-	set.Int(&f.options.HourlyBudget, "hourly-budget", f.options.HourlyBudget, 1, "calls per hour that a credentials set has, without its reserve")
+	set.Int(&f.options.HourlyBudget, "hourly-budget", f.options.HourlyBudget, 1, "calls per hour that a credentials set may make, as the scaler's --hourly-budget")
 }
 
 func (f *lintFlags) check(set *flags.Set) {

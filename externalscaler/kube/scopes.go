@@ -81,8 +81,10 @@ func (s ScopeStore) LoadUsage(ctx context.Context) (map[string]bitbucket.Usage, 
 		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, scopesName, err)
 	}
 	var usage map[string]bitbucket.Usage
-	if text := stored.Data[usageKey]; text != "" && json.Unmarshal([]byte(text), &usage) != nil {
-		return nil, nil // of another version: an hour later it is worth nothing anyway
+	if text := stored.Data[usageKey]; text != "" {
+		if err := json.Unmarshal([]byte(text), &usage); err != nil {
+			return nil, nil //nolint:nilerr // of another version: an hour later it is worth nothing anyway
+		}
 	}
 	return usage, nil
 }

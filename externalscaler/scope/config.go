@@ -133,9 +133,12 @@ func Owned(runner bitbucket.Runner, owner string) bool {
 // stretched is the time between two lists at that factor, in steps of a twelfth of
 // PollInterval (5 s at the default), so that it does not change with every call.
 func (c Config) stretched(factor float64) time.Duration {
+	more := time.Duration(float64(c.PollInterval) * (factor - 1))
 	step := max(c.PollInterval/12, 1)
-	wanted := time.Duration(float64(c.PollInterval) * factor)
-	return c.PollInterval + (wanted-c.PollInterval+step-1)/step*step
+	if rounded := more.Truncate(step); rounded < more {
+		more = rounded + step
+	}
+	return c.PollInterval + more
 }
 
 // floor is the least time between two lists of a scope, regardless of who asks.

@@ -18,12 +18,13 @@ import (
 // errAlias says that another scope stands for the same UUIDs.
 var errAlias = errors.New("the scope is known by another spelling")
 
-// run polls until ctx ends: one list per interval, jittered by a tenth so that many
-// scopes do not call in step, and sooner on refresh.
+// run polls until ctx ends: one list per interval, jittered by a twentieth so that
+// many scopes do not call in step, and sooner on refresh.
 func (s *scope) run(ctx context.Context) {
 	failures := 0
 	early := rate.NewLimiter(rate.Every(s.config.PollInterval), earlyLists)
 	hurried := false
+	s.stretch(s.config.stretched(s.pace())) // the pacer knows of the scope before its first list
 	for {
 		begun := s.config.Clock.Now()
 		err := s.poll(ctx, hurried)
@@ -80,7 +81,7 @@ func (s *scope) next(err error, failures int) time.Duration {
 	factor := s.pace()
 	s.stretch(s.config.stretched(factor))
 	interval := time.Duration(float64(wanted) * factor)
-	interval -= time.Duration(rand.Int64N(int64(interval)/10 + 1)) //nolint:gosec // jitter, not a secret
+	interval += time.Duration(rand.Int64N(int64(interval)/10+1)) - interval/20 //nolint:gosec // jitter, not a secret
 	var limited *bitbucket.RateLimitedError
 	if errors.As(err, &limited) {
 		interval = max(interval, limited.RetryAfter)

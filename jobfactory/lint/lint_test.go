@@ -68,6 +68,8 @@ func credentialsFor(t *testing.T, namespace string) *Options {
 func badCases(t *testing.T) map[string]badCase {
 	t.Helper()
 	good := example(t, "scaledjob.yaml")
+	frugal := DefaultOptions()
+	frugal.HourlyBudget = 50
 	with := func(pairs ...string) string {
 		text := strings.NewReplacer(pairs...).Replace(good)
 		if text == good {
@@ -119,6 +121,7 @@ func badCases(t *testing.T) map[string]badCase {
 		"labels of another":         {rule: "labels-subset", files: []string{good, second("labels: builds\n", "labels: builds,large\n")}, line: "labels: builds"},
 		"over 100 runners":          {rule: "scope-limit", files: []string{good, second("labels: builds\n", "labels: b\n      max: \"95\"\n")}, line: "max"},
 		"short maximum age":         {rule: "hourly-budget", files: []string{trigger("      maxAge: 60s\n")}},
+		"a smaller budget":          {rule: "stretched-lists", files: []string{good}, options: &frugal},
 		"no set of credentials":     {rule: "missing-credentials", files: []string{good}, options: credentialsFor(t, "")},
 		"set for another namespace": {rule: "missing-credentials", files: []string{good}, options: credentialsFor(t, "elsewhere")},
 	}

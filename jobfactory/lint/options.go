@@ -4,6 +4,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"bitbucket-runner-scaler/bitbucket"
 )
 
 // Options of a check.
@@ -12,7 +14,7 @@ type Options struct {
 	LongestStep time.Duration
 	// PollInterval is the scaler's --poll-interval.
 	PollInterval time.Duration
-	// HourlyBudget of a credentials set, in calls per hour, without its reserve.
+	// HourlyBudget of a credentials set, in calls per hour: the scaler's --hourly-budget.
 	HourlyBudget int
 	// EphemeralLife is the assumed life of an ephemeral runner.
 	EphemeralLife time.Duration
@@ -24,5 +26,5 @@ type Options struct {
 
 // DefaultOptions returns the scaler's defaults and Bitbucket's limits.
 func DefaultOptions() Options {
-	return Options{LongestStep: 2 * time.Hour, PollInterval: time.Minute, HourlyBudget: 900, EphemeralLife: time.Hour}
+	return Options{LongestStep: 2 * time.Hour, PollInterval: time.Minute, HourlyBudget: bitbucket.DefaultBudget, EphemeralLife: time.Hour}
 }

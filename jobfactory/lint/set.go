@@ -10,13 +10,11 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/credentials"
+	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
 // maxRegistered is Bitbucket's limit of runners per workspace or repository.
 const maxRegistered = 100
-
-// callsPerRunner counts the calls for a runner: register, disable, delete.
-const callsPerRunner = 3
 
 // setRules are the rules about all ScaledJobs together.
 func setRules() []entry {
@@ -24,7 +22,8 @@ func setRules() []entry {
 		{Rule: Rule{"overlapping-labels", Error, "two groups in one scope with equal labels: Bitbucket cannot distinguish their runners, and the scaler refuses the younger group", "give each group a label of its own"}, all: overlapping},
 		{Rule: Rule{"labels-subset", Warning, "a group whose labels another group in its scope has too: its steps may run on the other group's runners", "give the group with fewer labels a label that the other group does not have"}, all: subset},
 		{Rule: Rule{"scope-limit", Error, "more than 100 runners in a workspace or repository over all groups: Bitbucket does not register more", "lower the groups' `max`"}, all: scopeLimit},
-		{Rule: Rule{"hourly-budget", Error, "more calls per hour than a credentials set may make", "raise the poll interval or `maxAge`, lower `max`, or distribute the groups over several sets"}, all: hourlyBudget},
+		{Rule: Rule{"hourly-budget", Error, "more runners per hour than a credentials set can register and remove within its hourly budget of calls", "raise `maxAge`, lower `max`, do without `ephemeral`, or distribute the groups over several sets"}, all: hourlyBudget},
+		{Rule: Rule{"stretched-lists", Warning, "so many scopes share a credentials set that each is listed less often than the poll interval says, for the hourly budget of calls", "distribute the groups over several sets, or use workspaces rather than their repositories"}, all: stretchedLists},
 		{Rule: Rule{"missing-credentials", Error, "a credentials set that is missing, is not usable, or does not serve the namespace (with --credentials-dir)", "create the set, or add the namespace to its key `namespaces`"}, all: missingCredentials},
 	}
 }
@@ -32,11 +31,8 @@ func setRules() []entry {
 // scope returns the workspace or repository in lower case. A file does not show
 // which UUID a slug belongs to.
 func (j *job) scope() string {
-	scope := j.group.Workspace
-	if j.group.Repository != "" {
-		scope += "/" + j.group.Repository
-	}
-	return strings.ToLower(scope)
+	name := bitbucket.Scope{Workspace: j.group.Workspace, Repository: j.group.Repository}
+	return strings.ToLower(name.String())
 }
 
 // pairs calls f with each two valid groups of one scope.
@@ -92,40 +88,53 @@ func grouped(jobs []*job, key func(*job) string, f func(key string, jobs []*job)
 }
 
 func scopeLimit(jobs []*job, _ Options, add reportAt) {
-	grouped(jobs, (*job).scope, func(scope string, jobs []*job) {
+	grouped(jobs, (*job).scope, func(name string, jobs []*job) {
 		sum := 0
 		for _, j := range jobs {
 			sum += j.group.Rules.MaxRunners()
 		}
 		if sum > maxRegistered {
 			last := jobs[len(jobs)-1]
-			add(last, fmt.Sprintf("%d runners in %s over %d groups, want at most %d", sum, scope, len(jobs), maxRegistered), last.metadata("max")...)
+			add(last, fmt.Sprintf("%d runners in %s over %d groups, want at most %d", sum, name, len(jobs), maxRegistered), last.metadata("max")...)
 		}
 	})
 }
 
-// hourlyBudget adds up one list per scope and interval, and the calls for runners. A
-// runner lives for maxAge, or if it is ephemeral for an assumed time.
-func hourlyBudget(jobs []*job, options Options, add reportAt) {
+// forecasts calls f with what becomes of each credentials set's hourly budget. A runner
+// lives for maxAge, or if it is ephemeral for an assumed time.
+func forecasts(jobs []*job, options Options, f func(set string, last *job, scopes int, forecast scope.Forecast)) {
 	set := func(j *job) string { return cmp.Or(j.group.Credentials, credentials.Default) }
 	grouped(jobs, set, func(name string, jobs []*job) {
-		scopes := map[string]bool{}
-		var runners float64
+		demand := scope.Demand{PollInterval: options.PollInterval, Lives: map[string]float64{}}
 		for _, j := range jobs {
-			scopes[j.scope()] = true
 			life := j.group.MaxAge
 			if j.group.Rules.Ephemeral {
 				life = options.EphemeralLife
 			}
+			lives := 0.0
 			if life > 0 {
-				runners += float64(j.group.Rules.MaxRunners()) * time.Hour.Hours() / life.Hours()
+				lives = float64(j.group.Rules.MaxRunners()) * time.Hour.Hours() / life.Hours()
 			}
+			demand.Lives[j.scope()] += lives
 		}
-		lists := float64(len(scopes)) * time.Hour.Seconds() / options.PollInterval.Seconds()
-		if need := lists + callsPerRunner*runners; need > float64(options.HourlyBudget) {
-			last := jobs[len(jobs)-1]
-			add(last, fmt.Sprintf("credentials %q need %.0f calls per hour (%.0f lists of %d scopes, %d calls for each of %.0f runners), and may make %d",
-				name, need, lists, len(scopes), callsPerRunner, runners, options.HourlyBudget), last.metadata("credentials")...)
+		f(name, jobs[len(jobs)-1], len(demand.Lives), demand.Forecast(options.HourlyBudget))
+	})
+}
+
+func hourlyBudget(jobs []*job, options Options, add reportAt) {
+	forecasts(jobs, options, func(set string, last *job, _ int, f scope.Forecast) {
+		if f.Others > f.MostOthers {
+			add(last, fmt.Sprintf("credentials %q need %.0f calls per hour to register and remove runners, and of %d calls per hour %.0f may be used for that",
+				set, f.Others, options.HourlyBudget, f.MostOthers), last.metadata("credentials")...)
+		}
+	})
+}
+
+func stretchedLists(jobs []*job, options Options, add reportAt) {
+	forecasts(jobs, options, func(set string, last *job, scopes int, f scope.Forecast) {
+		if f.Interval > options.PollInterval {
+			add(last, fmt.Sprintf("the %d scopes of credentials %q are listed about every %s, rather than every %s: %.0f lists and %.0f other calls per hour are more than %d less the reserve",
+				scopes, set, f.Interval.Round(time.Second), options.PollInterval, f.Lists, f.Others, options.HourlyBudget), last.metadata("credentials")...)
 		}
 	})
 }

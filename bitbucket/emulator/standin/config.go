@@ -6,6 +6,7 @@ package standin
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -39,6 +40,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// Poll is the time between two polls for a step.
 	Poll time.Duration
+	// Transport sends the requests. nil means HTTP with the environment's proxies.
+	Transport http.RoundTripper
 }
 
 // FromEnvironment reads the real runner's environment variables.

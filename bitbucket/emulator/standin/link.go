@@ -47,7 +47,10 @@ func newLink(config Config) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OAUTH_TOKEN_ENDPOINT: %w", err)
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConns: 1, IdleConnTimeout: time.Minute}
+	transport := config.Transport
+	if transport == nil {
+		transport = &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConns: 1, IdleConnTimeout: time.Minute}
+	}
 	return &link{config: config, client: &http.Client{Timeout: callTimeout, Transport: transport}, base: u.Scheme + "://" + u.Host}, nil
 }
 
