@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/emulator"
-	"bitbucket-runner-scaler/externalscaler/scope"
+	"bitbucket-runner-scaler/externalscaler/reaper"
 )
 
 // forecast is what lint expects of scopes, the first of which has so many lives per hour.
-func forecast(scopes int, lives float64) scope.Forecast {
-	demand := scope.Demand{PollInterval: time.Minute, Lives: map[string]float64{}}
+func forecast(scopes int, lives float64) bitbucket.Forecast {
+	demand := bitbucket.Demand{PollInterval: time.Minute, Lives: map[string]float64{}}
 	for i := range scopes {
 		demand.Lives[strconv.Itoa(i)] = 0
 	}
@@ -22,7 +23,7 @@ func forecast(scopes int, lives float64) scope.Forecast {
 }
 
 // agrees checks that the calls within an hour are those of the forecast, within a tenth.
-func agrees(t *testing.T, calls int, f scope.Forecast) {
+func agrees(t *testing.T, calls int, f bitbucket.Forecast) {
 	t.Helper()
 	if want := f.Calls(1000); math.Abs(float64(calls)/want-1) > 0.1 {
 		t.Errorf("%d calls in an hour, lint expects %.0f", calls, want)
@@ -64,6 +65,15 @@ func TestEveryGroupIsFreshThoughItsScopeIsListedLessOften(t *testing.T) {
 				agrees(t, w.during(time.Hour), forecast(scopes, 0))
 				w.quiet()
 				w.listedEvery(forecast(scopes, 0).Interval, 0.1)
+				said := 0
+				for _, event := range w.cluster.EventsSeen() {
+					if event.Reason == reaper.ReasonListsStretched {
+						said++
+					}
+				}
+				if want := map[int]int{20: 20}[scopes]; said != want {
+					t.Errorf("%d Events say that lists are stretched, want %d: one per group that is affected", said, want)
+				}
 			})
 		})
 	}

@@ -87,6 +87,9 @@ type GroupSnapshot struct {
 	ListErr   error
 	// ListInterval is the time between two lists that is in force.
 	ListInterval time.Duration
+	// ListsStretched is true if it is noticeably longer than configured, for the hourly
+	// budget of the credentials set.
+	ListsStretched bool
 
 	view *scope.View
 }

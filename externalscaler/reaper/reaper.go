@@ -142,6 +142,7 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 		return err
 	}
 	r.sayUnrecognized(s.group)
+	r.sayStretched(s.group)
 	about := of(s.group)
 	draining := r.decide(func(rules rules) []action { return rules.drainTerminating(*s) })
 	failed := r.performAll(ctx, about, draining)

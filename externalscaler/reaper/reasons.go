@@ -25,6 +25,8 @@ const (
 	ReasonDisableUnsupported = "DisableUnsupported"
 	// ReasonScaleDownHeld: the ScaledJob is paused or has other triggers.
 	ReasonScaleDownHeld = "ScaleDownHeld"
+	// ReasonListsStretched: the scope is listed less often than configured.
+	ReasonListsStretched = "ListsStretched"
 	// ReasonDryRun: what would be done without --dry-run.
 	ReasonDryRun = "DryRun"
 )

@@ -41,6 +41,14 @@ func (r *Reaper) sayUnrecognized(group *fleet.GroupSnapshot) {
 	}
 }
 
+// sayStretched tells the users once that their scope is listed less often than
+// configured. The interval in force changes too often to be part of the message.
+func (r *Reaper) sayStretched(group *fleet.GroupSnapshot) {
+	if group.ListsStretched {
+		r.say(of(group), ReasonListsStretched, "", fmt.Sprintf("credentials %q serve so many scopes or runners that each scope is listed less often than --poll-interval says, so that their hourly budget of calls lasts: changes that only Bitbucket knows are seen later; /status shows the interval as listIntervalSeconds", group.Spec.Credentials))
+	}
+}
+
 // sayDry says in a dry run what would be done, once for each runner or Job.
 func (r *Reaper) sayDry(s subject, a action) {
 	if a.kind == stop {

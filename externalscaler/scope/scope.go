@@ -116,7 +116,7 @@ func (s *scope) now() *View {
 	if s.view != nil {
 		return s.view
 	}
-	v := &View{ID: s.id, Resolved: s.resolved, Runners: s.known(), Interval: s.interval, StepSeen: s.stepSeen, Err: s.listErr, list: s.list, rechecks: map[string]recheck{}}
+	v := &View{ID: s.id, Resolved: s.resolved, Runners: s.known(), Interval: s.interval, Stretched: s.config.noticeable(s.interval), StepSeen: s.stepSeen, Err: s.listErr, list: s.list, rechecks: map[string]recheck{}}
 	if s.list != nil {
 		v.ListBegun, v.ServerDate = s.list.Begun, s.list.ServerDate
 		v.listShowsSteps = slices.ContainsFunc(s.list.Runners, func(r bitbucket.Runner) bool { return r.State.Step != nil })

@@ -34,6 +34,8 @@ type View struct {
 	ListBegun, ServerDate time.Time
 	// Interval is the time between two lists that is in force.
 	Interval time.Duration
+	// Stretched is true if Interval is noticeably longer than Config.PollInterval.
+	Stretched bool
 	// StepSeen is true if the lists of the scope show steps.
 	StepSeen bool
 	// Err is why the last list failed; nil if it did not.

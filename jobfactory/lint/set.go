@@ -10,7 +10,6 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/credentials"
-	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
 // maxRegistered is Bitbucket's limit of runners per workspace or repository.
@@ -102,10 +101,10 @@ func scopeLimit(jobs []*job, _ Options, add reportAt) {
 
 // forecasts calls f with what becomes of each credentials set's hourly budget. A runner
 // lives for maxAge, or if it is ephemeral for an assumed time.
-func forecasts(jobs []*job, options Options, f func(set string, last *job, scopes int, forecast scope.Forecast)) {
+func forecasts(jobs []*job, options Options, f func(set string, last *job, scopes int, forecast bitbucket.Forecast)) {
 	set := func(j *job) string { return cmp.Or(j.group.Credentials, credentials.Default) }
 	grouped(jobs, set, func(name string, jobs []*job) {
-		demand := scope.Demand{PollInterval: options.PollInterval, Lives: map[string]float64{}}
+		demand := bitbucket.Demand{PollInterval: options.PollInterval, Lives: map[string]float64{}}
 		for _, j := range jobs {
 			life := j.group.MaxAge
 			if j.group.Rules.Ephemeral {
@@ -122,7 +121,7 @@ func forecasts(jobs []*job, options Options, f func(set string, last *job, scope
 }
 
 func hourlyBudget(jobs []*job, options Options, add reportAt) {
-	forecasts(jobs, options, func(set string, last *job, _ int, f scope.Forecast) {
+	forecasts(jobs, options, func(set string, last *job, _ int, f bitbucket.Forecast) {
 		if f.Others > f.MostOthers {
 			add(last, fmt.Sprintf("credentials %q need %.0f calls per hour to register and remove runners, and of %d calls per hour %.0f may be used for that",
 				set, f.Others, options.HourlyBudget, f.MostOthers), last.metadata("credentials")...)
@@ -131,7 +130,7 @@ func hourlyBudget(jobs []*job, options Options, add reportAt) {
 }
 
 func stretchedLists(jobs []*job, options Options, add reportAt) {
-	forecasts(jobs, options, func(set string, last *job, scopes int, f scope.Forecast) {
+	forecasts(jobs, options, func(set string, last *job, scopes int, f bitbucket.Forecast) {
 		if f.Interval > options.PollInterval {
 			add(last, fmt.Sprintf("the %d scopes of credentials %q are listed about every %s, rather than every %s: %.0f lists and %.0f other calls per hour are more than %d less the reserve",
 				scopes, set, f.Interval.Round(time.Second), options.PollInterval, f.Lists, f.Others, options.HourlyBudget), last.metadata("credentials")...)

@@ -1,10 +1,6 @@
-package scope
+package bitbucket
 
-import (
-	"time"
-
-	"bitbucket-runner-scaler/bitbucket"
-)
+import "time"
 
 // callsPerRunner are the calls in a runner's life, besides lists: it is registered,
 // disabled, read once more and deleted. The read is left out where a list has shown what
@@ -15,7 +11,8 @@ const callsPerRunner = 4
 type Demand struct {
 	// PollInterval is the time between two lists of a scope.
 	PollInterval time.Duration
-	// Lives are how many runners are registered and removed per hour, by scope.
+	// Lives are how many runners are registered and removed per hour, by scope. Each
+	// scope has an entry.
 	Lives map[string]float64
 }
 
@@ -31,7 +28,7 @@ type Forecast struct {
 
 // Calls are the calls per hour that are made.
 func (f Forecast) Calls(limit int) float64 {
-	return min(f.Others, f.MostOthers) + min(f.Lists, max(float64(limit)*(1-bitbucket.DefaultReserve)-f.Others, float64(limit)-f.MostOthers))
+	return min(f.Others, f.MostOthers) + min(f.Lists, max(float64(limit)*(1-DefaultReserve)-f.Others, float64(limit)-f.MostOthers))
 }
 
 // Forecast does the arithmetic of the pacer for a budget of limit calls per hour. A
@@ -45,7 +42,7 @@ func (d Demand) Forecast(limit int) Forecast {
 		f.Others += callsPerRunner * lives
 	}
 	var factor float64
-	factor, f.MostOthers = bitbucket.SteadyPace(limit, f.Lists, f.Others)
+	factor, f.MostOthers = SteadyPace(limit, f.Lists, f.Others)
 	f.Interval = time.Duration(float64(d.PollInterval) * factor)
 	return f
 }
