@@ -18,20 +18,31 @@ const (
 // ListRunners returns all runners of a scope. If the list is incomplete or unreadable, it
 // returns an error and never a shorter list.
 func (c *Client) ListRunners(ctx context.Context, scope Scope) (RunnerList, error) {
+	return c.list(ctx, scope, publicRoot)
+}
+
+// ListRunnersInternally is ListRunners by the older route of Atlassian's own autoscaler,
+// whose list is known to show the steps of busy runners. Whether the list of the public
+// route does is not documented.
+func (c *Client) ListRunnersInternally(ctx context.Context, scope Scope) (RunnerList, error) {
+	return c.list(ctx, scope, internalRoot)
+}
+
+func (c *Client) list(ctx context.Context, scope Scope, root string) (RunnerList, error) {
 	if err := scope.Validate(); err != nil {
 		return RunnerList{}, fmt.Errorf("list runners: %w", err)
 	}
-	list, err := c.listRunners(ctx, scope)
+	list, err := c.listRunners(ctx, scope, root)
 	if err != nil {
 		return RunnerList{}, fmt.Errorf("list runners of %s: %w", scope, err)
 	}
 	return list, nil
 }
 
-func (c *Client) listRunners(ctx context.Context, scope Scope) (RunnerList, error) {
+func (c *Client) listRunners(ctx context.Context, scope Scope, root string) (RunnerList, error) {
 	cl := call{method: http.MethodGet, class: ClassList, query: url.Values{"pagelen": {strconv.Itoa(pageLength)}}}
-	cl.route, cl.path = scope.runnersRoute(publicRoot)
-	list := RunnerList{Begun: c.cfg.Clock.Now()}
+	cl.route, cl.path = scope.runnersRoute(root)
+	list := RunnerList{Internal: root == internalRoot, Begun: c.cfg.Clock.Now()}
 	seen := map[string]bool{}
 	for number := 1; number <= maxPages; number++ {
 		r, err := c.do(ctx, cl)

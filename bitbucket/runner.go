@@ -72,6 +72,8 @@ type Runner struct {
 
 // RunnerList is a complete list of a scope's runners.
 type RunnerList struct {
+	// Internal is true if it came by the internal route.
+	Internal bool
 	// Runners are in Bitbucket's order. Each UUID occurs once.
 	Runners []Runner
 	// Begun is the local time before the first request. The list must show everything

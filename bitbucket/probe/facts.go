@@ -95,7 +95,7 @@ func Facts() []Fact {
 		{keyDates, "`created_on` agrees with the Date header of the answer", Inferred, LookLive, "computes ages from these two, never from its own clock", ""},
 		{keyCreateLag, "a list shows a registration within 30 s", Inferred, LookLive, "repeats a registration of unknown outcome only after `--write-settle` (30 s); raise it if Bitbucket takes longer", ""},
 		{keyStep, "lists of API 2.0 show the step of a busy runner (`state.step`)", Unknown, LookLive, "if no list has ever shown a step, uses the log lines of the runner, and never ends a runner whose sidecar does not report", ""},
-		{keyInternalStep, "the internal list exists too, and shows the step", Documented, LookLive, "does not use it", ""},
+		{keyInternalStep, "the internal list exists too, and shows the step", Documented, LookLive, "uses it if the list of API 2.0 lacks a step that a runner is known to have, as long as it shows steps", ""},
 		{keyDisable, "`PUT /internal/…/state` disables a runner, with these credentials", Inferred, LookLive,
 			"after 404 or 405 retires no runner unless `--unsafe-scale-down` is set, and reports it in the log and an Event", ""},
 		{keyDisabledShows, "a disabled runner has the status DISABLED", Inferred, LookLive, "ends no runner before a read shows that status", ""},

@@ -18,6 +18,7 @@ import (
 type Bitbucket interface {
 	ResolveScope(ctx context.Context, scope bitbucket.Scope) (bitbucket.Scope, error)
 	ListRunners(ctx context.Context, scope bitbucket.Scope) (bitbucket.RunnerList, error)
+	ListRunnersInternally(ctx context.Context, scope bitbucket.Scope) (bitbucket.RunnerList, error)
 	GetRunner(ctx context.Context, scope bitbucket.Scope, uuid string) (bitbucket.Runner, time.Time, error)
 	CreateRunner(ctx context.Context, scope bitbucket.Scope, runner bitbucket.NewRunner) (bitbucket.Runner, error)
 	DisableRunner(ctx context.Context, scope bitbucket.Scope, uuid string) error

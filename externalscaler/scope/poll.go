@@ -154,7 +154,7 @@ func (s *scope) poll(ctx context.Context, hurried bool) error {
 	if err != nil {
 		return s.failed(ctx, err)
 	}
-	list, err := s.using().ListRunners(ctx, resolved)
+	list, err := s.listRunners(ctx, resolved)
 	if err != nil {
 		return s.failed(ctx, fmt.Errorf("list runners of %s: %w", s.id, err))
 	}

@@ -45,6 +45,7 @@ type scope struct {
 	list     *bitbucket.RunnerList
 	listErr  error
 	stepSeen bool
+	route    route
 	stored   bool
 	writes   map[string]write   // by runner UUID
 	rechecks map[string]recheck // by runner UUID, newer than the list
@@ -158,16 +159,6 @@ func (s *scope) known() []bitbucket.Runner {
 		}
 	}
 	return runners
-}
-
-// distrustSteps notes that the list begun at that time lacks a step that there is:
-// until a list shows a step again, the absence of one proves nothing.
-func (s *scope) distrustSteps(listBegun time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.list != nil && s.list.Begun.Equal(listBegun) {
-		s.stepSeen, s.view = false, nil
-	}
 }
 
 // markStored notes that the scope would be found again after a restart.
