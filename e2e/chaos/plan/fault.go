@@ -58,11 +58,21 @@ const (
 	ClockStepped Kind = "clock stepped"
 )
 
+// From neighbours in the cluster.
+const (
+	// CrashLoop adds a group in the scope of another one, whose runners end at once.
+	CrashLoop Kind = "crash loop"
+	// FalseReports has a pod that is not a runner's report states of all runners.
+	FalseReports Kind = "false reports"
+	// TokenFlood calls the scaler with worthless tokens.
+	TokenFlood Kind = "token flood"
+)
+
 // Kinds are all of them.
 var Kinds = []Kind{
 	Status429, Status500, Status503, Timeouts, LostReplies, SlowBodies, Truncated, Gone, HiddenSteps, EmptyLists, StaleLists, LateWrites,
 	ScalerKilled, ScalerStopped, LeaderLost, SidecarKilled, PodKilled, NodeGone, PodDeleted, NodeDrained, ScaledJobChanged,
-	APIServerAway, WatchDropped, ClockStepped,
+	APIServerAway, WatchDropped, ClockStepped, CrashLoop, FalseReports, TokenFlood,
 }
 
 // TakesRunners reports whether a fault removes runners, so that a group can have none for
@@ -100,6 +110,8 @@ func (m *maker) fault(kind Kind) Fault {
 		if m.real {
 			f.For = m.between(30*time.Second, 60*time.Second)
 		}
+	case CrashLoop, FalseReports, TokenFlood:
+		f.For = m.spell(20*time.Second, 60*time.Second)
 	case LeaderLost, APIServerAway:
 		f.For = m.spell(5*time.Second, 30*time.Second)
 	case ClockStepped:

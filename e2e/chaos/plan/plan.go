@@ -158,6 +158,9 @@ func (m *maker) times() {
 			OrphanGrace: choose(m, 15*time.Second, 30*time.Second),
 		}
 	}
+	if m.chance(0.5) {
+		p.Times.WriteSettle = p.Times.PollInterval / 2 // as at the defaults
+	}
 }
 
 // repositories are the repositories of the workspace. The empty one is the workspace itself.

@@ -145,7 +145,7 @@ func (r *Round) left(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, g := range r.plan.Groups {
+	for _, g := range slices.Concat(r.plan.Groups, r.crashed) {
 		if runners := r.runnersOf(state, g); len(runners) > 0 {
 			return fmt.Errorf("%d runners of %s, such as %s (%s)", len(runners), g.Name, runners[0].Name, runners[0].Status)
 		}
@@ -223,7 +223,7 @@ func (r *Round) judgeSteps(state emulator.State) {
 }
 
 func (r *Round) judgePeaks(counters emulator.Counters) {
-	for _, g := range r.plan.Groups {
+	for _, g := range slices.Concat(r.plan.Groups, r.crashed) {
 		for what, peaks := range map[string]map[string]int{"online": counters.PeakOnline, "alive": counters.PeakAlive} {
 			for set, n := range peaks {
 				if slices.Contains(strings.Split(set, ","), r.label(g)) && n > g.Max {

@@ -56,6 +56,12 @@ func (r *Round) fail(ctx context.Context, number int, f plan.Fault) {
 		r.scalerClock.Step(f.Step)
 		r.pause(ctx, f.For)
 		r.scalerClock.Step(0)
+	case plan.CrashLoop:
+		done = r.crashLoop(ctx, number, f)
+	case plan.FalseReports:
+		done = r.reportFalsely(ctx, number, f)
+	case plan.TokenFlood:
+		done = r.flood(ctx, f)
 	default:
 		done = r.failBitbucket(ctx, number, f)
 	}

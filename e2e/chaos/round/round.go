@@ -67,6 +67,7 @@ type Round struct {
 	record  Record
 	killed  map[string]struct{} // UUIDs of runners that the round killed
 	stopped map[string]struct{} // UUIDs of pipelines that it cancelled
+	crashed []plan.Group        // beside those of the plan
 }
 
 // Play runs a round. It returns an error if the round could not be run or ended early. The
