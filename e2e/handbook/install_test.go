@@ -19,7 +19,7 @@ func (j *journey) buildImage(t *testing.T) {
 var bitbucketFlags = []string{
 	"--bitbucket-url=http://bitbucket-emulator.bitbucket-emulator.svc.cluster.local:7990",
 	"--bitbucket-oauth-url=http://bitbucket-emulator.bitbucket-emulator.svc.cluster.local:7990/site/oauth2/access_token",
-	"--poll-interval=10s", "--max-staleness=2m", "--write-settle=5s", "--orphan-grace=10s",
+	"--poll-interval=10s", "--hourly-budget=6000", "--max-staleness=2m", "--write-settle=5s", "--orphan-grace=10s",
 }
 
 // standIn is added to a group of a configuration: the stand-in runner, without a

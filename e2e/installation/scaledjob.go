@@ -30,6 +30,8 @@ type Edit struct {
 	// TokenLife is the lifetime of its sidecars' tokens, at least 10 min. Default: the
 	// example's.
 	TokenLife time.Duration
+	// Crash has its runners end at once.
+	Crash bool
 	// PlainText disables TLS, as in the example of a build without TLS.
 	PlainText bool
 	// Root is the checkout that contains the example. Default: this one.
@@ -162,7 +164,11 @@ func (e Edit) pod(spec map[string]any) error {
 		}
 		container["image"] = EmulatorImage
 		container["imagePullPolicy"] = "IfNotPresent"
-		container["command"] = append(command[:len(command)-1:len(command)-1], "/bitbucket-emulator", "runner")
+		command = append(command[:len(command)-1:len(command)-1], "/bitbucket-emulator", "runner")
+		if e.Crash {
+			command = append(command, "--no-such-flag")
+		}
+		container["command"] = command
 		container["resources"] = map[string]any{"requests": map[string]any{"cpu": "10m", "memory": "32Mi"}, "limits": map[string]any{"memory": "64Mi"}}
 	}
 	return unstructured.SetNestedMap(spec, pod, path...)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"bitbucket-runner-scaler/e2e/chaos/network"
 	"bitbucket-runner-scaler/e2e/process"
 	"bitbucket-runner-scaler/externalscaler/kube"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
 // replicasAtOnce is how many scalers a round has.
@@ -117,7 +119,7 @@ func (p *replica) prepare(ctx context.Context, token string) (err error) {
 		"--grpc-listen", p.address, "--http-listen", "127.0.0.1:" + httpPort,
 		"--bitbucket-url", r.bitbucketURL(), "--bitbucket-oauth-url", r.bitbucketURL() + "/site/oauth2/access_token",
 		"--cluster", clusterName, "--namespace", r.namespace("cp"), "--pod-name", p.pod, "--leader-elect",
-		"--scaler-address", r.service.Address(), "--tls", "off", "--hourly-budget", "100000",
+		"--scaler-address", r.service.Address(), "--tls", "off", "--hourly-budget", strconv.Itoa(testbed.HourlyBudget(times.PollInterval)),
 		"--poll-interval", times.PollInterval.String(), "--write-settle", times.WriteSettle.String(), "--orphan-grace", times.OrphanGrace.String(),
 	}
 	p.env = []string{
