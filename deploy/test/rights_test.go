@@ -82,7 +82,8 @@ const scaler = controlPlane + "/" + name
 
 // needed is every right that anybody has, with what it is for.
 var needed = map[string]string{
-	scaler + " in *: keda.sh/scaledjobs: get,list,watch,patch":                                          "which groups there are; an annotation makes KEDA look anew",
+	scaler + " in *: keda.sh/scaledjobs: get,list,watch":                                                "which groups there are",
+	scaler + " in *: keda.sh/scaledjobs: patch":                                                         "an annotation makes KEDA look again",
 	scaler + " in *: batch/jobs: get,list,watch,delete":                                                 "what KEDA made of them; stuck and unwanted ones are deleted",
 	scaler + " in *: pods: get,list,watch":                                                              "which runner still has a pod",
 	scaler + " in *: authentication.k8s.io/tokenreviews: create":                                        "who a sidecar is",
