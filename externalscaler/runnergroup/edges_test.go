@@ -41,7 +41,7 @@ func TestMetadataOmitsDefaults(t *testing.T) {
 		"fixed":           {"workspace": "acme", "labels": "builds", "strategy": "fixed", "count": "0"},
 		"ephemeral":       {"workspace": "acme", "labels": "builds", "ephemeral": "true"},
 		"no spare":        {"workspace": "acme", "labels": "builds", "ephemeral": "true", "spare": "0"},
-		"everything else": {"workspace": "acme", "repository": "app", "labels": "a,b", "os": "linux.arm64", "strategy": "queuedSteps", "min": "0", "max": "3", "spare": "2", "scaleUpThreshold": "0.9", "scaleDownThreshold": "0.1", "scaleUpMultiplier": "2", "scaleDownMultiplier": "0.25", "coolDown": "1m0s", "ephemeral": "true", "maxAge": "0s", "credentials": "team"},
+		"everything else": {"workspace": "acme", "repository": "app", "labels": "a,b", "os": "linux.arm64", "strategy": "queuedSteps", "min": "2", "max": "3", "spare": "2", "scaleUpThreshold": "0.9", "scaleDownThreshold": "0.1", "scaleUpMultiplier": "2", "scaleDownMultiplier": "0.25", "coolDown": "1m0s", "ephemeral": "true", "maxAge": "0s", "credentials": "team"},
 		"repositories":    {"workspace": "acme", "labels": "builds", "strategy": "queuedSteps", "repositories": "app,web"},
 	} {
 		group, err := runnergroup.Parse(m)
@@ -87,7 +87,6 @@ func TestAcceptedForms(t *testing.T) {
 		"credentials of 63":    {map[string]string{"credentials": strings.Repeat("a", 63)}, func(g runnergroup.Group) bool { return len(g.Credentials) == 63 }},
 		"repository":           {map[string]string{"repository": "{22222222-2222-4222-8222-22222222222f}"}, func(g runnergroup.Group) bool { return g.Repository != "" }},
 		"repositories once":    {map[string]string{"strategy": "queuedSteps", "repositories": "web,app,web"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Repositories, []string{"app", "web"}) }},
-		"min 0 with the queue": {map[string]string{"strategy": "queuedSteps", "min": "0"}, func(g runnergroup.Group) bool { return g.Rules.Min == 0 }},
 		"spare is kept":        {map[string]string{"ephemeral": "true", "spare": "0"}, func(g runnergroup.Group) bool { return g.Rules.Spare == 0 }},
 		"fixed, all": {map[string]string{"strategy": "fixed", "count": "100"}, func(g runnergroup.Group) bool {
 			return g.Rules == policy.Rules{Strategy: policy.Fixed, Count: 100, CoolDown: 5 * time.Minute}
