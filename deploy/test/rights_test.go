@@ -96,7 +96,7 @@ var needed = map[string]string{
 	scaler + " in " + controlPlane + ": configmaps bitbucket-runner-scaler-scopes: get,update":          "the scopes with runners",
 	scaler + " in " + controlPlane + ": configmaps bitbucket-runner-scaler-places: get":                 "the same before version 0.1.0",
 	scaler + " in " + controlPlane + ": coordination.k8s.io/leases: create":                             "who leads",
-	scaler + " in " + controlPlane + ": coordination.k8s.io/leases bitbucket-runner-scaler: get,update": "who leads",
+	scaler + " in " + controlPlane + ": coordination.k8s.io/leases bitbucket-runner-scaler: get,watch,update": "who leads",
 	scaler + " in " + controlPlane + ": pods: list,patch":                                               "the label that leads the Service to the leader",
 	scaler + " in " + controlPlane + ": secrets: create":                                                forCertificates,
 	scaler + " in " + controlPlane + ": secrets bitbucket-runner-scaler-tls: get,update":                forCertificates,

@@ -157,7 +157,7 @@ func TestTheScalerHasOnlyThePermissionsItNeeds(t *testing.T) {
 	}
 	want = map[string][]string{
 		"coordination.k8s.io/leases":                         {"create"},
-		"coordination.k8s.io/leases/bitbucket-runner-scaler": {"get", "update"},
+		"coordination.k8s.io/leases/bitbucket-runner-scaler": {"get", "watch", "update"},
 		"/pods":       {"list", "patch"},
 		"/configmaps": {"create"},
 		"/configmaps/bitbucket-runner-scaler-scopes": {"get", "update"},
