@@ -70,7 +70,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	if err := cluster.Start(watching, syncTimeout); err != nil {
 		return err
 	}
-	settings.Cluster, settings.Scopes = cluster, cluster.ScopesIn(c.namespace)
+	settings.Cluster, settings.Scopes, settings.Podless = cluster, cluster.ScopesIn(c.namespace), cluster.ScopesIn(c.namespace)
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
 		return err
 	}

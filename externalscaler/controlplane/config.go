@@ -50,6 +50,9 @@ type Config struct {
 	// Scopes stores, across restarts, the scopes in which our runners may be registered.
 	// It is nil if they are not stored.
 	Scopes scope.Store
+	// Podless keeps since when runners have been without a pod, for the next leader. It may
+	// be nil.
+	Podless reaper.Store
 	// Election decides which of several replicas leads. Default leader.Alone.
 	Election leader.Election
 	// LeaderService directs KEDA and the sidecars to the leader. It is nil if there is
