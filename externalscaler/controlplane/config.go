@@ -44,7 +44,7 @@ type Config struct {
 	// The times are those of fleet.Config, scope.Config and reaper.Limits. A zero value
 	// means the default given there.
 	PollInterval, MaxStaleness, WriteSettle, ReaperInterval                       time.Duration
-	OrphanGrace, StepAssignDelay, LostSight, LostAfter, StartLimit, DetachedLimit time.Duration
+	OrphanGrace, StepAssignDelay, LostSight, LostAfter, StartLimit, DetachedLimit, GoneAfter time.Duration
 
 	DryRun, UnsafeScaleDown bool
 	// Scopes stores, across restarts, the scopes in which our runners may be registered.
@@ -77,7 +77,7 @@ const listShare = 80
 func (c Config) scopes(client func(name, namespace string) (scope.Bitbucket, error)) scope.Config {
 	return scope.Config{
 		Owner: c.Owner, Client: client, Leadership: c.Election, Store: c.Scopes, KeepRegistered: c.Cluster != nil,
-		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, ListsPerHour: c.HourlyBudget * listShare / 100,
+		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, GoneAfter: c.GoneAfter, ListsPerHour: c.HourlyBudget * listShare / 100,
 		Logger: c.Logger.Named("scope"),
 	}
 }

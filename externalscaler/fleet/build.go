@@ -184,7 +184,7 @@ func (b *builder) group(key GroupKey, spec runnergroup.Group, asked time.Time) (
 	}
 	b.want(id, key.Namespace, asked)
 	view := b.view(id)
-	return &GroupSnapshot{GroupKey: key, Spec: spec, Scope: view.ID, view: view, ListBegun: view.ListBegun, ListErr: view.Err, ListInterval: view.Interval}, nil
+	return &GroupSnapshot{GroupKey: key, Spec: spec, Scope: view.ID, view: view, ListBegun: view.ListBegun, ListErr: view.Err, NotFound: view.NotFound, ListInterval: view.Interval}, nil
 }
 
 // countScopes counts the scopes in use and those that this snapshot adds.

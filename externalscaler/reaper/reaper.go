@@ -93,9 +93,7 @@ func (r *Reaper) look(ctx context.Context) {
 	groups, orphaned := r.config.Snapshots.Groups(), r.config.Snapshots.OrphanedPods()
 	r.forget(groups, orphaned)
 	for _, group := range groups {
-		if _, err := r.config.Snapshots.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
-			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.tend(ctx, group.GroupKey) })
-		}
+		r.tendOrEnd(ctx, group)
 	}
 	scopes := map[scope.ID]struct{}{}
 	for _, m := range orphaned {

@@ -25,6 +25,8 @@ const (
 	ReasonDisableUnsupported = "DisableUnsupported"
 	// ReasonScaleDownHeld: the ScaledJob is paused or has other triggers.
 	ReasonScaleDownHeld = "ScaleDownHeld"
+	// ReasonScopeNotFound: Bitbucket does not know the workspace or repository any more.
+	ReasonScopeNotFound = "ScopeNotFound"
 	// ReasonDryRun: what would be done without --dry-run.
 	ReasonDryRun = "DryRun"
 )
