@@ -43,7 +43,7 @@ type Config struct {
 	Lookup         func(string) (string, bool)
 	// The times are those of fleet.Config, scope.Config and reaper.Limits. A zero value
 	// means the default given there.
-	PollInterval, MaxStaleness, WriteSettle, ReaperInterval                       time.Duration
+	PollInterval, MaxStaleness, WriteSettle, ReaperInterval                                  time.Duration
 	OrphanGrace, StepAssignDelay, LostSight, LostAfter, StartLimit, DetachedLimit, GoneAfter time.Duration
 
 	DryRun, UnsafeScaleDown bool
