@@ -42,6 +42,18 @@ func (c *Client) ResolveScope(ctx context.Context, scope Scope) (Scope, error) {
 	return resolved, nil
 }
 
+// CheckScope reads the workspace or repository itself. It returns nil if Bitbucket knows
+// it, and ErrNotFound if it does not, or not for these credentials.
+func (c *Client) CheckScope(ctx context.Context, scope Scope) error {
+	if err := scope.Validate(); err != nil {
+		return fmt.Errorf("check scope: %w", err)
+	}
+	if _, err := c.identify(ctx, scope); err != nil {
+		return fmt.Errorf("check scope %s: %w", scope, err)
+	}
+	return nil
+}
+
 func (c *Client) identify(ctx context.Context, scope Scope) (identified, error) {
 	cl := call{method: http.MethodGet, class: ClassList}
 	template, path := scope.route()

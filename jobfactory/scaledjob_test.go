@@ -47,7 +47,7 @@ func TestMaxReplicaCountIsTheScalersMaximum(t *testing.T) {
 		"max":                {map[string]string{"max": "37"}, 37},
 		"fixed":              {map[string]string{"strategy": "fixed", "count": "4"}, 4},
 		"fixed at 0":         {map[string]string{"strategy": "fixed", "count": "0"}, 1},
-		"max 1 with min 0":   {map[string]string{"strategy": "queuedSteps", "min": "0", "max": "1"}, 1},
+		"max 1":              {map[string]string{"max": "1"}, 1},
 		"at Bitbucket's 100": {map[string]string{"max": "100"}, 100},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -110,6 +110,27 @@ func (c *Control) SetRunner(ctx context.Context, uuid, action, stepUUID string) 
 	return nil
 }
 
+// ChangeWorkspace deletes or renames a workspace. Only ActionRename uses slug.
+func (c *Control) ChangeWorkspace(ctx context.Context, workspace, action, slug string) error {
+	return c.changeScope(ctx, "/workspaces/"+url.PathEscape(workspace), action, slug)
+}
+
+// ChangeRepository is like ChangeWorkspace for a repository.
+func (c *Control) ChangeRepository(ctx context.Context, workspace, repository, action, slug string) error {
+	return c.changeScope(ctx, "/repositories/"+url.PathEscape(workspace)+"/"+url.PathEscape(repository), action, slug)
+}
+
+func (c *Control) changeScope(ctx context.Context, path, action, slug string) error {
+	var body any
+	if action == ActionRename {
+		body = map[string]string{"slug": slug}
+	}
+	if err := c.call(ctx, http.MethodPost, path+"/"+url.PathEscape(action), body, nil); err != nil {
+		return fmt.Errorf("%s %s: %w", action, path, err)
+	}
+	return nil
+}
+
 func (c *Control) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

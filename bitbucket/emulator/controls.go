@@ -34,6 +34,7 @@ Controls:
   POST /_emulator/faults    {"rules":[{"method":"GET","path":"/2.0/workspaces/*","status":503,"probability":0.5,"latency":"2s","count":10,
                              "dropAfterWrite":true,"applyAfter":"20s","staleFor":"15s","emptyList":true,"truncate":true}]}
   POST /_emulator/runners/{uuid}/online | /step {"step":"{uuid}"} | /idle | /offline | /unhealthy | /gone | /cordon | /uncordon
+  POST /_emulator/workspaces/{workspace}/delete | /rename {"slug":"new"};  the same under /_emulator/repositories/{workspace}/{repo_slug}
   POST /_emulator/pipelines/{uuid}/stop
 `
 
@@ -45,6 +46,8 @@ func (s *Server) controlRoutes() {
 	s.control("POST /_emulator/faults", s.setFaults)
 	s.control("POST /_emulator/runners/{uuid}/{action}", s.setRunner)
 	s.control("POST /_emulator/pipelines/{uuid}/stop", s.stopPipeline)
+	s.control("POST /_emulator/workspaces/{workspace}/{action}", s.changeScope)
+	s.control("POST /_emulator/repositories/{workspace}/{repo_slug}/{action}", s.changeScope)
 }
 
 // decodeStrict decodes a control's body. It refuses unknown keys, which are mistakes.

@@ -149,6 +149,7 @@ type registration struct {
 
 var (
 	uuidPattern  = regexp.MustCompile(`^\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}$`)
+	slugPattern  = regexp.MustCompile(`^[a-z0-9._-]+$`)
 	labelPattern = regexp.MustCompile(`^[a-z0-9.]+$`)
 	// givenLabels are Bitbucket's own labels. All others are custom.
 	givenLabels = []string{"self.hosted", "linux", "linux.arm64", "linux.shell", "windows", "macos"}

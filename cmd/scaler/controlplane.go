@@ -71,7 +71,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 		return err
 	}
 	kept := cluster.ScopesIn(c.namespace)
-	settings.Cluster, settings.Scopes, settings.Usage = cluster, kept, kept
+	settings.Cluster, settings.Scopes, settings.Usage, settings.Podless = cluster, kept, kept, kept
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 	settings.Collectors = append(settings.Collectors, expiry(source))
 	if cluster != nil {
 		settings.PollRestarter = cluster
-		settings.WhileLeading = certificates.NewPublisher(source, cluster.AuthorityMaps(settings.Owner), c.publishedTo(cluster), clock.RealClock{}, log).Run
+		settings.WhileLeading = certificates.NewPublisher(source, cluster.AuthorityMaps(settings.Owner, clock.RealClock{}), c.publishedTo(cluster), clock.RealClock{}, log).Run
 	}
 	return end, nil
 }

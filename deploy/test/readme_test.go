@@ -62,6 +62,12 @@ func TestTheReadmesConfigurationsAreTaken(t *testing.T) {
 // into the repository.
 func inOwnFolder(t *testing.T, kustomization string) objects {
 	t.Helper()
+	return inFolders(t, map[string]string{"/overlay/kustomization.yaml": kustomization})
+}
+
+// inFolders renders /overlay, with further files beside deploy/.
+func inFolders(t *testing.T, files map[string]string) objects {
+	t.Helper()
 	memory := filesys.MakeFsInMemory()
 	for _, dir := range []string{"base", "examples", "overlays", "components"} {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, entry os.DirEntry, err error) error {
@@ -78,8 +84,10 @@ func inOwnFolder(t *testing.T, kustomization string) objects {
 			t.Fatal(err)
 		}
 	}
-	if err := memory.WriteFile("/overlay/kustomization.yaml", []byte(kustomization)); err != nil {
-		t.Fatal(err)
+	for path, text := range files {
+		if err := memory.WriteFile(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	rendered, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(memory, "/overlay")
 	if err != nil {

@@ -74,6 +74,9 @@ func kustomized(t *testing.T, dir string) objects {
 	return found
 }
 
+// capabilities are those of a cluster with ValidatingAdmissionPolicy.
+var capabilities = &chartutil.Capabilities{KubeVersion: chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}, APIVersions: chartutil.DefaultVersionSet}
+
 // charted renders the chart as `helm template` does. The error is that of bad values.
 func charted(namespace string, values object) (found objects, notes string, err error) {
 	loaded, err := loader.Load(chartDir)
@@ -81,7 +84,7 @@ func charted(namespace string, values object) (found objects, notes string, err 
 		return nil, "", err
 	}
 	release := chartutil.ReleaseOptions{Name: "any", Namespace: namespace, IsInstall: true, Revision: 1}
-	all, err := chartutil.ToRenderValues(loaded, values, release, chartutil.DefaultCapabilities)
+	all, err := chartutil.ToRenderValues(loaded, values, release, capabilities)
 	if err != nil {
 		return nil, "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -41,6 +42,10 @@ func typed(t *testing.T, all objects) {
 			into[rbacv1.ClusterRole](t, fields)
 		case "ClusterRoleBinding":
 			into[rbacv1.ClusterRoleBinding](t, fields)
+		case "ValidatingAdmissionPolicy":
+			into[admissionv1.ValidatingAdmissionPolicy](t, fields)
+		case "ValidatingAdmissionPolicyBinding":
+			into[admissionv1.ValidatingAdmissionPolicyBinding](t, fields)
 		case "ScaledJob":
 			into[kedav1alpha1.ScaledJob](t, fields)
 		case "TriggerAuthentication":

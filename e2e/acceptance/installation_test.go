@@ -69,7 +69,9 @@ func chart(t *testing.T, values string) string {
 		t.Fatal(err)
 	}
 	release := chartutil.ReleaseOptions{Name: "any", Namespace: installation.ControlPlane, IsInstall: true, Revision: 1}
-	all, err := chartutil.ToRenderValues(loaded, given, release, chartutil.DefaultCapabilities)
+	capabilities := *chartutil.DefaultCapabilities
+	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
+	all, err := chartutil.ToRenderValues(loaded, given, release, &capabilities)
 	if err != nil {
 		t.Fatalf("%s: %v", values, err)
 	}
@@ -120,6 +122,7 @@ func present(t *testing.T) []string {
 		{Group: "apps", Version: "v1", Resource: "deployments"}, {Group: "apps", Version: "v1", Resource: "replicasets"}, {Group: "batch", Version: "v1", Resource: "jobs"},
 		{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}, {Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings"},
+		{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"}, {Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicybindings"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings"},
 		{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}, {Group: "cert-manager.io", Version: "v1", Resource: "certificates"},
 		{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledjobs"}, {Group: "keda.sh", Version: "v1alpha1", Resource: "triggerauthentications"},

@@ -2,108 +2,130 @@ package suite
 
 import (
 	"context"
-	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// calls counts all calls to Bitbucket so far.
-func calls(t *testing.T) (all int) {
+// second is the namespace of a second installation.
+const second = "second"
+
+// installSecond installs the product again in the same cluster. uninstall removes it, and
+// is called at the end of the test at the latest.
+func installSecond(t *testing.T) (uninstall func()) {
 	t.Helper()
-	for _, n := range state(t).Counters.Calls {
-		all += n
+	root, err := installation.Root()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all
+	manifests, err := shared.Kube.Run(t.Context(), "", "kustomize", filepath.Join(root, "e2e", "installation", "second"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uninstall = func() {
+		t.Helper()
+		if _, err := shared.Kube.Run(context.WithoutCancel(t.Context()), manifests, "delete", "--ignore-not-found", "--timeout=120s", "-f", "-"); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(uninstall)
+	if _, err := shared.Kube.Run(t.Context(), manifests, "apply", "--server-side", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shared.Kube.Run(t.Context(), "", "-n", second, "rollout", "status", "deployment/"+installation.Scaler, "--timeout=120s"); err != nil {
+		t.Fatal(err)
+	}
+	return uninstall
 }
 
-// reaction returns how long it takes from a step that makes a group of one runner busy to
-// its second runner.
-func reaction(t *testing.T, label string) time.Duration {
+// groupOfSecond applies a group of the second installation, in the namespace of the others.
+func groupOfSecond(t *testing.T, name string, metadata map[string]string) {
 	t.Helper()
-	untilOnline(t, label, 1, 0)
-	begun := time.Now()
-	steps := queue(t, label, 1, "15s")
-	until(t, "another runner of "+label, func() (bool, error) {
-		all, _ := online(t, label)
-		return all >= 2, nil
-	})
-	took := time.Since(begun)
-	untilPassed(t, steps)
-	return took
-}
-
-// reactions returns the longest of some reactions.
-func reactions(t *testing.T, labels ...string) (longest time.Duration) {
-	t.Helper()
-	for _, label := range labels {
-		longest = max(longest, reaction(t, label))
+	all := map[string]string{"labels": name, "coolDown": "10s"}
+	maps.Copy(all, metadata)
+	manifest, err := installation.Example(installation.Edit{Name: name, Metadata: all})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return longest
-}
-
-func TestLongManyGroupsBesideOneWhoseRunnersCrash(t *testing.T) {
-	const groups = 30
-	names := make([]string, groups)
-	var applying sync.WaitGroup
-	begun := time.Now()
-	for i := range names {
-		names[i] = fmt.Sprintf("many%02d", i)
-		applying.Go(func() {
-			err := shared.Apply(t.Context(), installation.Edit{Name: names[i], Metadata: map[string]string{"labels": names[i], "min": "1", "max": "3", "coolDown": "10s"}})
-			if err != nil {
-				t.Error(err)
-			}
-		})
+	manifest = strings.ReplaceAll(manifest, installation.Scaler+"."+installation.ControlPlane+".", installation.Scaler+"."+second+".")
+	if _, err := shared.Kube.Run(t.Context(), manifest, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
+		t.Fatal(err)
 	}
-	applying.Wait()
 	t.Cleanup(func() {
-		for _, name := range names {
-			if err := shared.Delete(context.WithoutCancel(t.Context()), name); err != nil {
-				t.Error(err)
-			}
+		if err := shared.Delete(context.WithoutCancel(t.Context()), name); err != nil {
+			t.Error(err)
 		}
 	})
-	untilWithin(t, 15*time.Minute, "all groups to have their minimum", func() (bool, error) {
-		for _, name := range names {
-			if all, _ := online(t, name); all < 1 {
-				return false, nil
-			}
+}
+
+// rights describes the cluster-wide objects of the first installation.
+func rights(t *testing.T) string {
+	t.Helper()
+	text, err := shared.Kube.Run(t.Context(), "", "get", "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding",
+		installation.Scaler+"-"+installation.ControlPlane, "-o", `jsonpath={range .items[*]}{.kind} {.metadata.uid} {.metadata.generation} {.rules} {.subjects}{"\n"}{end}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// publishedKeys returns the keys of the published ConfigMap in the runners' namespace.
+func publishedKeys(t *testing.T) []string {
+	t.Helper()
+	published, err := shared.client.CoreV1().ConfigMaps(installation.Runners).Get(t.Context(), "bitbucket-runner-scaler-ca", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Sorted(maps.Keys(published.Data))
+}
+
+func TestTwoInstallationsLeaveEachOtherAlone(t *testing.T) {
+	group(t, "first", map[string]string{"min": "1", "max": "3"})
+	untilOnline(t, "first", 1, 0)
+	before, published := rights(t), publishedKeys(t)
+	uninstall := installSecond(t)
+	groupOfSecond(t, "neighbour", map[string]string{"min": "1", "max": "3"})
+	untilOnline(t, "neighbour", 1, 0)
+	if got := publishedKeys(t); len(got) != len(published)+1 {
+		t.Errorf("published: %q, want one more than %q", got, published)
+	}
+	// Both are busy at the same time, and grow.
+	steps := append(queue(t, "first", 4, "20s"), queue(t, "neighbour", 4, "20s")...)
+	untilBusy(t, "first", 2)
+	untilBusy(t, "neighbour", 2)
+	untilPassed(t, steps)
+	// The second goes while the first is busy.
+	steps = queue(t, "first", 4, "20s")
+	untilBusy(t, "first", 1)
+	if err := shared.Delete(t.Context(), "neighbour"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the second's runners to be gone", func() (bool, error) { return len(runners(t, "neighbour")) == 0, nil })
+	until(t, "the second's authority to be withdrawn", func() (bool, error) { return slices.Equal(publishedKeys(t), published), nil })
+	uninstall()
+	untilPassed(t, steps)
+	untilPassed(t, queue(t, "first", 3, "5s"))
+	if after := rights(t); after != before {
+		t.Errorf("the first's rights were\n%s, and are\n%s", before, after)
+	}
+	if failed := failedJobs(t, "first"); len(failed) > 0 {
+		t.Errorf("Jobs %v failed", failed)
+	}
+	events, err := shared.Kube.Run(t.Context(), "", "-n", installation.Runners, "get", "events", "-o", `jsonpath={range .items[*]}{.reason} {.involvedObject.name} {.message}{"\n"}{end}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(events) {
+		reason, about, _ := strings.Cut(line, " ")
+		ours := strings.HasPrefix(about, "first") || strings.HasPrefix(about, "neighbour")
+		if ours && slices.Contains([]string{"FailedMount", "Unwanted", "Forgotten", "Lost", "Orphan", "Stuck"}, reason) {
+			t.Errorf("an Event: %s", line)
 		}
-		return true, nil
-	})
-	t.Logf("%d groups applied at once had their minimum after %s", groups, time.Since(begun).Round(time.Second))
-
-	alone := reactions(t, names[:3]...)
-	before := calls(t)
-	quiet := time.Now()
-	until(t, "two minutes of rest", func() (bool, error) { return time.Since(quiet) > 2*time.Minute, nil })
-	resting := float64(calls(t)-before) / time.Since(quiet).Minutes()
-
-	edited(t, installation.Edit{Name: "crashing", Crash: true, Metadata: map[string]string{"min": "5", "max": "10"}})
-	before, begun = calls(t), time.Now()
-	var beside time.Duration
-	for time.Since(begun) < 10*time.Minute {
-		beside = max(beside, reactions(t, names[:3]...))
-	}
-	lasted := time.Since(begun)
-	looping := float64(calls(t)-before) / lasted.Minutes()
-	t.Logf("reaction: at most %s alone, %s beside the crash loop; calls per minute: %.1f at rest, %.1f with the crash loop and the steps of %s",
-		alone.Round(time.Second), beside.Round(time.Second), resting, looping, lasted.Round(time.Second))
-	if beside > 2*alone+10*time.Second {
-		t.Errorf("reaction: %s alone, %s beside the crash loop", alone, beside)
-	}
-	if looping > resting+30 {
-		t.Errorf("%.1f calls per minute, %.1f at rest", looping, resting)
-	}
-	events, err := shared.Kube.Run(t.Context(), "", "-n", installation.Runners, "get", "events", "--field-selector", "involvedObject.name=crashing,reason=CrashLoop", "-o", "jsonpath={.items[*].message}")
-	if err != nil || !strings.Contains(events, "exit code 2") {
-		t.Errorf("no Event names the exit code: %q, %v", events, err)
-	}
-	if lost := state(t).Counters.StepsLost; len(lost) > 0 {
-		t.Errorf("steps lost: %v", lost)
 	}
 }

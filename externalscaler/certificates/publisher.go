@@ -16,11 +16,12 @@ import (
 type Maps interface {
 	// Publish writes the ConfigMap. It never replaces one that someone else made.
 	Publish(ctx context.Context, namespace string, bundle []byte) error
-	// Withdraw deletes the ConfigMap. It does nothing if there is none or if someone
-	// else made it.
-	Withdraw(ctx context.Context, namespace string) error
-	// Published returns the namespaces that have one.
-	Published(ctx context.Context) ([]string, error)
+	// Withdraw removes the bundle from a ConfigMap, and deletes one that is then empty. It
+	// does nothing if there is none or if someone else made it.
+	Withdraw(ctx context.Context, namespace string, bundle []byte) error
+	// Published returns the namespaces from which something has to be withdrawn if they do
+	// not need the bundle.
+	Published(ctx context.Context, bundle []byte) ([]string, error)
 }
 
 // Times of a Publisher.
@@ -74,7 +75,7 @@ func (p *Publisher) publish(ctx context.Context) error {
 		return err
 	}
 	if now := p.clock.Now(); p.published == nil || now.Sub(p.checked) >= repairInterval {
-		names, err := p.maps.Published(ctx)
+		names, err := p.maps.Published(ctx, bundle)
 		if err != nil {
 			return err
 		}
@@ -100,7 +101,7 @@ func (p *Publisher) publish(ctx context.Context) error {
 		if slices.Contains(wanted, namespace) {
 			continue
 		}
-		if err := p.maps.Withdraw(ctx, namespace); err != nil {
+		if err := p.maps.Withdraw(ctx, namespace, bundle); err != nil {
 			errs = append(errs, fmt.Errorf("withdraw the authority from %s: %w", namespace, err))
 			continue
 		}

@@ -31,14 +31,14 @@ func (b *memoryMaps) Publish(_ context.Context, namespace string, bundle []byte)
 	return nil
 }
 
-func (b *memoryMaps) Withdraw(_ context.Context, namespace string) error {
+func (b *memoryMaps) Withdraw(_ context.Context, namespace string, _ []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.bundles, namespace)
 	return nil
 }
 
-func (b *memoryMaps) Published(context.Context) ([]string, error) {
+func (b *memoryMaps) Published(context.Context, []byte) ([]string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Collect(maps.Keys(b.bundles)), nil
@@ -58,7 +58,7 @@ func TestAuthorityIsPublishedOnlyWhereItIsNeeded(t *testing.T) {
 		if err := p.publish(t.Context()); err != nil {
 			t.Error(err)
 		}
-		got, err := published.Published(t.Context())
+		got, err := published.Published(t.Context(), nil)
 		slices.Sort(got)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("published in %v, %v, want %v", got, err, want)

@@ -43,8 +43,8 @@ type Config struct {
 	Lookup         func(string) (string, bool)
 	// The times are those of fleet.Config, scope.Config and reaper.Limits. A zero value
 	// means the default given there.
-	PollInterval, MaxStaleness, WriteSettle, ReaperInterval                       time.Duration
-	OrphanGrace, StepAssignDelay, LostSight, LostAfter, StartLimit, DetachedLimit time.Duration
+	PollInterval, MaxStaleness, WriteSettle, ReaperInterval                                  time.Duration
+	OrphanGrace, StepAssignDelay, LostSight, LostAfter, StartLimit, DetachedLimit, GoneAfter time.Duration
 
 	DryRun, UnsafeScaleDown bool
 	// Scopes stores, across restarts, the scopes in which our runners may be registered.
@@ -53,6 +53,9 @@ type Config struct {
 	// Usage stores, across restarts, how many calls were made in the last hour. It is nil
 	// if that is not stored.
 	Usage UsageStore
+	// Podless keeps since when runners have been without a pod, for the next leader. It may
+	// be nil.
+	Podless reaper.Store
 	// Election decides which of several replicas leads. Default leader.Alone.
 	Election leader.Election
 	// LeaderService directs KEDA and the sidecars to the leader. It is nil if there is
@@ -73,7 +76,7 @@ type Config struct {
 func (c Config) scopes(client func(name, namespace string) (scope.Bitbucket, error), pacer func(credentials string) scope.Pacer) scope.Config {
 	return scope.Config{
 		Owner: c.Owner, Client: client, Leadership: c.Election, Store: c.Scopes, KeepRegistered: c.Cluster != nil,
-		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, Pacer: pacer,
+		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, GoneAfter: c.GoneAfter, Pacer: pacer,
 		Logger: c.Logger.Named("scope"),
 	}
 }

@@ -149,7 +149,7 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	})
 	p.reaper = reaper.New(reaper.Config{
 		Snapshots: p.fleet, Marks: p.fleet, Decider: p.decisions, Writer: p.scopes, Runners: p.scopes, Sidecars: r,
-		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, Limits: c.limits(),
+		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, Store: c.Podless, Limits: c.limits(),
 		Interval: c.ReaperInterval, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})

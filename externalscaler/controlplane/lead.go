@@ -45,7 +45,7 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 	}
 	work.Go(func() error { p.waitForWriteWindow(leading); return nil })
 	if p.config.PollRestarter != nil {
-		watch := pollWatch{groups: p.config.Cluster.ScaledJobs, lastCall: p.service.LastCall, restarter: p.config.PollRestarter, log: p.log}
+		watch := pollWatch{groups: p.config.Cluster.ScaledJobs, lastCall: p.service.LastCall, restarter: p.config.PollRestarter, events: p.config.Cluster, log: p.log}
 		work.Go(func() error { watch.run(leading); return nil })
 	}
 	if p.config.LeaderService != nil {

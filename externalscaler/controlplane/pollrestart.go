@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -9,6 +10,7 @@ import (
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/pause"
+	"bitbucket-runner-scaler/externalscaler/reaper"
 )
 
 // PollRestarter makes KEDA read a ScaledJob again.
@@ -41,13 +43,19 @@ type pollWatch struct {
 	// lastCall returns when KEDA last called for a group. It is zero for never.
 	lastCall  func(key fleet.GroupKey) time.Time
 	restarter PollRestarter
+	events    reaper.Events
 	log       *zap.Logger
 }
+
+// notPolled is the reason of the Event of a group whose polling this process cannot
+// restart, for example because it may not change ScaledJobs.
+const notPolled = "NotPolled"
 
 // restart is when a group's polling is restarted next, and the wait after that.
 type restart struct {
 	next time.Time
 	wait time.Duration
+	told bool // an Event was written
 }
 
 func (w pollWatch) run(ctx context.Context) {
@@ -71,6 +79,11 @@ func (w pollWatch) run(ctx context.Context) {
 			r.next = now.Add(r.wait)
 			err := w.restarter.RestartPolling(ctx, group.GroupKey)
 			w.log.Info("KEDA does not poll the group: annotating its ScaledJob", zap.Stringer("group", group.GroupKey), zap.Error(err))
+			if err != nil && !r.told && ctx.Err() == nil {
+				r.told = true
+				w.events.Event(group.GroupKey, group.UID, notPolled, fmt.Sprintf("KEDA does not ask for this group, and the scaler may not make it read the ScaledJob again (%v): "+
+					"run kubectl annotate --overwrite scaledjob %s -n %s autoscaling.keda.sh/paused=false, or =0 if it is false already", err, group.Name, group.Namespace))
+			}
 		}
 		due = waiting
 	}

@@ -2,6 +2,8 @@ package controlplane
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +82,40 @@ func TestPollingIsRestartedForGroupsThatKEDADoesNotPoll(t *testing.T) {
 		}
 		if len(found) > 0 {
 			t.Errorf("restarted without a need: %v", found)
+		}
+	})
+}
+
+// forbidden is a PollRestarter that may not change ScaledJobs.
+type forbidden struct{}
+
+func (forbidden) RestartPolling(context.Context, fleet.GroupKey) error {
+	return errors.New("scaledjobs.keda.sh is forbidden")
+}
+
+// written counts Events by reason.
+type written map[string]int
+
+func (w written) Event(_ fleet.GroupKey, uid, reason, message string) {
+	if uid == "uid" && strings.Contains(message, "scaledjob builds -n team") {
+		w[reason]++
+	}
+}
+
+func TestWithoutThePermissionAnEventSaysOnceHowToRestartThePolling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		group := fleet.ScaledJob{GroupKey: fleet.GroupKey{Namespace: "team", Name: "builds"}, UID: "uid", Metadata: map[string]string{"enableTLS": "true"}}
+		events := written{}
+		var polled time.Time // never
+		watch := pollWatch{
+			groups: func() []fleet.ScaledJob { return []fleet.ScaledJob{group} }, lastCall: func(fleet.GroupKey) time.Time { return polled },
+			restarter: forbidden{}, events: events, log: zap.NewNop(),
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+		defer cancel()
+		watch.run(ctx)
+		if events[notPolled] != 1 {
+			t.Errorf("Events: %v, want one %s in 20 minutes", events, notPolled)
 		}
 	})
 }

@@ -54,7 +54,7 @@ func (e *events) order(want ...string) bool {
 
 // lock is one replica's connection to the Lease. It can be interrupted.
 type lock struct {
-	resourcelock.Interface
+	kube.Lock
 	events *events
 
 	mu          sync.Mutex
@@ -82,11 +82,18 @@ func (l *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []b
 	if err := l.reach(); err != nil {
 		return nil, nil, err
 	}
-	return l.Interface.Get(ctx)
+	return l.Lock.Get(ctx)
+}
+
+func (l *lock) Watch(ctx context.Context) (<-chan resourcelock.LeaderElectionRecord, error) {
+	if err := l.reach(); err != nil {
+		return nil, err
+	}
+	return l.Lock.Watch(ctx)
 }
 
 func (l *lock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	return errors.Join(l.reach(), l.Interface.Create(ctx, record))
+	return errors.Join(l.reach(), l.Lock.Create(ctx, record))
 }
 
 func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
@@ -97,7 +104,7 @@ func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRec
 		l.events.add("released")
 		l.onRelease()
 	}
-	return l.Interface.Update(ctx, record)
+	return l.Lock.Update(ctx, record)
 }
 
 // recordedService is a LeaderService that records its withdrawal.
@@ -128,9 +135,9 @@ func newReplica(t *testing.T, client kubernetes.Interface, name string) *replica
 		t.Fatal(err)
 	}
 	seen := &events{}
-	r := &replica{lock: &lock{Interface: kube.LeaseLock(client, "system", "scaler", name), events: seen, onRelease: func() {}}, config: quick()}
+	r := &replica{lock: &lock{Lock: kube.LeaseLock(client, "system", "scaler", name), events: seen, onRelease: func() {}}, config: quick()}
 	r.election = kube.NewElection(r.lock, kube.ElectionConfig{
-		LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
+		LeaseDuration: 3 * time.Second, RenewInterval: 500 * time.Millisecond, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
 		WriteTimeout: settleTime - r.config.WriteSettle, WriteSettle: r.config.WriteSettle, Logger: zaptest.NewLogger(t),
 	})
 	r.config.Election, r.config.LeaderService = r.election, recordedService{LeaderService: kube.NewLeaderService(client, "system", name), events: seen}

@@ -185,7 +185,7 @@ func (b *builder) group(key GroupKey, spec runnergroup.Group, asked time.Time) (
 	b.want(id, key.Namespace, asked)
 	view := b.view(id)
 	return &GroupSnapshot{
-		GroupKey: key, Spec: spec, Scope: view.ID, view: view, ListBegun: view.ListBegun, ListErr: view.Err,
+		GroupKey: key, Spec: spec, Scope: view.ID, view: view, ListBegun: view.ListBegun, ListErr: view.Err, NotFound: view.NotFound,
 		ListInterval: view.Interval, ListsStretched: view.Stretched,
 	}, nil
 }

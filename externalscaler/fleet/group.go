@@ -85,6 +85,8 @@ type GroupSnapshot struct {
 	// last one failed, nil if it did not.
 	ListBegun time.Time
 	ListErr   error
+	// NotFound says that Bitbucket does not know the scope, and since when.
+	NotFound scope.NotFound
 	// ListInterval is the time between two lists that is in force.
 	ListInterval time.Duration
 	// ListsStretched is true if it is noticeably longer than configured, for the hourly

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -19,19 +19,18 @@ import (
 // AuthorityMaps implements certificates.Maps. Several installations may have runner
 // groups in one namespace, and then share its ConfigMap: each has a key of its own in
 // it, and the key that KEDA and the sidecars read holds the authorities of all. An
-// installation changes only its own.
+// installation changes only its own key, and removes what an installation left behind
+// that is gone. See authorities.
 type AuthorityMaps struct {
 	client kubernetes.Interface
 	// key is that of this installation.
-	key string
+	key   string
+	clock clock.PassiveClock
 }
 
-// authoritySuffix ends the keys of installations.
-const authoritySuffix = ".pem"
-
 // AuthorityMaps returns those of the installation with that owner label.
-func (c *Cluster) AuthorityMaps(owner string) AuthorityMaps {
-	return AuthorityMaps{client: c.client, key: owner + authoritySuffix}
+func (c *Cluster) AuthorityMaps(owner string, clock clock.PassiveClock) AuthorityMaps {
+	return AuthorityMaps{client: c.client, key: owner + authoritySuffix, clock: clock}
 }
 
 // errNotOurs means that someone else made a ConfigMap of our name.
@@ -41,21 +40,21 @@ var errNotOurs = errors.New("it exists and does not belong to the scaler: want t
 func (a AuthorityMaps) Publish(ctx context.Context, namespace string, bundle []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	now := a.clock.Now()
 	configMaps := a.client.CoreV1().ConfigMaps(namespace)
 	present, err := configMaps.Get(ctx, runnerv1.AuthorityConfigMap, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		_, err = configMaps.Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: runnerv1.AuthorityConfigMap, Namespace: namespace, Labels: map[string]string{partOfKey: partOf}},
-			Data:       a.with(nil, bundle),
-		}, metav1.CreateOptions{})
+		wanted := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: runnerv1.AuthorityConfigMap, Namespace: namespace, Labels: map[string]string{partOfKey: partOf}}}
+		authorities{}.with(a.key, bundle, now).writeTo(wanted)
+		_, err = configMaps.Create(ctx, wanted, metav1.CreateOptions{})
 	case err == nil && present.Labels[partOfKey] != partOf:
 		err = errNotOurs
 	case err == nil:
-		if data := a.with(present.Data, bundle); !maps.Equal(data, present.Data) {
-			present = present.DeepCopy() // with its resource version: another installation may write too
-			present.Data = data
-			_, err = configMaps.Update(ctx, present, metav1.UpdateOptions{})
+		wanted := present.DeepCopy() // with its resource version: another installation may write too
+		readAuthorities(present, now).without(a.key, bundle).withoutStale(now).with(a.key, bundle, a.lastPublished(present, now)).writeTo(wanted)
+		if !maps.Equal(wanted.Data, present.Data) || !maps.Equal(wanted.Annotations, present.Annotations) {
+			_, err = configMaps.Update(ctx, wanted, metav1.UpdateOptions{})
 		}
 	}
 	if err != nil {
@@ -64,16 +63,26 @@ func (a AuthorityMaps) Publish(ctx context.Context, namespace string, bundle []b
 	return nil
 }
 
+// lastPublished returns the time to write beside our key: the one that is there, unless it
+// is too old.
+func (a AuthorityMaps) lastPublished(present *corev1.ConfigMap, now time.Time) time.Time {
+	if last := readAuthorities(present, now)[a.key].published; now.Sub(last) < publishedEvery {
+		return last
+	}
+	return now
+}
+
 // Withdraw implements certificates.Maps. The last installation deletes the ConfigMap.
-func (a AuthorityMaps) Withdraw(ctx context.Context, namespace string) error {
+func (a AuthorityMaps) Withdraw(ctx context.Context, namespace string, bundle []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	now := a.clock.Now()
 	configMaps := a.client.CoreV1().ConfigMaps(namespace)
 	present, err := configMaps.Get(ctx, runnerv1.AuthorityConfigMap, metav1.GetOptions{})
-	if err == nil && a.publishedIn(present) {
-		if data := a.with(present.Data, nil); len(data) > 0 {
+	if err == nil && a.publishedIn(present, bundle, now) {
+		if left := readAuthorities(present, now).without(a.key, bundle).withoutStale(now); len(left) > 0 {
 			present = present.DeepCopy()
-			present.Data = data
+			left.writeTo(present)
 			_, err = configMaps.Update(ctx, present, metav1.UpdateOptions{})
 		} else {
 			err = configMaps.Delete(ctx, runnerv1.AuthorityConfigMap, metav1.DeleteOptions{
@@ -88,7 +97,7 @@ func (a AuthorityMaps) Withdraw(ctx context.Context, namespace string) error {
 }
 
 // Published implements certificates.Maps.
-func (a AuthorityMaps) Published(ctx context.Context) ([]string, error) {
+func (a AuthorityMaps) Published(ctx context.Context, bundle []byte) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	found, err := a.client.CoreV1().ConfigMaps(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
@@ -99,40 +108,16 @@ func (a AuthorityMaps) Published(ctx context.Context) ([]string, error) {
 	}
 	var namespaces []string
 	for i := range found.Items {
-		if a.publishedIn(&found.Items[i]) {
+		if a.publishedIn(&found.Items[i], bundle, a.clock.Now()) {
 			namespaces = append(namespaces, found.Items[i].Namespace)
 		}
 	}
 	return namespaces, nil
 }
 
-// publishedIn reports whether this installation has its authority in a ConfigMap.
-func (a AuthorityMaps) publishedIn(configMap *corev1.ConfigMap) bool {
-	_, published := configMap.Data[a.key]
-	return published && configMap.Labels[partOfKey] == partOf
-}
-
-// with returns the data of a ConfigMap with this installation's bundle in place of
-// its last one, or without it if bundle is nil; empty if no installation is left.
-// What is under the common key alone comes from a version that had no others, and is
-// replaced.
-func (a AuthorityMaps) with(present map[string]string, bundle []byte) map[string]string {
-	data := map[string]string{}
-	for key, value := range present {
-		if strings.HasSuffix(key, authoritySuffix) && key != a.key {
-			data[key] = value
-		}
-	}
-	if bundle != nil {
-		data[a.key] = string(bundle)
-	}
-	if len(data) == 0 {
-		return nil
-	}
-	var all strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		all.WriteString(strings.TrimSuffix(data[key], "\n") + "\n")
-	}
-	data[runnerv1.AuthorityKey] = all.String()
-	return data
+// publishedIn reports whether a ConfigMap has an authority of this installation, or one
+// that an installation left behind that is gone.
+func (a AuthorityMaps) publishedIn(configMap *corev1.ConfigMap, bundle []byte, now time.Time) bool {
+	present := readAuthorities(configMap, now)
+	return configMap.Labels[partOfKey] == partOf && len(present.without(a.key, bundle).withoutStale(now)) < len(present)
 }

@@ -6,25 +6,23 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"go.uber.org/zap"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
-	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/externalscaler/leader"
+	"bitbucket-runner-scaler/externalscaler/pause"
 )
 
 // The times of the election. KEDA's calls must be answered again within 10 s after a
-// leader dies. client-go reads the Lease every 1 to 2.2 retry periods. So a standby sees
-// the last renewal up to 1.1 s late, and the end of the Lease up to another 1.1 s late.
-// 6 s plus 2.2 s leave time for the first list.
+// leader dies: a standby sees each renewal at once by its watch, and leads when the Lease
+// has expired. 6 s leave time for the first list.
 const (
 	LeaseDuration = 6 * time.Second
-	RenewDeadline = 4 * time.Second
+	RenewInterval = 2 * time.Second
+	RenewDeadline = 5 * time.Second
 	RetryPeriod   = 500 * time.Millisecond
 )
 
@@ -39,9 +37,12 @@ var ErrLeaseLost = errors.New("the lease is lost: another replica may lead")
 type ElectionConfig struct {
 	// LeaseDuration is how long the Lease is valid after a renewal, in whole seconds.
 	LeaseDuration time.Duration
-	// RenewDeadline is how long renewals may fail before this replica stops leading.
+	// RenewInterval is the time between two renewals.
+	RenewInterval time.Duration
+	// RenewDeadline is how long after its last renewal a replica stops leading.
 	RenewDeadline time.Duration
-	// RetryPeriod is the time between two renewals, and between two reads of a standby.
+	// RetryPeriod is the time between two attempts at a renewal, and between two reads of
+	// a standby whose watch has ended.
 	RetryPeriod time.Duration
 	// WriteTimeout is the longest time that one write to Bitbucket may take. Default
 	// leader.WriteTimeout.
@@ -58,6 +59,7 @@ func (c ElectionConfig) withDefaults() ElectionConfig {
 		}
 	}
 	def(&c.LeaseDuration, LeaseDuration)
+	def(&c.RenewInterval, RenewInterval)
 	def(&c.RenewDeadline, RenewDeadline)
 	def(&c.RetryPeriod, RetryPeriod)
 	def(&c.WriteTimeout, leader.WriteTimeout)
@@ -67,10 +69,12 @@ func (c ElectionConfig) withDefaults() ElectionConfig {
 	return c
 }
 
-// Election decides with a Lease which of several replicas leads. client-go acquires and
-// renews the Lease. Election adds two things: it computes when the holder may write
-// (leader.Leadership), and it releases the Lease early only after all work has ended.
-// It reads the process's own clock, as client-go's elector does.
+// Election decides with a Lease which of several replicas leads. The holder renews the
+// Lease with one write per interval. A standby watches the Lease, and reads it only when
+// it may be free. client-go's elector would read and write it several times per second,
+// because it polls, with one period for both. The rule is the same: a Lease is free when
+// it was released, or when it has not changed for its duration by this process's own
+// clock, and a write must name the version that was read.
 type Election struct {
 	config ElectionConfig
 	lease  *lease
@@ -78,36 +82,28 @@ type Election struct {
 }
 
 // NewElection returns an Election that uses a lock. See LeaseLock.
-func NewElection(lock resourcelock.Interface, config ElectionConfig) *Election {
+func NewElection(lock Lock, config ElectionConfig) *Election {
 	config = config.withDefaults()
 	return &Election{
 		config: config, log: config.Logger,
-		lease: &lease{Interface: lock, grace: config.WriteTimeout + config.WriteSettle, log: config.Logger, lost: make(chan struct{})},
+		lease: &lease{
+			Lock: lock, duration: config.LeaseDuration, timeout: (config.RenewDeadline - config.RenewInterval) / 2,
+			grace: config.WriteTimeout + config.WriteSettle, log: config.Logger, lost: make(chan struct{}),
+		},
 	}
 }
 
 // ElectionClient returns the client for LeaseLock and LeaderService. It is a separate
 // client, so that a renewal does not wait in the rate limiter while a thousand sidecars
-// attach at the same time. Its timeout leaves time for a second attempt at a renewal.
+// attach at the same time.
 func ElectionClient(settings *rest.Config) (kubernetes.Interface, error) {
 	settings = rest.CopyConfig(settings)
-	settings.QPS, settings.Burst, settings.Timeout = electionQPS, 2*electionQPS, RenewDeadline/2
+	settings.QPS, settings.Burst = electionQPS, 2*electionQPS
 	client, err := kubernetes.NewForConfig(settings)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
 	return client, nil
-}
-
-// LeaseLock returns the lock of the Lease of that name. Each call uses a new identity:
-// a container that restarts in its pod must not regard the previous process's Lease as
-// its own.
-func LeaseLock(client kubernetes.Interface, namespace, name, pod string) resourcelock.Interface {
-	return &resourcelock.LeaseLock{
-		LeaseMeta:  metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Client:     client.CoordinationV1(),
-		LockConfig: resourcelock.ResourceLockConfig{Identity: pod + "_" + uuid.NewString()},
-	}
 }
 
 // Term implements leader.Leadership.
@@ -119,24 +115,18 @@ func (e *Election) Term() (leader.LeaseTerm, bool) { return e.lease.current() }
 // the Lease expires. Run returns lead's error or ErrLeaseLost. An Election can run only
 // once. A replica that lost the Lease must restart its process.
 func (e *Election) Run(ctx context.Context, lead func(context.Context) error) error {
-	// The elector outlives ctx, to hold the Lease until the work has ended. Its own log
-	// is discarded, because this package logs the same.
-	electing, stop := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), klog.Logger{}))
-	defer stop()
-	leads, ended := make(chan struct{}), make(chan struct{})
-	elector, err := e.elector(func() { close(leads) })
-	if err != nil {
-		return err
+	if !e.standBy(ctx) {
+		return nil
 	}
+	// The renewals outlive ctx, to hold the Lease until the work has ended.
+	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		elector.Run(electing)
+		e.renew(renewing)
 	}()
-	select {
-	case <-ctx.Done():
-	case <-leads:
-		err = e.lead(ctx, ended, lead)
-	}
+	err := e.lead(ctx, ended, lead)
 	stop()
 	<-ended
 	if err == nil {
@@ -145,24 +135,35 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 	return err
 }
 
-func (e *Election) elector(leads func()) (*leaderelection.LeaderElector, error) {
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: e.lease, LeaseDuration: e.config.LeaseDuration, RenewDeadline: e.config.RenewDeadline, RetryPeriod: e.config.RetryPeriod,
-		// With true, the elector would also release the Lease if a renewal failed, and
-		// only then report that it is lost.
-		ReleaseOnCancel: false,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(context.Context) { leads() },
-			OnStoppedLeading: func() {},
-			OnNewLeader: func(identity string) {
-				e.log.Info("leader seen", zap.String("leader", identity), zap.Bool("self", identity == e.lease.Identity()))
-			},
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("leader election: %w", err)
+// standBy returns true when this replica holds the Lease, and false when ctx has ended
+// before.
+func (e *Election) standBy(ctx context.Context) bool {
+	watch := leaseWatch{lease: e.lease, silence: e.config.RenewInterval + e.config.RetryPeriod}
+	defer watch.end()
+	for ctx.Err() == nil {
+		if e.lease.tryAcquire(ctx, watch.behind) {
+			return true
+		}
+		watch.untilFree(ctx, wait.Jitter(e.config.RetryPeriod, 1))
 	}
-	return elector, nil
+	return false
+}
+
+// renew renews the Lease until ctx ends or the Lease is lost.
+func (e *Election) renew(ctx context.Context) {
+	deadline := e.lease.lastRenewal().Add(e.config.RenewDeadline)
+	next := e.config.RenewInterval
+	for time.Now().Add(next).Before(deadline) && pause.For(ctx, clock.RealClock{}, next, nil) {
+		switch err := e.lease.renew(ctx, deadline); {
+		case errors.Is(err, ErrLeaseLost):
+			return
+		case err != nil:
+			next = e.config.RetryPeriod
+		default:
+			last := e.lease.lastRenewal()
+			deadline, next = last.Add(e.config.RenewDeadline), time.Until(last.Add(e.config.RenewInterval))
+		}
+	}
 }
 
 // lead runs lead while the Lease is held.

@@ -28,6 +28,30 @@ type leaseStore struct {
 	version int
 	// applied is when a record with a holder was last written.
 	applied time.Time
+	// calls counts reads and writes, and begun watches.
+	calls    int
+	watchers map[*watcher]bool
+}
+
+// watcher is a process's watch.
+type watcher struct {
+	*process
+	records chan resourcelock.LeaderElectionRecord
+}
+
+// tell reports the present record to a watcher, unless its connection is broken, which
+// nobody notices.
+func (s *leaseStore) tell(w *watcher) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unreachable || w.deaf || s.record == nil && s.version == 0 {
+		return
+	}
+	var record resourcelock.LeaderElectionRecord
+	if s.record != nil {
+		record = *s.record
+	}
+	w.records <- record
 }
 
 // process is one replica with its connection to the Lease.
@@ -52,6 +76,68 @@ type process struct {
 	answersLost bool
 	// slow delays the answer to a call that has taken effect.
 	slow time.Duration
+	// blind makes the API server refuse watches, and ends present ones.
+	blind bool
+	// deaf makes watches silent, like a broken connection that nobody has noticed.
+	deaf bool
+}
+
+// Watch implements Lock.
+func (p *process) Watch(ctx context.Context) (<-chan resourcelock.LeaderElectionRecord, error) {
+	w := &watcher{process: p, records: make(chan resourcelock.LeaderElectionRecord, 10000)}
+	if err := p.call(ctx, func() error {
+		if p.isBlind() {
+			return apierrors.NewForbidden(leases, "scaler", nil)
+		}
+		if p.store.watchers == nil {
+			p.store.watchers = map[*watcher]bool{}
+		}
+		p.store.watchers[w] = true
+		p.store.tell(w)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	seen := make(chan resourcelock.LeaderElectionRecord)
+	go func() {
+		defer close(seen)
+		defer func() {
+			p.store.mu.Lock()
+			defer p.store.mu.Unlock()
+			delete(p.store.watchers, w)
+		}()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case record := <-w.records:
+				if p.isBlind() {
+					return
+				}
+				if paused := p.isPaused(); paused != nil {
+					<-paused
+				}
+				select {
+				case seen <- record:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return seen, nil
+}
+
+func (p *process) isBlind() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.blind
+}
+
+func (p *process) isPaused() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.paused
 }
 
 // leaderAndStandby starts a process that leads, and then one that does not.
@@ -106,6 +192,7 @@ func (p *process) call(ctx context.Context, do func() error) error {
 		}
 	}
 	p.store.mu.Lock()
+	p.store.calls++
 	err := do()
 	p.store.mu.Unlock()
 	pass(slow)
@@ -160,6 +247,9 @@ func (p *process) write(record resourcelock.LeaderElectionRecord) error {
 	if record.HolderIdentity != "" {
 		p.store.applied = time.Now()
 	}
+	for w := range p.store.watchers {
+		p.store.tell(w)
+	}
 	return nil
 }
 
@@ -185,7 +275,7 @@ func (s *leaseStore) last() time.Time {
 func (p *process) disturbed() (disturbed, suspended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.unreachable || p.answersLost || p.slow > 0 || p.paused != nil, p.paused != nil
+	return p.unreachable || p.answersLost || p.slow > 0 || p.blind || p.paused != nil, p.paused != nil
 }
 
 // pass lets time pass on the clock of the synctest bubble.

@@ -10,7 +10,7 @@ import (
 )
 
 // TestNeverTwoLeaders disturbs three processes at random: it suspends and resumes them,
-// makes the Lease unreachable, loses or delays answers to calls that took effect, stops
+// makes the Lease unreachable, ends and refuses watches, loses or delays answers to calls that took effect, stops
 // processes with or without a release of the Lease, and starts others.
 func TestNeverTwoLeaders(t *testing.T) {
 	for seed := range uint64(40) {
@@ -107,7 +107,7 @@ func disturb(r *replica, random *rand.Rand) {
 		r.resume = func() {}
 		return
 	}
-	switch random.IntN(5) {
+	switch random.IntN(6) {
 	case 0:
 		paused := make(chan struct{})
 		r.set(func(p *process) { p.paused = paused })
@@ -122,6 +122,9 @@ func disturb(r *replica, random *rand.Rand) {
 		r.set(func(p *process) { p.slow = time.Duration(1+random.IntN(1900)) * time.Millisecond })
 		r.resume = func() { r.set(func(p *process) { p.slow = 0 }) }
 	case 4:
+		r.set(func(p *process) { p.blind = true })
+		r.resume = func() { r.set(func(p *process) { p.blind = false }) }
+	case 5:
 		r.orderly = true
 		r.stop()
 	}

@@ -136,12 +136,16 @@ func (c *Cluster) notify() {
 func (c *Cluster) Start(ctx context.Context, timeout time.Duration) error {
 	c.factory.Start(ctx.Done())
 	c.dynamic.Start(ctx.Done())
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if !cache.WaitForCacheSync(ctx.Done(), c.jobs.HasSynced, c.pods.HasSynced, c.scaledJobs.HasSynced) {
-		return fmt.Errorf("read Jobs, pods and ScaledJobs for the first time (is KEDA installed, and may this ServiceAccount list them?): %w", ctx.Err())
+	if cache.WaitForCacheSync(waiting.Done(), c.jobs.HasSynced, c.pods.HasSynced, c.scaledJobs.HasSynced) {
+		return nil
 	}
-	return nil
+	err := fmt.Errorf("read Jobs, pods and ScaledJobs for the first time: %w", waiting.Err())
+	if ctx.Err() == nil {
+		err = fmt.Errorf("%w; %s", err, c.missingRights(ctx))
+	}
+	return err
 }
 
 // Stop waits for the watches to end. Call it after Start's ctx has ended.

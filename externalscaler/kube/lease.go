@@ -1,9 +1,7 @@
 package kube
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -15,11 +13,13 @@ import (
 	"bitbucket-runner-scaler/externalscaler/leader"
 )
 
-// lease is the lock that client-go's elector calls. It tracks what the elector reads and
-// writes. It never uses other processes' clocks: every time is when this process sent or
-// saw something.
+// lease is the Lease as one replica knows it. It never uses other processes' clocks:
+// every time is when this process sent or saw something.
 type lease struct {
-	resourcelock.Interface
+	Lock
+	duration time.Duration
+	// timeout bounds each call.
+	timeout time.Duration
 	// grace is added to the end of a Lease that its holder did not release.
 	grace time.Duration
 	log   *zap.Logger
@@ -31,11 +31,15 @@ type lease struct {
 	holds bool
 	over  bool // lost is closed
 	term  leader.LeaseTerm
+	// own is the record that this process wrote last, at ownAt.
+	own   resourcelock.LeaderElectionRecord
+	ownAt time.Time
 	// foreign is the newest record seen of another holder. foreignEnd is when it expires
 	// without a renewal. foreign is nil after the holder has released the Lease.
-	foreign    []byte
+	foreign    *resourcelock.LeaderElectionRecord
 	foreignEnd time.Time
 	failing    bool
+	leader     string // the last that was logged
 }
 
 // current returns the current term. It returns false if this process does not hold the
@@ -46,73 +50,145 @@ func (l *lease) current() (leader.LeaseTerm, bool) {
 	return l.term, l.holds
 }
 
-// Get implements resourcelock.Interface.
-func (l *lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	record, raw, err := l.Interface.Get(ctx)
-	l.outcome(ctx, err)
-	if err == nil {
-		// The elector detects renewals by comparing raw records, whose times are in whole
-		// seconds. Without the fraction it would miss the second of two renewals in one
-		// second.
-		raw = record.RenewTime.AppendFormat(raw, time.RFC3339Nano)
-		if record.HolderIdentity != l.Identity() {
-			l.seen(*record, raw, time.Now())
-		}
-	}
-	// If the Lease was deleted, its last holder may not know it yet, so foreign stays.
-	return record, raw, err
-}
-
-// seen records what another process wrote.
-func (l *lease) seen(record resourcelock.LeaderElectionRecord, raw []byte, at time.Time) {
+// lastRenewal returns when this process sent its last renewal.
+func (l *lease) lastRenewal() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.ownAt
+}
+
+// expiry returns when the Lease of another holder expires. It is zero if none is known.
+func (l *lease) expiry() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.foreign == nil {
+		return time.Time{}
+	}
+	return l.foreignEnd
+}
+
+// tryAcquire reads the Lease and takes it if it is free. It calls changed if another
+// holder has written it since this process saw it last. A call goes on to its end if ctx
+// is cancelled, because one that is cut off might take effect.
+func (l *lease) tryAcquire(ctx context.Context, changed func()) bool {
+	ctx = context.WithoutCancel(ctx)
+	present, err := l.read(ctx)
+	if apierrors.IsNotFound(err) {
+		// Its last holder may not know yet that it was deleted, so foreign stays.
+		return l.write(ctx, l.Create, resourcelock.LeaderElectionRecord{}) == nil
+	}
+	if err != nil {
+		return false
+	}
+	if l.seen(*present, time.Now()) {
+		changed()
+	}
+	if time.Now().Before(l.expiry()) && present.HolderIdentity != l.Identity() {
+		return false
+	}
+	return l.write(ctx, l.Update, *present) == nil
+}
+
+// renew renews the Lease, without reading it unless that fails. It ends at the deadline.
+func (l *lease) renew(ctx context.Context, deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	l.mu.Lock()
+	own := l.own
+	l.mu.Unlock()
+	if err := l.write(ctx, l.Update, own); err == nil {
+		return nil
+	}
+	present, err := l.read(ctx)
+	switch {
+	case apierrors.IsNotFound(err):
+		return l.write(ctx, l.Create, own)
+	case err != nil:
+		return err
+	case present.HolderIdentity != l.Identity():
+		l.seen(*present, time.Now())
+		return ErrLeaseLost
+	}
+	return l.write(ctx, l.Update, *present)
+}
+
+// read makes one call.
+func (l *lease) read(ctx context.Context) (*resourcelock.LeaderElectionRecord, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	present, _, err := l.Get(ctx)
+	l.outcome(err)
+	return present, err
+}
+
+// write makes one call, Create or Update, which makes this process the holder in place of
+// the present one.
+func (l *lease) write(ctx context.Context, call func(context.Context, resourcelock.LeaderElectionRecord) error, present resourcelock.LeaderElectionRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	begun := time.Now()
+	next := resourcelock.LeaderElectionRecord{
+		HolderIdentity: l.Identity(), LeaseDurationSeconds: int(l.duration / time.Second),
+		RenewTime: metav1.NewTime(begun), AcquireTime: present.AcquireTime, LeaderTransitions: present.LeaderTransitions,
+	}
+	if present.HolderIdentity != l.Identity() {
+		next.AcquireTime = next.RenewTime
+		if present.HolderIdentity != "" || !present.RenewTime.IsZero() {
+			next.LeaderTransitions++
+		}
+	}
+	err := call(ctx, next)
+	l.outcome(err)
+	if err == nil {
+		l.renewed(next, begun)
+	}
+	return err
+}
+
+// seen records what another process wrote. It returns true for a renewal that was not
+// known.
+func (l *lease) seen(record resourcelock.LeaderElectionRecord, at time.Time) (renewed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if record.HolderIdentity == l.Identity() {
+		return false
+	}
 	if l.holds {
 		l.holds, l.over = false, true
 		close(l.lost)
 	}
-	switch {
-	case record.HolderIdentity == "":
+	if record.HolderIdentity == "" {
 		l.foreign = nil
-	case !bytes.Equal(raw, l.foreign):
-		l.foreign, l.foreignEnd = bytes.Clone(raw), at.Add(time.Duration(record.LeaseDurationSeconds)*time.Second)
+		return false
 	}
+	l.logLeader(record.HolderIdentity)
+	if l.foreign != nil && l.foreign.HolderIdentity == record.HolderIdentity && l.foreign.RenewTime.Equal(&record.RenewTime) {
+		return false
+	}
+	l.foreign, l.foreignEnd = &record, at.Add(time.Duration(record.LeaseDurationSeconds)*time.Second)
+	return true
 }
 
-// Create implements resourcelock.Interface.
-func (l *lease) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	begun := time.Now()
-	err := l.Interface.Create(ctx, record)
-	l.outcome(ctx, err)
-	if err == nil {
-		l.renewed(record, begun)
+// logLeader logs each new leader once.
+func (l *lease) logLeader(identity string) {
+	if l.leader != identity {
+		l.leader = identity
+		l.log.Info("leader seen", zap.String("leader", identity), zap.Bool("self", identity == l.Identity()))
 	}
-	return err
-}
-
-// Update implements resourcelock.Interface.
-func (l *lease) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	begun := time.Now()
-	err := l.Interface.Update(ctx, record)
-	l.outcome(ctx, err)
-	if err == nil {
-		l.renewed(record, begun)
-	}
-	return err
 }
 
 // release releases the Lease, so that another replica can acquire it at once. It is
-// called after the elector and all work under the Lease have ended.
+// called after all renewals and all work under the Lease have ended.
 func (l *lease) release(ctx context.Context) error {
 	if !l.endTerm() {
 		return nil
 	}
-	record, _, err := l.Interface.Get(ctx)
+	record, err := l.read(ctx)
 	if err != nil || record.HolderIdentity != l.Identity() {
 		return err
 	}
 	now := metav1.Now()
-	return l.Interface.Update(ctx, resourcelock.LeaderElectionRecord{
+	return l.Update(ctx, resourcelock.LeaderElectionRecord{
 		LeaderTransitions: record.LeaderTransitions, LeaseDurationSeconds: 1, AcquireTime: now, RenewTime: now,
 	})
 }
@@ -144,12 +220,14 @@ func (l *lease) renewed(record resourcelock.LeaderElectionRecord, begun time.Tim
 			l.term.From = l.foreignEnd.Add(l.grace)
 		}
 	}
+	l.logLeader(record.HolderIdentity)
+	l.own, l.ownAt = record, begun
 	l.term.Until = begun.Add(time.Duration(record.LeaseDurationSeconds) * time.Second)
 }
 
 // outcome logs the first of several failures, and the first success after them.
-func (l *lease) outcome(ctx context.Context, err error) {
-	fails := err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && !errors.Is(ctx.Err(), context.Canceled)
+func (l *lease) outcome(err error) {
+	fails := err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err)
 	l.mu.Lock()
 	changed := fails != l.failing
 	l.failing = fails

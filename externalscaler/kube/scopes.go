@@ -3,7 +3,9 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,13 +16,15 @@ import (
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
-// The ConfigMap in our own namespace that stores what a new leader has to know: the
-// scopes of runners, and the calls of the last hour.
+// The ConfigMap in our own namespace that stores what a new leader has to know. Each part
+// of the scaler has a key of its own in it.
 const (
 	scopesName = "bitbucket-runner-scaler-scopes"
 	scopesKey  = "scopes.json"
 	// usageKey has the calls of the last hour, by credentials set.
 	usageKey = "usage.json"
+	// podlessKey has since when runners have been without a pod.
+	podlessKey = "podless.json"
 
 	// Before version 0.1.0 it had these names. They are still read if there is no
 	// ConfigMap of the new name.
@@ -28,8 +32,8 @@ const (
 	oldScopesKey  = "places.json"
 )
 
-// ScopeStore implements scope.Store and controlplane.UsageStore in a ConfigMap of one
-// namespace.
+// ScopeStore implements scope.Store, controlplane.UsageStore and reaper.Store in a
+// ConfigMap of one namespace.
 type ScopeStore struct {
 	cluster   *Cluster
 	namespace string
@@ -71,27 +75,55 @@ func (s ScopeStore) SaveScopes(ctx context.Context, scopes []scope.RegisteredSco
 	return s.save(ctx, scopesKey, scopes)
 }
 
-// LoadUsage implements controlplane.UsageStore.
+// LoadUsage implements controlplane.UsageStore. It passes over what another version
+// stored: an hour later it is worth nothing anyway.
 func (s ScopeStore) LoadUsage(ctx context.Context) (map[string]bitbucket.Usage, error) {
-	stored, err := s.cluster.client.CoreV1().ConfigMaps(s.namespace).Get(ctx, scopesName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	var usage map[string]bitbucket.Usage
+	err := s.load(ctx, usageKey, &usage)
+	var unreadable *unreadableError
+	if errors.As(err, &unreadable) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, scopesName, err)
-	}
-	var usage map[string]bitbucket.Usage
-	if text := stored.Data[usageKey]; text != "" {
-		if err := json.Unmarshal([]byte(text), &usage); err != nil {
-			return nil, nil //nolint:nilerr // of another version: an hour later it is worth nothing anyway
-		}
-	}
-	return usage, nil
+	return usage, err
 }
 
 // SaveUsage implements controlplane.UsageStore.
 func (s ScopeStore) SaveUsage(ctx context.Context, usage map[string]bitbucket.Usage) error {
 	return s.save(ctx, usageKey, usage)
+}
+
+// LoadPodless implements reaper.Store.
+func (s ScopeStore) LoadPodless(ctx context.Context) (map[string]time.Time, error) {
+	var podless map[string]time.Time
+	err := s.load(ctx, podlessKey, &podless)
+	return podless, err
+}
+
+// SavePodless implements reaper.Store.
+func (s ScopeStore) SavePodless(ctx context.Context, podless map[string]time.Time) error {
+	return s.save(ctx, podlessKey, podless)
+}
+
+// unreadableError says that this version cannot read what is stored.
+type unreadableError struct{ error }
+
+// load reads one key of the ConfigMap. It leaves value alone if there is none.
+func (s ScopeStore) load(ctx context.Context, key string, value any) error {
+	stored, err := s.cluster.client.CoreV1().ConfigMaps(s.namespace).Get(ctx, scopesName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, scopesName, err)
+	}
+	text := stored.Data[key]
+	if text == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(text), value); err != nil {
+		return &unreadableError{fmt.Errorf("read ConfigMap %s/%s: %s: %w", s.namespace, scopesName, key, err)}
+	}
+	return nil
 }
 
 // save replaces one key of the ConfigMap.

@@ -1,9 +1,11 @@
 package kube
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -101,5 +103,36 @@ func TestUsageIsKeptBesideTheScopes(t *testing.T) {
 	}
 	if got, err := kept.LoadUsage(t.Context()); err != nil || got != nil {
 		t.Errorf("of another version: got %v, %v", got, err)
+	}
+}
+
+func TestEachPartKeepsItsOwnKeyInTheStoredScopes(t *testing.T) {
+	c, client := watch(t, nil)
+	old := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "bitbucket-runner-scaler-places"},
+		Data:       map[string]string{"places.json": `[{"namespace":"team","credentials":"default","workspace":"{w}"}]`},
+	}
+	if _, err := client.CoreV1().ConfigMaps("system").Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	store := c.ScopesIn("system")
+	if got, err := store.LoadPodless(t.Context()); err != nil || len(got) != 0 {
+		t.Errorf("before the first: got %v, %v", got, err)
+	}
+	podless := map[string]time.Time{"{a}": time.Unix(1000, 0).UTC()}
+	if err := store.SavePodless(t.Context(), podless); err != nil {
+		t.Fatal(err)
+	}
+	scopes := []scope.RegisteredScope{{Namespace: "team", Credentials: "default", Workspace: "{w}"}}
+	for _, when := range []string{"under the old name", "under the new name"} {
+		if got, err := store.LoadScopes(t.Context()); err != nil || !slices.Equal(got, scopes) {
+			t.Errorf("%s: got %v, %v, want %v", when, got, err, scopes)
+		}
+		if got, err := store.LoadPodless(t.Context()); err != nil || !maps.Equal(got, podless) {
+			t.Errorf("%s: got %v, %v, want %v", when, got, err, podless)
+		}
+		if err := store.SaveScopes(t.Context(), scopes); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -156,13 +156,13 @@ func TestTheServiceIsKeptPointedWhileTheTermLasts(t *testing.T) {
 		t.Errorf("pointed %d times, want 2: once more after the failure", n)
 	}
 	l.give(leader.LeaseTerm{}, false)
-	clk.Step(2 * time.Second)
+	clk.Step(5 * time.Second)
 	look()
 	if n, _ := s.seen(); n != 2 {
 		t.Errorf("pointed %d times, want none without the lease", n)
 	}
 	l.give(leader.LeaseTerm{}, true)
-	clk.Step(2 * time.Second)
+	clk.Step(5 * time.Second)
 	look()
 	if n, _ := s.seen(); n != 3 {
 		t.Errorf("pointed %d times, want one more to repair what was changed", n)

@@ -21,7 +21,7 @@ type LeaderService interface { //nolint:revive // leader.Service would be any se
 // Times of keeping the Service pointed.
 const (
 	// pointEvery is how soon a Service that somebody changed is mended.
-	pointEvery = 2 * time.Second
+	pointEvery = 5 * time.Second
 	// pointAgain is the time to the next try after a failure.
 	pointAgain   = 250 * time.Millisecond
 	pointTimeout = 2 * time.Second

@@ -24,6 +24,11 @@ const (
 	Fixed Strategy = "fixed"
 )
 
+// StartsFromZero reports whether a strategy can ask for a runner while there is none. With
+// PercentageRunnersIdle there is no ratio then, and QueuedSteps uses the ratio until the
+// queue is read.
+func (s Strategy) StartsFromZero() bool { return false }
+
 // ScopeLimit is the maximum number of runners that Bitbucket registers in a
 // workspace or repository.
 const ScopeLimit = 100

@@ -98,6 +98,8 @@ type Config struct {
 	Pods   Pods
 	Jobs   Jobs
 	Events Events
+	// Store is nil if nothing is kept for the next leader.
+	Store Store
 	Limits
 	// Interval is the longest time between two looks; each change of the fleet
 	// brings one. Default 2 s.
@@ -118,8 +120,8 @@ type Config struct {
 
 // Limits are how long something must have lasted before it is acted on.
 type Limits struct {
-	// OrphanGrace is how long a runner must have been without a pod in this
-	// process's own sight. Default 5 min.
+	// OrphanGrace is how long a runner must have been without a pod in the sight of
+	// this leader and, if there is a Store, of those before it. Default 5 min.
 	OrphanGrace time.Duration
 	// LostAfter is the same for one that is DISABLED if lists show no steps.
 	// Default 5 min.
@@ -130,7 +132,7 @@ type Limits struct {
 	StepAssignDelay time.Duration
 	// LostSight is how long, and over two lists at least, a runner must have looked
 	// lost in this process's own sight: after an outage of Bitbucket all do for a
-	// moment. Default 1 min.
+	// moment. A runner without a pod must have been so for that long. Default 1 min.
 	LostSight time.Duration
 	// StartLimit is how long a Job may go without asking for a runner once it has a
 	// node, and how long one that was told to end may take. Default 10 min.

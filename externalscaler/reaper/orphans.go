@@ -16,7 +16,8 @@ import (
 
 // sighting is what is remembered of a runner without a pod.
 type sighting struct {
-	since time.Time
+	// since is when a leader first saw it so, and seen when this process did.
+	since, seen time.Time
 	// looked is when the list was begun after which it was last looked at.
 	looked time.Time
 	// said is true once a dry run has logged it.
@@ -36,18 +37,25 @@ func (r *Reaper) overdue(podless []fleet.Podless) map[scope.ID][]fleet.Podless {
 		current[p.Runner.UUID] = struct{}{}
 		seen, ok := r.podless[p.Runner.UUID]
 		if !ok {
-			r.podless[p.Runner.UUID] = &sighting{since: now}
+			r.podless[p.Runner.UUID] = r.firstSight(p.Runner.UUID, now)
 			continue
 		}
 		_, busy := r.running[p.Scope]
 		waiting := busy || now.Before(r.failures[p.Scope].until)
-		if !waiting && now.Sub(seen.since) >= r.rules.grace(p) && p.ListBegun.After(seen.looked) && removable(p.Runner) {
+		if !waiting && r.rules.overdue(p, seen, now) && p.ListBegun.After(seen.looked) && removable(p.Runner) {
 			seen.looked = p.ListBegun
 			due[p.Scope] = append(due[p.Scope], p)
 		}
 	}
 	maps.DeleteFunc(r.podless, func(uuid string, _ *sighting) bool { _, ok := current[uuid]; return !ok })
 	return due
+}
+
+// overdue reports whether a runner has been without a pod for the grace. What an earlier
+// leader saw counts, but this process must have seen it too.
+func (r rules) overdue(p fleet.Podless, seen *sighting, now time.Time) bool {
+	grace := r.grace(p)
+	return now.Sub(seen.since) >= grace && now.Sub(seen.seen) >= min(grace, r.LostSight)
 }
 
 // grace is how long a runner must have been without a pod. DISABLED hides whether

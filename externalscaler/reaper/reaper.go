@@ -39,6 +39,9 @@ type Reaper struct {
 	failures map[any]failure
 	// podless are the runners seen without a pod, by UUID.
 	podless map[string]*sighting
+	// stored is what was loaded or stored last of podless, and storedAt when that was begun.
+	stored   map[string]time.Time
+	storedAt time.Time
 	// rechecked is when each drained runner was last rechecked, by UUID.
 	rechecked map[string]time.Time
 	// said is what the users of each group were told last, by reason.
@@ -73,6 +76,7 @@ func New(config Config) *Reaper {
 // so that a failure in one never holds up another.
 func (r *Reaper) Run(ctx context.Context) error {
 	defer r.passes.Wait()
+	r.load(ctx)
 	for {
 		changed := r.config.Snapshots.Wait()
 		r.look(ctx)
@@ -89,9 +93,7 @@ func (r *Reaper) look(ctx context.Context) {
 	groups, orphaned := r.config.Snapshots.Groups(), r.config.Snapshots.OrphanedPods()
 	r.forget(groups, orphaned)
 	for _, group := range groups {
-		if _, err := r.config.Snapshots.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
-			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.tend(ctx, group.GroupKey) })
-		}
+		r.tendOrEnd(ctx, group)
 	}
 	scopes := map[scope.ID]struct{}{}
 	for _, m := range orphaned {
@@ -108,6 +110,7 @@ func (r *Reaper) look(ctx context.Context) {
 	for id, runners := range r.overdue(r.config.Snapshots.Podless()) {
 		r.pass(ctx, id, func(ctx context.Context) error { return r.removeOrphans(ctx, runners) })
 	}
+	r.store(ctx)
 }
 
 // decide asks the rules, whose memory is shared by all passes.

@@ -27,6 +27,8 @@ const (
 	ReasonScaleDownHeld = "ScaleDownHeld"
 	// ReasonListsStretched: the scope is listed less often than configured.
 	ReasonListsStretched = "ListsStretched"
+	// ReasonScopeNotFound: Bitbucket does not know the workspace or repository any more.
+	ReasonScopeNotFound = "ScopeNotFound"
 	// ReasonDryRun: what would be done without --dry-run.
 	ReasonDryRun = "DryRun"
 )

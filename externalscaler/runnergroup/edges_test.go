@@ -41,7 +41,7 @@ func TestMetadataOmitsDefaults(t *testing.T) {
 		"fixed":           {"workspace": "acme", "labels": "builds", "strategy": "fixed", "count": "0"},
 		"ephemeral":       {"workspace": "acme", "labels": "builds", "ephemeral": "true"},
 		"no spare":        {"workspace": "acme", "labels": "builds", "ephemeral": "true", "spare": "0"},
-		"everything else": {"workspace": "acme", "repository": "app", "labels": "a,b", "os": "linux.arm64", "strategy": "queuedSteps", "min": "0", "max": "3", "spare": "2", "scaleUpThreshold": "0.9", "scaleDownThreshold": "0.1", "scaleUpMultiplier": "2", "scaleDownMultiplier": "0.25", "coolDown": "1m0s", "ephemeral": "true", "maxAge": "0s", "credentials": "team"},
+		"everything else": {"workspace": "acme", "repository": "app", "labels": "a,b", "os": "linux.arm64", "strategy": "queuedSteps", "min": "2", "max": "3", "spare": "2", "scaleUpThreshold": "0.9", "scaleDownThreshold": "0.1", "scaleUpMultiplier": "2", "scaleDownMultiplier": "0.25", "coolDown": "1m0s", "ephemeral": "true", "maxAge": "0s", "credentials": "team"},
 		"repositories":    {"workspace": "acme", "labels": "builds", "strategy": "queuedSteps", "repositories": "app,web"},
 	} {
 		group, err := runnergroup.Parse(m)
@@ -73,22 +73,21 @@ func TestAcceptedForms(t *testing.T) {
 		change map[string]string
 		as     func(runnergroup.Group) bool
 	}{
-		"spaces around":        {map[string]string{"max": " 7 "}, func(g runnergroup.Group) bool { return g.Rules.Max == 7 }},
-		"bounds of max":        {map[string]string{"min": "100", "max": "100"}, func(g runnergroup.Group) bool { return g.Rules.Min == 100 && g.Rules.Max == 100 }},
-		"least max":            {map[string]string{"max": "1"}, func(g runnergroup.Group) bool { return g.Rules.Max == 1 }},
-		"threshold 1":          {map[string]string{"scaleUpThreshold": "1"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpThreshold == 1 }},
-		"multiplier 100":       {map[string]string{"scaleUpMultiplier": "100"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpMultiplier == 100 }},
-		"bare seconds":         {map[string]string{"coolDown": "90"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 90*time.Second }},
-		"no cool-down":         {map[string]string{"coolDown": "0s"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 0 }},
-		"longest maxAge":       {map[string]string{"maxAge": "720h"}, func(g runnergroup.Group) bool { return g.MaxAge == 720*time.Hour }},
-		"nine labels":          {map[string]string{"labels": "a,b,c,d,e,f,g,h,i,a"}, func(g runnergroup.Group) bool { return len(g.Labels) == 9 }},
-		"label of 50":          {map[string]string{"labels": strings.Repeat("a", 50)}, func(g runnergroup.Group) bool { return len(g.Labels[0]) == 50 }},
-		"label like a system":  {map[string]string{"labels": "linux.big"}, func(g runnergroup.Group) bool { return g.Labels[0] == "linux.big" }},
-		"credentials of 63":    {map[string]string{"credentials": strings.Repeat("a", 63)}, func(g runnergroup.Group) bool { return len(g.Credentials) == 63 }},
-		"repository":           {map[string]string{"repository": "{22222222-2222-4222-8222-22222222222f}"}, func(g runnergroup.Group) bool { return g.Repository != "" }},
-		"repositories once":    {map[string]string{"strategy": "queuedSteps", "repositories": "web,app,web"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Repositories, []string{"app", "web"}) }},
-		"min 0 with the queue": {map[string]string{"strategy": "queuedSteps", "min": "0"}, func(g runnergroup.Group) bool { return g.Rules.Min == 0 }},
-		"spare is kept":        {map[string]string{"ephemeral": "true", "spare": "0"}, func(g runnergroup.Group) bool { return g.Rules.Spare == 0 }},
+		"spaces around":       {map[string]string{"max": " 7 "}, func(g runnergroup.Group) bool { return g.Rules.Max == 7 }},
+		"bounds of max":       {map[string]string{"min": "100", "max": "100"}, func(g runnergroup.Group) bool { return g.Rules.Min == 100 && g.Rules.Max == 100 }},
+		"least max":           {map[string]string{"max": "1"}, func(g runnergroup.Group) bool { return g.Rules.Max == 1 }},
+		"threshold 1":         {map[string]string{"scaleUpThreshold": "1"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpThreshold == 1 }},
+		"multiplier 100":      {map[string]string{"scaleUpMultiplier": "100"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpMultiplier == 100 }},
+		"bare seconds":        {map[string]string{"coolDown": "90"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 90*time.Second }},
+		"no cool-down":        {map[string]string{"coolDown": "0s"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 0 }},
+		"longest maxAge":      {map[string]string{"maxAge": "720h"}, func(g runnergroup.Group) bool { return g.MaxAge == 720*time.Hour }},
+		"nine labels":         {map[string]string{"labels": "a,b,c,d,e,f,g,h,i,a"}, func(g runnergroup.Group) bool { return len(g.Labels) == 9 }},
+		"label of 50":         {map[string]string{"labels": strings.Repeat("a", 50)}, func(g runnergroup.Group) bool { return len(g.Labels[0]) == 50 }},
+		"label like a system": {map[string]string{"labels": "linux.big"}, func(g runnergroup.Group) bool { return g.Labels[0] == "linux.big" }},
+		"credentials of 63":   {map[string]string{"credentials": strings.Repeat("a", 63)}, func(g runnergroup.Group) bool { return len(g.Credentials) == 63 }},
+		"repository":          {map[string]string{"repository": "{22222222-2222-4222-8222-22222222222f}"}, func(g runnergroup.Group) bool { return g.Repository != "" }},
+		"repositories once":   {map[string]string{"strategy": "queuedSteps", "repositories": "web,app,web"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Repositories, []string{"app", "web"}) }},
+		"spare is kept":       {map[string]string{"ephemeral": "true", "spare": "0"}, func(g runnergroup.Group) bool { return g.Rules.Spare == 0 }},
 		"fixed, all": {map[string]string{"strategy": "fixed", "count": "100"}, func(g runnergroup.Group) bool {
 			return g.Rules == policy.Rules{Strategy: policy.Fixed, Count: 100, CoolDown: 5 * time.Minute}
 		}},

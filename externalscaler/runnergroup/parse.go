@@ -224,8 +224,8 @@ func (p *parser) rules() policy.Rules {
 	if r.Ephemeral && !p.given(keySpare) {
 		r.Spare = 1
 	}
-	if r.Min == 0 && r.Strategy == policy.PercentageRunnersIdle && !p.blamed(keyMin) {
-		p.fault(keyMin, "0", "at least 1: a step that finds no runner online fails at once (0 only with queuedSteps)")
+	if r.Min == 0 && !r.Strategy.StartsFromZero() && !p.blamed(keyMin) && !p.blamed(keyStrategy) {
+		p.fault(keyMin, "0", "at least 1: without a runner nothing would ever ask for one, and a step that finds no runner online fails at once")
 	}
 	switch {
 	case r.Max == 0 && !p.blamed(keyMax):

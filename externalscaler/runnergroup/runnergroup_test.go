@@ -40,7 +40,7 @@ func TestDefaults(t *testing.T) {
 func TestEveryKeyIsParsed(t *testing.T) {
 	got, err := runnergroup.Parse(map[string]string{
 		"workspace": "{11111111-1111-4111-8111-111111111111}", "labels": " my.group , b,my.group ", "os": "linux.arm64",
-		"strategy": "queuedSteps", "min": "0", "max": "20", "scale_up_threshold": "0.8", "scaleDownThreshold": "0.1",
+		"strategy": "queuedSteps", "min": "2", "max": "20", "scale_up_threshold": "0.8", "scaleDownThreshold": "0.1",
 		"scale_up_multiplier": "2", "scaleDownMultiplier": "0.25", "cool_down": "60", "ephemeral": "true", "maxAge": "0",
 		"repositories": "app, {22222222-2222-4222-8222-222222222222}", "credentials": "team-a",
 	})
@@ -48,7 +48,7 @@ func TestEveryKeyIsParsed(t *testing.T) {
 		Workspace: "{11111111-1111-4111-8111-111111111111}", Labels: []string{"b", "my.group"}, OS: "linux.arm64",
 		Repositories: []string{"app", "{22222222-2222-4222-8222-222222222222}"}, Credentials: "team-a",
 		Rules: policy.Rules{
-			Strategy: policy.QueuedSteps, Max: 20, Spare: 1, ScaleUpThreshold: 0.8, ScaleDownThreshold: 0.1,
+			Strategy: policy.QueuedSteps, Min: 2, Max: 20, Spare: 1, ScaleUpThreshold: 0.8, ScaleDownThreshold: 0.1,
 			ScaleUpMultiplier: 2, ScaleDownMultiplier: 0.25, CoolDown: time.Minute, Ephemeral: true,
 		},
 	}
@@ -104,6 +104,7 @@ func TestFaultsNameTheKeyAndTheAcceptedValues(t *testing.T) {
 		"boolean":                   {map[string]string{"ephemeral": "yes"}, []string{`ephemeral: "yes", want true or false`}},
 		"credentials":               {map[string]string{"credentials": "../other"}, []string{`credentials: "../other"`}},
 		"repositories":              {map[string]string{"strategy": "queuedSteps", "repositories": "a b"}, []string{`repositories: "a b"`}},
+		"no minimum with the queue": {map[string]string{"strategy": "queuedSteps", "min": "0"}, []string{`min: "0"`, "nothing would ever ask for one"}},
 		"repositories of the ratio": {map[string]string{"repositories": "app"}, []string{"repositories", "only with strategy queuedSteps"}},
 		"unknown key":               {map[string]string{"minn": "1"}, []string{"minn: unknown key, did you mean min?"}},
 		"unknown key, far":          {map[string]string{"completely.else": "1"}, []string{"completely.else: unknown key"}},

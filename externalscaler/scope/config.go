@@ -17,6 +17,8 @@ import (
 // Bitbucket is the client of one credentials set.
 type Bitbucket interface {
 	ResolveScope(ctx context.Context, scope bitbucket.Scope) (bitbucket.Scope, error)
+	// CheckScope returns bitbucket.ErrNotFound if Bitbucket does not know the scope.
+	CheckScope(ctx context.Context, scope bitbucket.Scope) error
 	ListRunners(ctx context.Context, scope bitbucket.Scope) (bitbucket.RunnerList, error)
 	ListRunnersInternally(ctx context.Context, scope bitbucket.Scope) (bitbucket.RunnerList, error)
 	GetRunner(ctx context.Context, scope bitbucket.Scope, uuid string) (bitbucket.Runner, time.Time, error)
@@ -70,6 +72,9 @@ type Config struct {
 	// IdleScope is the time after which a scope that no group asks for is dropped.
 	// Default 10 min.
 	IdleScope time.Duration
+	// GoneAfter is how long Bitbucket must have answered that it does not know a scope
+	// until that is believed. Default 10 min.
+	GoneAfter time.Duration
 	// KeepRegistered keeps a scope as long as runners of this installation are
 	// registered in it, although no group asks for it.
 	KeepRegistered bool
@@ -90,6 +95,7 @@ func (c Config) withDefaults() Config {
 	def(&c.WriteSettle, 30*time.Second)
 	def(&c.ListTimeout, time.Minute)
 	def(&c.IdleScope, 10*time.Minute)
+	def(&c.GoneAfter, 10*time.Minute)
 	if c.Leadership == nil {
 		c.Leadership = leader.Alone{}
 	}

@@ -159,6 +159,7 @@ func (s *scope) poll(ctx context.Context, hurried bool) error {
 		return s.failed(ctx, fmt.Errorf("list runners of %s: %w", s.id, err))
 	}
 	s.accept(ctx, list)
+	s.noteListed(ctx)
 	return nil
 }
 
@@ -185,6 +186,7 @@ func (s *scope) failed(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
+	s.noteFailed(ctx, err)
 	s.mu.Lock()
 	first := s.listErr == nil || s.listErr.Error() != err.Error()
 	s.listErr, s.view = err, nil

@@ -47,8 +47,11 @@ type scope struct {
 	stepSeen bool
 	route    route
 	stored   bool
-	writes   map[string]write   // by runner UUID
-	rechecks map[string]recheck // by runner UUID, newer than the list
+	notFound NotFound
+	// slugChecked is when the slugs were last seen to lead here.
+	slugChecked time.Time
+	writes      map[string]write   // by runner UUID
+	rechecks    map[string]recheck // by runner UUID, newer than the list
 	// carried are our runners that the list in force lacks and the one before had:
 	// one list alone is not believed.
 	carried map[string]bitbucket.Runner
@@ -117,7 +120,10 @@ func (s *scope) now() *View {
 	if s.view != nil {
 		return s.view
 	}
-	v := &View{ID: s.id, Resolved: s.resolved, Runners: s.known(), Interval: s.interval, Stretched: s.config.noticeable(s.interval), StepSeen: s.stepSeen, Err: s.listErr, list: s.list, rechecks: map[string]recheck{}}
+	v := &View{
+		ID: s.id, Resolved: s.resolved, Runners: s.known(), Interval: s.interval, Stretched: s.config.noticeable(s.interval),
+		StepSeen: s.stepSeen, Err: s.listErr, NotFound: s.notFound, list: s.list, rechecks: map[string]recheck{},
+	}
 	if s.list != nil {
 		v.ListBegun, v.ServerDate = s.list.Begun, s.list.ServerDate
 		v.listShowsSteps = slices.ContainsFunc(s.list.Runners, func(r bitbucket.Runner) bool { return r.State.Step != nil })

@@ -40,6 +40,8 @@ type View struct {
 	StepSeen bool
 	// Err is why the last list failed; nil if it did not.
 	Err error
+	// NotFound says that Bitbucket does not know the scope, and since when.
+	NotFound NotFound
 
 	list *bitbucket.RunnerList
 	// listShowsSteps is true if the list in force shows the step of some runner.

@@ -24,6 +24,9 @@ type Group struct {
 	Scope     string `json:"scope"`
 	// Error says why no decision can be made. It is empty if there is a decision.
 	Error string `json:"error,omitempty"`
+	// NotFoundSince is since when Bitbucket has not known the scope. It is left out if it
+	// does.
+	NotFoundSince *time.Time `json:"scopeNotFoundSince,omitempty"`
 	// ListAge is the age of the list of runners that the other fields are based on, in
 	// seconds.
 	ListAge float64 `json:"listAgeSeconds"`
@@ -92,6 +95,9 @@ func (s *Status) group(g *fleet.GroupSnapshot) Group {
 		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.String(), Hold: g.Hold,
 		ListAge: s.now().Sub(g.ListBegun).Seconds(), ListInterval: g.ListInterval.Seconds(),
 		Runners: map[string]int{},
+	}
+	if since := g.NotFound.Since; !since.IsZero() {
+		shown.NotFoundSince = &since
 	}
 	for _, m := range g.Members {
 		shown.Runners[m.State.String()]++

@@ -36,7 +36,7 @@ func deployed(t *testing.T, dir string) ([]any, *kustomization) {
 	}
 	for _, path := range files {
 		name := filepath.Base(path)
-		if name != "kustomization.yaml" && name != "runners_config.yaml" && !slices.Contains(k.Resources, name) {
+		if name != "kustomization.yaml" && name != "runners_config.yaml" && !slices.Contains(append(k.Configurations, k.Resources...), name) {
 			t.Errorf("%s is not named in the kustomization", path)
 		}
 	}
@@ -157,7 +157,7 @@ func TestTheScalerHasOnlyThePermissionsItNeeds(t *testing.T) {
 	}
 	want = map[string][]string{
 		"coordination.k8s.io/leases":                         {"create"},
-		"coordination.k8s.io/leases/bitbucket-runner-scaler": {"get", "update"},
+		"coordination.k8s.io/leases/bitbucket-runner-scaler": {"get", "watch", "update"},
 		"/pods":       {"list", "patch"},
 		"/configmaps": {"create"},
 		"/configmaps/bitbucket-runner-scaler-scopes": {"get", "update"},
@@ -171,7 +171,7 @@ func TestTheScalerHasOnlyThePermissionsItNeeds(t *testing.T) {
 	account, deployment := only[corev1.ServiceAccount](t, objects), only[appsv1.Deployment](t, objects)
 	binding, bindingHere := only[rbacv1.ClusterRoleBinding](t, objects), only[rbacv1.RoleBinding](t, objects)
 	for name, subjects := range map[string][]rbacv1.Subject{binding.RoleRef.Name: binding.Subjects, bindingHere.RoleRef.Name: bindingHere.Subjects} {
-		if name != cluster.Name || name != namespaced.Name || subjects[0].Name != account.Name || subjects[0].Namespace != account.Namespace {
+		if name != cluster.Name && name != namespaced.Name || subjects[0].Name != account.Name || subjects[0].Namespace != account.Namespace {
 			t.Errorf("roles, bindings and account do not match: %s, %v", name, subjects)
 		}
 	}

@@ -106,7 +106,7 @@ var groupKeys = []key{
 
 // Keys of a group's `parameters`: the scaling rules.
 var parameterKeys = []key{
-	{name: "min", about: "Minimum number of runners. Default 1; 0 only with queuedSteps.", kind: aCount},
+	{name: "min", about: "Minimum number of runners, at least 1. Default 1.", kind: aCount},
 	{name: "max", about: "Maximum number of runners, 1 to 100. Default 10.", kind: aCount},
 	{name: "scale_up_threshold", about: "Share of busy runners above which the group grows. Default 0.5.", kind: aDecimal},
 	{name: "scale_down_threshold", about: "Share of busy runners below which the group shrinks. Default 0.2.", kind: aDecimal},

@@ -101,7 +101,7 @@ func badCases(t *testing.T) map[string]badCase {
 		"external push":             {rule: "external-push", files: []string{with("type: external\n", "type: external-push\n")}, line: "external-push"},
 		"second trigger":            {rule: "second-trigger", files: []string{with("    type: external\n", "    type: external\n  - type: cron\n    metadata: {a: b}\n")}},
 		"calculation":               {rule: "second-trigger", files: []string{with("    strategy: default", "    strategy: default\n    multipleScalersCalculation: max")}, line: "multipleScalers"},
-		"no minimum":                {rule: "min-zero", files: []string{trigger("      strategy: queuedSteps\n      min: \"0\"\n")}, line: "min:"},
+		"no minimum":                {rule: "metadata-invalid", files: []string{trigger("      strategy: queuedSteps\n      min: \"0\"\n")}, line: "min:"},
 		"no spare":                  {rule: "ephemeral-without-spare", files: []string{trigger("      ephemeral: \"true\"\n      spare: \"0\"\n")}, line: "spare"},
 		"control plane":             {rule: "reserved-namespace", files: []string{with("namespace: bitbucket-runner\n", "namespace: bitbucket-runner-control-plane\n")}, line: "namespace"},
 		"TLS without authority":     {rule: "scaler-tls", files: []string{with("authenticationRef:\n      name: bitbucket-runner-scaler\n    metadata", "metadata")}, line: "enableTLS"},

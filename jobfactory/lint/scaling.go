@@ -54,12 +54,6 @@ func scalingRules() []entry {
 					add(fmt.Sprintf("multipleScalersCalculation is %q", c), "spec", "scalingStrategy", "multipleScalersCalculation")
 				}
 			}},
-		{Rule: Rule{"min-zero", Warning, "`min: 0`: a step fails at once if no runner is online", "set `min` to at least 1"},
-			one: func(j *job, add report) {
-				if r := j.group.Rules; j.invalid == nil && r.Strategy != policy.Fixed && r.Min == 0 {
-					add("min is 0", j.metadata("min")...)
-				}
-			}},
 		{Rule: Rule{"ephemeral-without-spare", Warning, "`spare: 0` with ephemeral runners: steps wait until a used runner is replaced", "set `spare` to at least 1, or leave it out"},
 			one: func(j *job, add report) {
 				if r := j.group.Rules; j.invalid == nil && r.Strategy != policy.Fixed && r.Ephemeral && r.Spare == 0 {

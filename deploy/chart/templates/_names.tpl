@@ -7,8 +7,7 @@ app.kubernetes.io/part-of: bitbucket-runner-scaler
        Secrets by them; two installations are told apart by their namespaces, and what
        has none has the namespace in its name. */}}
 {{- define "scaler.clusterWide" -}}
-bitbucket-runner-scaler
-{{- if ne .Release.Namespace "bitbucket-runner-control-plane" }}-{{ .Release.Namespace }}{{ end }}
+bitbucket-runner-scaler-{{ .Release.Namespace }}
 {{- end }}
 
 {{- /* The Secret of a credentials set: (dict "name" NAME "set" SET). */}}

@@ -56,15 +56,8 @@ func (r *Round) install(ctx context.Context) error {
 			documents = append(documents, fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: bitbucket-runner, namespace: %s}\n", r.namespace(short)))
 		}
 	}
-	// What is cluster-wide gets a name of the round's.
-	text := strings.ReplaceAll(string(rights), baseNamespace, r.namespace("cp"))
-	for document := range strings.SplitSeq(text, "\n---\n") {
-		if strings.Contains(document, "\nkind: ClusterRole") {
-			document = strings.ReplaceAll(document, "name: "+scalerName+"\n", "name: "+r.id+"-"+scalerName+"\n")
-			document = strings.Replace(document, "kind: ServiceAccount\n    name: "+r.id+"-"+scalerName, "kind: ServiceAccount\n    name: "+scalerName, 1)
-		}
-		documents = append(documents, document)
-	}
+	// What is cluster-wide has the namespace in its name, as kustomize fills it in.
+	documents = append(documents, strings.NewReplacer(baseNamespace, r.namespace("cp"), "$(CONTROL_PLANE)", r.namespace("cp")).Replace(string(rights)))
 	_, err = r.suite.ControlPlane.Kubectl(ctx, strings.NewReader(strings.Join(documents, "\n---\n")), "apply", "--server-side", "-f", "-")
 	return err
 }

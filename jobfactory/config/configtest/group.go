@@ -198,7 +198,6 @@ func (s *source) scaling(g object, form Form, extended bool) {
 		parameters = s.some(shares, 2)
 		parameters["min"], parameters["max"] = s.number(1, 5), s.number(5, 30)
 		if strategy == "queuedSteps" {
-			parameters["min"] = s.number(0, 5)
 			if g["repository"] == nil && s.chance(2) {
 				g["repositories"] = []any{"app", "web"}
 			}

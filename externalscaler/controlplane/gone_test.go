@@ -1,0 +1,46 @@
+package controlplane_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+)
+
+func TestThePodsOfADeletedWorkspaceEndUnlessTheyAreBusy(t *testing.T) {
+	config := shortLimits()
+	config.GoneAfter, config.MaxStaleness = 2*time.Second, time.Second
+	p := start(t, config, map[string]string{"min": "1"})
+	resting, working, silent := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()
+	working.runStep()
+	p.until("all to be seen", func() bool { return p.counts("idle", 2)() && p.counts("busy", 1)() })
+	silent.cancel()
+	// An outage that answers 404 to every list, though the workspace is there.
+	p.faults(emulator.FaultRule{Method: "GET", Path: "*/runners", Status: 404})
+	p.until("it to be reported", func() bool { return p.hasEvent("ScopeNotFound") && p.shown("builds").NotFoundSince != nil })
+	since := p.shown("builds").NotFoundSince
+	p.until("the grace to pass", func() bool { return time.Since(*since) > 3*config.GoneAfter })
+	if resting.stopOrdered() {
+		t.Fatal("the idle one was stopped although the workspace is there")
+	}
+	p.faults()
+	p.until("it to be found again", func() bool { return p.shown("builds").NotFoundSince == nil })
+	if err := p.Control.ChangeWorkspace(t.Context(), "acme", emulator.ActionDelete, ""); err != nil {
+		t.Fatal(err)
+	}
+	p.until("the idle one to be stopped", resting.stopOrdered)
+	p.until("a while to pass", func() bool { return time.Since(*p.shown("builds").NotFoundSince) > 3*config.GoneAfter })
+	if working.stopOrdered() || !p.hasJob(working) || !p.hasJob(silent) {
+		t.Errorf("the busy one was stopped: %v, its Job deleted: %v, or that of the silent one: %v", working.stopOrdered(), !p.hasJob(working), !p.hasJob(silent))
+	}
+	said := 0
+	for _, e := range p.Cluster.EventsSeen() {
+		if e.Reason == "ScopeNotFound" && strings.Contains(e.Message, "Bitbucket has not known the workspace acme since") {
+			said++
+		}
+	}
+	if said != 2 { // one for each time
+		t.Errorf("%d Events say what was not found, want 2", said)
+	}
+}

@@ -1,0 +1,79 @@
+package reaper
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Store keeps since when runners have been without a pod, by UUID, so that their grace goes
+// on if the leader changes. A pod that is gone never comes back: its UID is in the name of
+// its runner.
+type Store interface {
+	LoadPodless(ctx context.Context) (map[string]time.Time, error)
+	// SavePodless replaces all that was kept.
+	SavePodless(ctx context.Context, since map[string]time.Time) error
+}
+
+// storeEvery bounds how often that is stored: most runners without a pod are gone sooner.
+const storeEvery = time.Minute
+
+// storing names the pass that stores.
+type storing struct{}
+
+// load reads what an earlier leader has stored. Without it the grace begins anew.
+func (r *Reaper) load(ctx context.Context) {
+	if r.config.Store == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.config.PassTimeout)
+	defer cancel()
+	stored, err := r.config.Store.LoadPodless(ctx)
+	if err != nil {
+		r.log.Warn("it is not known since when runners have been without a pod: their grace begins now", zap.Error(err))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stored = stored
+}
+
+// firstSight returns the sighting of a runner that this process sees without a pod for
+// the first time. Called locked.
+func (r *Reaper) firstSight(uuid string, now time.Time) *sighting {
+	s := &sighting{since: now, seen: now}
+	if since, ok := r.stored[uuid]; ok && since.Before(now) {
+		s.since = since
+	}
+	return s
+}
+
+// store stores since when runners have been without a pod, if that has changed.
+func (r *Reaper) store(ctx context.Context) {
+	now := r.config.Clock.Now()
+	if r.config.Store == nil || now.Sub(r.storedAt) < storeEvery {
+		return
+	}
+	r.mu.Lock()
+	since := make(map[string]time.Time, len(r.podless))
+	for uuid, s := range r.podless {
+		since[uuid] = s.since.UTC().Truncate(time.Second)
+	}
+	changed := !maps.EqualFunc(since, r.stored, time.Time.Equal)
+	r.mu.Unlock()
+	if !changed {
+		return
+	}
+	r.storedAt = now
+	r.pass(ctx, storing{}, func(ctx context.Context) error {
+		if err := r.config.Store.SavePodless(ctx, since); err != nil {
+			return fmt.Errorf("store since when runners have been without a pod: %w", err)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.stored = since
+		return nil
+	})
+}
