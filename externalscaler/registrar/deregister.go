@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -58,16 +59,12 @@ func (r *Registrar) noteEnd(identity Identity) {
 	known, ok := r.registered[identity.PodUID]
 	r.mu.Unlock()
 	group, m, found := r.config.Snapshots.Member(identity.PodUID)
-	if !ok || !found || m.Terminating() || r.config.Telemetry.IsStopping(identity.PodUID) {
+	if !ok || !found || m.Job == nil || m.Terminating() || r.config.Telemetry.IsStopping(identity.PodUID) {
 		return
 	}
-	tookStep := m.Used || m.Telemetry.StepsBegun > 0
-	if loop := r.crashes.ended(group, r.config.Clock.Since(known.at), tookStep); loop != nil {
-		r.log.Warn("the runners of a group crash", zap.Stringer("group", group.GroupKey), zap.Error(loop))
-		if r.config.Events != nil {
-			r.config.Events.Event(group.GroupKey, group.UID, ReasonCrashLoop, loop.Error())
-		}
-	}
+	r.config.CrashLoops.Ended(group, crashloop.End{
+		Job: m.Job, Lived: r.config.Clock.Since(known.at), TookStep: m.Used || m.Telemetry.StepsBegun > 0,
+	})
 }
 
 // find looks for the pod's runner: by its name in the lists, then where it was

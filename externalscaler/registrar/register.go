@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
@@ -111,7 +112,7 @@ func (r *Registrar) slotRequest(in scope.ID, identity Identity) (scope.SlotReque
 	if member.State == fleet.Gone || r.config.Telemetry.IsStopping(identity.PodUID) {
 		return scope.SlotRequest{}, errStopping
 	}
-	if err := r.crashes.admit(group); err != nil {
+	if err := r.config.CrashLoops.Admit(group, member.Job); err != nil {
 		return scope.SlotRequest{}, err
 	}
 	live := map[string]bool{}
@@ -216,13 +217,13 @@ func (r *Registrar) remember(podUID string, known registration) {
 func deferral(err error) (outcome string, _ error) {
 	var limited *bitbucket.RateLimitedError
 	var full *scope.FullError
-	var loop *crashLoopError
+	var loop *crashloop.WaitError
 	var exists *runnerExistsError
 	switch {
 	case errors.As(err, &exists):
 		return "runner_exists", status.Error(codes.FailedPrecondition, err.Error())
 	case errors.As(err, &loop):
-		return "crash_loop", retryIn(codes.ResourceExhausted, loop.wait, err)
+		return "crash_loop", retryIn(codes.ResourceExhausted, loop.Wait, err)
 	case errors.As(err, &full):
 		return "no_room", retryIn(codes.ResourceExhausted, noRoomDelay, err)
 	case errors.Is(err, scope.ErrOutcomePending):

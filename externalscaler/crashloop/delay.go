@@ -1,0 +1,30 @@
+package crashloop
+
+import "time"
+
+// When a group counts as one whose Jobs keep failing, and how long it then waits. A
+// runner that ends at once costs four or five calls to Bitbucket, and KEDA replaces its
+// Job at its next poll: without a delay, one wrong image would use up the hourly budget
+// of every group with the same credentials.
+const (
+	// Age is the life below which a runner that took no step has crashed. A runner that
+	// has been online for that long works.
+	Age = 2 * time.Minute
+	// allowed failures in a row cost nothing.
+	allowed    = 2
+	firstDelay = 10 * time.Second
+	maxDelay   = 10 * time.Minute
+	// memory is how long failures without news are remembered.
+	memory = time.Hour
+	// causeWait is how long the Event waits for the status of the failed pod to show
+	// the cause.
+	causeWait = 15 * time.Second
+)
+
+// delay is how long a group waits after so many failures in a row.
+func delay(failures int) time.Duration {
+	if failures <= allowed {
+		return 0
+	}
+	return min(maxDelay, firstDelay<<min(failures-allowed-1, 10))
+}
