@@ -224,8 +224,10 @@ func TestHowManyTriesAGroupGets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			w.show(c.members...)
-			for w.State(w.group).Failures < 4 {
-				w.fail(0, nil)
+			for range 4 {
+				if w.State(w.group).Failures < 4 {
+					w.fail(0, nil)
+				}
 			}
 			w.clock.Step(c.after)
 			if got := w.State(w.group); got.Tries != c.want || got.Wait != max(0, delay(4)-c.after) {
@@ -243,7 +245,9 @@ func TestTheUsersAreToldOnceAndWhy(t *testing.T) {
 	if len(w.events) != 0 {
 		t.Errorf("told before the cause is known: %v", w.events)
 	}
-	w.fail(time.Second, func(f *fleet.Failure) { f.Cause = fleet.Cause{Reason: "OOMKilled", Message: "container runner: exit code 137"} })
+	w.fail(time.Second, func(f *fleet.Failure) {
+		f.Cause = fleet.Cause{Reason: "OOMKilled", Message: "container runner: exit code 137"}
+	})
 	for range 3 {
 		w.State(w.group)
 	}
