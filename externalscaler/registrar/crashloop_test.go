@@ -1,14 +1,18 @@
 package registrar
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
+	"bitbucket-runner-scaler/externalscaler/fleet"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -26,6 +30,34 @@ func TestAJobOfAFailingGroupWaits(t *testing.T) {
 	}
 	if w.counted[len(w.counted)-1] != "crash_loop" {
 		t.Errorf("counted %v", w.counted)
+	}
+}
+
+// What a pod says about itself is shown to people: nothing of it is believed to be short
+// or printable.
+func TestHowARunnerEndedIsTakenFromItsSidecar(t *testing.T) {
+	for name, c := range map[string]struct {
+		request *runnerv1.DeregisterRequest
+		want    crashloop.End
+	}{
+		"an old sidecar":        {&runnerv1.DeregisterRequest{}, crashloop.End{}},
+		"an exit code":          {&runnerv1.DeregisterRequest{ExitCode: proto.Int32(3), LastLine: "no"}, crashloop.End{Cause: fleet.Cause{Reason: "Error", Message: "container runner: exit code 3"}, LastLine: "no"}},
+		"success":               {&runnerv1.DeregisterRequest{ExitCode: proto.Int32(0)}, crashloop.End{Cause: fleet.Cause{Reason: "Completed", Message: "container runner: exit code 0"}}},
+		"killed, who knows why": {&runnerv1.DeregisterRequest{ExitCode: proto.Int32(137)}, crashloop.End{}},
+		"a long and foul line":  {&runnerv1.DeregisterRequest{LastLine: "a\x1b\n" + strings.Repeat("b", 1000)}, crashloop.End{LastLine: "a" + strings.Repeat("b", maxLastLine-3)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w := start(t, func(w *world) { w.rechecked = bitbucket.Runner{UUID: "{r}"} })
+			if _, err := r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.Deregister(with(t.Context(), "good"), c.request); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.ended) != 1 || w.ended[0].Cause != c.want.Cause || w.ended[0].LastLine != c.want.LastLine {
+				t.Errorf("got %+v, want %+v", w.ended, c.want)
+			}
+		})
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
@@ -12,6 +14,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/crashloop"
+	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -31,7 +34,7 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 	// The pod may be killed any moment: what was begun is brought to its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deregisterTimeout)
 	defer cancel()
-	r.noteEnd(identity)
+	r.noteEnd(identity, req)
 	r.config.Telemetry.MarkStopping(identity.PodUID)
 	in, runner, ok := r.find(identity, req.GetRunnerUuid())
 	if !ok {
@@ -54,7 +57,7 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 
 // noteEnd notes whether the runner of a pod has crashed: it has if nobody told it to
 // end. What was registered before this process led is not known, and not counted.
-func (r *Registrar) noteEnd(identity Identity) {
+func (r *Registrar) noteEnd(identity Identity, req *runnerv1.DeregisterRequest) {
 	r.mu.Lock()
 	known, ok := r.registered[identity.PodUID]
 	r.mu.Unlock()
@@ -64,7 +67,38 @@ func (r *Registrar) noteEnd(identity Identity) {
 	}
 	r.config.CrashLoops.Ended(group, crashloop.End{
 		Job: m.Job, Lived: r.config.Clock.Since(known.at), TookStep: m.Used || m.Telemetry.StepsBegun > 0,
+		Cause: causeOf(req), LastLine: printable(req.GetLastLine()),
 	})
+}
+
+// killed is the exit code of a process that was killed: whether for its memory is only in
+// the pod's status.
+const killed = 128 + 9
+
+// causeOf is the cause of a runner's end as far as its sidecar reports it.
+func causeOf(req *runnerv1.DeregisterRequest) fleet.Cause {
+	if req.ExitCode == nil || req.GetExitCode() == killed {
+		return fleet.Cause{}
+	}
+	reason := "Error"
+	if req.GetExitCode() == 0 {
+		reason = "Completed"
+	}
+	return fleet.Cause{Reason: reason, Message: fmt.Sprintf("container runner: exit code %d", req.GetExitCode())}
+}
+
+// maxLastLine bounds what a pod may say about itself, in bytes.
+const maxLastLine = 200
+
+// printable makes a pod's text fit for a log, an Event and a page.
+func printable(text string) string {
+	text = text[:min(len(text), maxLastLine)]
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // find looks for the pod's runner: by its name in the lists, then where it was

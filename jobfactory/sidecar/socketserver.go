@@ -186,6 +186,7 @@ func (s *socketServer) take(exec int, m socket.Message) {
 		s.state.report(exec, m.Report())
 	case socket.TypeEnded:
 		s.log.Info("the runner ended", zap.Int("exitCode", m.ExitCode))
+		s.state.exited(exit{code: m.ExitCode, lastLine: m.LastLine})
 		if err := s.state.end(); err != nil {
 			s.log.Error("a restarted sidecar would not know that the runner has ended", zap.Error(err))
 		}

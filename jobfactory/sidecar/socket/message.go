@@ -32,8 +32,10 @@ type Message struct {
 	Step         string `json:"step,omitempty"`
 	Begun        uint32 `json:"steps_begun,omitempty"`
 	Unrecognized bool   `json:"unrecognized_output,omitempty"`
-	// ExitCode goes with TypeEnded.
-	ExitCode int `json:"exit_code,omitempty"`
+	// ExitCode goes with TypeEnded. LastLine does too, if the runner has had no step: the
+	// last line of its output, bounded and without secrets.
+	ExitCode int    `json:"exit_code,omitempty"`
+	LastLine string `json:"last_line,omitempty"`
 }
 
 var stateNames = map[runnerv1.RunnerState]string{

@@ -112,10 +112,12 @@ func Exec(ctx context.Context, config Config) (exitCode int, err error) {
 	case answer.Type != socket.TypeEnvironment:
 		return failure, fmt.Errorf("%w: %s", ErrRefused, answer.Reason)
 	}
-	e := &executor{config: config, log: config.Logger, state: newStateTracker(config.Logger), stop: make(chan socket.Message, 1), ended: make(chan int, 1)}
-	child, err := start(config.Command, config.Stdout, config.Stderr, merge(os.Environ(), answer.Environment), e.state.observe)
+	environment := merge(os.Environ(), answer.Environment)
+	e := &executor{config: config, log: config.Logger, state: newStateTracker(config.Logger), last: newLastLine(environment), stop: make(chan socket.Message, 1), ended: make(chan int, 1)}
+	child, err := start(config.Command, config.Stdout, config.Stderr, environment, e.state.observe, e.last.keep)
 	// Best effort: after this only the runner itself should hold the secret.
 	clear(answer.Environment)
+	clear(environment)
 	runtime.GC()
 	if err != nil {
 		conn.Close()
