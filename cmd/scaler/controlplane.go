@@ -71,6 +71,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 		return err
 	}
 	settings.Cluster, settings.Scopes = cluster, cluster.ScopesIn(c.namespace)
+	settings.WatchWarnings = func(ctx context.Context) error { return cluster.WatchWarnings(ctx, settings.Logger.Named("kube")) }
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
 		return err
 	}

@@ -25,12 +25,9 @@ func oneLine(message string) string {
 	return message
 }
 
-// unremarkable are the reasons for which a container waits while its pod starts.
-var unremarkable = []string{"", "ContainerCreating", "PodInitializing"}
-
-// transient are the reasons of a first try, which the kubelet repeats: another reason
-// follows if that fails too.
-var transient = []string{"ErrImagePull", "RegistryUnavailable"}
+// unremarkable are the reasons for which a container waits while its pod starts. The last
+// one is that of a pull that has just failed: ImagePullBackOff follows.
+var unremarkable = []string{"", "ContainerCreating", "PodInitializing", "ErrImagePull"}
 
 // waits returns why a pod does not run, as its status tells.
 func waits(pod *corev1.Pod) fleet.Cause {
@@ -43,7 +40,7 @@ func waits(pod *corev1.Pod) fleet.Cause {
 		if last := container.LastTerminationState.Terminated; last != nil {
 			message = fmt.Sprintf("container %s: exit code %d (%s)", container.Name, last.ExitCode, last.Reason)
 		}
-		return fleet.Cause{Reason: waiting.Reason, Message: oneLine(message), CannotStart: !slices.Contains(transient, waiting.Reason)}
+		return fleet.Cause{Reason: waiting.Reason, Message: oneLine(message), CannotStart: true}
 	}
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {

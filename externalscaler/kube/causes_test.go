@@ -44,10 +44,9 @@ func TestWhyAPodWaits(t *testing.T) {
 			ContainerStatuses:     []corev1.ContainerStatus{waitingFor("runner", "PodInitializing", "")},
 		}, fleet.Cause{}},
 		"its image is pulled": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ContainerCreating", "")}}, fleet.Cause{}},
-		"the first pull failed": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ErrImagePull", "not\nfound")}},
-			fleet.Cause{Reason: "ErrImagePull", Message: "container runner: not found"}},
-		"its image cannot be pulled": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ImagePullBackOff", "Back-off")}},
-			fleet.Cause{Reason: "ImagePullBackOff", Message: "container runner: Back-off", CannotStart: true}},
+		"a pull failed and is repeated": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ErrImagePull", "")}}, fleet.Cause{}},
+		"its image cannot be pulled": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ImagePullBackOff", "Back-off\npulling")}},
+			fleet.Cause{Reason: "ImagePullBackOff", Message: "container runner: Back-off pulling", CannotStart: true}},
 		"a container it waits for ends again and again": {corev1.PodStatus{
 			InitContainerStatuses: []corev1.ContainerStatus{{
 				Name:                 "docker",

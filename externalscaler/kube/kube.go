@@ -50,6 +50,7 @@ type Cluster struct {
 	serves   func(scalerAddress, namespace string) bool
 	changed  atomic.Pointer[func()]
 	recorder *recorder
+	warnings *warnings
 	client   kubernetes.Interface
 	// reviews is for TokenReviews alone.
 	reviews kubernetes.Interface
@@ -92,7 +93,7 @@ func New(settings *rest.Config, serves func(scalerAddress, namespace string) boo
 }
 
 func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
-	c := &Cluster{serves: serves, client: client, reviews: client, dynamicClient: dynamicClient}
+	c := &Cluster{serves: serves, warnings: newWarnings(), client: client, reviews: client, dynamicClient: dynamicClient}
 	c.factory = informers.NewSharedInformerFactoryWithOptions(client, 0,
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = ScaledJobLabel }),
 		informers.WithTransform(slim))

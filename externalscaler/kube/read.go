@@ -128,12 +128,22 @@ func (c *Cluster) Jobs() []fleet.Job {
 		if finished(job) && failed == nil {
 			continue
 		}
-		found = append(found, fleet.Job{
+		read := fleet.Job{
 			ResourceVersion: job.ResourceVersion,
 			Namespace:       job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: owner,
 			Generation: job.Annotations[generationAnnotation],
-			CreatedOn:  job.CreationTimestamp.Time, Pod: podOrNil(pod), Failed: failed,
-		})
+			CreatedOn:  job.CreationTimestamp.Time, Failed: failed,
+		}
+		if pod == nil {
+			read.Waits = c.warnings.of(job.UID)
+		} else {
+			own := podOf(pod)
+			if own.Waits == (fleet.Cause{}) {
+				own.Waits = c.warnings.of(pod.UID)
+			}
+			read.Pod = &own
+		}
+		found = append(found, read)
 	}
 	return found
 }
@@ -171,14 +181,6 @@ func (c *Cluster) podOfJob(job *batchv1.Job) (found *corev1.Pod) {
 // ended reports whether a pod's phase is a last one.
 func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-func podOrNil(pod *corev1.Pod) *fleet.Pod {
-	if pod == nil {
-		return nil
-	}
-	read := podOf(pod)
-	return &read
 }
 
 // Pods implements fleet.Kubernetes.

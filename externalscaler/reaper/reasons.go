@@ -25,6 +25,8 @@ const (
 	ReasonDisableUnsupported = "DisableUnsupported"
 	// ReasonScaleDownHeld: the ScaledJob is paused or has other triggers.
 	ReasonScaleDownHeld = "ScaleDownHeld"
+	// ReasonWaiting: something keeps a Job from coming to a runner; nothing is ended.
+	ReasonWaiting = "JobWaiting"
 	// ReasonDryRun: what would be done without --dry-run.
 	ReasonDryRun = "DryRun"
 )
