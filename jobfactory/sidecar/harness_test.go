@@ -274,5 +274,5 @@ func (r *running) end(t *testing.T) {
 
 func (r *running) ready(t *testing.T) {
 	t.Helper()
-	sidecartest.Eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), r.config.Dir) == nil })
+	sidecartest.Eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), r.config.Dir, 0) == nil })
 }

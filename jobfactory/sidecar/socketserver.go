@@ -73,6 +73,9 @@ func (s *socketServer) answer(ctx context.Context, conn *socket.Conn) {
 	conn.SetReadDeadline(time.Time{})
 	switch first.Type {
 	case socket.TypeReady:
+		if first.Wait && !s.waitForDecision(ctx, conn) {
+			return // the probe has given up, and another follows
+		}
 		_ = conn.Send(socket.Message{Type: socket.TypeReady, Ready: s.state.get().phase != registering}) // the probe asks again
 	case socket.TypeFetch:
 		s.answerFetch(ctx, conn)

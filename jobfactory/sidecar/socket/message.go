@@ -19,8 +19,10 @@ const (
 // Message is one line of the protocol.
 type Message struct {
 	Type string `json:"type"`
-	// Ready goes with TypeReady.
+	// Ready goes with the answer to TypeReady. Wait goes with the question: the answer is
+	// to come once the sidecar is ready.
 	Ready bool `json:"ready,omitempty"`
+	Wait  bool `json:"wait,omitempty"`
 	// Environment goes with TypeEnvironment. It holds the runner's secret.
 	Environment map[string]string `json:"environment,omitempty"`
 	// Reason goes with TypeFinish, TypeRefused and TypeStop.

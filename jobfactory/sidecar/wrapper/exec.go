@@ -156,7 +156,7 @@ func fetch(ctx context.Context, config Config) (*socket.Conn, socket.Message, er
 		conn, err := socket.Dial(ctx, config.Dir)
 		if err == nil {
 			var answer socket.Message
-			if answer, err = conn.Ask(ctx, socket.TypeFetch); err == nil {
+			if answer, err = conn.Ask(ctx, socket.Message{Type: socket.TypeFetch}); err == nil {
 				return conn, answer, nil
 			}
 			conn.Close()
