@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"errors"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,12 +162,14 @@ func TestAProbeFailsBeforeItsTimeout(t *testing.T) {
 	c.onRegister = func(int) (*runnerv1.RegisterResponse, error) { return nil, status.Error(codes.Unavailable, "no") }
 	s := startSidecar(t, c, dir, nil)
 	sidecartest.Eventually(t, "it has tried to register", func() bool { n, _, _ := c.counts(); return n > 0 })
-	began := time.Now()
-	if err := Ready(t.Context(), dir, 300*time.Millisecond); !errors.Is(err, errNotReady) {
-		t.Errorf("got %v, want %v", err, errNotReady)
-	}
-	if took := time.Since(began); took < 300*time.Millisecond {
-		t.Errorf("it waited %v", took)
+	for in, want := range map[string]error{dir: errNotReady, sidecartest.Folder(t): syscall.ENOENT} { // and before there is a socket
+		began := time.Now()
+		if err := Ready(t.Context(), in, 300*time.Millisecond); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if took := time.Since(began); took < 250*time.Millisecond {
+			t.Errorf("it waited %v", took)
+		}
 	}
 	if err := Ready(t.Context(), dir, -time.Second); err == nil {
 		t.Error("a negative wait is accepted")
