@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+
 	"bitbucket-runner-scaler/externalscaler/crashloop"
 )
 
@@ -49,7 +51,7 @@ func TestAFailingGroupChangesNothingForItsNeighbours(t *testing.T) {
 	healthy := map[string]string{"min": "1", "max": "10"}
 	var alone reactions
 	synctest.Test(t, func(t *testing.T) {
-		simulate(t, func(s *simulation) {
+		simulate(t, zap.NewNop(), func(s *simulation) {
 			s.apply("healthy", healthy)
 			alone = healthyHour(s)
 			s.calls()
@@ -64,7 +66,7 @@ func TestAFailingGroupChangesNothingForItsNeighbours(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				simulate(t, func(s *simulation) {
+				simulate(t, zap.NewNop(), func(s *simulation) {
 					s.apply("healthy", healthy)
 					s.broken["failing"] = true
 					failing := s.apply("failing", map[string]string{"min": "5", "max": "5"})

@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -59,6 +59,8 @@ type simulation struct {
 	// created and registered are when the Jobs of each group were created and their
 	// runners registered, since the beginning.
 	created, registered map[string][]time.Duration
+	// refusals are the errors that sidecars got.
+	refusals []string
 	// online are the pods whose runners are online.
 	online map[string][]*simulatedPod
 }
@@ -86,7 +88,7 @@ func (s *simulation) RoundTrip(r *http.Request) (*http.Response, error) {
 const simulatedBitbucket = "http://127.0.0.1:7990"
 
 // simulate runs do in a simulation. Call it in a bubble.
-func simulate(t *testing.T, do func(*simulation)) {
+func simulate(t *testing.T, log *zap.Logger, do func(*simulation)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &simulation{
@@ -100,7 +102,7 @@ func simulate(t *testing.T, do func(*simulation)) {
 			value, ok := map[string]string{"BITBUCKET_OAUTH_CLIENT_ID": emulator.OAuthClientID, "BITBUCKET_OAUTH_CLIENT_SECRET": emulator.OAuthClientSecret}[name]
 			return value, ok
 		},
-		Logger: zap.NewNop(),
+		Logger: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -199,14 +201,20 @@ func (s *simulation) run(name string, job fleet.Job, token string) {
 		s.serve(ctx, name, p)
 	}
 	_, err := s.runners.Deregister(ctx, &runnerv1.DeregisterRequest{RunnerUuid: p.uuid})
-	if err != nil && s.ctx.Err() == nil {
-		s.t.Errorf("deregister: %v", err)
+	if err != nil {
+		s.refused(err)
 	}
 	if !broken {
 		s.cluster.FinishJob(job.UID, true)
 	} else if s.sleep(time.Second) {
 		s.cluster.FailJob(job.UID, fleet.Cause{Reason: "Error", Message: "container runner: exit code 127"})
 	}
+}
+
+func (s *simulation) refused(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusals = append(s.refusals, err.Error())
 }
 
 // register asks until the control plane has decided, as the sidecar does.
@@ -216,6 +224,7 @@ func (s *simulation) register(ctx context.Context) (*runnerv1.RegisterResponse, 
 		if err == nil {
 			return response, true
 		}
+		s.refused(err)
 		delay := 5 * time.Second
 		for _, detail := range status.Convert(err).Details() {
 			if info, ok := detail.(*errdetails.RetryInfo); ok {
@@ -287,12 +296,20 @@ func (s *simulation) report(p *simulatedPod, state runnerv1.RunnerState) {
 
 // control sets the state of a pod's runner at Bitbucket.
 func (s *simulation) control(action string, p *simulatedPod) {
-	s.call(http.MethodPost, "/_emulator/runners/"+p.uuid+"/"+action, nil)
+	s.call(http.MethodPost, "/_emulator/runners/"+p.uuid+"/"+action, nil, nil)
 }
 
-func (s *simulation) call(method, path string, out any) {
+// call calls a control of the emulator.
+func (s *simulation) call(method, path string, in, out any) {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), method, simulatedBitbucket+path, strings.NewReader(""))
+	body := []byte{}
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	request, err := http.NewRequestWithContext(s.t.Context(), method, simulatedBitbucket+path, bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -315,7 +332,7 @@ func (s *simulation) call(method, path string, out any) {
 // calls counts the calls to Bitbucket.
 func (s *simulation) calls() (n int) {
 	var state emulator.State
-	s.call(http.MethodGet, "/_emulator/state", &state)
+	s.call(http.MethodGet, "/_emulator/state", nil, &state)
 	for _, calls := range state.Counters.Calls {
 		n += calls
 	}

@@ -43,7 +43,7 @@ func TestWhyAPodWaits(t *testing.T) {
 			InitContainerStatuses: []corev1.ContainerStatus{{Name: "sidecar", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}},
 			ContainerStatuses:     []corev1.ContainerStatus{waitingFor("runner", "PodInitializing", "")},
 		}, fleet.Cause{}},
-		"its image is pulled": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ContainerCreating", "")}}, fleet.Cause{}},
+		"its image is pulled":           {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ContainerCreating", "")}}, fleet.Cause{}},
 		"a pull failed and is repeated": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ErrImagePull", "")}}, fleet.Cause{}},
 		"its image cannot be pulled": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waitingFor("runner", "ImagePullBackOff", "Back-off\npulling")}},
 			fleet.Cause{Reason: "ImagePullBackOff", Message: "container runner: Back-off pulling", CannotStart: true}},

@@ -122,7 +122,7 @@ func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucke
 	// deletion. If Bitbucket cannot disable, only the read decides.
 	if runner.State.Status != bitbucket.StatusDisabled {
 		if err := r.config.Writer.Disable(ctx, in, runner); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
-			return false, fmt.Errorf("disable runner: %w", err)
+			return false, err
 		}
 	}
 	if listed, ok := r.config.Runners.Listed(in, runner.UUID); ok && listed.ShowsSteps && listed.Runner.State.Status == bitbucket.StatusDisabled && listed.Runner.State.Step == nil {
@@ -133,7 +133,7 @@ func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucke
 		return true, r.delete(ctx, in, runner) // recorded as gone; 404 is success
 	}
 	if err != nil {
-		return false, fmt.Errorf("read runner: %w", err)
+		return false, err
 	}
 	if current.State.Step != nil && current.State.Status != bitbucket.StatusOffline {
 		return false, nil
@@ -142,8 +142,5 @@ func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucke
 }
 
 func (r *Registrar) delete(ctx context.Context, in scope.ID, runner bitbucket.Runner) error {
-	if err := r.config.Writer.Delete(context.WithoutCancel(ctx), in, runner); err != nil {
-		return fmt.Errorf("delete runner %s: %w", runner.UUID, err)
-	}
-	return nil
+	return r.config.Writer.Delete(context.WithoutCancel(ctx), in, runner)
 }

@@ -3,7 +3,6 @@ package scope
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -125,7 +124,7 @@ func (s *scope) poll(ctx context.Context) error {
 	}
 	list, err := s.using().ListRunners(ctx, resolved)
 	if err != nil {
-		return s.failed(ctx, fmt.Errorf("list runners of %s: %w", s.id, err))
+		return s.failed(ctx, err)
 	}
 	s.accept(ctx, list)
 	return nil
@@ -138,7 +137,7 @@ func (s *scope) resolve(ctx context.Context) (bitbucket.Scope, error) {
 	}
 	resolved, err := s.using().ResolveScope(ctx, s.id.Scope)
 	if err != nil {
-		return bitbucket.Scope{}, fmt.Errorf("resolve scope %s: %w", s.id, err)
+		return bitbucket.Scope{}, err
 	}
 	s.mu.Lock()
 	s.resolved, s.view = resolved, nil
