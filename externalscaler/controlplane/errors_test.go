@@ -67,7 +67,9 @@ func TestErrorsDoNotRepeatThemselves(t *testing.T) {
 			for _, group := range s.plane.Status().Groups() {
 				texts = append(texts, group.Error)
 			}
+			s.mu.Lock()
 			texts = append(texts, s.refusals...)
+			s.mu.Unlock()
 			fail()
 		})
 	})

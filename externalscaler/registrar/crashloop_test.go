@@ -5,10 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/crashloop"
@@ -88,5 +92,28 @@ func TestTheEndOfARunnerIsNoted(t *testing.T) {
 				t.Errorf("got %+v", w.ended[0])
 			}
 		})
+	}
+}
+
+func TestADeferredRegistrationIsLoggedWhenItsOutcomeChanges(t *testing.T) {
+	core, logged := observer.New(zapcore.InfoLevel)
+	clk := clocktesting.NewFakePassiveClock(time.Now())
+	r, w := start(t, func(w *world) { w.wait = time.Minute })
+	r.log, r.config.Clock = zap.New(core), clk
+	ask := func() { _, _ = r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{}) } // it waits
+	for range 100 {
+		ask()
+		clk.SetTime(clk.Now().Add(5 * time.Second))
+	}
+	if logged.Len() != 1 {
+		t.Errorf("%d lines in 500 s, want 1", logged.Len())
+	}
+	w.wait, w.registered = 0, []error{bitbucket.ErrUnavailable}
+	ask()
+	clk.SetTime(clk.Now().Add(sayAgain))
+	w.registered = []error{bitbucket.ErrUnavailable}
+	ask()
+	if logged.Len() != 3 {
+		t.Errorf("%d lines, want one for the change and one after %v", logged.Len(), sayAgain)
 	}
 }

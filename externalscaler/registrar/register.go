@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -49,11 +50,32 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 	r.config.Count(outcome)
 	log := r.log.With(zap.Stringer("group", group.GroupKey), zap.String("pod", identity.PodName), zap.String("outcome", outcome), zap.String("sidecar", req.GetSidecarVersion()))
 	if err != nil {
-		log.Info("registration deferred", zap.Error(err))
+		level := zap.DebugLevel
+		if r.isNews(identity.PodUID, outcome) {
+			level = zap.InfoLevel
+		}
+		log.Log(level, "registration deferred", zap.Error(err))
 		return nil, err
 	}
 	log.Info("registration", zap.String("runner", response.GetRunner().GetUuid()), zap.String("reason", response.GetFinish().GetReason()))
 	return response, nil
+}
+
+// sayAgain is how long the same answer to a pod that waits is not logged again.
+const sayAgain = 10 * time.Minute
+
+// isNews reports whether the answer to a pod is another one than last, or was not logged
+// for a while. A pod that waits asks every few seconds.
+func (r *Registrar) isNews(podUID, outcome string) bool {
+	now := r.config.Clock.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.deferred[podUID]; last.outcome == outcome && now.Sub(last.at) < sayAgain {
+		return false
+	}
+	maps.DeleteFunc(r.deferred, func(_ string, last deferred) bool { return now.Sub(last.at) >= sayAgain })
+	r.deferred[podUID] = deferred{outcome: outcome, at: now}
+	return true
 }
 
 // refusals are the outcomes of a pod without a usable group, by the answer's code.

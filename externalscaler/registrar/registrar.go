@@ -131,6 +131,14 @@ type Registrar struct {
 	// registered remembers where a pod's runner lives, for the case that its
 	// ScaledJob is gone by the time it is deregistered.
 	registered map[string]registration
+	// deferred is what pods that wait were answered last, by their UIDs.
+	deferred map[string]deferred
+}
+
+// deferred is an answer that was logged.
+type deferred struct {
+	outcome string
+	at      time.Time
 }
 
 type registration struct {
@@ -155,7 +163,7 @@ func New(config Config) *Registrar {
 	}
 	return &Registrar{
 		config: config, log: config.Logger, reviews: newReviews(config.Reviewer, config.Clock),
-		sessions: map[string]*session{}, registered: map[string]registration{},
+		sessions: map[string]*session{}, registered: map[string]registration{}, deferred: map[string]deferred{},
 	}
 }
 
