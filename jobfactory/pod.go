@@ -100,7 +100,7 @@ func sidecar(g RunnerGroup) corev1.Container {
 		Command:         []string{"/sidecar", "run"},
 		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
 		Env:             sidecarEnv(g),
-		StartupProbe:    probe(startupTries, "/sidecar", "ready", fmt.Sprintf("--wait=%ds", probeSeconds)),
+		StartupProbe:    probe(startupTries, "/sidecar", "ready"),
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},
@@ -122,6 +122,8 @@ func sidecarEnv(g RunnerGroup) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		{Name: "SIDECAR_SCALER_ADDRESS", Value: g.ScalerAddress},
 		{Name: "SIDECAR_DIR", Value: SharedDir},
+		// Not in the probe's command: an earlier build of the sidecar does not know the flag.
+		{Name: "SIDECAR_WAIT", Value: fmt.Sprintf("%ds", probeSeconds)},
 	}
 	if !g.TLS {
 		return append(env, corev1.EnvVar{Name: "SIDECAR_TLS", Value: "off"})

@@ -213,7 +213,8 @@ func drain(f *common) func(context.Context) error {
 
 func ready(f *common) func(context.Context) error {
 	var wait time.Duration
-	f.Duration(&wait, "wait", 0, 0, "wait for the registration for this time before the probe fails; shorter than the probe's timeout")
+	// Probes in manifests of earlier versions have a timeout of 5 s.
+	f.Duration(&wait, "wait", 4*time.Second, 0, "wait for the registration for this time before the probe fails; shorter than the probe's timeout")
 	return func(ctx context.Context) error {
 		if err := f.Err(); err != nil {
 			return err

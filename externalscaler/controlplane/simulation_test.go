@@ -254,7 +254,7 @@ func (s *simulation) serve(ctx context.Context, name string, p *simulatedPod) {
 		s.online[name] = slices.DeleteFunc(s.online[name], func(other *simulatedPod) bool { return other == p })
 	}()
 	for state := runnerv1.RunnerState_RUNNER_STATE_STARTING; ; {
-		stopped := false
+		var stopped bool
 		if state, stopped = s.attach(ctx, p, state); stopped || !s.sleep(time.Second) {
 			return
 		}
