@@ -174,13 +174,14 @@ func (l *Loops) forget(now time.Time) {
 	}
 }
 
-// announce tells the users once that the Jobs of a group keep failing, and why. The
+// announce tells the users, and again after sayAgain, that the Jobs of a group keep failing, and why. The
 // caller holds the lock.
 func (l *Loops) announce(group *fleet.GroupSnapshot, s *groupState, now time.Time) {
-	if !s.loops() || s.said || s.cause.Reason == "" && now.Sub(s.last) < causeWait {
+	told := !s.said.IsZero() && now.Sub(s.said) < sayAgain
+	if !s.loops() || told || s.cause.Reason == "" && now.Sub(s.last) < causeWait {
 		return
 	}
-	s.said = true
+	s.said = now
 	state := s.state(group, now)
 	message := fmt.Sprintf("%v: the next one is tried after %v; the delay grows to %v and ends with a runner that works or a change of the ScaledJob", state, delay(s.failures), maxDelay)
 	l.log.Warn("the Jobs of a group keep failing", zap.Stringer("group", group.GroupKey), zap.Int("failures", s.failures), zap.String("cause", s.cause.String()), zap.String("lastLine", s.line))

@@ -142,6 +142,9 @@ func TestWhichJobsCountAsFailed(t *testing.T) {
 		"a container cannot start": {func(w *world) {
 			w.show(append(w.group.Members, fleet.Member{Job: w.job(), Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "ImagePullBackOff", CannotStart: true}}})...)
 		}, true},
+		"its pod is being deleted": {func(w *world) {
+			w.show(append(w.group.Members, fleet.Member{Job: w.job(), Pod: &fleet.Pod{Deleting: true, Waits: fleet.Cause{Reason: "ImagePullBackOff", CannotStart: true}}})...)
+		}, false},
 		"it waits for a node": {func(w *world) {
 			w.show(append(w.group.Members, fleet.Member{Job: w.job(), Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "Unschedulable"}}})...)
 		}, false},
@@ -254,7 +257,17 @@ func TestTheUsersAreToldOnceAndWhy(t *testing.T) {
 	if len(w.events) != 1 || !strings.HasPrefix(w.events[0], Reason+": ") || !strings.Contains(w.events[0], "OOMKilled: container runner: exit code 137") {
 		t.Errorf("got %q", w.events)
 	}
+	for range 3 { // three hours, in which one Job fails every ten minutes
+		for range 6 {
+			w.clock.Step(10 * time.Minute)
+			w.Ended(w.group, End{Job: w.job(), Lived: time.Second, Cause: fleet.Cause{Reason: "Error"}})
+		}
+	}
+	if len(w.events) != 4 {
+		t.Errorf("%d Events in three hours, want one per hour", len(w.events))
+	}
 	w.restart()
+	w.events = w.events[:1]
 	for range allowed + 1 { // sidecars that report no cause, and pods that nobody sees again
 		w.Ended(&fleet.GroupSnapshot{UID: "other"}, End{Job: w.job()})
 	}

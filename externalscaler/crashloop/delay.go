@@ -19,6 +19,8 @@ const (
 	// causeWait is how long the Event waits for the status of the failed pod to show
 	// the cause.
 	causeWait = 15 * time.Second
+	// sayAgain is when the Event is repeated: Kubernetes keeps one for an hour.
+	sayAgain = time.Hour
 )
 
 // delay is how long a group waits after so many failures in a row.

@@ -31,8 +31,8 @@ type groupState struct {
 	cause   fleet.Cause
 	causeOf string
 	line    string
-	// said is true once the users were told.
-	said bool
+	// said is when the users were told; zero if they were not.
+	said time.Time
 }
 
 func newGroupState(g *fleet.GroupSnapshot) *groupState {
@@ -71,7 +71,7 @@ func (s *groupState) observeMember(m *fleet.Member, now time.Time) {
 	if m.Runner != nil && (m.Used || m.Enabled() && m.Age >= Age) {
 		s.worked(m.Job.CreatedOn)
 	}
-	if waits := m.Waits(); waits.CannotStart && !m.Outdated {
+	if waits := m.Waits(); waits.CannotStart && !m.Outdated && !m.Terminating() {
 		s.fail(m.Job, now, waits)
 	}
 }
