@@ -76,7 +76,7 @@ func New(c Config) (*ControlPlane, error) {
 		return nil, err
 	}
 	p.scopes.OnChange(p.fleet.Changed)
-	p.crashes = crashloop.New(clock.RealClock{}, c.Cluster, c.Logger.Named("crashloop"))
+	p.crashes = crashloop.New(clock.RealClock{})
 	p.decisions = externalscaler.NewDecisions(p.fleet, p.crashes, clock.RealClock{}, c.Logger.Named("policy"))
 	p.status = status.New(p.fleet, p.decisions, p.crashes, time.Now)
 	registry := prometheus.NewRegistry()
@@ -157,7 +157,7 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	})
 	p.reaper = reaper.New(reaper.Config{
 		Snapshots: p.fleet, Marks: p.fleet, Decider: p.decisions, Writer: p.scopes, Runners: p.scopes, Sidecars: r,
-		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, Limits: c.limits(),
+		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, CrashLoops: p.crashes, Limits: c.limits(),
 		Interval: c.ReaperInterval, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})

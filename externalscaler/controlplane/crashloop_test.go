@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"bitbucket-runner-scaler/externalscaler/crashloop"
+	"bitbucket-runner-scaler/externalscaler/reaper"
 )
 
 // The hour of a group whose runners exit at once, beside a healthy one with the same
@@ -114,7 +114,7 @@ func checkLoop(t *testing.T, s *simulation, uid string) {
 	}
 	told := 0
 	for _, event := range s.cluster.EventsSeen() {
-		if event.Reason == crashloop.Reason && event.Group.Name == "failing" {
+		if event.Reason == reaper.ReasonCrashLoop && event.Group.Name == "failing" {
 			told++
 		}
 	}

@@ -14,39 +14,30 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
-// Reason is the reason of the Event of a group whose Jobs keep failing.
-const Reason = "CrashLoop"
-
-// Events writes an Event for the users of a ScaledJob.
-type Events interface {
-	Event(group fleet.GroupKey, uid, reason, message string)
-}
-
 // Loops are the groups whose Jobs keep failing. Safe for concurrent use.
 type Loops struct {
-	clock  clock.PassiveClock
-	events Events
-	log    *zap.Logger
+	clock clock.PassiveClock
 
 	mu     sync.Mutex
 	groups map[fleet.GroupKey]*groupState
 }
 
-// New returns Loops of which nothing is known yet. Nobody is told if events is nil.
-func New(clock clock.PassiveClock, events Events, log *zap.Logger) *Loops {
-	return &Loops{clock: clock, events: events, log: log, groups: map[fleet.GroupKey]*groupState{}}
+// New returns Loops of which nothing is known yet.
+func New(clock clock.PassiveClock) *Loops {
+	return &Loops{clock: clock, groups: map[fleet.GroupKey]*groupState{}}
 }
 
 // State is what is known of a group whose Jobs keep failing.
 type State struct {
 	// Failures in a row; 0 if the group's Jobs do not keep failing.
 	Failures int
+	// On is when the last one failed.
+	On time.Time
 	// Cause of the last one, and LastLine of its runner's log, as far as known.
 	Cause    fleet.Cause
 	LastLine string
@@ -80,16 +71,14 @@ func (l *Loops) State(group *fleet.GroupSnapshot) State {
 	now := l.clock.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.of(group, now)
-	l.announce(group, s, now)
-	return s.state(group, now)
+	return l.of(group, now).state(group, now)
 }
 
 func (s *groupState) state(group *fleet.GroupSnapshot, now time.Time) State {
 	if !s.loops() {
 		return State{}
 	}
-	return State{Failures: s.failures, Cause: s.cause, LastLine: s.line, Wait: s.wait(now), Tries: s.tries(group, now)}
+	return State{Failures: s.failures, On: s.last, Cause: s.cause, LastLine: s.line, Wait: s.wait(now), Tries: s.tries(group, now)}
 }
 
 // Admit returns a *WaitError if a Job of the group must wait for its runner. Of a group
@@ -141,7 +130,6 @@ func (l *Loops) Ended(group *fleet.GroupSnapshot, end End) {
 	if s.causeOf == end.Job.UID {
 		s.line = end.LastLine
 	}
-	l.announce(group, s, now)
 }
 
 // of returns the state of a group as of its newest snapshot. The caller holds the lock.
@@ -171,21 +159,5 @@ func (l *Loops) forget(now time.Time) {
 		if now.Sub(s.seen) > memory {
 			delete(l.groups, key)
 		}
-	}
-}
-
-// announce tells the users, and again after sayAgain, that the Jobs of a group keep failing, and why. The
-// caller holds the lock.
-func (l *Loops) announce(group *fleet.GroupSnapshot, s *groupState, now time.Time) {
-	told := !s.said.IsZero() && now.Sub(s.said) < sayAgain
-	if !s.loops() || told || s.cause.Reason == "" && now.Sub(s.last) < causeWait {
-		return
-	}
-	s.said = now
-	state := s.state(group, now)
-	message := fmt.Sprintf("%v: the next one is tried after %v; the delay grows to %v and ends with a runner that works or a change of the ScaledJob", state, delay(s.failures), maxDelay)
-	l.log.Warn("the Jobs of a group keep failing", zap.Stringer("group", group.GroupKey), zap.Int("failures", s.failures), zap.String("cause", s.cause.String()), zap.String("lastLine", s.line))
-	if l.events != nil {
-		l.events.Event(group.GroupKey, group.UID, Reason, message)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"bitbucket-runner-scaler/bitbucket"
@@ -27,14 +26,9 @@ func TestHowLongAFailingGroupWaits(t *testing.T) {
 // world is a group and what is known of it.
 type world struct {
 	*Loops
-	clock  *clocktesting.FakeClock
-	group  *fleet.GroupSnapshot
-	made   int
-	events []string
-}
-
-func (w *world) Event(_ fleet.GroupKey, _, reason, message string) {
-	w.events = append(w.events, reason+": "+message)
+	clock *clocktesting.FakeClock
+	group *fleet.GroupSnapshot
+	made  int
 }
 
 func newWorld() *world {
@@ -47,7 +41,7 @@ func newWorld() *world {
 }
 
 // restart forgets what is known, as another process that begins to lead.
-func (w *world) restart() { w.Loops = New(w.clock, w, zap.NewNop()) }
+func (w *world) restart() { w.Loops = New(w.clock) }
 
 // job makes a Job now.
 func (w *world) job() *fleet.Job {
@@ -237,44 +231,6 @@ func TestHowManyTriesAGroupGets(t *testing.T) {
 				t.Errorf("got %+v, want %d tries", got, c.want)
 			}
 		})
-	}
-}
-
-func TestTheUsersAreToldOnceAndWhy(t *testing.T) {
-	w := newWorld()
-	for range allowed + 1 {
-		w.Ended(w.group, End{Job: w.job(), Lived: time.Second})
-	}
-	if len(w.events) != 0 {
-		t.Errorf("told before the cause is known: %v", w.events)
-	}
-	w.fail(time.Second, func(f *fleet.Failure) {
-		f.Cause = fleet.Cause{Reason: "OOMKilled", Message: "container runner: exit code 137"}
-	})
-	for range 3 {
-		w.State(w.group)
-	}
-	if len(w.events) != 1 || !strings.HasPrefix(w.events[0], Reason+": ") || !strings.Contains(w.events[0], "OOMKilled: container runner: exit code 137") {
-		t.Errorf("got %q", w.events)
-	}
-	for range 3 { // three hours, in which one Job fails every ten minutes
-		for range 6 {
-			w.clock.Step(10 * time.Minute)
-			w.Ended(w.group, End{Job: w.job(), Lived: time.Second, Cause: fleet.Cause{Reason: "Error"}})
-		}
-	}
-	if len(w.events) != 4 {
-		t.Errorf("%d Events in three hours, want one per hour", len(w.events))
-	}
-	w.restart()
-	w.events = w.events[:1]
-	for range allowed + 1 { // sidecars that report no cause, and pods that nobody sees again
-		w.Ended(&fleet.GroupSnapshot{UID: "other"}, End{Job: w.job()})
-	}
-	w.clock.Step(causeWait)
-	w.State(&fleet.GroupSnapshot{UID: "other"})
-	if len(w.events) != 2 {
-		t.Errorf("got %q", w.events)
 	}
 }
 

@@ -13,14 +13,10 @@ const (
 	// allowed failures in a row cost nothing.
 	allowed    = 2
 	firstDelay = 10 * time.Second
-	maxDelay   = 10 * time.Minute
+	// MaxDelay is the longest delay.
+	MaxDelay = 10 * time.Minute
 	// memory is how long failures without news are remembered.
 	memory = time.Hour
-	// causeWait is how long the Event waits for the status of the failed pod to show
-	// the cause.
-	causeWait = 15 * time.Second
-	// sayAgain is when the Event is repeated: Kubernetes keeps one for an hour.
-	sayAgain = time.Hour
 )
 
 // delay is how long a group waits after so many failures in a row.
@@ -28,5 +24,5 @@ func delay(failures int) time.Duration {
 	if failures <= allowed {
 		return 0
 	}
-	return min(maxDelay, firstDelay<<min(failures-allowed-1, 10))
+	return min(MaxDelay, firstDelay<<min(failures-allowed-1, 10))
 }

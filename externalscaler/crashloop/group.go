@@ -31,8 +31,6 @@ type groupState struct {
 	cause   fleet.Cause
 	causeOf string
 	line    string
-	// said is when the users were told; zero if they were not.
-	said time.Time
 }
 
 func newGroupState(g *fleet.GroupSnapshot) *groupState {

@@ -27,6 +27,8 @@ const (
 	ReasonScaleDownHeld = "ScaleDownHeld"
 	// ReasonWaiting: something keeps a Job from coming to a runner; nothing is ended.
 	ReasonWaiting = "JobWaiting"
+	// ReasonCrashLoop: the Jobs of a group keep failing, so it gets fewer.
+	ReasonCrashLoop = "CrashLoop"
 	// ReasonDryRun: what would be done without --dry-run.
 	ReasonDryRun = "DryRun"
 )

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
@@ -94,6 +95,35 @@ func (r *Reaper) sayWaiting(s sight) {
 			r.log.Warn("a Job does not come to a runner", zap.Stringer("group", s.group.GroupKey), zap.String("job", m.Job.Name), zap.String("cause", cause.String()))
 			r.event(of(s.group), ReasonWaiting, message)
 		}
+	}
+}
+
+// The Event of a crash loop waits for the status of the failed pod to show the cause,
+// and is repeated while the loop lasts: Kubernetes keeps an Event for an hour.
+const (
+	causeWait = 15 * time.Second
+	loopAgain = time.Hour
+)
+
+// sayCrashLoop tells the users of a group that its Jobs keep failing, and why.
+func (r *Reaper) sayCrashLoop(s sight) {
+	if r.config.CrashLoops == nil {
+		return
+	}
+	state := r.config.CrashLoops.State(s.group)
+	r.mu.Lock()
+	last, told := r.loops[s.group.GroupKey]
+	due := state.Loops() && (!told || s.now.Sub(last) >= loopAgain) && (state.Cause.Reason != "" || s.now.Sub(state.On) >= causeWait)
+	switch {
+	case due:
+		r.loops[s.group.GroupKey] = s.now
+	case !state.Loops():
+		delete(r.loops, s.group.GroupKey)
+	}
+	r.mu.Unlock()
+	if due {
+		r.log.Warn("the Jobs of a group keep failing", zap.Stringer("group", s.group.GroupKey), zap.Int("failures", state.Failures), zap.String("cause", state.Cause.String()), zap.String("lastLine", state.LastLine))
+		r.event(of(s.group), ReasonCrashLoop, fmt.Sprintf("%v: one is tried after a delay, which grows to %v and ends with a runner that works or a change of the ScaledJob", state, crashloop.MaxDelay))
 	}
 }
 

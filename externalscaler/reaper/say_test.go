@@ -9,6 +9,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
@@ -96,5 +97,46 @@ func TestARemovalSaysWhatKubernetesSays(t *testing.T) {
 	got = lasting("{a}", lost, time.Hour).endLost(seen(t, nil, lostRunner))
 	if len(got) != 1 || !strings.HasSuffix(got[0].why, " (CreateContainerConfigError: of a)") {
 		t.Errorf("lost: got %+v", got)
+	}
+}
+
+// looping is a group whose Jobs keep failing, or not.
+type looping struct{ state crashloop.State }
+
+func (l *looping) State(*fleet.GroupSnapshot) crashloop.State { return l.state }
+
+func TestTheUsersAreToldWhyJobsKeepFailing(t *testing.T) {
+	var events written
+	loop := &looping{}
+	r := New(Config{Events: &events, Clock: clocktesting.NewFakeClock(now), CrashLoops: loop})
+	at := now
+	look := func(d time.Duration) {
+		for end := at.Add(d); at.Before(end); at = at.Add(2 * time.Second) {
+			s := seen(t, nil)
+			s.now, s.group.UID = at, "uid"
+			r.sayCrashLoop(s)
+		}
+	}
+	look(time.Minute)
+	loop.state = crashloop.State{Failures: 3, On: at}
+	look(10 * time.Second)
+	if len(events) != 0 {
+		t.Fatalf("told before the cause is known: %q", events)
+	}
+	loop.state.Cause, loop.state.LastLine = fleet.Cause{Reason: "OOMKilled", Message: "container runner: exit code 137"}, "bye"
+	look(loopAgain - time.Minute)
+	if len(events) != 1 || !strings.HasPrefix(events[0], "CrashLoop: the last 3 Jobs") || !strings.Contains(events[0], "OOMKilled: container runner: exit code 137") || !strings.Contains(events[0], `"bye"`) {
+		t.Errorf("got %q", events)
+	}
+	look(2 * time.Minute)
+	if len(events) != 2 {
+		t.Errorf("%d Events in an hour of failures, want the second one now", len(events))
+	}
+	loop.state = crashloop.State{}
+	look(time.Minute)
+	loop.state = crashloop.State{Failures: 3, On: at} // another loop, of which no cause becomes known
+	look(causeWait + 4*time.Second)
+	if len(events) != 3 {
+		t.Errorf("got %q", events)
 	}
 }
