@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/utils/clock"
 
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
@@ -20,13 +21,19 @@ type Groups interface {
 	Group(key fleet.GroupKey) (*fleet.GroupSnapshot, error)
 }
 
+// CrashLoops knows which groups' Jobs keep failing.
+type CrashLoops interface {
+	State(group *fleet.GroupSnapshot) crashloop.State
+}
+
 // Decisions applies the rules to each group's snapshot and keeps each group's cool-down
 // window. The state is only in memory: after a restart each group has a new window.
 // Decisions is safe for concurrent use.
 type Decisions struct {
-	groups Groups
-	clock  clock.PassiveClock
-	log    *zap.Logger
+	groups  Groups
+	crashes CrashLoops
+	clock   clock.PassiveClock
+	log     *zap.Logger
 
 	mu    sync.Mutex
 	known map[fleet.GroupKey]*groupState
@@ -42,8 +49,8 @@ type groupState struct {
 }
 
 // NewDecisions returns Decisions for groups.
-func NewDecisions(groups Groups, clock clock.PassiveClock, log *zap.Logger) *Decisions {
-	return &Decisions{groups: groups, clock: clock, log: log, known: map[fleet.GroupKey]*groupState{}}
+func NewDecisions(groups Groups, crashes CrashLoops, clock clock.PassiveClock, log *zap.Logger) *Decisions {
+	return &Decisions{groups: groups, crashes: crashes, clock: clock, log: log, known: map[fleet.GroupKey]*groupState{}}
 }
 
 // Decide returns the group's current decision. Its errors are those of fleet.Group.
@@ -63,7 +70,11 @@ func (d *Decisions) Decide(key fleet.GroupKey) (policy.Decision, error) {
 	if m.from == group { // the snapshot is rebuilt every second, so the passing of time needs no new decision
 		return m.last, nil
 	}
-	decision := policy.Decide(group.Spec.Rules, &m.window, group.Observation, d.clock.Now())
+	observed := group.Observation
+	if state := d.crashes.State(group); state.Loops() {
+		observed.CrashLoop, observed.Tries = state.String(), state.Tries
+	}
+	decision := policy.Decide(group.Spec.Rules, &m.window, observed, d.clock.Now())
 	if m.from == nil || m.last.Effective != decision.Effective || m.last.Target != decision.Target || m.last.Reason != decision.Reason {
 		d.log.Info("decision", zap.Stringer("group", key), zap.Int("desired", decision.Desired), zap.Int("effective", decision.Effective),
 			zap.Int("target", decision.Target), zap.String("reason", string(decision.Reason)), zap.String("note", decision.Note))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/credentials"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
@@ -62,7 +64,7 @@ func (o *observed) Call(context.Context, fleet.GroupKey, runnergroup.Group) (*fl
 func TestStreamSendsTheCurrentValueThenEachChange(t *testing.T) {
 	o := &observed{changed: make(chan struct{})}
 	o.set(0, nil)
-	decisions := NewDecisions(o, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
+	decisions := NewDecisions(o, steady{}, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
 	conn, _ := serve(t, NewService(o, decisions, true))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -111,9 +113,32 @@ func TestStatusCodes(t *testing.T) {
 	}
 }
 
+// steady is a group whose Jobs do not fail.
+type steady struct{}
+
+func (steady) State(*fleet.GroupSnapshot) crashloop.State { return crashloop.State{} }
+
+// failing are groups whose Jobs keep failing.
+type failing struct{ state crashloop.State }
+
+func (f failing) State(*fleet.GroupSnapshot) crashloop.State { return f.state }
+
+func TestAFailingGroupIsToldFewerJobsAndWhy(t *testing.T) {
+	key := fleet.GroupKey{Namespace: "ns", Name: "g"}
+	groups := known{key: &fleet.GroupSnapshot{GroupKey: key, Spec: runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: 5}}, Observation: policy.Observation{Idle: 1}}}
+	for tries := range 2 {
+		state := crashloop.State{Failures: 3, Tries: tries, Cause: fleet.Cause{Reason: "OOMKilled"}}
+		d := NewDecisions(groups, failing{state}, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
+		got, err := d.Decide(key)
+		if err != nil || got.Effective != 5 || got.Target != 1+tries || got.Reason != policy.ReasonCrashLoop || !strings.Contains(got.Note, "OOMKilled") {
+			t.Errorf("%d tries: got %+v, %v", tries, got, err)
+		}
+	}
+}
+
 func TestDecisionsKeepTheLastChangesAndDropDeletedGroups(t *testing.T) {
 	groups := known{}
-	d := NewDecisions(groups, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
+	d := NewDecisions(groups, steady{}, clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), zap.NewNop())
 	key := fleet.GroupKey{Namespace: "ns", Name: "g"}
 	for i := range 2 * keptDecisions {
 		groups[key] = &fleet.GroupSnapshot{GroupKey: key, Spec: runnergroup.Group{Rules: policy.Rules{Strategy: policy.Fixed, Count: i % 50}}}

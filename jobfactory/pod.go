@@ -1,6 +1,7 @@
 package jobfactory
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -28,12 +29,21 @@ const (
 
 	// tokenSeconds is the minimum life of the sidecar's token, see tokenLife.
 	tokenSeconds = 12 * 60 * 60
-	// startupTries, one per second, let a Job wait a day for an unreachable Bitbucket.
-	startupTries = 24 * 60 * 60
-	// daemonTries, one per second, let a Docker daemon start on a slow disk.
-	daemonTries = 5 * 60
+	// probeSeconds is how long a startup probe waits inside before it fails: the kubelet
+	// writes a Warning Event for each failure, and no normal start takes that long.
+	probeSeconds = 50
+	// probeTimeout is longer, so that the probe itself says what is missing.
+	probeTimeout = 60
+	// startupTries let a Job wait a day for an unreachable Bitbucket.
+	startupTries = 24 * 60 * 60 / probeSeconds
+	// daemonTries let a Docker daemon start on a slow disk, within some minutes.
+	daemonTries = 6
 	nonRoot     = 65532
 )
+
+// awaitDaemon is the script that waits for the Docker daemon, asking it twice per second.
+const awaitDaemon = `for try in $(seq 80); do docker --host=unix:///var/run/docker.sock version >/dev/null 2>&1 && exit; sleep 0.5; done
+exec docker --host=unix:///var/run/docker.sock version`
 
 // Names of volumes and containers.
 const (
@@ -112,6 +122,8 @@ func sidecarEnv(g RunnerGroup) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		{Name: "SIDECAR_SCALER_ADDRESS", Value: g.ScalerAddress},
 		{Name: "SIDECAR_DIR", Value: SharedDir},
+		// Not in the probe's command: an earlier build of the sidecar does not know the flag.
+		{Name: "SIDECAR_WAIT", Value: fmt.Sprintf("%ds", probeSeconds)},
 	}
 	if !g.TLS {
 		return append(env, corev1.EnvVar{Name: "SIDECAR_TLS", Value: "off"})
@@ -129,7 +141,7 @@ func docker(g RunnerGroup) corev1.Container {
 		Args:            []string{"dockerd", "--host=unix:///var/run/docker.sock"},
 		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
 		Env:             append([]corev1.EnvVar{{Name: "DOCKER_TLS_CERTDIR", Value: ""}}, g.Proxy.env()...),
-		StartupProbe:    probe(daemonTries, "docker", "--host=unix:///var/run/docker.sock", "version"),
+		StartupProbe:    probe(daemonTries, "sh", "-c", awaitDaemon),
 		Resources:       g.DockerResources,
 		SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)},
 		VolumeMounts:    append(buildMounts(false), g.DockerVolumeMounts...),
@@ -151,11 +163,11 @@ func runner(g RunnerGroup) corev1.Container {
 	}
 }
 
-// probe returns a probe that runs a command once per second.
+// probe returns a probe that runs a command which waits for what it probes.
 func probe(tries int32, command ...string) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: command}},
-		PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: tries,
+		PeriodSeconds: 1, TimeoutSeconds: probeTimeout, FailureThreshold: tries,
 	}
 }
 

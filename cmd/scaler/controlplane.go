@@ -72,6 +72,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	}
 	kept := cluster.ScopesIn(c.namespace)
 	settings.Cluster, settings.Scopes, settings.Usage, settings.Podless = cluster, kept, kept, kept
+	settings.WatchWarnings = func(ctx context.Context) error { return cluster.WatchWarnings(ctx, settings.Logger.Named("kube")) }
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
 		return err
 	}

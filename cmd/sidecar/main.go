@@ -212,10 +212,13 @@ func drain(f *common) func(context.Context) error {
 }
 
 func ready(f *common) func(context.Context) error {
+	var wait time.Duration
+	// Probes in manifests of earlier versions have a timeout of 5 s.
+	f.Duration(&wait, "wait", 4*time.Second, 0, "wait for the registration for this time before the probe fails; shorter than the probe's timeout")
 	return func(ctx context.Context) error {
 		if err := f.Err(); err != nil {
 			return err
 		}
-		return sidecar.Ready(ctx, f.dir)
+		return sidecar.Ready(ctx, f.dir, wait)
 	}
 }

@@ -87,6 +87,7 @@ var needed = map[string]string{
 	scaler + " in *: batch/jobs: get,list,watch,delete":                                                       "what KEDA made of them; stuck and unwanted ones are deleted",
 	scaler + " in *: pods: get,list,watch":                                                                    "which runner still has a pod",
 	scaler + " in *: authentication.k8s.io/tokenreviews: create":                                              "who a sidecar is",
+	scaler + " in *: events: list":                                                                            "why a Job has no pod is only in an Event",
 	scaler + " in *: events: create,patch":                                                                    "each removal is reported as an Event",
 	scaler + " in *: events.k8s.io/events: create,patch":                                                      "each removal is reported as an Event",
 	scaler + " in *: configmaps: create":                                                                      "publishes its authority; a right to create cannot name",

@@ -66,6 +66,9 @@ type Config struct {
 	// WhileLeading runs while this process leads and ends with its context. It may be
 	// nil.
 	WhileLeading func(context.Context) error
+	// WatchWarnings finds out why Jobs have no running pod, while this process leads. It
+	// may be nil.
+	WatchWarnings func(context.Context) error
 	// Collectors are additional metrics.
 	Collectors []prometheus.Collector
 	// ServerOptions are options of the gRPC server, such as transport credentials.

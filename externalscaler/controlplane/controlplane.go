@@ -20,6 +20,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/credentials"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/leader"
@@ -45,6 +46,7 @@ type ControlPlane struct {
 	fleet     *fleet.Fleet
 	decisions *externalscaler.Decisions
 	service   *externalscaler.Service
+	crashes   *crashloop.Loops
 	status    *status.Status
 	reaper    *reaper.Reaper // nil without a cluster
 	gate      leader.Gate
@@ -75,8 +77,9 @@ func New(c Config) (*ControlPlane, error) {
 		return nil, err
 	}
 	p.scopes.OnChange(p.fleet.Changed)
-	p.decisions = externalscaler.NewDecisions(p.fleet, clock.RealClock{}, c.Logger.Named("policy"))
-	p.status = status.New(p.fleet, p.decisions, time.Now)
+	p.crashes = crashloop.New(clock.RealClock{})
+	p.decisions = externalscaler.NewDecisions(p.fleet, p.crashes, clock.RealClock{}, c.Logger.Named("policy"))
+	p.status = status.New(p.fleet, p.decisions, p.crashes, time.Now)
 	registry := prometheus.NewRegistry()
 	metrics = status.NewMetrics(registry, p.status, func() map[string]int {
 		left := map[string]int{}
@@ -145,11 +148,11 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	}
 	r := registrar.New(registrar.Config{
 		Owner: c.Owner, Snapshots: p.fleet, Telemetry: p.fleet, Writer: p.scopes, Runners: p.scopes,
-		Reviewer: c.Cluster, Pods: c.Cluster, Events: c.Cluster, Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
+		Reviewer: c.Cluster, Pods: c.Cluster, CrashLoops: p.crashes, Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
 	})
 	p.reaper = reaper.New(reaper.Config{
 		Snapshots: p.fleet, Marks: p.fleet, Decider: p.decisions, Writer: p.scopes, Runners: p.scopes, Sidecars: r,
-		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, Store: c.Podless, Limits: c.limits(),
+		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, CrashLoops: p.crashes, Store: c.Podless, Limits: c.limits(),
 		Interval: c.ReaperInterval, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
 		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})

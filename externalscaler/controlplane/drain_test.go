@@ -217,7 +217,7 @@ func TestHiddenStepsAreKnownFromTelemetry(t *testing.T) {
 	if working.stopOrdered() {
 		t.Error("the busy one was stopped")
 	}
-	jobs := p.Cluster.Jobs()
+	jobs := p.Cluster.Unfinished()
 	if len(jobs) != 3 {
 		t.Errorf("%d Jobs are left, want the one of the unknown runner too", len(jobs))
 	}

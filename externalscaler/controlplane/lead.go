@@ -43,6 +43,9 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 	if p.config.WhileLeading != nil {
 		work.Go(func() error { return p.config.WhileLeading(leading) })
 	}
+	if p.config.WatchWarnings != nil {
+		work.Go(func() error { return p.config.WatchWarnings(leading) })
+	}
 	work.Go(func() error { p.waitForWriteWindow(leading); return nil })
 	if p.config.PollRestarter != nil {
 		watch := pollWatch{groups: p.config.Cluster.ScaledJobs, lastCall: p.service.LastCall, restarter: p.config.PollRestarter, events: p.config.Cluster, log: p.log}

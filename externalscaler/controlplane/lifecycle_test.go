@@ -32,7 +32,7 @@ func (p *plane) hasEvent(reason string) bool {
 
 // hasJob reports whether a pod's Job still exists.
 func (p *plane) hasJob(d *pod) bool {
-	for _, job := range p.Cluster.Jobs() {
+	for _, job := range p.Cluster.Unfinished() {
 		if job.UID == d.job.UID {
 			return true
 		}

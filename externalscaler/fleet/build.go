@@ -119,8 +119,12 @@ func (c Config) build(in input) (*snapshot, findings) {
 // groupsOfKubernetes reads the groups from their ScaledJobs and joins each with
 // its Jobs, their pods, and the runners named after those.
 func (b *builder) groupsOfKubernetes() {
-	jobs := map[string][]Job{}
+	jobs, failed := map[string][]Job{}, map[string][]Job{}
 	for _, job := range b.in.jobs {
+		if job.Failed != nil {
+			failed[job.ScaledJobUID] = append(failed[job.ScaledJobUID], job)
+			continue
+		}
 		jobs[job.ScaledJobUID] = append(jobs[job.ScaledJobUID], job)
 		if job.Pod != nil {
 			b.next.live[job.Pod.UID] = struct{}{}
@@ -142,7 +146,9 @@ func (b *builder) groupsOfKubernetes() {
 			continue
 		}
 		accepted = append(accepted, group)
-		b.join(group, slices.DeleteFunc(jobs[scaledJob.UID], func(job Job) bool { return job.Namespace != scaledJob.Namespace }))
+		elsewhere := func(job Job) bool { return job.Namespace != scaledJob.Namespace }
+		b.join(group, slices.DeleteFunc(jobs[scaledJob.UID], elsewhere))
+		group.Failed = slices.DeleteFunc(failed[scaledJob.UID], elsewhere)
 		for i, member := range group.Members {
 			if member.Pod != nil {
 				b.next.pods[member.Pod.UID] = position{group: group.GroupKey, member: i}

@@ -57,6 +57,18 @@ func (m Member) Terminating() bool {
 	return m.Telemetry.Terminating || m.Pod != nil && m.Pod.Deleting
 }
 
+// Waits is why the member does not come to a runner, or its runner not online; zero if
+// nothing is wrong.
+func (m Member) Waits() Cause {
+	switch {
+	case m.Pod != nil:
+		return m.Pod.Waits
+	case m.Job != nil:
+		return m.Job.Waits
+	}
+	return Cause{}
+}
+
 // Enabled reports whether the runner is ONLINE and takes steps.
 func (m Member) Enabled() bool {
 	switch m.State {
@@ -78,8 +90,10 @@ type GroupSnapshot struct {
 	// Scope is where its runners live.
 	Scope scope.ID
 	// Hold says why the group must not be scaled down; empty if nothing forbids it.
-	Hold        string
-	Members     []Member
+	Hold    string
+	Members []Member
+	// Failed are the Jobs of the group that have failed and are still kept.
+	Failed      []Job
 	Observation policy.Observation
 	// ListBegun is when the list that this rests on was begun; ListErr is why the
 	// last one failed, nil if it did not.

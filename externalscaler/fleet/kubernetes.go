@@ -10,7 +10,8 @@ import (
 type Kubernetes interface {
 	// ScaledJobs are those with an external trigger that names this installation.
 	ScaledJobs() []ScaledJob
-	// Jobs are the unfinished Jobs of ScaledJobs, with their pods.
+	// Jobs are the unfinished Jobs of ScaledJobs, with their pods, and those that have
+	// failed, as long as they are kept.
 	Jobs() []Job
 	// Pods are the unfinished pods of runner Jobs, those too whose Job or ScaledJob
 	// was deleted: they may be about to end a step.
@@ -43,7 +44,7 @@ type ScaledJob struct {
 	Hold string
 }
 
-// Job is an unfinished Job that a ScaledJob owns.
+// Job is a Job that a ScaledJob owns. It is unfinished unless Failed is set.
 type Job struct {
 	Namespace, Name, UID string
 	// ScaledJobUID is the UID of the controller owner.
@@ -56,6 +57,40 @@ type Job struct {
 	ResourceVersion string
 	// Pod is the Job's newest pod; nil before it is created.
 	Pod *Pod
+	// Waits is why it has no pod; zero if it has one, or if that is not known.
+	Waits Cause
+	// Failed is how the Job failed; nil if it has not.
+	Failed *Failure
+}
+
+// Cause is why a Job does not come to a runner or has failed, in Kubernetes' words.
+type Cause struct {
+	// Reason is one word, such as ImagePullBackOff, OOMKilled, Unschedulable or
+	// FailedCreate; empty for none.
+	Reason string
+	// Message explains it, in one line. It may be empty.
+	Message string
+	// CannotStart is true if a container of the pod fails to start.
+	CannotStart bool
+}
+
+func (c Cause) String() string {
+	if c.Message == "" {
+		return c.Reason
+	}
+	return c.Reason + ": " + c.Message
+}
+
+// Failure is how a Job failed.
+type Failure struct {
+	Cause
+	// On is when it failed.
+	On time.Time
+	// Lived is how long its runner container ran; 0 if it never started.
+	Lived time.Duration
+	// Disrupted is true if something else ended the pod: it was deleted, evicted or
+	// preempted.
+	Disrupted bool
 }
 
 // Pod is a pod of a runner Job.
@@ -68,4 +103,7 @@ type Pod struct {
 	Deleting bool
 	// Finished is true once the pod's phase is Succeeded or Failed.
 	Finished bool
+	// Waits is why the pod does not run: a container that fails to start, or no node.
+	// It is zero if nothing is wrong, or not yet.
+	Waits Cause
 }

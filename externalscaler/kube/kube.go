@@ -50,6 +50,7 @@ type Cluster struct {
 	serves   func(scalerAddress, namespace string) bool
 	changed  atomic.Pointer[func()]
 	recorder *recorder
+	warnings *warnings
 	client   kubernetes.Interface
 	// reviews is for TokenReviews alone.
 	reviews kubernetes.Interface
@@ -92,7 +93,7 @@ func New(settings *rest.Config, serves func(scalerAddress, namespace string) boo
 }
 
 func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, serves func(scalerAddress, namespace string) bool) (*Cluster, error) {
-	c := &Cluster{serves: serves, client: client, reviews: client, dynamicClient: dynamicClient}
+	c := &Cluster{serves: serves, warnings: newWarnings(), client: client, reviews: client, dynamicClient: dynamicClient}
 	c.factory = informers.NewSharedInformerFactoryWithOptions(client, 0,
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = ScaledJobLabel }),
 		informers.WithTransform(slim))
@@ -206,7 +207,7 @@ func slim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Pod:
 		o.ManagedFields, o.Annotations, o.Spec = nil, nil, corev1.PodSpec{NodeName: o.Spec.NodeName}
-		o.Status.ContainerStatuses, o.Status.InitContainerStatuses = nil, nil
+		o.Status.ContainerStatuses, o.Status.InitContainerStatuses = slimStatuses(o.Status.ContainerStatuses), slimStatuses(o.Status.InitContainerStatuses)
 	case *batchv1.Job:
 		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
 		// The other annotations are copies of the ScaledJob's.

@@ -116,19 +116,34 @@ func (c *Cluster) Jobs() []fleet.Job {
 	var found []fleet.Job
 	for _, obj := range c.jobs.GetStore().List() {
 		job, ok := obj.(*batchv1.Job)
-		if !ok || finished(job) {
+		if !ok {
 			continue
 		}
 		owner, ok := controlledBy(job, "ScaledJob", scaledJobs.Group)
 		if !ok {
 			continue
 		}
-		found = append(found, fleet.Job{
+		pod := c.podOfJob(job)
+		failed := failure(job, pod)
+		if finished(job) && failed == nil {
+			continue
+		}
+		read := fleet.Job{
 			ResourceVersion: job.ResourceVersion,
 			Namespace:       job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: owner,
 			Generation: job.Annotations[generationAnnotation],
-			CreatedOn:  job.CreationTimestamp.Time, Pod: c.podOfJob(job),
-		})
+			CreatedOn:  job.CreationTimestamp.Time, Failed: failed,
+		}
+		if pod == nil {
+			read.Waits = c.warnings.of(job.UID)
+		} else {
+			own := podOf(pod)
+			if own.Waits == (fleet.Cause{}) {
+				own.Waits = c.warnings.of(pod.UID)
+			}
+			read.Pod = &own
+		}
+		found = append(found, read)
 	}
 	return found
 }
@@ -145,23 +160,27 @@ func finished(job *batchv1.Job) bool {
 // finished one, then the oldest. A Job creates no second pod while it has one, but
 // anyone who may create pods in the namespace can create one that names the Job as its
 // owner.
-func (c *Cluster) podOfJob(job *batchv1.Job) *fleet.Pod {
+func (c *Cluster) podOfJob(job *batchv1.Job) (found *corev1.Pod) {
 	pods, err := c.pods.GetIndexer().ByIndex(byOwner, job.Namespace+"/"+string(job.UID))
 	if err != nil {
 		return nil
 	}
-	var found *fleet.Pod
 	for _, obj := range pods {
-		p, ok := obj.(*corev1.Pod)
+		pod, ok := obj.(*corev1.Pod)
 		if !ok {
 			continue
 		}
-		pod := podOf(p)
-		if found == nil || found.Finished && !pod.Finished || found.Finished == pod.Finished && pod.CreatedOn.Before(found.CreatedOn) {
-			found = &pod
+		switch {
+		case found == nil, ended(found) && !ended(pod), ended(found) == ended(pod) && pod.CreationTimestamp.Before(&found.CreationTimestamp):
+			found = pod
 		}
 	}
 	return found
+}
+
+// ended reports whether a pod's phase is a last one.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // Pods implements fleet.Kubernetes.
@@ -181,6 +200,6 @@ func podOf(pod *corev1.Pod) fleet.Pod {
 	return fleet.Pod{
 		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), CreatedOn: pod.CreationTimestamp.Time,
 		Node: pod.Spec.NodeName, Deleting: pod.DeletionTimestamp != nil,
-		Finished: pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
+		Finished: ended(pod), Waits: waits(pod),
 	}
 }

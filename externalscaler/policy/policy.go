@@ -92,6 +92,10 @@ type Observation struct {
 	// OtherReserved is how many slots of the scope other groups will take: for Jobs
 	// that have no runner yet, and up to their minimum.
 	OtherReserved int
+	// CrashLoop says why the group gets only Tries Jobs beside its unfinished ones: its
+	// Jobs keep failing. It is empty if they do not.
+	CrashLoop string
+	Tries     int
 }
 
 // Capacity counts the Jobs that provide a runner now or will provide one.
@@ -133,6 +137,9 @@ const (
 	// ReasonCoolDown means that fewer runners are desired, but the cool-down window
 	// keeps the number up.
 	ReasonCoolDown Reason = "CoolDown"
+	// ReasonCrashLoop means that the group's Jobs keep failing, so that KEDA is asked
+	// for fewer than the group should have.
+	ReasonCrashLoop Reason = "CrashLoop"
 )
 
 // Decision is how many runners a group should have, and why.
@@ -143,7 +150,8 @@ type Decision struct {
 	// that is acted on.
 	Effective int
 	// Target is the number of unfinished Jobs that KEDA is asked to keep: Effective
-	// plus the dead weight, at most max.
+	// plus the dead weight, at most max. If the group's Jobs keep failing it is at most
+	// what there is and Observation.Tries.
 	Target int
 	// Reason is the rule that decided. Note explains it with its numbers.
 	Reason Reason
@@ -200,7 +208,12 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 		d.Reason = ReasonCoolDown
 		d.Note = fmt.Sprintf("%s, but %d were desired within the last %v", p.note, d.Effective, rules.CoolDown)
 	}
-	d.Target = min(d.Effective+o.DeadWeight(), ceiling)
+	wanted := d.Effective
+	if most := o.Capacity() + o.Tries; o.CrashLoop != "" && wanted > most {
+		wanted, d.Reason = most, ReasonCrashLoop
+		d.Note = fmt.Sprintf("%d are wanted, but %s: %d more for now", d.Effective, o.CrashLoop, o.Tries)
+	}
+	d.Target = min(wanted+o.DeadWeight(), ceiling)
 	return d
 }
 

@@ -171,6 +171,10 @@ func TestSingleDecisions(t *testing.T) {
 		"a full scope":                                {rules(), policy.Observation{OtherRegistered: 120}, 0, 0, policy.ReasonRunnerLimit},
 		"those that leave are no capacity":            {rules(func(r *policy.Rules) { r.Max = 20 }), policy.Observation{Idle: 1, DrainingBusy: 4}, 4, 8, policy.ReasonScaleUp},
 		"the outdated leave as well":                  {rules(), policy.Observation{Busy: 3, Outdated: 1}, 5, 6, policy.ReasonScaleUp},
+		"Jobs that keep failing are not replaced":     {rules(func(r *policy.Rules) { r.Min = 5 }), policy.Observation{Pending: 1, Lost: 1, CrashLoop: "they fail"}, 5, 2, policy.ReasonCrashLoop},
+		"one of them is tried after the delay":        {rules(func(r *policy.Rules) { r.Min = 5 }), policy.Observation{Idle: 1, CrashLoop: "they fail", Tries: 1}, 5, 2, policy.ReasonCrashLoop},
+		"a failing group never shrinks for that":      {rules(func(r *policy.Rules) { r.Min = 5 }), policy.Observation{Idle: 6, CrashLoop: "they fail"}, 5, 5, policy.ReasonBelowMin},
+		"no try beyond what is wanted":                {rules(), policy.Observation{Idle: 1, CrashLoop: "they fail", Tries: 1}, 1, 1, policy.ReasonBelowMin},
 		"all dead weight is added to the target":      {rules(), policy.Observation{Idle: 1, Draining: 1, DrainingBusy: 1, Lost: 1, Outdated: 1}, 2, 6, policy.ReasonHold},
 	} {
 		t.Run(name, func(t *testing.T) {

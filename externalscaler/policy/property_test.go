@@ -29,6 +29,7 @@ func anyObservation(t *rapid.T) policy.Observation {
 		Draining: n("draining"), DrainingBusy: n("drainingBusy"), Lost: n("lost"), Outdated: n("outdated"), Successors: n("successors"),
 		Queued: n("queued"), QueueVisible: rapid.Bool().Draw(t, "visible"),
 		OtherRegistered: rapid.IntRange(0, 120).Draw(t, "others"), OtherReserved: n("unfilled"),
+		CrashLoop: rapid.SampledFrom([]string{"", "they fail"}).Draw(t, "crashLoop"), Tries: rapid.IntRange(0, 1).Draw(t, "tries"),
 	}
 }
 
@@ -58,7 +59,14 @@ func TestEveryDecisionKeepsTheBounds(t *testing.T) {
 			if r.Strategy != policy.Fixed && d.Desired < min(r.Min, room(o)) {
 				t.Fatalf("below min although there is room: %+v", d)
 			}
-			if d.Effective < d.Desired || d.Target < d.Effective {
+			target := d.Effective // at least
+			if o.CrashLoop != "" {
+				target = min(target, o.Capacity())
+				if d.Target > o.Capacity()+o.Tries+o.DeadWeight() {
+					t.Fatalf("more than there is and the tries: %+v", d)
+				}
+			}
+			if d.Effective < d.Desired || d.Target < target {
 				t.Fatalf("want desired <= effective <= target: %+v", d)
 			}
 			if again := policy.Decide(r, &window, o, now); again != d {

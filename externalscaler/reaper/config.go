@@ -8,6 +8,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 	"bitbucket-runner-scaler/externalscaler/scope"
@@ -85,6 +86,11 @@ type Events interface {
 	Event(group fleet.GroupKey, uid, reason, message string)
 }
 
+// CrashLoops knows which groups' Jobs keep failing.
+type CrashLoops interface {
+	State(group *fleet.GroupSnapshot) crashloop.State
+}
+
 // Config is what a Reaper is made of.
 type Config struct {
 	Snapshots Snapshots
@@ -100,6 +106,8 @@ type Config struct {
 	Events Events
 	// Store is nil if nothing is kept for the next leader.
 	Store Store
+	// CrashLoops is nil if nobody is told of them.
+	CrashLoops CrashLoops
 	Limits
 	// Interval is the longest time between two looks; each change of the fleet
 	// brings one. Default 2 s.

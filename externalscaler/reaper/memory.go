@@ -22,6 +22,7 @@ const (
 	stuck       condition = "stuck"        // a Job
 	lingering   condition = "lingering"    // a Job
 	unwanted    condition = "unwanted"     // a Job
+	waiting     condition = "waiting"      // a Job
 )
 
 // watchKey names a condition of one pod, Job or runner, by its UID or UUID.
@@ -137,6 +138,7 @@ func (r rules) observeMember(s sight, m fleet.Member) {
 	if m.Job == nil {
 		return
 	}
+	watch(m.Job.UID, waiting, m.State != fleet.Gone && m.Waits().Reason != "")
 	watch(m.Job.UID, silent, m.State == fleet.Draining && m.Runner != nil && !m.Telemetry.Attached && !m.Terminating() && r.safeToStop(m, s.now))
 	if m.Pod != nil && m.Pod.Finished {
 		return

@@ -88,7 +88,7 @@ func (r *Reaper) disable(ctx context.Context, s subject, m fleet.Member, why rem
 	case errors.Is(err, bitbucket.ErrDisableUnsupported):
 		return false, err
 	case err != nil:
-		return false, fmt.Errorf("disable runner %s of %s: %w", m.Runner.UUID, s.GroupKey, err)
+		return false, fmt.Errorf("%s: %w", s, err)
 	}
 	r.mu.Lock()
 	if _, known := r.rules.memory.leaving[m.Runner.UUID]; !known {
@@ -117,7 +117,7 @@ func (r *Reaper) disableOrStop(ctx context.Context, s subject, m fleet.Member, w
 		}
 	}
 	if err != nil {
-		err = fmt.Errorf("drain runner %s of %s: %w", m.Runner.UUID, s.GroupKey, err)
+		err = fmt.Errorf("drain %s: %w", m.Name, err)
 	}
 	return disabled, err
 }
@@ -173,7 +173,7 @@ func (r *Reaper) deleteJob(ctx context.Context, s subject, m fleet.Member, why r
 		return nil
 	}
 	if err := r.config.Jobs.DeleteJob(ctx, m.Job.Namespace, m.Job.Name, m.Job.UID); err != nil {
-		return fmt.Errorf("delete Job %s/%s: %w", m.Job.Namespace, m.Job.Name, err)
+		return err
 	}
 	if m.Pod != nil {
 		r.config.Marks.MarkStopping(m.Pod.UID)

@@ -44,6 +44,10 @@ type Reaper struct {
 	storedAt time.Time
 	// rechecked is when each drained runner was last rechecked, by UUID.
 	rechecked map[string]time.Time
+	// waits is when Jobs of each group were last seen to wait, by the cause's reason, and
+	// loops when its users were last told that its Jobs keep failing.
+	waits map[saidKey]time.Time
+	loops map[fleet.GroupKey]time.Time
 	// said is what the users of each group were told last, by reason.
 	said map[saidKey]string
 }
@@ -68,7 +72,7 @@ func New(config Config) *Reaper {
 		config: config, log: config.Logger,
 		rules:   rules{Limits: config.Limits, memory: newMemory(2*config.Interval + time.Second)},
 		running: map[any]struct{}{}, failures: map[any]failure{},
-		podless: map[string]*sighting{}, rechecked: map[string]time.Time{}, said: map[saidKey]string{},
+		podless: map[string]*sighting{}, rechecked: map[string]time.Time{}, said: map[saidKey]string{}, waits: map[saidKey]time.Time{}, loops: map[fleet.GroupKey]time.Time{},
 	}
 }
 
@@ -146,6 +150,8 @@ func (r *Reaper) tend(ctx context.Context, key fleet.GroupKey) error {
 	}
 	r.sayUnrecognized(s.group)
 	r.sayStretched(s.group)
+	r.sayWaiting(*s)
+	r.sayCrashLoop(*s)
 	about := of(s.group)
 	draining := r.decide(func(rules rules) []action { return rules.drainTerminating(*s) })
 	failed := r.performAll(ctx, about, draining)
@@ -291,6 +297,8 @@ func (r *Reaper) forget(groups []*fleet.GroupSnapshot, orphaned []fleet.Member) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rules.memory.forget(uuids, now)
+	maps.DeleteFunc(r.waits, func(_ saidKey, last time.Time) bool { return now.Sub(last) > waitMemory })
+	maps.DeleteFunc(r.loops, func(key fleet.GroupKey, _ time.Time) bool { _, ok := present[key]; return !ok })
 	maps.DeleteFunc(r.said, func(key saidKey, _ string) bool { _, ok := present[key.group]; return !ok })
 	maps.DeleteFunc(r.failures, func(_ any, f failure) bool { return now.Sub(f.until) > maxDelay })
 	maps.DeleteFunc(r.rechecked, func(uuid string, _ time.Time) bool { _, ok := uuids[uuid]; return !ok })

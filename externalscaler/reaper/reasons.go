@@ -29,6 +29,10 @@ const (
 	ReasonListsStretched = "ListsStretched"
 	// ReasonScopeNotFound: Bitbucket does not know the workspace or repository any more.
 	ReasonScopeNotFound = "ScopeNotFound"
+	// ReasonWaiting: something keeps a Job from coming to a runner; nothing is ended.
+	ReasonWaiting = "JobWaiting"
+	// ReasonCrashLoop: the Jobs of a group keep failing, so it gets fewer.
+	ReasonCrashLoop = "CrashLoop"
 	// ReasonDryRun: what would be done without --dry-run.
 	ReasonDryRun = "DryRun"
 )

@@ -106,10 +106,18 @@ func (r rules) endLost(s sight) []action {
 			continue
 		}
 		if w := r.memory.get(m.Runner.UUID, lost); w.lasted >= r.LostSight && w.lists >= 2 {
-			ended = append(ended, action{disableOrStop, m, removal{ReasonLost, fmt.Sprintf("it has been %s for too long", m.Runner.State.Status)}})
+			ended = append(ended, action{disableOrStop, m, removal{ReasonLost, because(m, fmt.Sprintf("it has been %s for too long", m.Runner.State.Status))}})
 		}
 	}
 	return ended
+}
+
+// because adds to a reason what Kubernetes says about the Job, if it says anything.
+func because(m fleet.Member, why string) string {
+	if cause := m.Waits(); cause.Reason != "" {
+		return why + " (" + cause.String() + ")"
+	}
+	return why
 }
 
 // endSilent deletes the Jobs of drained runners whose sidecars are not attached.
@@ -155,7 +163,7 @@ func (r rules) endStuck(s sight) []action {
 		}
 		switch {
 		case r.memory.get(m.Job.UID, stuck).lasted >= r.StartLimit && !startsInTime(m, s.now):
-			ended = append(ended, action{deleteUnregistered, m, removal{ReasonStuck, fmt.Sprintf("it has not asked for a runner within %v", r.StartLimit)}})
+			ended = append(ended, action{deleteUnregistered, m, removal{ReasonStuck, because(m, fmt.Sprintf("it has not asked for a runner within %v", r.StartLimit))}})
 		case r.memory.get(m.Job.UID, lingering).lasted >= r.StartLimit:
 			ended = append(ended, action{deleteJob, m, removal{ReasonStuck, fmt.Sprintf("its runner has ended, its pod has not within %v", r.StartLimit)}})
 		}

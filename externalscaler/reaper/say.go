@@ -2,9 +2,11 @@ package reaper
 
 import (
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
 
@@ -58,7 +60,79 @@ func (r *Reaper) sayDry(s subject, a action) {
 	if a.member.Job != nil {
 		about = a.member.Job.Name
 	}
-	r.say(s, ReasonDryRun, about, fmt.Sprintf("runner %s of Job %s would be ended: %s", a.member.Name, about, a.why))
+	r.say(s, ReasonDryRun, about, fmt.Sprintf("%s would be ended: %s", nameOf(a.member), a.why))
+}
+
+// nameOf names a member for its users: its Job, and its runner if it has had one.
+func nameOf(m fleet.Member) string {
+	registered := m.Name != "" && (m.Runner != nil || m.Telemetry.RunnerUUID != "")
+	switch {
+	case m.Job == nil:
+		return "runner " + m.Name
+	case registered:
+		return fmt.Sprintf("runner %s of Job %s", m.Name, m.Job.Name)
+	}
+	return "Job " + m.Job.Name
+}
+
+// waitSight is how long a Job must have waited until its users are told why: a node may
+// be on its way. waitMemory is for how long they are not told the same again.
+const (
+	waitSight  = 15 * time.Second
+	waitMemory = 10 * time.Minute
+)
+
+// sayWaiting tells the users of a group why its Jobs do not come to a runner, once for
+// each of Kubernetes' reasons: the messages of several Jobs differ in their names alone.
+func (r *Reaper) sayWaiting(s sight) {
+	for _, m := range s.members {
+		cause := m.Waits()
+		if m.Job == nil || cause.Reason == "" {
+			continue
+		}
+		key := saidKey{group: s.group.GroupKey, reason: ReasonWaiting, about: cause.Reason}
+		r.mu.Lock()
+		lasts := r.rules.memory.get(m.Job.UID, waiting).lasted >= waitSight
+		_, told := r.waits[key]
+		if lasts {
+			r.waits[key] = s.now
+		}
+		r.mu.Unlock()
+		if lasts && !told {
+			message := fmt.Sprintf("Job %s does not come to a runner: %v", m.Job.Name, cause)
+			r.log.Warn("a Job does not come to a runner", zap.Stringer("group", s.group.GroupKey), zap.String("job", m.Job.Name), zap.String("cause", cause.String()))
+			r.event(of(s.group), ReasonWaiting, message)
+		}
+	}
+}
+
+// The Event of a crash loop waits for the status of the failed pod to show the cause,
+// and is repeated while the loop lasts: Kubernetes keeps an Event for an hour.
+const (
+	causeWait = 15 * time.Second
+	loopAgain = time.Hour
+)
+
+// sayCrashLoop tells the users of a group that its Jobs keep failing, and why.
+func (r *Reaper) sayCrashLoop(s sight) {
+	if r.config.CrashLoops == nil {
+		return
+	}
+	state := r.config.CrashLoops.State(s.group)
+	r.mu.Lock()
+	last, told := r.loops[s.group.GroupKey]
+	due := state.Loops() && (!told || s.now.Sub(last) >= loopAgain) && (state.Cause.Reason != "" || s.now.Sub(state.On) >= causeWait)
+	switch {
+	case due:
+		r.loops[s.group.GroupKey] = s.now
+	case !state.Loops():
+		delete(r.loops, s.group.GroupKey)
+	}
+	r.mu.Unlock()
+	if due {
+		r.log.Warn("the Jobs of a group keep failing", zap.Stringer("group", s.group.GroupKey), zap.Int("failures", state.Failures), zap.String("cause", state.Cause.String()), zap.String("lastLine", state.LastLine))
+		r.event(of(s.group), ReasonCrashLoop, fmt.Sprintf("%v: one is tried after a delay, which grows to %v and ends with a runner that works or a change of the ScaledJob", state, crashloop.MaxDelay))
+	}
 }
 
 // removed reports a member that was ended.
@@ -72,7 +146,7 @@ func (r *Reaper) removed(s subject, m fleet.Member, why removal) {
 		job = m.Job.Name
 	}
 	r.log.Info("runner ended", zap.Stringer("group", s), zap.String("job", job), zap.String("runner", uuid), zap.String("reason", why.reason), zap.String("why", why.why))
-	r.event(s, why.reason, fmt.Sprintf("runner %s of Job %s was ended: %s", m.Name, job, why.why))
+	r.event(s, why.reason, fmt.Sprintf("%s was ended: %s", nameOf(m), why.why))
 }
 
 // say tells a group's users something once, until it is something else.

@@ -1,136 +1,119 @@
 package registrar
 
 import (
-	"errors"
-	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
-func TestHowLongACrashingGroupWaits(t *testing.T) {
-	for crashes, want := range map[int]time.Duration{
-		0: 0, 2: 0, 3: 10 * time.Second, 4: 20 * time.Second, 8: 320 * time.Second, 9: 10 * time.Minute, 1000: 10 * time.Minute,
-	} {
-		if got := delay(crashes); got != want {
-			t.Errorf("after %d crashes: got %v, want %v", crashes, got, want)
-		}
-	}
-}
-
-func TestACrashingGroupTriesOneRunnerPerDelay(t *testing.T) {
-	clk := clocktesting.NewFakeClock(time.Now())
-	c := newCrashLoops(clk)
-	group := &fleet.GroupSnapshot{GroupKey: fleet.GroupKey{Namespace: "ns", Name: "builds"}, Generation: "1"}
-	other := &fleet.GroupSnapshot{GroupKey: fleet.GroupKey{Namespace: "ns", Name: "other"}}
-	tried := 0
-	for range 3600 { // seconds, in each of which five pods ask
-		clk.Step(time.Second)
-		for range 5 {
-			if c.admit(other) != nil {
-				t.Fatal("another group waits")
-			}
-			if c.admit(group) == nil {
-				tried++
-				_ = c.ended(group, time.Second, false)
-			}
-		}
-	}
-	// 2 at once, then after 10, 20, … 320 s, then every 10 min.
-	if tried < 10 || tried > 16 {
-		t.Errorf("%d runners were registered in an hour of crashes, want about 14", tried)
-	}
-}
-
-func TestWhatEndsACrashLoop(t *testing.T) {
-	for name, end := range map[string]func(*crashLoops, *fleet.GroupSnapshot, *clocktesting.FakeClock){
-		"another form of its ScaledJob": func(_ *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) { g.Generation = "2" },
-		"a runner that took a step": func(c *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) {
-			_ = c.ended(g, time.Second, true)
-		},
-		"a runner that lived for long": func(c *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) {
-			_ = c.ended(g, crashAge, false)
-		},
-		"a runner that works": func(_ *crashLoops, g *fleet.GroupSnapshot, _ *clocktesting.FakeClock) {
-			g.Members = []fleet.Member{{Runner: &bitbucket.Runner{}, State: fleet.Busy, Used: true}}
-		},
-		"an hour without news": func(_ *crashLoops, _ *fleet.GroupSnapshot, clk *clocktesting.FakeClock) { clk.Step(crashMemory + 1) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			clk := clocktesting.NewFakeClock(time.Now())
-			c := newCrashLoops(clk)
-			group := &fleet.GroupSnapshot{Generation: "1"}
-			for range 10 {
-				_ = c.ended(group, time.Second, false)
-			}
-			if c.admit(group) == nil {
-				t.Fatal("a group whose runners crash does not wait")
-			}
-			end(c, group, clk)
-			for range 5 {
-				if err := c.admit(group); err != nil {
-					t.Errorf("got %v", err)
-				}
-			}
-		})
-	}
-}
-
-func TestRunnersThatEndAtOnceHaveTheirGroupWait(t *testing.T) {
-	r, w := start(t, func(w *world) { w.rechecked = bitbucket.Runner{UUID: "{r}"} })
-	life := func() error {
-		_, err := r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{})
-		if err == nil {
-			if _, err := r.Deregister(with(t.Context(), "good"), &runnerv1.DeregisterRequest{}); err != nil {
-				t.Fatal(err)
-			}
-			delete(w.stopping, "pod-uid") // the next pod
-		}
-		return err
-	}
-	for range crashesAllowed + 1 {
-		if err := life(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	did := len(w.did)
-	err := life()
+func TestAJobOfAFailingGroupWaits(t *testing.T) {
+	r, w := start(t, func(w *world) { w.wait = 40 * time.Second })
+	_, err := r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{})
 	var wait time.Duration
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
 			wait = info.GetRetryDelay().AsDuration()
 		}
 	}
-	if status.Code(err) != codes.ResourceExhausted || wait < 9*time.Second || wait > firstDelay || len(w.did) != did {
-		t.Errorf("got %v after %v, did %v", err, wait, w.did[did:])
+	if status.Code(err) != codes.ResourceExhausted || wait != w.wait || len(w.did) != 0 {
+		t.Errorf("got %v after %v, did %v", err, wait, w.did)
 	}
-	if w.counted[len(w.counted)-1] != "crash_loop" || !slices.Equal(w.events, []string{"CrashLoop"}) {
-		t.Errorf("counted %v, events %v", w.counted, w.events)
+	if w.counted[len(w.counted)-1] != "crash_loop" {
+		t.Errorf("counted %v", w.counted)
 	}
 }
 
-func TestARunnerThatWasToldToEndHasNotCrashed(t *testing.T) {
-	r, w := start(t, func(w *world) { w.rechecked = bitbucket.Runner{UUID: "{r}"} })
-	for range 10 {
-		if _, err := r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{}); err != nil {
-			t.Fatal(err)
-		}
-		w.stopping["pod-uid"] = true // by the reaper
-		if _, err := r.Deregister(with(t.Context(), "good"), &runnerv1.DeregisterRequest{}); err != nil {
-			t.Fatal(err)
-		}
-		delete(w.stopping, "pod-uid")
+// What a pod says about itself is shown to people: nothing of it is believed to be short
+// or printable.
+func TestHowARunnerEndedIsTakenFromItsSidecar(t *testing.T) {
+	for name, c := range map[string]struct {
+		request *runnerv1.DeregisterRequest
+		want    crashloop.End
+	}{
+		"an old sidecar":        {&runnerv1.DeregisterRequest{}, crashloop.End{}},
+		"an exit code":          {&runnerv1.DeregisterRequest{ExitCode: proto.Int32(3), LastLine: "no"}, crashloop.End{Cause: fleet.Cause{Reason: "Error", Message: "container runner: exit code 3"}, LastLine: "no"}},
+		"success":               {&runnerv1.DeregisterRequest{ExitCode: proto.Int32(0)}, crashloop.End{Cause: fleet.Cause{Reason: "Completed", Message: "container runner: exit code 0"}}},
+		"killed, who knows why": {&runnerv1.DeregisterRequest{ExitCode: proto.Int32(137)}, crashloop.End{}},
+		"a long and foul line":  {&runnerv1.DeregisterRequest{LastLine: "a\x1b\n" + strings.Repeat("b", 1000)}, crashloop.End{LastLine: "a" + strings.Repeat("b", maxLastLine-3)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w := start(t, func(w *world) { w.rechecked = bitbucket.Runner{UUID: "{r}"} })
+			if _, err := r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.Deregister(with(t.Context(), "good"), c.request); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.ended) != 1 || w.ended[0].Cause != c.want.Cause || w.ended[0].LastLine != c.want.LastLine {
+				t.Errorf("got %+v, want %+v", w.ended, c.want)
+			}
+		})
 	}
-	var loop *crashLoopError
-	if err := r.crashes.admit(w.group); errors.As(error(err), &loop) && err != nil {
-		t.Errorf("got %v", err)
+}
+
+func TestTheEndOfARunnerIsNoted(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(*world)
+		want   int
+	}{
+		"it ended by itself":        {func(*world) {}, 1},
+		"it was told to end":        {func(w *world) { w.stopping["pod-uid"] = true }, 0},
+		"its pod is being deleted":  {func(w *world) { w.group.Members[0].Pod.Deleting = true }, 0},
+		"it belongs to no group":    {func(w *world) { w.group.Members = nil }, 0},
+		"it began a step by report": {func(w *world) { w.group.Members[0].Telemetry.StepsBegun = 1 }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w := start(t, func(w *world) { w.rechecked = bitbucket.Runner{UUID: "{r}"} })
+			if _, err := r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			c.before(w)
+			if _, err := r.Deregister(with(t.Context(), "good"), &runnerv1.DeregisterRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.ended) != c.want {
+				t.Fatalf("got %+v", w.ended)
+			}
+			if c.want == 1 && (w.ended[0].Job == nil || w.ended[0].TookStep != (name == "it began a step by report")) {
+				t.Errorf("got %+v", w.ended[0])
+			}
+		})
+	}
+}
+
+func TestADeferredRegistrationIsLoggedWhenItsOutcomeChanges(t *testing.T) {
+	core, logged := observer.New(zapcore.InfoLevel)
+	clk := clocktesting.NewFakePassiveClock(time.Now())
+	r, w := start(t, func(w *world) { w.wait = time.Minute })
+	r.log, r.config.Clock = zap.New(core), clk
+	ask := func() { _, _ = r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{}) } // it waits
+	for range 100 {
+		ask()
+		clk.SetTime(clk.Now().Add(5 * time.Second))
+	}
+	if logged.Len() != 1 {
+		t.Errorf("%d lines in 500 s, want 1", logged.Len())
+	}
+	w.wait, w.registered = 0, []error{bitbucket.ErrUnavailable}
+	ask()
+	clk.SetTime(clk.Now().Add(sayAgain))
+	w.registered = []error{bitbucket.ErrUnavailable}
+	ask()
+	if logged.Len() != 3 {
+		t.Errorf("%d lines, want one for the change and one after %v", logged.Len(), sayAgain)
 	}
 }

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
+	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -30,7 +34,7 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 	// The pod may be killed any moment: what was begun is brought to its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deregisterTimeout)
 	defer cancel()
-	r.noteEnd(identity)
+	r.noteEnd(identity, req)
 	r.config.Telemetry.MarkStopping(identity.PodUID)
 	in, runner, ok := r.find(identity, req.GetRunnerUuid())
 	if !ok {
@@ -53,21 +57,48 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 
 // noteEnd notes whether the runner of a pod has crashed: it has if nobody told it to
 // end. What was registered before this process led is not known, and not counted.
-func (r *Registrar) noteEnd(identity Identity) {
+func (r *Registrar) noteEnd(identity Identity, req *runnerv1.DeregisterRequest) {
 	r.mu.Lock()
 	known, ok := r.registered[identity.PodUID]
 	r.mu.Unlock()
 	group, m, found := r.config.Snapshots.Member(identity.PodUID)
-	if !ok || !found || m.Terminating() || r.config.Telemetry.IsStopping(identity.PodUID) {
+	if !ok || !found || m.Job == nil || m.Terminating() || r.config.Telemetry.IsStopping(identity.PodUID) {
 		return
 	}
-	tookStep := m.Used || m.Telemetry.StepsBegun > 0
-	if loop := r.crashes.ended(group, r.config.Clock.Since(known.at), tookStep); loop != nil {
-		r.log.Warn("the runners of a group crash", zap.Stringer("group", group.GroupKey), zap.Error(loop))
-		if r.config.Events != nil {
-			r.config.Events.Event(group.GroupKey, group.UID, ReasonCrashLoop, loop.Error())
-		}
+	r.config.CrashLoops.Ended(group, crashloop.End{
+		Job: m.Job, Lived: r.config.Clock.Since(known.at), TookStep: m.Used || m.Telemetry.StepsBegun > 0,
+		Cause: causeOf(req), LastLine: printable(req.GetLastLine()),
+	})
+}
+
+// killed is the exit code of a process that was killed: whether for its memory is only in
+// the pod's status.
+const killed = 128 + 9
+
+// causeOf is the cause of a runner's end as far as its sidecar reports it.
+func causeOf(req *runnerv1.DeregisterRequest) fleet.Cause {
+	if req.ExitCode == nil || req.GetExitCode() == killed {
+		return fleet.Cause{}
 	}
+	reason := "Error"
+	if req.GetExitCode() == 0 {
+		reason = "Completed"
+	}
+	return fleet.Cause{Reason: reason, Message: fmt.Sprintf("container runner: exit code %d", req.GetExitCode())}
+}
+
+// maxLastLine bounds what a pod may say about itself, in bytes.
+const maxLastLine = 200
+
+// printable makes a pod's text fit for a log, an Event and a page.
+func printable(text string) string {
+	text = text[:min(len(text), maxLastLine)]
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // find looks for the pod's runner: by its name in the lists, then where it was
@@ -91,7 +122,7 @@ func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucke
 	// deletion. If Bitbucket cannot disable, only the read decides.
 	if runner.State.Status != bitbucket.StatusDisabled {
 		if err := r.config.Writer.Disable(ctx, in, runner); err != nil && !errors.Is(err, bitbucket.ErrDisableUnsupported) && !errors.Is(err, bitbucket.ErrNotFound) {
-			return false, fmt.Errorf("disable runner: %w", err)
+			return false, err
 		}
 	}
 	if listed, ok := r.config.Runners.Listed(in, runner.UUID); ok && listed.ShowsSteps && listed.Runner.State.Status == bitbucket.StatusDisabled && listed.Runner.State.Step == nil {
@@ -102,7 +133,7 @@ func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucke
 		return true, r.delete(ctx, in, runner) // recorded as gone; 404 is success
 	}
 	if err != nil {
-		return false, fmt.Errorf("read runner: %w", err)
+		return false, err
 	}
 	if current.State.Step != nil && current.State.Status != bitbucket.StatusOffline {
 		return false, nil
@@ -111,8 +142,5 @@ func (r *Registrar) deregister(ctx context.Context, in scope.ID, runner bitbucke
 }
 
 func (r *Registrar) delete(ctx context.Context, in scope.ID, runner bitbucket.Runner) error {
-	if err := r.config.Writer.Delete(context.WithoutCancel(ctx), in, runner); err != nil {
-		return fmt.Errorf("delete runner %s: %w", runner.UUID, err)
-	}
-	return nil
+	return r.config.Writer.Delete(context.WithoutCancel(ctx), in, runner)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/metadata"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
@@ -48,10 +50,20 @@ type world struct {
 	disableErr error
 	did        []string // what was written
 
-	counted, events []string
+	counted []string
+	// wait delays every Job; ended are the runners whose end was noted.
+	wait  time.Duration
+	ended []crashloop.End
 }
 
-func (w *world) Event(_ fleet.GroupKey, _, reason, _ string) { w.events = append(w.events, reason) }
+func (w *world) Admit(*fleet.GroupSnapshot, *fleet.Job) error {
+	if w.wait == 0 {
+		return nil
+	}
+	return &crashloop.WaitError{State: crashloop.State{Failures: 3, Wait: w.wait}}
+}
+
+func (w *world) Ended(_ *fleet.GroupSnapshot, end crashloop.End) { w.ended = append(w.ended, end) }
 
 func (w *world) Wait() <-chan struct{} {
 	closed := make(chan struct{})
@@ -149,13 +161,13 @@ func start(t *testing.T, edits ...func(*world)) (*Registrar, *world) {
 	pod := &fleet.Pod{Namespace: "ns", Name: "builds-1-pod", UID: "pod-uid"}
 	w := &world{stopping: map[string]bool{}, group: &fleet.GroupSnapshot{
 		GroupKey: fleet.GroupKey{Namespace: "ns", Name: "builds"}, Spec: spec, Scope: acme,
-		Members: []fleet.Member{{Pod: pod, Name: scope.RunnerName(pod.Name, pod.UID), Scope: acme}},
+		Members: []fleet.Member{{Job: &fleet.Job{UID: "job"}, Pod: pod, Name: scope.RunnerName(pod.Name, pod.UID), Scope: acme}},
 	}}
 	for _, edit := range edits {
 		edit(w)
 	}
 	return New(Config{
-		Owner: owner, Snapshots: w, Telemetry: w, Writer: w, Runners: w, Reviewer: w, Pods: w, Events: w, MemberWait: 1,
+		Owner: owner, Snapshots: w, Telemetry: w, Writer: w, Runners: w, Reviewer: w, Pods: w, CrashLoops: w, MemberWait: 1,
 		Count: func(outcome string) { w.counted = append(w.counted, outcome) },
 	}), w
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
@@ -48,11 +50,32 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 	r.config.Count(outcome)
 	log := r.log.With(zap.Stringer("group", group.GroupKey), zap.String("pod", identity.PodName), zap.String("outcome", outcome), zap.String("sidecar", req.GetSidecarVersion()))
 	if err != nil {
-		log.Info("registration deferred", zap.Error(err))
+		level := zap.DebugLevel
+		if r.isNews(identity.PodUID, outcome) {
+			level = zap.InfoLevel
+		}
+		log.Log(level, "registration deferred", zap.Error(err))
 		return nil, err
 	}
 	log.Info("registration", zap.String("runner", response.GetRunner().GetUuid()), zap.String("reason", response.GetFinish().GetReason()))
 	return response, nil
+}
+
+// sayAgain is how long the same answer to a pod that waits is not logged again.
+const sayAgain = 10 * time.Minute
+
+// isNews reports whether the answer to a pod is another one than last, or was not logged
+// for a while. A pod that waits asks every few seconds.
+func (r *Registrar) isNews(podUID, outcome string) bool {
+	now := r.config.Clock.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.deferred[podUID]; last.outcome == outcome && now.Sub(last.at) < sayAgain {
+		return false
+	}
+	maps.DeleteFunc(r.deferred, func(_ string, last deferred) bool { return now.Sub(last.at) >= sayAgain })
+	r.deferred[podUID] = deferred{outcome: outcome, at: now}
+	return true
 }
 
 // refusals are the outcomes of a pod without a usable group, by the answer's code.
@@ -111,7 +134,7 @@ func (r *Registrar) slotRequest(in scope.ID, identity Identity) (scope.SlotReque
 	if member.State == fleet.Gone || r.config.Telemetry.IsStopping(identity.PodUID) {
 		return scope.SlotRequest{}, errStopping
 	}
-	if err := r.crashes.admit(group); err != nil {
+	if err := r.config.CrashLoops.Admit(group, member.Job); err != nil {
 		return scope.SlotRequest{}, err
 	}
 	live := map[string]bool{}
@@ -216,13 +239,13 @@ func (r *Registrar) remember(podUID string, known registration) {
 func deferral(err error) (outcome string, _ error) {
 	var limited *bitbucket.RateLimitedError
 	var full *scope.FullError
-	var loop *crashLoopError
+	var loop *crashloop.WaitError
 	var exists *runnerExistsError
 	switch {
 	case errors.As(err, &exists):
 		return "runner_exists", status.Error(codes.FailedPrecondition, err.Error())
 	case errors.As(err, &loop):
-		return "crash_loop", retryIn(codes.ResourceExhausted, loop.wait, err)
+		return "crash_loop", retryIn(codes.ResourceExhausted, loop.Wait, err)
 	case errors.As(err, &full):
 		return "no_room", retryIn(codes.ResourceExhausted, noRoomDelay, err)
 	case errors.Is(err, scope.ErrOutcomePending):

@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
@@ -84,13 +85,13 @@ type Runners interface {
 	Recheck(ctx context.Context, id scope.ID, uuid string) (bitbucket.Runner, error)
 }
 
-// Events writes an Event for the users of a ScaledJob.
-type Events interface {
-	Event(group fleet.GroupKey, uid, reason, message string)
+// CrashLoops says which groups' Jobs keep failing, and learns how runners end.
+type CrashLoops interface {
+	// Admit returns a *crashloop.WaitError if a Job of the group must wait.
+	Admit(group *fleet.GroupSnapshot, job *fleet.Job) error
+	// Ended notes the end of a runner that nobody told to end.
+	Ended(group *fleet.GroupSnapshot, end crashloop.End)
 }
-
-// ReasonCrashLoop is the reason of the Event of a group whose runners crash.
-const ReasonCrashLoop = "CrashLoop"
 
 // Config is what a Registrar is made of.
 type Config struct {
@@ -107,8 +108,8 @@ type Config struct {
 	// Pods says whether an OFFLINE runner that holds the last slot of a scope has
 	// a pod left; nil if no slot is ever reclaimed.
 	Pods Pods
-	// Events tells the users of a ScaledJob that its runners crash; nil for nobody.
-	Events Events
+	// CrashLoops delays the runners of groups whose Jobs keep failing.
+	CrashLoops CrashLoops
 	// Count is called once for each registration with its outcome: registered,
 	// replaced, finished, no_room, crash_loop, ambiguous, failed, or why it was refused:
 	// no_group, invalid_group, runner_exists. For a call of any kind that did not
@@ -124,13 +125,20 @@ type Registrar struct {
 	config  Config
 	log     *zap.Logger
 	reviews *reviews
-	crashes *crashLoops
 
 	mu       sync.Mutex
 	sessions map[string]*session // by pod UID
 	// registered remembers where a pod's runner lives, for the case that its
 	// ScaledJob is gone by the time it is deregistered.
 	registered map[string]registration
+	// deferred is what pods that wait were answered last, by their UIDs.
+	deferred map[string]deferred
+}
+
+// deferred is an answer that was logged.
+type deferred struct {
+	outcome string
+	at      time.Time
 }
 
 type registration struct {
@@ -154,8 +162,8 @@ func New(config Config) *Registrar {
 		config.Logger = zap.NewNop()
 	}
 	return &Registrar{
-		config: config, log: config.Logger, reviews: newReviews(config.Reviewer, config.Clock), crashes: newCrashLoops(config.Clock),
-		sessions: map[string]*session{}, registered: map[string]registration{},
+		config: config, log: config.Logger, reviews: newReviews(config.Reviewer, config.Clock),
+		sessions: map[string]*session{}, registered: map[string]registration{}, deferred: map[string]deferred{},
 	}
 }
 

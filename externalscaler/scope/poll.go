@@ -3,7 +3,6 @@ package scope
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -156,7 +155,7 @@ func (s *scope) poll(ctx context.Context, hurried bool) error {
 	}
 	list, err := s.listRunners(ctx, resolved)
 	if err != nil {
-		return s.failed(ctx, fmt.Errorf("list runners of %s: %w", s.id, err))
+		return s.failed(ctx, err)
 	}
 	s.accept(ctx, list)
 	s.noteListed(ctx)
@@ -170,7 +169,7 @@ func (s *scope) resolve(ctx context.Context) (bitbucket.Scope, error) {
 	}
 	resolved, err := s.using().ResolveScope(ctx, s.id.Scope)
 	if err != nil {
-		return bitbucket.Scope{}, fmt.Errorf("resolve scope %s: %w", s.id, err)
+		return bitbucket.Scope{}, err
 	}
 	s.mu.Lock()
 	s.resolved, s.view = resolved, nil

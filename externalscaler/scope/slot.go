@@ -90,7 +90,7 @@ func (s *scope) register(ctx context.Context, decide func() (SlotRequest, error)
 	}
 	for _, existing := range count.own {
 		if err := s.delete(ctx, existing); err != nil {
-			return Registered{}, fmt.Errorf("delete runner %s: %w", existing.UUID, err)
+			return Registered{}, err
 		}
 	}
 	switch {

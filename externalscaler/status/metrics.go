@@ -60,6 +60,9 @@ var (
 	targetDesc   = prometheus.NewDesc(namespace+"_target_jobs", "Unfinished Jobs that KEDA should keep.", []string{"namespace", "scaledjob"}, nil)
 	ageDesc      = prometheus.NewDesc(namespace+"_list_age_seconds", "Age of the list of runners that a group's decisions are based on.", []string{"namespace", "scaledjob"}, nil)
 	intervalDesc = prometheus.NewDesc(namespace+"_list_interval_seconds", "Time between two lists of a group's scope. It grows if the scopes of a credentials set need more lists than the hourly budget allows.", []string{"namespace", "scaledjob"}, nil)
+	failuresDesc = prometheus.NewDesc(namespace+"_group_failures", "Jobs of a group in a row that failed before their runner took a step; 0 below three.", []string{"namespace", "scaledjob"}, nil)
+	backOffDesc  = prometheus.NewDesc(namespace+"_group_back_off_seconds", "Time until a group whose Jobs keep failing gets another one.", []string{"namespace", "scaledjob"}, nil)
+	waitingDesc  = prometheus.NewDesc(namespace+"_waiting_jobs", "Jobs that do not come to a runner, by Kubernetes' reason.", []string{"namespace", "scaledjob", "reason"}, nil)
 	faultyDesc   = prometheus.NewDesc(namespace+"_group_faulty", "1 while no decision can be made for a group.", []string{"namespace", "scaledjob"}, nil)
 	unreadDesc   = prometheus.NewDesc(namespace+"_unrecognized_output", "Runners whose log lines are not recognized, so that only Bitbucket's list shows whether they are busy.", []string{"namespace", "scaledjob"}, nil)
 	reusedDesc   = prometheus.NewDesc(namespace+"_runners_reused_total", "Runners of ephemeral groups that took another step because no other was online.", nil, nil)
@@ -68,7 +71,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, targetDesc, ageDesc, intervalDesc, faultyDesc, unreadDesc, reusedDesc, budgetDesc} {
+	for _, desc := range []*prometheus.Desc{runnersDesc, desiredDesc, targetDesc, ageDesc, intervalDesc, failuresDesc, backOffDesc, waitingDesc, faultyDesc, unreadDesc, reusedDesc, budgetDesc} {
 		ch <- desc
 	}
 }
@@ -91,6 +94,15 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(ageDesc, group.ListAge, group.Namespace, group.Name)
 		if group.ListInterval > 0 {
 			gauge(intervalDesc, group.ListInterval, group.Namespace, group.Name)
+		}
+		failures, backOff := 0, 0.0
+		if group.CrashLoop != nil {
+			failures, backOff = group.CrashLoop.Failures, group.CrashLoop.Wait
+		}
+		gauge(failuresDesc, float64(failures), group.Namespace, group.Name)
+		gauge(backOffDesc, backOff, group.Namespace, group.Name)
+		for _, waiting := range group.Waiting {
+			gauge(waitingDesc, float64(waiting.Jobs), group.Namespace, group.Name, waiting.Reason)
 		}
 		for state, count := range group.Runners {
 			gauge(runnersDesc, float64(count), group.Namespace, group.Name, state)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 )
@@ -43,6 +44,32 @@ type Group struct {
 	Note         string    `json:"note"`
 	Decided      time.Time `json:"decidedOn"`
 	Hold         string    `json:"scaleDownHeld,omitempty"`
+	// Waiting are the reasons why Jobs of the group do not come to a runner.
+	Waiting []Waiting `json:"waiting,omitempty"`
+	// CrashLoop is set while the group's Jobs keep failing.
+	CrashLoop *CrashLoop `json:"crashLoop,omitempty"`
+}
+
+// Waiting is why some Jobs of a group do not come to a runner.
+type Waiting struct {
+	// Reason is Kubernetes' own. Message and Job are of the first of the Jobs.
+	Reason  string `json:"reason"`
+	Message string `json:"message,omitempty"`
+	Job     string `json:"job"`
+	Jobs    int    `json:"jobs"`
+}
+
+// CrashLoop is why the Jobs of a group keep failing, and when the next one is tried.
+type CrashLoop struct {
+	// Failures is how many Jobs in a row failed.
+	Failures int `json:"failures"`
+	// Reason, Message and LastLine are of the last one, as far as known. LastLine is the
+	// last line of its runner's log.
+	Reason   string `json:"reason,omitempty"`
+	Message  string `json:"message,omitempty"`
+	LastLine string `json:"lastLine,omitempty"`
+	// Wait is how long no other Job is wanted, in seconds.
+	Wait float64 `json:"waitSeconds"`
 }
 
 // Fleet provides the observed groups.
@@ -59,16 +86,22 @@ type Decider interface {
 	Decide(key fleet.GroupKey) (policy.Decision, error)
 }
 
+// CrashLoops knows which groups' Jobs keep failing.
+type CrashLoops interface {
+	State(group *fleet.GroupSnapshot) crashloop.State
+}
+
 // Status shows a fleet and its decisions.
 type Status struct {
 	fleet     Fleet
 	decisions Decider
+	crashes   CrashLoops
 	now       func() time.Time
 }
 
 // New returns a Status.
-func New(fleet Fleet, decisions Decider, now func() time.Time) *Status {
-	return &Status{fleet: fleet, decisions: decisions, now: now}
+func New(fleet Fleet, decisions Decider, crashes CrashLoops, now func() time.Time) *Status {
+	return &Status{fleet: fleet, decisions: decisions, crashes: crashes, now: now}
 }
 
 // Reused counts the runners of ephemeral groups that took another step.
@@ -94,7 +127,12 @@ func (s *Status) group(g *fleet.GroupSnapshot) Group {
 	shown := Group{
 		Namespace: g.Namespace, Name: g.Name, Scope: g.Scope.String(), Hold: g.Hold,
 		ListAge: s.now().Sub(g.ListBegun).Seconds(), ListInterval: g.ListInterval.Seconds(),
-		Runners: map[string]int{},
+		Runners: map[string]int{}, Waiting: waiting(g.Members),
+	}
+	if state := s.crashes.State(g); state.Loops() {
+		shown.CrashLoop = &CrashLoop{
+			Failures: state.Failures, Reason: state.Cause.Reason, Message: state.Cause.Message, LastLine: state.LastLine, Wait: state.Wait.Seconds(),
+		}
 	}
 	if since := g.NotFound.Since; !since.IsZero() {
 		shown.NotFoundSince = &since
@@ -117,6 +155,22 @@ func (s *Status) group(g *fleet.GroupSnapshot) Group {
 	shown.Desired, shown.Target, shown.Decided = decision.Effective, decision.Target, decision.Time
 	shown.Reason, shown.Note = string(decision.Reason), decision.Note
 	return shown
+}
+
+// waiting returns why members do not come to a runner, in the order of the reasons.
+func waiting(members []fleet.Member) (all []Waiting) {
+	for _, m := range members {
+		cause := m.Waits()
+		if cause.Reason == "" {
+			continue
+		}
+		at, known := slices.BinarySearchFunc(all, cause.Reason, func(w Waiting, reason string) int { return cmp.Compare(w.Reason, reason) })
+		if !known {
+			all = slices.Insert(all, at, Waiting{Reason: cause.Reason, Message: cause.Message, Job: m.Job.Name})
+		}
+		all[at].Jobs++
+	}
+	return all
 }
 
 // Handler serves /healthz, /readyz, /metrics and /status. /readyz fails until ready

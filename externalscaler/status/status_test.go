@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
 	"bitbucket-runner-scaler/externalscaler/scope"
@@ -34,6 +35,12 @@ func (g groups) Observed() ([]*fleet.GroupSnapshot, map[fleet.GroupKey]error) {
 	return g.known, g.faulty
 }
 func (g groups) Reused() int64 { return 3 }
+func (g groups) State(group *fleet.GroupSnapshot) crashloop.State {
+	if group.Name != "well" {
+		return crashloop.State{}
+	}
+	return crashloop.State{Failures: 4, Cause: fleet.Cause{Reason: "OOMKilled", Message: "exit code 137"}, LastLine: "bye", Wait: 20 * time.Second}
+}
 func (g groups) Decide(key fleet.GroupKey) (policy.Decision, error) {
 	if d, ok := g.decided[key]; ok {
 		return d, nil
@@ -49,7 +56,9 @@ func world() groups {
 	return groups{
 		known: []*fleet.GroupSnapshot{
 			{GroupKey: key("well"), Scope: acme, ListBegun: now.Add(-30 * time.Second), ListInterval: time.Minute, Hold: "paused", Members: []fleet.Member{
-				{State: fleet.Idle}, {State: fleet.Busy}, {State: fleet.Busy, Telemetry: fleet.Telemetry{Unrecognized: true}},
+				{State: fleet.Idle}, {State: fleet.Pending, Job: &fleet.Job{Name: "a", Waits: fleet.Cause{Reason: "FailedCreate", Message: "quota"}}},
+				{State: fleet.Pending, Job: &fleet.Job{Name: "b"}, Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "ImagePullBackOff"}}},
+				{State: fleet.Pending, Job: &fleet.Job{Name: "c"}, Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "ImagePullBackOff"}}}, {State: fleet.Busy}, {State: fleet.Busy, Telemetry: fleet.Telemetry{Unrecognized: true}},
 			}},
 			{GroupKey: key("new"), Scope: acme},
 		},
@@ -61,7 +70,7 @@ func world() groups {
 // serve returns the handler for a world.
 func serve(w groups, ready bool) http.Handler {
 	registry := prometheus.NewRegistry()
-	s := status.New(w, w, func() time.Time { return now })
+	s := status.New(w, w, w, func() time.Time { return now })
 	m := status.NewMetrics(registry, s, func() map[string]int { return map[string]int{"default": 900} })
 	m.Registration("registered")
 	m.Removal("Surplus")
@@ -88,8 +97,10 @@ func TestStatusShowsEachGroupWithItsDecision(t *testing.T) {
 		{Namespace: "ns", Name: "faulty", Error: "labels: missing", Runners: map[string]int{}},
 		{Namespace: "ns", Name: "new", Scope: "acme", Error: errUndecided.Error(), Runners: map[string]int{}},
 		{
-			Namespace: "ns", Name: "well", Scope: "acme", ListAge: 30, ListInterval: 60, Runners: map[string]int{"idle": 1, "busy": 2}, Unrecognized: 1,
+			Namespace: "ns", Name: "well", Scope: "acme", ListAge: 30, ListInterval: 60, Runners: map[string]int{"idle": 1, "busy": 2, "pending": 3}, Unrecognized: 1,
 			Desired: 4, Target: 5, Reason: "ScaleUp", Note: "why", Decided: now, Hold: "paused",
+			Waiting:   []status.Waiting{{Reason: "FailedCreate", Message: "quota", Job: "a", Jobs: 1}, {Reason: "ImagePullBackOff", Job: "b", Jobs: 2}},
+			CrashLoop: &status.CrashLoop{Failures: 4, Reason: "OOMKilled", Message: "exit code 137", LastLine: "bye", Wait: 20},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -105,6 +116,10 @@ func TestMetricsShowEachGroup(t *testing.T) {
 		`runners{namespace="ns",scaledjob="well",state="busy"} 2`,
 		`list_age_seconds{namespace="ns",scaledjob="well"} 30`,
 		`list_interval_seconds{namespace="ns",scaledjob="well"} 60`,
+		`group_failures{namespace="ns",scaledjob="well"} 4`,
+		`group_back_off_seconds{namespace="ns",scaledjob="well"} 20`,
+		`group_failures{namespace="ns",scaledjob="new"} 0`,
+		`waiting_jobs{namespace="ns",reason="ImagePullBackOff",scaledjob="well"} 2`,
 		`unrecognized_output{namespace="ns",scaledjob="well"} 1`,
 		`group_faulty{namespace="ns",scaledjob="well"} 0`,
 		`group_faulty{namespace="ns",scaledjob="new"} 1`,

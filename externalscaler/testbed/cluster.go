@@ -16,7 +16,8 @@ import (
 )
 
 // Cluster contains the parts of Kubernetes that the control plane uses, in memory:
-// ScaledJobs, their unfinished Jobs with one pod each, and the tokens of those pods. It
+// ScaledJobs, their unfinished Jobs with one pod each, the tokens of those pods, and the
+// last Jobs that failed. It
 // implements controlplane.Cluster. It is safe for concurrent use.
 type Cluster struct {
 	// Changed is called after each change, in place of a watch. Set it before use.
@@ -32,6 +33,7 @@ type Cluster struct {
 	tokens     map[string]registrar.Identity // by token
 	completed  map[fleet.GroupKey]int        // Jobs that completed
 	failed     map[fleet.GroupKey]int        // Jobs that failed
+	kept       map[string][]fleet.Job        // by ScaledJob UID, the last Jobs that failed
 	events     []Event
 	created    int
 }
@@ -48,6 +50,7 @@ func NewCluster() *Cluster {
 		Changed: func() {}, Removed: func(fleet.Pod) {},
 		scaledJobs: map[string]fleet.ScaledJob{}, jobs: map[string]fleet.Job{}, orphaned: map[string]fleet.Pod{}, hidden: map[string]struct{}{},
 		tokens: map[string]registrar.Identity{}, completed: map[fleet.GroupKey]int{}, failed: map[fleet.GroupKey]int{},
+		kept: map[string][]fleet.Job{},
 	}
 }
 
@@ -65,6 +68,7 @@ func (c *Cluster) Apply(key fleet.GroupKey, metadata map[string]string) fleet.Sc
 func (c *Cluster) Remove(uid string) {
 	c.mu.Lock()
 	delete(c.scaledJobs, uid)
+	delete(c.kept, uid)
 	c.mu.Unlock()
 	c.Changed()
 }
@@ -85,8 +89,18 @@ func (c *Cluster) CreateJob(owner fleet.ScaledJob) (job fleet.Job, token string)
 	return job, token
 }
 
+// keptFailures is how many failed Jobs of a ScaledJob KEDA keeps (failedJobsHistoryLimit).
+const keptFailures = 2
+
 // FinishJob records that a Job's pod has ended.
 func (c *Cluster) FinishJob(uid string, succeeded bool) {
+	c.finish(uid, succeeded, fleet.Cause{Reason: "Error", Message: "container runner: exit code 1"})
+}
+
+// FailJob records that a Job's pod has failed, and why.
+func (c *Cluster) FailJob(uid string, cause fleet.Cause) { c.finish(uid, false, cause) }
+
+func (c *Cluster) finish(uid string, succeeded bool, cause fleet.Cause) {
 	c.mu.Lock()
 	job, unfinished := c.jobs[uid]
 	if !unfinished { // the Job was deleted, and now its pod has ended
@@ -102,6 +116,10 @@ func (c *Cluster) FinishJob(uid string, succeeded bool) {
 		c.completed[group]++
 	case unfinished:
 		c.failed[group]++
+		now := time.Now()
+		job.Failed = &fleet.Failure{On: now, Lived: now.Sub(job.CreatedOn), Disrupted: job.Pod.Deleting, Cause: cause}
+		kept := append(slices.Clone(c.kept[job.ScaledJobUID]), job)
+		c.kept[job.ScaledJobUID] = kept[max(0, len(kept)-keptFailures):]
 	}
 	c.mu.Unlock()
 	c.Changed()
@@ -193,7 +211,7 @@ func (c *Cluster) change(jobUID string, apply func(*fleet.Job)) {
 
 // JobsOf returns the unfinished Jobs of a ScaledJob.
 func (c *Cluster) JobsOf(scaledJobUID string) []fleet.Job {
-	return slices.DeleteFunc(c.Jobs(), func(job fleet.Job) bool { return job.ScaledJobUID != scaledJobUID })
+	return slices.DeleteFunc(c.Unfinished(), func(job fleet.Job) bool { return job.ScaledJobUID != scaledJobUID })
 }
 
 // Finished counts the Jobs that have ended.
@@ -225,6 +243,17 @@ func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
 
 // Jobs implements fleet.Kubernetes.
 func (c *Cluster) Jobs() []fleet.Job {
+	jobs := c.Unfinished()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, kept := range c.kept {
+		jobs = append(jobs, kept...)
+	}
+	return jobs
+}
+
+// Unfinished returns the Jobs that the watch shows and that have not ended.
+func (c *Cluster) Unfinished() []fleet.Job {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(slices.Collect(maps.Values(c.jobs)), func(job fleet.Job) bool {
@@ -234,7 +263,7 @@ func (c *Cluster) Jobs() []fleet.Job {
 }
 
 // Pods implements fleet.Kubernetes.
-func (c *Cluster) Pods() []fleet.Pod { return c.podsOf(c.Jobs()) }
+func (c *Cluster) Pods() []fleet.Pod { return c.podsOf(c.Unfinished()) }
 
 func (c *Cluster) podsOf(jobs []fleet.Job) []fleet.Pod {
 	pods := make([]fleet.Pod, 0, len(jobs))

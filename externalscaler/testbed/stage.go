@@ -41,7 +41,7 @@ func (s *Stage) Look(ctx context.Context) (story.View, error) {
 		view.Jobs[scaledJob.Name] = len(s.bed.Cluster.JobsOf(scaledJob.UID))
 	}
 	if len(s.uids) == 0 {
-		view.Jobs["deleted"] = len(s.bed.Cluster.Jobs())
+		view.Jobs["deleted"] = len(s.bed.Cluster.Unfinished())
 	}
 	return view, nil
 }

@@ -149,7 +149,7 @@ func TestRealProcessesRunABurstAndNothingRemains(t *testing.T) {
 		t.Errorf("%d Jobs completed, %d failed; want the stopped ones to complete", completed, failed)
 	}
 	b.Delete(scaledJob.UID)
-	until(t, b, "everything to be removed", func(s emulator.State) bool { return len(s.Runners) == 0 && len(b.Cluster.Jobs()) == 0 })
+	until(t, b, "everything to be removed", func(s emulator.State) bool { return len(s.Runners) == 0 && len(b.Cluster.Unfinished()) == 0 })
 	logs, err := b.PodLogs()
 	if err != nil {
 		t.Fatal(err)

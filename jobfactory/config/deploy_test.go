@@ -145,7 +145,7 @@ func TestTheScalerHasOnlyThePermissionsItNeeds(t *testing.T) {
 		"keda.sh/scaledjobs":                     {"get", "list", "watch", "patch"},
 		"batch/jobs":                             {"get", "list", "watch", "delete"},
 		"/pods":                                  {"get", "list", "watch"},
-		"/events":                                {"create", "patch"},
+		"/events":                                {"create", "patch", "list"},
 		"events.k8s.io/events":                   {"create", "patch"},
 		"authentication.k8s.io/tokenreviews":     {"create"},
 		"/namespaces/kube-system":                {"get"},

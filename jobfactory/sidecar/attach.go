@@ -17,7 +17,7 @@ import (
 // orders come down.
 func (s *Sidecar) attach(ctx context.Context) {
 	wait := socket.Backoff{Base: s.pace.attachBase, Maximum: s.pace.attachMax}
-	logged := ""
+	var heard news
 	for {
 		began := time.Now()
 		err := s.registrar.call(func(client runnerv1.RunnerServiceClient) error { return s.stream(ctx, client) })
@@ -26,10 +26,8 @@ func (s *Sidecar) attach(ctx context.Context) {
 		}
 		if time.Since(began) > s.pace.settled {
 			wait.Reset()
-			logged = ""
 		}
-		if logged != err.Error() {
-			logged = err.Error()
+		if heard.is(err.Error(), began) {
 			s.log.Info("detached from the control plane, attaching again", zap.Stringer("code", status.Code(err)), zap.Error(err))
 		}
 		if !wait.Sleep(ctx) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
 	"bitbucket-runner-scaler/jobfactory/sidecar/socket"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
@@ -12,7 +13,12 @@ import (
 
 // deregister deletes the runner. It tries several times within a bound that SIGTERM
 // does not shorten, and returns whether the control plane has accepted.
-func (s *Sidecar) deregister(ctx context.Context, uuid string) bool {
+func (s *Sidecar) deregister(ctx context.Context, now snapshot) bool {
+	uuid := now.uuid
+	request := &runnerv1.DeregisterRequest{RunnerUuid: uuid}
+	if now.exit != nil {
+		request.ExitCode, request.LastLine = proto.Int32(int32(now.exit.code)), now.exit.lastLine //nolint:gosec // an exit code has 8 bits
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.remaining(ctx))
 	defer cancel()
 	wait := socket.Backoff{Base: s.pace.attachBase, Maximum: s.pace.attachMax}
@@ -21,7 +27,7 @@ func (s *Sidecar) deregister(ctx context.Context, uuid string) bool {
 		err := s.registrar.call(func(client runnerv1.RunnerServiceClient) error {
 			call, cancel := context.WithTimeout(ctx, s.pace.deregisterCall)
 			defer cancel()
-			response, err := client.Deregister(call, &runnerv1.DeregisterRequest{RunnerUuid: uuid})
+			response, err := client.Deregister(call, request)
 			gone = response.GetGone()
 			return err
 		})

@@ -67,3 +67,16 @@ func TestSIGTERMWaitsForAConnectedExec(t *testing.T) {
 		t.Errorf("%d deregisters, last state %q, want 1 and ENDED", deregisters, c.last(0))
 	}
 }
+
+func TestTheControlPlaneLearnsHowTheRunnerEnded(t *testing.T) {
+	c, dir := startControlPlane(t), sidecartest.Folder(t)
+	s := startSidecar(t, c, dir, nil)
+	s.ready(t)
+	sidecartest.StartExec(t, dir, "echo no such file; exit 3").ExitCode(t)
+	sidecartest.Eventually(t, "the runner is deregistered", func() bool { _, _, deregisters := c.counts(); return deregisters > 0 })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending.ExitCode == nil || c.ending.GetExitCode() != 3 || c.ending.GetLastLine() != "no such file" {
+		t.Errorf("got %v", c.ending)
+	}
+}

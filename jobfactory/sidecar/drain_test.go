@@ -110,7 +110,7 @@ func TestADrainWaitsForTheStep(t *testing.T) {
 func TestADrainOutlivesTheSidecar(t *testing.T) {
 	c, dir := startControlPlane(t), sidecartest.Folder(t)
 	first := sidecartest.Start(t, "run", dir, c.address)
-	sidecartest.Eventually(t, "the first sidecar is ready", func() bool { return Ready(t.Context(), dir) == nil })
+	sidecartest.Eventually(t, "the first sidecar is ready", func() bool { return Ready(t.Context(), dir, 0) == nil })
 	e, finishStep := startStep(t, c, dir)
 	done := startDrain(t, dir)
 	sidecartest.Eventually(t, "the deletion is reported", c.terminating)

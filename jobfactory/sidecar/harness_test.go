@@ -80,6 +80,7 @@ type controlPlane struct {
 	mu          sync.Mutex
 	registers   []time.Time
 	deregisters []string
+	ending      *runnerv1.DeregisterRequest
 	tokens      []string
 	streams     [][]*runnerv1.AttachRequest
 	orders      chan *runnerv1.AttachResponse
@@ -172,6 +173,7 @@ func (c *controlPlane) Attach(stream runnerv1.RunnerService_AttachServer) error 
 func (c *controlPlane) Deregister(ctx context.Context, request *runnerv1.DeregisterRequest) (*runnerv1.DeregisterResponse, error) {
 	c.mu.Lock()
 	c.deregisters = append(c.deregisters, request.GetRunnerUuid())
+	c.ending = request
 	try := len(c.deregisters)
 	c.mu.Unlock()
 	if err := c.onDeregister(ctx, try); err != nil {
@@ -272,5 +274,5 @@ func (r *running) end(t *testing.T) {
 
 func (r *running) ready(t *testing.T) {
 	t.Helper()
-	sidecartest.Eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), r.config.Dir) == nil })
+	sidecartest.Eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), r.config.Dir, 0) == nil })
 }

@@ -97,7 +97,7 @@ func TestARestartBeforeTheHandOutRegistersAgain(t *testing.T) {
 func TestExecSurvivesTheSidecarsRestart(t *testing.T) {
 	c, dir := startControlPlane(t), sidecartest.Folder(t)
 	first := sidecartest.Start(t, "run", dir, c.address)
-	sidecartest.Eventually(t, "the first sidecar is ready", func() bool { return Ready(t.Context(), dir) == nil })
+	sidecartest.Eventually(t, "the first sidecar is ready", func() bool { return Ready(t.Context(), dir, 0) == nil })
 	e := sidecartest.StartExec(t, dir, sidecartest.Online+sidecartest.Step+sidecartest.Forever)
 	sidecartest.Eventually(t, "the step runs", func() bool { return c.last(0) == "BUSY "+sidecartest.StepUUID })
 	first.Crash()

@@ -24,7 +24,7 @@ const maxRetryDelay = 5 * time.Minute
 func (s *Sidecar) register(ctx context.Context) (uncertain bool) {
 	began := time.Now()
 	wait := socket.Backoff{Base: s.pace.retryBase, Maximum: s.pace.retryMax}
-	logged := ""
+	var heard news
 	for ctx.Err() == nil {
 		response, err := s.tryRegister(ctx)
 		if err == nil {
@@ -36,8 +36,7 @@ func (s *Sidecar) register(ctx context.Context) (uncertain bool) {
 		code := status.Code(err)
 		uncertain = uncertain || ambiguous(code)
 		delay := s.retryDelay(err, &wait, time.Since(began))
-		if logged != err.Error() {
-			logged = err.Error()
+		if heard.is(err.Error(), time.Now()) {
 			s.log.Warn("not registered yet", zap.Stringer("code", code), zap.Error(err), zap.Duration("retryIn", delay))
 		}
 		if !socket.Sleep(ctx, delay) {

@@ -1,6 +1,8 @@
 package sidecar
 
 import (
+	"errors"
+	"syscall"
 	"testing"
 	"time"
 
@@ -93,7 +95,7 @@ func TestARegistrationWithoutAnAnswerIsDeregistered(t *testing.T) {
 			c.onRegister = func(int) (*runnerv1.RegisterResponse, error) { return nil, status.Error(tc.code, "no") }
 			s := startSidecar(t, c, dir, nil)
 			sidecartest.Eventually(t, "it has tried to register", func() bool { n, _, _ := c.counts(); return n > 0 })
-			if err := Ready(t.Context(), dir); err == nil {
+			if err := Ready(t.Context(), dir, 0); err == nil {
 				t.Error("ready without a runner")
 			}
 			s.end(t)
@@ -125,4 +127,52 @@ func TestTheConnectionToAStandbyIsReplaced(t *testing.T) {
 	if s.registrar.conn == before {
 		t.Error("the connection that answered Unavailable is still used")
 	}
+}
+
+// A pod that starts normally has no failed probe: the first one, which comes before the
+// socket is there, waits until the runner is registered.
+func TestTheFirstProbeOfANormalStartPasses(t *testing.T) {
+	c, dir := startControlPlane(t), sidecartest.Folder(t)
+	registered := make(chan struct{})
+	c.onRegister = func(int) (*runnerv1.RegisterResponse, error) {
+		<-registered
+		return aRunner(), nil
+	}
+	probed := make(chan error, 1)
+	go func() { probed <- Ready(t.Context(), dir, time.Minute) }()
+	startSidecar(t, c, dir, nil)
+	sidecartest.Eventually(t, "it has tried to register", func() bool { n, _, _ := c.counts(); return n > 0 })
+	select {
+	case err := <-probed:
+		t.Fatalf("the probe ended before the registration: %v", err)
+	default:
+	}
+	began := time.Now()
+	close(registered)
+	if err := <-probed; err != nil {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the probe passed %v after the registration", took)
+	}
+}
+
+func TestAProbeFailsBeforeItsTimeout(t *testing.T) {
+	c, dir := startControlPlane(t), sidecartest.Folder(t)
+	c.onRegister = func(int) (*runnerv1.RegisterResponse, error) { return nil, status.Error(codes.Unavailable, "no") }
+	s := startSidecar(t, c, dir, nil)
+	sidecartest.Eventually(t, "it has tried to register", func() bool { n, _, _ := c.counts(); return n > 0 })
+	for in, want := range map[string]error{dir: errNotReady, sidecartest.Folder(t): syscall.ENOENT} { // and before there is a socket
+		began := time.Now()
+		if err := Ready(t.Context(), in, 300*time.Millisecond); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if took := time.Since(began); took < 250*time.Millisecond {
+			t.Errorf("it waited %v", took)
+		}
+	}
+	if err := Ready(t.Context(), dir, -time.Second); err == nil {
+		t.Error("a negative wait is accepted")
+	}
+	s.end(t)
 }

@@ -96,7 +96,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 // registration may have been applied although no answer came.
 func (s *Sidecar) waitAndDeregister(ctx context.Context, uncertain bool) {
 	if now, ended := s.state.wait(ctx, func(now snapshot) bool { return now.ended }); ended {
-		if s.deregister(ctx, now.uuid) || ctx.Err() != nil {
+		if s.deregister(ctx, now) || ctx.Err() != nil {
 			<-ctx.Done()
 			return
 		}
@@ -113,7 +113,7 @@ func (s *Sidecar) waitAndDeregister(ctx context.Context, uncertain bool) {
 	case !now.ended:
 		s.noteEnd()
 	}
-	s.deregister(shielded, now.uuid)
+	s.deregister(shielded, s.state.get())
 }
 
 // waitForExec gives a `sidecar exec` that is still connected time to report its

@@ -73,6 +73,9 @@ func (s *socketServer) answer(ctx context.Context, conn *socket.Conn) {
 	conn.SetReadDeadline(time.Time{})
 	switch first.Type {
 	case socket.TypeReady:
+		if first.Wait && !s.waitForDecision(ctx, conn) {
+			return // the probe has given up, and another follows
+		}
 		_ = conn.Send(socket.Message{Type: socket.TypeReady, Ready: s.state.get().phase != registering}) // the probe asks again
 	case socket.TypeFetch:
 		s.answerFetch(ctx, conn)
@@ -186,6 +189,7 @@ func (s *socketServer) take(exec int, m socket.Message) {
 		s.state.report(exec, m.Report())
 	case socket.TypeEnded:
 		s.log.Info("the runner ended", zap.Int("exitCode", m.ExitCode))
+		s.state.exited(exit{code: m.ExitCode, lastLine: m.LastLine})
 		if err := s.state.end(); err != nil {
 			s.log.Error("a restarted sidecar would not know that the runner has ended", zap.Error(err))
 		}

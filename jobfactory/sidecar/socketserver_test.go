@@ -60,7 +60,7 @@ func TestAClientThatWentAwayGetsNoEnvironment(t *testing.T) {
 func TestTheSecretLeavesNoTrace(t *testing.T) {
 	c, dir := startControlPlane(t), sidecartest.Folder(t)
 	s := sidecartest.Start(t, "run", dir, c.address)
-	sidecartest.Eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), dir) == nil })
+	sidecartest.Eventually(t, "the sidecar is ready", func() bool { return Ready(t.Context(), dir, 0) == nil })
 	e := sidecartest.StartExec(t, dir, sidecartest.Online+sidecartest.Forever)
 	pid := e.Child(t)
 	sidecartest.Eventually(t, "the runner is idle", func() bool { return c.last(0) == "IDLE" })

@@ -57,6 +57,15 @@ type snapshot struct {
 	place *runnerv1.Place
 	// ended is true once no runner process runs or can still start.
 	ended bool
+	// exit is how the runner process ended; nil if `sidecar exec` did not report it.
+	exit *exit
+}
+
+// exit is the end of a runner process.
+type exit struct {
+	code int
+	// lastLine of its output; empty if it is not known.
+	lastLine string
 }
 
 func newState(dir string) *state {
@@ -179,6 +188,11 @@ func (s *state) report(exec int, r socket.Report) {
 	if exec == s.exec && !s.current.ended {
 		s.reports.Put(r)
 	}
+}
+
+// exited notes how the runner process ended.
+func (s *state) exited(how exit) {
+	s.change(func() { s.current.exit = &how })
 }
 
 // end notes that no runner process is left. It returns an error if it cannot save

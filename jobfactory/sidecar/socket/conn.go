@@ -129,9 +129,9 @@ func (c *Conn) Receive() (Message, error) {
 
 // Ask sends one message and waits for the answer until ctx ends. The caller closes
 // the connection.
-func (c *Conn) Ask(ctx context.Context, question string) (Message, error) {
+func (c *Conn) Ask(ctx context.Context, question Message) (Message, error) {
 	defer context.AfterFunc(ctx, c.Close)()
-	if err := c.Send(Message{Type: question}); err != nil {
+	if err := c.Send(question); err != nil {
 		return Message{}, err
 	}
 	return c.Receive()

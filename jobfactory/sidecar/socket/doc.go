@@ -10,7 +10,8 @@
 // message of a client says what the client wants:
 //
 //	{"type":"ready"}                  Startup probe. The sidecar answers {"type":"ready","ready":true}
-//	                                  once the Job may go on, else with "ready" left out.
+//	                                  once the Job may go on, else with "ready" left out. With
+//	                                  "wait":true it answers when the Job may go on.
 //	{"type":"fetch"}                  `sidecar exec`, before it starts the runner. The sidecar answers
 //	                                  once the control plane has decided about the Job, with one of
 //	                                    {"type":"environment","environment":{…}}   to one client only
@@ -26,7 +27,7 @@
 //	{"type":"state","state":"starting|idle|busy|stopping|unknown","step":"{…}"}
 //
 // with "steps_begun" and "unrecognized_output" as in runner/v1, and at the end
-// {"type":"ended","exit_code":0}. The sidecar sends {"type":"stop","reason":"…"},
+// {"type":"ended","exit_code":0}, with "last_line" if the runner has had no step. The sidecar sends {"type":"stop","reason":"…"},
 // again after each reconnection, with "terminating":true if a preStop hook waits
 // for the runner's end.
 package socket

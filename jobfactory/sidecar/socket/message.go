@@ -19,8 +19,10 @@ const (
 // Message is one line of the protocol.
 type Message struct {
 	Type string `json:"type"`
-	// Ready goes with TypeReady.
+	// Ready goes with the answer to TypeReady. Wait goes with the question: the answer is
+	// to come once the sidecar is ready.
 	Ready bool `json:"ready,omitempty"`
+	Wait  bool `json:"wait,omitempty"`
 	// Environment goes with TypeEnvironment. It holds the runner's secret.
 	Environment map[string]string `json:"environment,omitempty"`
 	// Reason goes with TypeFinish, TypeRefused and TypeStop.
@@ -32,8 +34,10 @@ type Message struct {
 	Step         string `json:"step,omitempty"`
 	Begun        uint32 `json:"steps_begun,omitempty"`
 	Unrecognized bool   `json:"unrecognized_output,omitempty"`
-	// ExitCode goes with TypeEnded.
-	ExitCode int `json:"exit_code,omitempty"`
+	// ExitCode goes with TypeEnded. LastLine does too, if the runner has had no step: the
+	// last line of its output, bounded and without secrets.
+	ExitCode int    `json:"exit_code,omitempty"`
+	LastLine string `json:"last_line,omitempty"`
 }
 
 var stateNames = map[runnerv1.RunnerState]string{

@@ -53,7 +53,7 @@ func requestDrain(ctx context.Context, dir string) (reached bool, err error) {
 		return false, err
 	}
 	defer conn.Close()
-	answer, err := conn.Ask(ctx, socket.TypeDrain)
+	answer, err := conn.Ask(ctx, socket.Message{Type: socket.TypeDrain})
 	if err != nil {
 		return true, err
 	}

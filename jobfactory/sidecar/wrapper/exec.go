@@ -112,10 +112,12 @@ func Exec(ctx context.Context, config Config) (exitCode int, err error) {
 	case answer.Type != socket.TypeEnvironment:
 		return failure, fmt.Errorf("%w: %s", ErrRefused, answer.Reason)
 	}
-	e := &executor{config: config, log: config.Logger, state: newStateTracker(config.Logger), stop: make(chan socket.Message, 1), ended: make(chan int, 1)}
-	child, err := start(config.Command, config.Stdout, config.Stderr, merge(os.Environ(), answer.Environment), e.state.observe)
+	environment := merge(os.Environ(), answer.Environment)
+	e := &executor{config: config, log: config.Logger, state: newStateTracker(config.Logger), last: newLastLine(environment), stop: make(chan socket.Message, 1), ended: make(chan int, 1)}
+	child, err := start(config.Command, config.Stdout, config.Stderr, environment, e.state.observe, e.last.keep)
 	// Best effort: after this only the runner itself should hold the secret.
 	clear(answer.Environment)
+	clear(environment)
 	runtime.GC()
 	if err != nil {
 		conn.Close()
@@ -154,7 +156,7 @@ func fetch(ctx context.Context, config Config) (*socket.Conn, socket.Message, er
 		conn, err := socket.Dial(ctx, config.Dir)
 		if err == nil {
 			var answer socket.Message
-			if answer, err = conn.Ask(ctx, socket.TypeFetch); err == nil {
+			if answer, err = conn.Ask(ctx, socket.Message{Type: socket.TypeFetch}); err == nil {
 				return conn, answer, nil
 			}
 			conn.Close()

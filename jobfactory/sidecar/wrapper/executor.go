@@ -27,6 +27,7 @@ type executor struct {
 	config Config
 	log    *zap.Logger
 	state  *stateTracker
+	last   *lastLine
 	// stop receives the sidecar's order to stop the runner.
 	stop chan socket.Message
 	// ended receives the runner's exit code.

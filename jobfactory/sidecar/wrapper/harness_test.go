@@ -56,6 +56,7 @@ type fakeSidecar struct {
 	mu       sync.Mutex
 	conns    map[*socket.Conn]bool
 	received []string
+	end      socket.Message // of the runner
 	ended    chan struct{}
 }
 
@@ -113,6 +114,9 @@ func (s *fakeSidecar) serve(conn net.Conn) {
 		case socket.TypeFetch:
 			_ = c.Send(s.answer)
 		case socket.TypeEnded:
+			s.mu.Lock()
+			s.end = m
+			s.mu.Unlock()
 			close(s.ended)
 		case socket.TypeDrain:
 			<-s.ended

@@ -73,7 +73,17 @@ func stepUUID(step []byte) string {
 // scanner finds the known lines in a stream, in bounded memory.
 type scanner struct {
 	observe func(found event, step string)
-	line    []byte
+	// keep takes each line; nil if nobody needs them.
+	keep func(line []byte)
+	line []byte
+}
+
+// end ends the current line. At the end of the stream the last line may have no end of its
+// own.
+func (s *scanner) end() {
+	if s.keep != nil {
+		s.keep(s.line)
+	}
 }
 
 // scan takes the next bytes of the stream, which may be cut anywhere.
@@ -85,6 +95,7 @@ func (s *scanner) scan(data []byte) {
 		if !ended {
 			return
 		}
+		s.end()
 		if found, step := parseLine(s.line); found != 0 {
 			s.observe(found, step)
 		}

@@ -96,7 +96,7 @@ func ProbeImage(ctx context.Context, config ProbeConfig) (ProbeResult, error) {
 	if config.Output != nil {
 		output = &lockedWriter{to: config.Output} // for two streams
 	}
-	child, err := start(config.Command, output, output, os.Environ(), p.observe)
+	child, err := start(config.Command, output, output, os.Environ(), p.observe, nil)
 	if err != nil {
 		return ProbeResult{}, err
 	}

@@ -30,8 +30,9 @@ type process struct {
 }
 
 // start starts the command in a process group of its own and begins to reap. It
-// calls observe with each event that a line of the output announces.
-func start(command []string, stdout, stderr io.Writer, environment []string, observe func(event, string)) (*process, error) {
+// calls observe with each event that a line of the output announces, and keep, unless it
+// is nil, with each line.
+func start(command []string, stdout, stderr io.Writer, environment []string, observe func(event, string), keep func([]byte)) (*process, error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return nil, fmt.Errorf("find the runner's command: %w", err)
@@ -61,15 +62,14 @@ func start(command []string, stdout, stderr io.Writer, environment []string, obs
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
 	p := &process{exited: make(chan int, 1), pid: pid, pipes: []*os.File{outRead, errRead}}
-	p.outputs.Go(func() { pass(stdout, outRead, observe) })
-	p.outputs.Go(func() { pass(stderr, errRead, observe) })
+	p.outputs.Go(func() { pass(stdout, outRead, scanner{observe: observe, keep: keep}) })
+	p.outputs.Go(func() { pass(stderr, errRead, scanner{observe: observe, keep: keep}) })
 	go p.reap()
 	return p, nil
 }
 
 // pass copies the runner's output unchanged and without delay, and then scans it.
-func pass(to io.Writer, from io.Reader, observe func(event, string)) {
-	lines := scanner{observe: observe}
+func pass(to io.Writer, from io.Reader, lines scanner) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
@@ -78,6 +78,7 @@ func pass(to io.Writer, from io.Reader, observe func(event, string)) {
 		_, _ = to.Write(buffer[:n])
 		lines.scan(buffer[:n])
 		if err != nil {
+			lines.end()
 			return
 		}
 	}

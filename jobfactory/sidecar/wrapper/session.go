@@ -59,13 +59,23 @@ func (e *executor) session(ctx context.Context, conn *socket.Conn) (done bool) {
 				return false
 			}
 		case code := <-e.ended:
-			if e.sendReports(conn) == nil && conn.Send(socket.Message{Type: socket.TypeEnded, ExitCode: code}) == nil {
+			if e.sendReports(conn) == nil && conn.Send(e.endMessage(code)) == nil {
 				return true
 			}
 			e.ended <- code // for the next connection
 			return false
 		}
 	}
+}
+
+// endMessage reports the runner's end. The last line of a runner that has had a step is
+// left out: it belongs to a build.
+func (e *executor) endMessage(code int) socket.Message {
+	end := socket.Message{Type: socket.TypeEnded, ExitCode: code}
+	if e.state.reports.Latest().Begun == 0 {
+		end.LastLine = e.last.text()
+	}
+	return end
 }
 
 func (e *executor) sendReports(conn *socket.Conn) error {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestAnEndThatWasNotReportedIsKeptForTheNextConnection(t *testing.T) {
-	e := &executor{log: zap.NewNop(), state: newStateTracker(zap.NewNop()), stop: make(chan socket.Message, 1), ended: make(chan int, 1)}
+	e := &executor{log: zap.NewNop(), last: newLastLine(nil), state: newStateTracker(zap.NewNop()), stop: make(chan socket.Message, 1), ended: make(chan int, 1)}
 	e.ended <- 7
 	for range 100 { // whether the session sees the end or the lost connection first is random
 		conn, client := net.Pipe()

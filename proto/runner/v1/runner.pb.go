@@ -694,7 +694,12 @@ func (x *Stop) GetReason() string {
 type DeregisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the runner. It is empty if the sidecar does not know it any more.
-	RunnerUuid    string `protobuf:"bytes,1,opt,name=runner_uuid,json=runnerUuid,proto3" json:"runner_uuid,omitempty"`
+	RunnerUuid string `protobuf:"bytes,1,opt,name=runner_uuid,json=runnerUuid,proto3" json:"runner_uuid,omitempty"`
+	// Exit code of the runner's process; absent if the sidecar does not know it.
+	ExitCode *int32 `protobuf:"varint,2,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`
+	// The last line of the output of a runner that has had no step: at most 200 bytes,
+	// without secrets. It shows the users of the ScaledJob why the runner ended.
+	LastLine      string `protobuf:"bytes,3,opt,name=last_line,json=lastLine,proto3" json:"last_line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -732,6 +737,20 @@ func (*DeregisterRequest) Descriptor() ([]byte, []int) {
 func (x *DeregisterRequest) GetRunnerUuid() string {
 	if x != nil {
 		return x.RunnerUuid
+	}
+	return ""
+}
+
+func (x *DeregisterRequest) GetExitCode() int32 {
+	if x != nil && x.ExitCode != nil {
+		return *x.ExitCode
+	}
+	return 0
+}
+
+func (x *DeregisterRequest) GetLastLine() string {
+	if x != nil {
+		return x.LastLine
 	}
 	return ""
 }
@@ -824,10 +843,14 @@ const file_runner_v1_runner_proto_rawDesc = "" +
 	"\x05Drain\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x1e\n" +
 	"\x04Stop\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"4\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x81\x01\n" +
 	"\x11DeregisterRequest\x12\x1f\n" +
 	"\vrunner_uuid\x18\x01 \x01(\tR\n" +
-	"runnerUuid\"(\n" +
+	"runnerUuid\x12 \n" +
+	"\texit_code\x18\x02 \x01(\x05H\x00R\bexitCode\x88\x01\x01\x12\x1b\n" +
+	"\tlast_line\x18\x03 \x01(\tR\blastLineB\f\n" +
+	"\n" +
+	"_exit_code\"(\n" +
 	"\x12DeregisterResponse\x12\x12\n" +
 	"\x04gone\x18\x01 \x01(\bR\x04gone*\xc1\x01\n" +
 	"\vRunnerState\x12\x1c\n" +
@@ -908,6 +931,7 @@ func file_runner_v1_runner_proto_init() {
 		(*AttachResponse_Drain)(nil),
 		(*AttachResponse_Stop)(nil),
 	}
+	file_runner_v1_runner_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

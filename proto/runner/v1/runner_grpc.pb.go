@@ -42,8 +42,8 @@ type RunnerServiceClient interface {
 	// credentials), NOT_FOUND (no ScaledJob owns the pod), INVALID_ARGUMENT (the
 	// ScaledJob's trigger is invalid), FAILED_PRECONDITION (the pod's runner
 	// exists and its environment was returned before), RESOURCE_EXHAUSTED with a
-	// google.rpc.RetryInfo (no room in the scope, or the hourly budget is used
-	// up), UNAVAILABLE (Bitbucket is unreachable, or the outcome of an earlier try
+	// google.rpc.RetryInfo (no room in the scope, the hourly budget is used up, or
+	// the Jobs of the group keep failing), UNAVAILABLE (Bitbucket is unreachable, or the outcome of an earlier try
 	// is not yet known).
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// Attach carries the runner's states to the control plane and orders to the
@@ -109,8 +109,8 @@ type RunnerServiceServer interface {
 	// credentials), NOT_FOUND (no ScaledJob owns the pod), INVALID_ARGUMENT (the
 	// ScaledJob's trigger is invalid), FAILED_PRECONDITION (the pod's runner
 	// exists and its environment was returned before), RESOURCE_EXHAUSTED with a
-	// google.rpc.RetryInfo (no room in the scope, or the hourly budget is used
-	// up), UNAVAILABLE (Bitbucket is unreachable, or the outcome of an earlier try
+	// google.rpc.RetryInfo (no room in the scope, the hourly budget is used up, or
+	// the Jobs of the group keep failing), UNAVAILABLE (Bitbucket is unreachable, or the outcome of an earlier try
 	// is not yet known).
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// Attach carries the runner's states to the control plane and orders to the
