@@ -186,6 +186,11 @@ func (c *Cluster) Schedule(jobUID, node string) {
 	c.change(jobUID, func(job *fleet.Job) { job.Pod.Node = node })
 }
 
+// Wait gives the pod of a Job a cause for which it does not run.
+func (c *Cluster) Wait(jobUID string, cause fleet.Cause) {
+	c.change(jobUID, func(job *fleet.Job) { job.Pod.Waits = cause })
+}
+
 // Hide removes a Job and its pod from what the watch shows, like a watch that lags.
 func (c *Cluster) Hide(jobUID string) {
 	c.mu.Lock()
