@@ -112,6 +112,14 @@ func TestRegistrationsNeverStarveLists(t *testing.T) {
 	}
 }
 
+func TestListsGoOnAfterABurstThatUsedAllThatIsLeftToOthers(t *testing.T) {
+	h := newHours(1000, 1200)
+	h.play(1, func(int) int { return 2000 })
+	if got, want := h.Pace(1200), 1200/200.0; got != want {
+		t.Errorf("factor %.2f, want %.2f: a fifth of the budget is left to lists", got, want)
+	}
+}
+
 func TestBudgetLearnsFromAnswers(t *testing.T) {
 	refusal := func(h *hours, header http.Header) { h.learn(http.StatusTooManyRequests, header, time.Second) }
 	t.Run("429 without Retry-After", func(t *testing.T) {
@@ -120,11 +128,16 @@ func TestBudgetLearnsFromAnswers(t *testing.T) {
 		if got := h.last(); got != 1 {
 			t.Fatalf("factor %.2f, want 1", got)
 		}
+		left := h.Remaining()
 		for i, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
 			refusal(h, http.Header{})
 			if got := h.paused(); got != want {
 				t.Errorf("pause %d is %s, want %s", i, got, want)
 			}
+			if after := h.Remaining(); after != left/2 {
+				t.Errorf("%d of %d calls remain after a refusal, want half", after, left)
+			}
+			left = h.Remaining()
 			var limited *RateLimitedError
 			if err := h.check(ClassRegistration); !errors.As(err, &limited) || limited.RetryAfter != want {
 				t.Errorf("got %v, want a *RateLimitedError that tells how long to wait", err)
