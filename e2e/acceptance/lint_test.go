@@ -118,7 +118,7 @@ func TestLintReadsTheClustersScaledJobs(t *testing.T) {
 	lints := linter(t)
 	good := kustomized(t, "examples") // its pods ask for 2 CPUs at most
 	kubectl(t, good, "apply", "--server-side", "-f", "-")
-	t.Cleanup(func() { kubectl(t, good, "delete", "--wait=false", "-f", "-") })
+	t.Cleanup(func() { kubectl(t, good, "delete", "-f", "-") })
 	kubectl(t, "", "create", "namespace", "faulty-builds")
 	t.Cleanup(func() { kubectl(t, "", "delete", "namespace", "faulty-builds", "--wait=false") })
 	if err := create(t.Context(), faulty(t, good), false); err != nil {
