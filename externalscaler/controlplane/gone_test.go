@@ -11,7 +11,7 @@ import (
 func TestThePodsOfADeletedWorkspaceEndUnlessTheyAreBusy(t *testing.T) {
 	config := shortLimits()
 	config.GoneAfter, config.MaxStaleness = 2*time.Second, time.Second
-	p := start(t, config, map[string]string{"min": "1"})
+	p := start(t, config, map[string]string{"min": "3"}) // so that none is surplus
 	resting, working, silent := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()
 	working.runStep()
 	p.until("all to be seen", func() bool { return p.counts("idle", 2)() && p.counts("busy", 1)() })
