@@ -47,13 +47,13 @@ func TestAListOfAStretchedIntervalIsFreshForLonger(t *testing.T) {
 	lists := &scopes{}
 	lists.show(id("acme", ""), clk.Now())
 	view := *lists.views[id("acme", "")]
-	view.Interval = 450 * time.Second // as with 100 scopes
+	view.Interval = 190 * time.Second // as with 47 scopes; a group that nobody calls for 10 min is forgotten
 	lists.views = scope.Views{view.ID: &view}
 	f := start(t, Config{Clock: clk, RebuildInterval: -1, Scopes: lists})
 	if _, err := call(t, f, "g", of("acme", "", "one")); err != nil {
 		t.Fatal(err)
 	}
-	clk.Step(1350 * time.Second)
+	clk.Step(570 * time.Second)
 	if _, err := f.Group(GroupKey{"ns", "g"}); err != nil {
 		t.Errorf("within three intervals: got %v", err)
 	}
