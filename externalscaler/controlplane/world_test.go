@@ -27,7 +27,7 @@ import (
 )
 
 // world is a control plane with all its defaults, the emulator, KEDA's arithmetic and
-// pods, on the virtual clock of a synctest bubble: an hour takes about a second. Nothing
+// pods, on the virtual clock of a synctest bubble: an hour takes seconds. Nothing
 // in it uses the network.
 type world struct {
 	t       *testing.T
@@ -178,6 +178,7 @@ func (w *world) apply(name, workspace string, settings map[string]string, run li
 	}
 	w.live(name, run)
 	group := w.cluster.Apply(fleet.GroupKey{Namespace: "ns", Name: name}, all)
+	group = w.cluster.Change(group.UID, "1", nil) // the first generation
 	applied := time.Now()
 	w.all.Go(func() {
 		for sleep(w.ctx, w.polling) {
