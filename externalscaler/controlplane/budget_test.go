@@ -35,7 +35,7 @@ func (w *world) quiet() {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n := w.state().Counters.TooManyRequests; n > 0 || len(w.stale) > 0 {
+	if n := w.server.State().Counters.TooManyRequests; n > 0 || len(w.stale) > 0 {
 		w.t.Errorf("%d calls were refused with 429, stale groups: %v", n, w.stale)
 	}
 }
@@ -172,7 +172,7 @@ func TestEphemeralRunnersCostWhatLintExpects(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		agrees(t, w.during(time.Hour), forecast(10, 100))
 		w.quiet()
-		if c := w.state().Counters; c.StepsFailedNoRunner+c.RunnersReused+len(c.StepsLost) > 0 {
+		if c := w.server.State().Counters; c.StepsFailedNoRunner+c.RunnersReused+len(c.StepsLost) > 0 {
 			t.Errorf("%d steps found no runner, %d runners took two, lost %v", c.StepsFailedNoRunner, c.RunnersReused, c.StepsLost)
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,45 +33,39 @@ func repeated(text string) string {
 }
 
 func TestErrorsDoNotRepeatThemselves(t *testing.T) {
+	t.Parallel()
 	if repeated("register: register runner: register x in acme") != "register" || repeated("scope acme: list runners of acme: status 500") != "" {
 		t.Fatal("a repetition is not found, or found where there is none")
 	}
 	core, logged := observer.New(zapcore.DebugLevel)
 	var texts []string
-	synctest.Test(t, func(t *testing.T) {
-		simulate(t, zap.New(core), func(s *simulation) {
-			fail := func(rules ...emulator.FaultRule) {
-				s.call(http.MethodPost, "/_emulator/faults", emulator.FaultRules{Rules: rules}, nil)
+	virtually(t, 1, func(w *world) {
+		for _, group := range []string{"surplus", "ending", "refused"} {
+			w.apply(group, "w0", map[string]string{"min": "2", "max": "4"}, works)
+		}
+		w.after(3 * time.Minute)
+		w.live("ending", crashes)
+		for _, group := range w.cluster.ScaledJobs() {
+			if group.Name == "surplus" {
+				w.cluster.Change(group.UID, group.Generation, map[string]string{"min": "1"})
+			} else {
+				w.cluster.Change(group.UID, "2", map[string]string{"min": "4"})
 			}
-			for _, group := range []string{"surplus", "ending", "refused"} {
-				s.apply(group, map[string]string{"min": "2", "max": "4"})
-			}
-			s.after(3 * time.Minute)
-			s.mu.Lock()
-			s.broken["ending"] = true
-			s.mu.Unlock()
-			for _, scaledJob := range s.cluster.ScaledJobs() {
-				if scaledJob.Name == "surplus" {
-					s.cluster.Change(scaledJob.UID, "1", map[string]string{"min": "1"})
-				} else {
-					s.cluster.Change(scaledJob.UID, "2", map[string]string{"min": "4"})
-				}
-			}
-			fail(emulator.FaultRule{Method: http.MethodPut, Path: "/*", Status: 500, Probability: 0.5}, emulator.FaultRule{Method: http.MethodDelete, Path: "/*", Status: 500},
-				emulator.FaultRule{Method: http.MethodPost, Path: "/2.0/*", Status: 500, Probability: 0.5})
-			s.after(20 * time.Minute)
-			s.apply("typo", map[string]string{"workspace": "no-such-workspace"})
-			fail(emulator.FaultRule{Path: "/*", Status: 503})
-			s.after(40 * time.Minute)
-			for _, group := range s.plane.Status().Groups() {
-				texts = append(texts, group.Error)
-			}
-			s.mu.Lock()
-			texts = append(texts, s.refusals...)
-			s.mu.Unlock()
-			fail()
-		})
-	})
+		}
+		w.faults(emulator.FaultRule{Method: http.MethodPut, Path: "/*", Status: 500, Probability: 0.5}, emulator.FaultRule{Method: http.MethodDelete, Path: "/*", Status: 500},
+			emulator.FaultRule{Method: http.MethodPost, Path: "/2.0/*", Status: 500, Probability: 0.5})
+		w.after(20 * time.Minute)
+		w.apply("typo", "no-such-workspace", nil, nil)
+		w.faults(emulator.FaultRule{Path: "/*", Status: 503})
+		w.after(40 * time.Minute)
+		for _, group := range w.plane.Status().Groups() {
+			texts = append(texts, group.Error)
+		}
+		w.mu.Lock()
+		texts = append(texts, w.refusals...)
+		w.mu.Unlock()
+		w.faults()
+	}, func(w *world) { w.config.Logger = zap.New(core) })
 	for _, entry := range logged.All() {
 		if err, ok := entry.ContextMap()["error"].(string); ok {
 			texts = append(texts, strings.Split(err, "\n")...)

@@ -3,10 +3,7 @@ package controlplane_test
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"go.uber.org/zap"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/status"
@@ -14,34 +11,28 @@ import (
 )
 
 func TestAJobThatCannotStartIsExplainedWithinAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		simulate(t, zap.NewNop(), func(s *simulation) {
-			group := s.apply("builds", map[string]string{"min": "1", "max": "5"})
-			s.after(5 * time.Minute)
-			job, _ := s.cluster.CreateJob(group)
-			s.cluster.Schedule(job.UID, "node")
-			s.cluster.Wait(job.UID, fleet.Cause{Reason: "ImagePullBackOff", Message: "container sidecar: not found", CannotStart: true})
-			says := func(event testbed.Event) func() bool {
-				return func() bool { return slices.Contains(s.cluster.EventsSeen(), event) }
-			}
-			within := func(limit time.Duration, done func() bool) bool {
-				for begun := time.Now(); time.Since(begun) < limit; s.sleep(time.Second) {
-					if done() {
-						return true
-					}
+	t.Parallel()
+	virtually(t, 1, func(w *world) {
+		group := w.apply("builds", "w0", map[string]string{"min": "1", "max": "5"}, works)
+		w.after(5 * time.Minute)
+		job, _ := w.cluster.CreateJob(group)
+		w.cluster.Schedule(job.UID, "node")
+		w.cluster.Wait(job.UID, fleet.Cause{Reason: "ImagePullBackOff", Message: "container sidecar: not found", CannotStart: true})
+		saidWithin := func(limit time.Duration, reason, message string) {
+			t.Helper()
+			event := testbed.Event{Group: group.GroupKey, Reason: reason, Message: message}
+			for begun := time.Now(); !slices.Contains(w.cluster.EventsSeen(), event); time.Sleep(time.Second) {
+				if time.Since(begun) > limit {
+					t.Errorf("after %s the Events are %v", limit, w.cluster.EventsSeen())
+					return
 				}
-				return false
 			}
-			if !within(time.Minute, says(testbed.Event{Group: group.GroupKey, Reason: "JobWaiting", Message: "Job " + job.Name + " does not come to a runner: ImagePullBackOff: container sidecar: not found"})) {
-				t.Errorf("the Events are %v", s.cluster.EventsSeen())
-			}
-			want := []status.Waiting{{Reason: "ImagePullBackOff", Message: "container sidecar: not found", Job: job.Name, Jobs: 1}}
-			if got := s.plane.Status().Groups()[0].Waiting; !slices.Equal(got, want) {
-				t.Errorf("/status shows %+v, want %+v", got, want)
-			}
-			if !within(15*time.Minute, says(testbed.Event{Group: group.GroupKey, Reason: "Stuck", Message: "Job " + job.Name + " was ended: it has not asked for a runner within 10m0s (ImagePullBackOff: container sidecar: not found)"})) {
-				t.Errorf("the Events are %v", s.cluster.EventsSeen())
-			}
-		})
+		}
+		saidWithin(time.Minute, "JobWaiting", "Job "+job.Name+" does not come to a runner: ImagePullBackOff: container sidecar: not found")
+		want := []status.Waiting{{Reason: "ImagePullBackOff", Message: "container sidecar: not found", Job: job.Name, Jobs: 1}}
+		if got := w.shown("builds").Waiting; !slices.Equal(got, want) {
+			t.Errorf("/status shows %+v, want %+v", got, want)
+		}
+		saidWithin(15*time.Minute, "Stuck", "Job "+job.Name+" was ended: it has not asked for a runner within 10m0s (ImagePullBackOff: container sidecar: not found)")
 	})
 }

@@ -26,9 +26,11 @@ var ErrUnknownSet = errors.New("no usable credentials set")
 // Store holds the clients of all sets. Safe for concurrent use.
 type Store struct {
 	// dir contains one folder per set. If it is empty, only the environment is used.
-	dir    string
-	lookup func(string) (string, bool)
-	client func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)
+	dir string
+	// environment returns the credentials of the environment, which is read once: that of
+	// a process does not change.
+	environment func() (bitbucket.Credentials, error)
+	client      func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)
 
 	mu    sync.Mutex
 	sets  map[string]set
@@ -44,7 +46,8 @@ type set struct {
 // folder per set. dir may be empty. newClient makes the client of a set and is called
 // again when the set's credentials change.
 func NewStore(dir string, lookup func(string) (string, bool), newClient func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)) *Store {
-	return &Store{dir: dir, lookup: lookup, client: newClient, sets: map[string]set{}, files: map[string]files{}}
+	environment := sync.OnceValues(func() (bitbucket.Credentials, error) { return bitbucket.CredentialsFromEnv(lookup) })
+	return &Store{dir: dir, environment: environment, client: newClient, sets: map[string]set{}, files: map[string]files{}}
 }
 
 // Client returns the client of a set for a group in a namespace. A rotated Secret takes
@@ -116,7 +119,7 @@ func (s *Store) read(name string) (bitbucket.Credentials, Serves, error) {
 	if name != Default {
 		return bitbucket.Credentials{}, Serves{}, errors.New("only the set default can come from the environment")
 	}
-	credentials, err := bitbucket.CredentialsFromEnv(s.lookup)
+	credentials, err := s.environment()
 	return credentials, Serves{Namespaces: []string{all}}, err
 }
 

@@ -2,6 +2,7 @@ package credentials
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -251,5 +252,27 @@ func TestWithoutADirectoryOnlyTheEnvironmentIsUsed(t *testing.T) {
 	}
 	if _, err := s.Client(Default, "ns"); err != nil {
 		t.Errorf("the default: got %v", err)
+	}
+}
+
+func TestTheEnvironmentIsReadOnce(t *testing.T) {
+	for name, token := range map[string]string{"valid": "x", "faulty": "x y"} {
+		t.Run(name, func(t *testing.T) {
+			read := 0
+			s := NewStore("", func(name string) (string, bool) {
+				if name == "BITBUCKET_ACCESS_TOKEN" {
+					read++
+					return token, true
+				}
+				return "", false
+			}, nil)
+			first := s.Allow(Default, Use{Namespace: "ns"})
+			if again := s.Allow(Default, Use{Namespace: "ns"}); (first == nil) != (name == "valid") || fmt.Sprint(again) != fmt.Sprint(first) {
+				t.Errorf("got %v, then %v", first, again)
+			}
+			if read != 1 {
+				t.Errorf("read %d times, want once", read)
+			}
+		})
 	}
 }

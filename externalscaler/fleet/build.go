@@ -103,7 +103,8 @@ func (c Config) build(in input) (*snapshot, findings) {
 			requested: in.requested, groups: map[GroupKey]*GroupSnapshot{}, errs: map[GroupKey]error{},
 			views: in.views, pods: map[string]position{}, names: map[string]string{}, live: map[string]struct{}{},
 		},
-		ours: map[scope.ID]map[string][]*bitbucket.Runner{},
+		ours:  map[scope.ID]map[string][]*bitbucket.Runner{},
+		found: findings{history: history{parsed: map[string]parsed{}}},
 	}
 	if c.Kubernetes != nil {
 		b.groupsOfKubernetes()
@@ -161,7 +162,7 @@ func (b *builder) groupsOfKubernetes() {
 
 // groupOf reads the group of a ScaledJob, unless an older one has the same runners.
 func (b *builder) groupOf(s ScaledJob, accepted []*GroupSnapshot) (*GroupSnapshot, error) {
-	spec, err := runnergroup.Parse(s.Metadata)
+	spec, err := b.parse(s)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,9 @@ package fleet
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +63,37 @@ func TestBuildingASnapshotChangesNothingAndSaysWhatIsWanted(t *testing.T) {
 	}
 	if _, live := s.live["pod-uid"]; !live {
 		t.Error("its pod is not live")
+	}
+}
+
+func TestMetadataIsParsedAgainWhenItChanges(t *testing.T) {
+	c, in := pieces()
+	scaledJob := &in.scaledJobs[0]
+	valid := scaledJob.Metadata
+	for _, step := range []struct{ name, max, want string }{
+		{"at first", "7", ""}, {"changed", "8", ""}, {"invalid", "x", `max: "x"`}, {"still invalid", "x", `max: "x"`}, {"mended", "9", ""}, {"unchanged", "9", ""},
+	} {
+		scaledJob.Metadata = maps.Clone(valid)
+		scaledJob.Metadata["max"] = step.max
+		s, found := c.build(in)
+		in.history = found.history
+		err := s.errs[scaledJob.GroupKey]
+		if (step.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), step.want) {
+			t.Errorf("%s: got %v, want %q", step.name, err, step.want)
+		}
+		if group := s.groups[scaledJob.GroupKey]; step.want == "" && (group == nil || fmt.Sprint(group.Spec.Rules.Max) != step.max || group.Metadata["max"] != step.max) {
+			t.Errorf("%s: got %+v, want max %s", step.name, group, step.max)
+		}
+	}
+	remembered := in.history.parsed[scaledJob.UID]
+	remembered.spec.Rules.Max = 77
+	in.history.parsed[scaledJob.UID] = remembered
+	if s, _ := c.build(in); s.groups[scaledJob.GroupKey].Spec.Rules.Max != 77 {
+		t.Error("unchanged metadata was parsed again")
+	}
+	in.scaledJobs = nil
+	if _, found := c.build(in); len(found.history.parsed) > 0 {
+		t.Errorf("a ScaledJob that is gone is remembered: %v", found.history.parsed)
 	}
 }
 

@@ -2,16 +2,39 @@ package fleet
 
 import (
 	"cmp"
+	"maps"
 	"time"
+
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 )
 
-// history is what one snapshot remembers for the next, by runner UUID.
+// history is what one snapshot remembers for the next.
 type history struct {
-	// idle is since when each idle runner has been so.
+	// idle is since when each idle runner has been so, by its UUID.
 	idle map[string]time.Time
-	// used has the runners that were seen with a step, and the last one's UUID;
+	// used has the runners that were seen with a step, by UUID, and the last one's UUID;
 	// empty if the step had none.
 	used map[string]string
+	// parsed is the metadata of each ScaledJob as it was parsed, by UID.
+	parsed map[string]parsed
+}
+
+// parsed is the result of parsing metadata, which hardly ever changes.
+type parsed struct {
+	metadata map[string]string
+	spec     runnergroup.Group
+	err      error
+}
+
+// parse parses the metadata of a ScaledJob, unless it is that of the snapshot before.
+func (b *builder) parse(s ScaledJob) (runnergroup.Group, error) {
+	known, ok := b.in.history.parsed[s.UID]
+	if !ok || !maps.Equal(known.metadata, s.Metadata) {
+		known.metadata = s.Metadata
+		known.spec, known.err = runnergroup.Parse(s.Metadata)
+	}
+	b.found.history.parsed[s.UID] = known
+	return known.spec, known.err
 }
 
 // trackIdle fills in since when each runner has been idle.

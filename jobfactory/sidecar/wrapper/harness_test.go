@@ -34,7 +34,15 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	case "probe":
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-		result, err := ProbeImage(ctx, ProbeConfig{Run: 300 * time.Millisecond, StopGrace: stopGrace, Command: os.Args[1:], Output: os.Stderr})
+		config := ProbeConfig{Command: os.Args[3:], Output: os.Stderr}
+		var err error
+		if config.Run, err = time.ParseDuration(os.Args[1]); err == nil {
+			config.StopGrace, err = time.ParseDuration(os.Args[2])
+		}
+		var result ProbeResult
+		if err == nil {
+			result, err = ProbeImage(ctx, config)
+		}
 		stop()
 		if err == nil {
 			err = json.NewEncoder(os.Stdout).Encode(result)

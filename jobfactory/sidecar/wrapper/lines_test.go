@@ -47,6 +47,28 @@ func TestALongLineDoesNotHideTheNextOne(t *testing.T) {
 	}
 }
 
+// writer is a function as an io.Writer.
+type writer func(data []byte)
+
+func (w writer) Write(data []byte) (int, error) {
+	w(data)
+	return len(data), nil
+}
+
+// Whoever reads a line in the output may act on it at once, such as by a signal.
+func TestALineIsObservedBeforeItIsInTheOutput(t *testing.T) {
+	observed := 0
+	copied := writer(func(data []byte) {
+		if len(data) > 0 && observed != 1 {
+			t.Errorf("%q is in the output, %d events are observed", data, observed)
+		}
+	})
+	pass(copied, strings.NewReader("Getting step x\n"), scanner{observe: func(event, string) { observed++ }})
+	if observed != 1 {
+		t.Errorf("%d events, want 1", observed)
+	}
+}
+
 // announced is an event with its step.
 type announced struct {
 	found event

@@ -68,15 +68,16 @@ func start(command []string, stdout, stderr io.Writer, environment []string, obs
 	return p, nil
 }
 
-// pass copies the runner's output unchanged and without delay, and then scans it.
+// pass scans the runner's output and copies it unchanged. It scans first: whoever reads a
+// line in the copy may act on it, and a reader that stalls must not delay what is reported.
 func pass(to io.Writer, from io.Reader, lines scanner) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		lines.scan(buffer[:n])
 		// A failed write changes nothing: a runner whose output is not read would
 		// block.
 		_, _ = to.Write(buffer[:n])
-		lines.scan(buffer[:n])
 		if err != nil {
 			lines.end()
 			return
