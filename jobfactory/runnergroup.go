@@ -18,7 +18,10 @@ const (
 	DefaultNamespace = "bitbucket-runner"
 	// ControlPlaneNamespace is the scaler's own. It has the credentials, so no builds
 	// run in it.
-	ControlPlaneNamespace = "bitbucket-runner-control-plane"
+	ControlPlaneNamespace = "bitbucket-runner-scaler"
+	// IncumbentNamespace is that of Atlassian's runners-autoscaler, which has the same
+	// credentials and refuses runners too.
+	IncumbentNamespace = "bitbucket-runner-control-plane"
 	// DefaultScalerAddress is the address of the Service in deploy/base.
 	DefaultScalerAddress = "bitbucket-runner-scaler." + ControlPlaneNamespace + ".svc.cluster.local:9090"
 	// DefaultRunnerImage is Atlassian's runner.

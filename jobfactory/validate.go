@@ -57,6 +57,8 @@ func (g RunnerGroup) validateManifest(f *faults) {
 	switch {
 	case g.Namespace == ControlPlaneNamespace:
 		f.add("namespace", g.Namespace, "another namespace: this one is the control plane's, which has the credentials")
+	case g.Namespace == IncumbentNamespace:
+		f.add("namespace", g.Namespace, "another namespace: this one is that of Atlassian's runners-autoscaler, which has the credentials")
 	case ReservedNamespace(g.Namespace):
 		f.add("namespace", g.Namespace, "another namespace: this one is Kubernetes' own")
 	case len(validation.IsDNS1123Label(g.Namespace)) > 0:
@@ -82,10 +84,10 @@ func (g RunnerGroup) validateManifest(f *faults) {
 }
 
 // ReservedNamespace reports whether runner groups are refused in a namespace: it is
-// the control plane's, or one of Kubernetes' own, where a privileged pod would run
+// the control plane's or the runners-autoscaler's, or one of Kubernetes' own, where a privileged pod would run
 // next to the cluster's components.
 func ReservedNamespace(name string) bool {
-	return slices.Contains([]string{ControlPlaneNamespace, "kube-system", "kube-public", "kube-node-lease"}, name)
+	return slices.Contains([]string{ControlPlaneNamespace, IncumbentNamespace, "kube-system", "kube-public", "kube-node-lease"}, name)
 }
 
 // ValidAddress reports whether an address is host:port.

@@ -26,7 +26,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 		t.Fatalf("got %v, want ConfigErrors", err)
 	}
 	for _, want := range []string{
-		`name: "Not A Name", want `, `namespace: "bitbucket-runner-control-plane", want another`, `workspace: missing`, `parameters.min: "11", want at most max`,
+		`name: "Not A Name", want `, `namespace: "bitbucket-runner-scaler", want another`, `workspace: missing`, `parameters.min: "11", want at most max`,
 		`images.runner: "", want `, `images.docker: "a b", want `, `scaler_address: "nowhere", want host:port`,
 		`polling_interval: "1ms", want `, `grace_period: "-1s", want `, `entrypoint: "", want `, `node_selector.kubernetes.io/arch: "arm64", want `,
 		`tolerations[0].operator: "Like", want `, `tolerations[0].effect: "NoIdea", want `, `tolerations[0].key: `, `resources.requests.cpu: "2Gi", want at most the limit`,
@@ -38,7 +38,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 }
 
 func TestReservedNamespacesAreRefused(t *testing.T) {
-	for _, namespace := range []string{jobfactory.ControlPlaneNamespace, "kube-system", "kube-public", "kube-node-lease"} {
+	for _, namespace := range []string{jobfactory.ControlPlaneNamespace, jobfactory.IncumbentNamespace, "kube-system", "kube-public", "kube-node-lease"} {
 		g := group(t, nil)
 		g.Namespace = namespace
 		if err := g.Validate(); err == nil || !strings.Contains(err.Error(), "want another namespace") {

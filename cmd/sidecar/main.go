@@ -66,7 +66,7 @@ variable too: SIDECAR_DIR for --dir. Flags win. Exit codes: 0 success, 1 failure
 2 wrong command line.
 
 Examples:
-  sidecar run --scaler-address bitbucket-runner-scaler.bitbucket-runner-control-plane.svc:9090
+  sidecar run --scaler-address bitbucket-runner-scaler.bitbucket-runner-scaler.svc:9090
   sidecar exec -- /opt/atlassian/pipelines/runner/entrypoint.sh
 `)
 	return text.String()

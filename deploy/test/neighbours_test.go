@@ -34,7 +34,7 @@ func TestAnotherNamespaceIsAnotherInstallation(t *testing.T) {
 				if _, both := first[key]; both && key != "Namespace /team-a" && key != "Namespace /team-b" {
 					t.Errorf("%s belongs to both: the second would replace the first's", key)
 				}
-				if text := flat(fields); strings.Contains(text, controlPlane) || strings.Contains(text, "$(") && !strings.Contains(text, "$(KUBERNETES_SERVICE_HOST)") {
+				if text := flat(fields); inControlPlane.MatchString(text) || strings.Contains(text, "$(") && !strings.Contains(text, "$(KUBERNETES_SERVICE_HOST)") {
 					t.Errorf("%s names the first's namespace: %s", key, text)
 				}
 			}

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	controlPlane = "bitbucket-runner-control-plane"
+	controlPlane = "bitbucket-runner-scaler"
 	runners      = "bitbucket-runner"
 	name         = "bitbucket-runner-scaler"
 	chartDir     = "../chart"

@@ -70,7 +70,7 @@ func (j *journey) operate(t *testing.T) {
 			t.Errorf("%s, %s: %q is not in\n%s", said.page, said.title, said.want, printed)
 		}
 	}
-	j.types(t, "kubectl rollout restart -n bitbucket-runner-control-plane deployment/bitbucket-runner-scaler")
+	j.types(t, "kubectl rollout restart -n bitbucket-runner-scaler deployment/bitbucket-runner-scaler")
 	j.types(t, "kubectl -n keda rollout restart deployment/keda-operator")
 	j.types(t, rollout)
 	j.untilOnline(t, "builds")
@@ -79,7 +79,7 @@ func (j *journey) operate(t *testing.T) {
 	})
 }
 
-const rollout = "kubectl -n bitbucket-runner-control-plane rollout status deployment/bitbucket-runner-scaler --timeout=120s"
+const rollout = "kubectl -n bitbucket-runner-scaler rollout status deployment/bitbucket-runner-scaler --timeout=120s"
 
 // upgraded does it while a runner has a step, which is to pass, and wants another
 // runner then to have the new sidecar.

@@ -23,6 +23,8 @@ groups:
 	j.other = j.incumbent(t)
 	write(t, j.dir, "runners_config.yaml", config+j.standIn())
 	j.types(t, j.block(t, "docs/migrate.md", "Without a gap", 0))
+	j.secretIsCopied(t)
+	j.types(t, j.block(t, "docs/migrate.md", "Without a gap", 1))
 	j.untilOnline(t, "gke.runner2")
 	j.runs(t, "self.hosted", "gke.runner2")
 	// Restore the old label, in addition to the new one.

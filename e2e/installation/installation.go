@@ -21,7 +21,7 @@ import (
 
 // The names of the installed objects.
 const (
-	ControlPlane = "bitbucket-runner-control-plane"
+	ControlPlane = "bitbucket-runner-scaler"
 	Runners      = "bitbucket-runner"
 	Emulator     = "bitbucket-emulator"
 	Scaler       = "bitbucket-runner-scaler"

@@ -28,7 +28,7 @@ const (
 	// scalerName is the ServiceAccount's, and the app label's, in deploy/base.
 	scalerName = "bitbucket-runner-scaler"
 	// baseNamespace is deploy/base's own.
-	baseNamespace = "bitbucket-runner-control-plane"
+	baseNamespace = "bitbucket-runner-scaler"
 	// pollingInterval is deploy/examples' own, in seconds of the round's clock; KEDA has
 	// the machine's.
 	pollingInterval = 5
@@ -57,7 +57,7 @@ func (r *Round) install(ctx context.Context) error {
 		}
 	}
 	// What is cluster-wide has the namespace in its name, as kustomize fills it in.
-	documents = append(documents, strings.NewReplacer(baseNamespace, r.namespace("cp"), "$(CONTROL_PLANE)", r.namespace("cp")).Replace(string(rights)))
+	documents = append(documents, strings.NewReplacer("namespace: "+baseNamespace, "namespace: "+r.namespace("cp"), "$(CONTROL_PLANE)", r.namespace("cp")).Replace(string(rights)))
 	_, err = r.suite.ControlPlane.Kubectl(ctx, strings.NewReader(strings.Join(documents, "\n---\n")), "apply", "--server-side", "-f", "-")
 	return err
 }

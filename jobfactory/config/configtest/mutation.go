@@ -57,7 +57,7 @@ var mutations = []mutation{
 	set("bad name", "priority_class", "A_B"),
 	set("bad name", "node_selector", object{"a b": "c"}).as("", "a b: c"),
 
-	set("reserved namespace", "namespace", "bitbucket-runner-control-plane"),
+	set("reserved namespace", "namespace", "bitbucket-runner-scaler"),
 	set("reserved namespace", "namespace", "kube-system"),
 
 	set("bad label", "labels", []any{"ok", "Upper"}).as("", "Upper"),
