@@ -75,8 +75,13 @@ type Budget struct {
 	clock   clock.PassiveClock
 	reserve float64
 
-	mu      sync.Mutex
-	limit   int
+	configured int
+	started    time.Time // by whose monotonic clock the minutes are counted
+
+	mu    sync.Mutex
+	limit int // in force
+	// limitAt is when an answer last named a limit below the configured one.
+	limitAt time.Time
 	begun   int64 // minutes since the epoch; the calls before it are not known
 	latest  int64 // minutes since the epoch; never decreases
 	buckets [budgetBuckets]minute
@@ -115,14 +120,16 @@ func NewBudget(limit int, reserve float64, clk clock.PassiveClock) *Budget {
 	if clk == nil {
 		clk = clock.RealClock{}
 	}
-	return &Budget{clock: clk, limit: limit, reserve: reserve, begun: clk.Now().Unix() / 60}
+	now := clk.Now()
+	return &Budget{clock: clk, configured: limit, limit: limit, reserve: reserve, started: now, begun: now.Unix() / 60}
 }
 
-// Limit returns the number of calls allowed per hour. It decreases if an answer names a
-// lower limit.
+// Limit returns the number of calls allowed per hour: the configured one, or a lower one
+// that an answer named within the last hour.
 func (b *Budget) Limit() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.minute()
 	return b.limit
 }
 
@@ -204,10 +211,15 @@ func (b *Budget) count(class Class, at int64, calls int) {
 	bucket.calls[class] += calls
 }
 
-// minute returns the current minute. It never decreases, so that calls are not counted
-// for a past minute if the clock is set back.
+// minute returns the current minute, and brings what depends on the time up to date. It
+// counts from the start by the monotonic clock, because the wall clock may be stepped, and
+// it never decreases.
 func (b *Budget) minute() int64 {
-	b.latest = max(b.latest, b.clock.Now().Unix()/60)
+	now := b.started.Unix() + int64(b.clock.Since(b.started)/time.Second)
+	b.latest = max(b.latest, now/60)
+	if b.limit < b.configured && b.clock.Since(b.limitAt) > time.Hour {
+		b.limit = b.configured
+	}
 	return b.latest
 }
 

@@ -62,6 +62,35 @@ func TestBudgetCountsAfterTheClockIsSetBack(t *testing.T) {
 	}
 }
 
+// steppedClock has a wall clock that can be stepped, and a monotonic one that cannot.
+type steppedClock struct {
+	*testclock.FakePassiveClock
+	step time.Duration
+}
+
+func (c *steppedClock) Now() time.Time { return c.FakePassiveClock.Now().Add(c.step) }
+
+func (c *steppedClock) Since(t time.Time) time.Duration { return c.FakePassiveClock.Since(t) }
+
+func TestBudgetOutlastsAClockThatWasAhead(t *testing.T) {
+	clk := &steppedClock{FakePassiveClock: testclock.NewFakePassiveClock(time.Now())}
+	b := NewBudget(100, 0, clk)
+	refused := 0
+	for minute := range 48 * 60 {
+		clk.step = 0
+		if minute == 10 {
+			clk.step = 365 * 24 * time.Hour
+		}
+		clk.SetTime(clk.FakePassiveClock.Now().Add(time.Minute))
+		if b.take(ClassList) != nil {
+			refused++
+		}
+	}
+	if refused > 0 || b.Used() > 61 {
+		t.Errorf("%d calls were refused, %d used; want 60 of 100 per hour", refused, b.Used())
+	}
+}
+
 // In every rolling hour, at most limit calls are made.
 func TestBudgetLimitsEveryRollingHour(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

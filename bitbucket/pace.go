@@ -20,8 +20,8 @@ const (
 	// maxPause bounds the pause after a 429 without Retry-After, which doubles with each
 	// further one.
 	maxPause = 2 * time.Minute
-	// maxRetryAfterPause bounds the pause after a 429 with Retry-After.
-	maxRetryAfterPause = time.Hour
+	// longestPause bounds the pause after a 429 with Retry-After.
+	longestPause = time.Hour
 
 	// maxSlowdown bounds by how many powers of 2 the lists slow down while calls are
 	// refused with a 429.
@@ -111,8 +111,9 @@ func (b *Budget) learn(status int, header http.Header, minPause time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now, minute := b.clock.Now(), b.minute()
-	if limit, err := strconv.Atoi(header.Get("X-RateLimit-Limit")); err == nil && limit > 0 && limit < b.limit {
-		b.limit = limit
+	limit, err := strconv.Atoi(header.Get("X-RateLimit-Limit"))
+	if answered := status/100 == 2 || status == http.StatusTooManyRequests; err == nil && limit > 0 && answered { // no proxy's error page
+		b.limit, b.limitAt = min(limit, b.configured), now
 	}
 	if status != http.StatusTooManyRequests {
 		b.refusals = 0
@@ -122,7 +123,7 @@ func (b *Budget) learn(status int, header http.Header, minPause time.Duration) {
 		return
 	}
 	b.spend(minute, (b.remaining(minute)+1)/2)
-	wait := min(retryAfter(header, now), maxRetryAfterPause)
+	wait := retryAfter(header, now)
 	if wait == 0 {
 		wait = min(maxPause, minPause<<min(b.refusals, 16))
 		b.refusals++

@@ -177,12 +177,38 @@ func TestBudgetLearnsFromAnswers(t *testing.T) {
 			t.Errorf("%d remain, want 200", got)
 		}
 	})
-	t.Run("a lower limit", func(t *testing.T) {
+	t.Run("a limit", func(t *testing.T) {
 		h := newHours(1000, 600)
-		h.learn(http.StatusOK, http.Header{"X-Ratelimit-Limit": {"500"}}, time.Second)
-		h.learn(http.StatusOK, http.Header{"X-Ratelimit-Limit": {"9000"}}, time.Second)
-		if got := h.Limit(); got != 500 {
-			t.Errorf("limit %d, want 500", got)
+		for _, answer := range []struct {
+			status int
+			limit  string
+			want   int
+		}{
+			{http.StatusOK, "500", 500},
+			{http.StatusBadGateway, "60", 500}, // a proxy's
+			{http.StatusOK, "many", 500},
+			{http.StatusOK, "700", 700},
+			{http.StatusOK, "9000", 1000}, // no more than was configured
+			{http.StatusTooManyRequests, "400", 400},
+		} {
+			h.learn(answer.status, http.Header{"X-Ratelimit-Limit": {answer.limit}}, time.Second)
+			if got := h.Limit(); got != answer.want {
+				t.Errorf("limit %d after %+v", got, answer)
+			}
+		}
+		h.clock.SetTime(h.clock.Now().Add(61 * time.Minute))
+		if got := h.Limit(); got != 1000 {
+			t.Errorf("limit %d an hour later, want the configured one", got)
+		}
+	})
+	t.Run("a Retry-After that is far away", func(t *testing.T) {
+		for _, value := range []string{"86400", "Fri, 31 Dec 2100 23:59:59 GMT"} {
+			h := newHours(1000, 600)
+			header := http.Header{"Retry-After": {value}}
+			refusal(h, header)
+			if h.paused() != time.Hour || retryAfter(header, h.clock.Now()) != time.Hour {
+				t.Errorf("%s: pause %s, the caller waits %s; want an hour", value, h.paused(), retryAfter(header, h.clock.Now()))
+			}
 		}
 	})
 }

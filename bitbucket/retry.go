@@ -15,13 +15,13 @@ import (
 // longer ones to its caller.
 const maxRetryAfter = 60 * time.Second
 
-// retryAfter returns the Retry-After header as a duration. The header contains seconds or
-// an HTTP date, which is compared with the answer's own Date. retryAfter returns 0 if the
-// header is absent or unreadable.
+// retryAfter returns the Retry-After header as a duration, at most an hour: the budget is
+// that of an hour. The header contains seconds or an HTTP date, which is compared with the
+// answer's own Date. retryAfter returns 0 if the header is absent or unreadable.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return time.Duration(max(0, min(seconds, 24*3600))) * time.Second
+		return time.Duration(max(0, min(seconds, int(longestPause/time.Second)))) * time.Second
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {
@@ -30,7 +30,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	if date := serverDate(header); !date.IsZero() {
 		now = date
 	}
-	return max(0, at.Sub(now))
+	return max(0, min(at.Sub(now), longestPause))
 }
 
 func serverDate(header http.Header) time.Time {

@@ -137,7 +137,8 @@ func (t *tokenCalls) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.base.RoundTrip(req)
 	if err == nil {
-		t.budget.learn(resp.StatusCode, resp.Header, t.pause)
+		// The limit that it may name is not that of the API.
+		t.budget.learn(resp.StatusCode, http.Header{"Retry-After": resp.Header["Retry-After"], "Date": resp.Header["Date"]}, t.pause)
 	}
 	return resp, err
 }

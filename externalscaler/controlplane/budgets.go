@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -63,8 +64,9 @@ func (b *budgets) of(set string) *bitbucket.Budget {
 func (b *budgets) pacer(set string) scope.Pacer { return b.of(set) }
 
 // keep restores the use that the last leader kept, and keeps the use from then on, until
-// ctx ends. What was used before it is restored counts as well.
-func (b *budgets) keep(ctx context.Context) {
+// ctx ends, as long as this process leads. What was used before it is restored counts as
+// well.
+func (b *budgets) keep(ctx context.Context, leads func() bool) {
 	if b.store == nil {
 		return
 	}
@@ -84,7 +86,9 @@ func (b *budgets) keep(ctx context.Context) {
 	for pause.For(ctx, clock.RealClock{}, usageInterval, nil) {
 		b.save(ctx)
 	}
-	b.save(context.WithoutCancel(ctx))
+	if leads() { // or another one has begun to keep its own
+		b.save(context.WithoutCancel(ctx))
+	}
 }
 
 func (b *budgets) load(ctx context.Context) (map[string]bitbucket.Usage, error) {
@@ -108,8 +112,8 @@ func (b *budgets) restore(usage map[string]bitbucket.Usage) {
 func (b *budgets) save(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
 	defer cancel()
-	usage := map[string]bitbucket.Usage{}
 	b.mu.Lock()
+	usage := maps.Clone(b.kept)
 	for set, budget := range b.all {
 		if used := budget.Usage(); len(used) > 0 {
 			usage[set] = used

@@ -33,7 +33,7 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 	defer cancel()
 	context.AfterFunc(working, cancel)
 
-	work.Go(func() error { p.budgets.keep(working); return nil })
+	work.Go(func() error { p.budgets.keep(working, p.leads); return nil })
 	work.Go(func() error { return p.scopes.Run(working) })
 	work.Go(func() error { return p.fleet.Run(working) })
 	p.gate.Open(p.leads)

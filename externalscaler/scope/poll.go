@@ -36,18 +36,33 @@ func (s *scope) run(ctx context.Context) {
 		if !pause.For(ctx, s.config.Clock, s.config.floor(), nil) {
 			return
 		}
-		rest := s.next(err, failures)
-		wake := s.wake
-		if permanent(err) || !s.hurry() || early.TokensAt(s.config.Clock.Now()) < 1 {
-			wake = nil // a refresh would show the same, or the set has no call for it
-		}
-		if !pause.For(ctx, s.config.Clock, rest-s.config.Clock.Since(begun), wake) {
+		next := begun.Add(s.next(err, failures))
+		alive := false
+		if hurried, alive = s.rest(ctx, next, early, permanent(err)); !alive {
 			return
 		}
-		if now := s.config.Clock.Now(); now.Sub(begun) < rest {
-			hurried = early.AllowN(now, 1)
-		} else {
-			hurried = false
+	}
+}
+
+// rest waits for the time of the next list, or for a refresh if it may be early. A refresh
+// that may not be waits, too, until the credentials set has a call for it. The list is not
+// early where it would show the same. rest returns false for alive if ctx ended.
+func (s *scope) rest(ctx context.Context, next time.Time, limit *rate.Limiter, same bool) (early, alive bool) {
+	for {
+		now := s.config.Clock.Now()
+		wait := min(next.Sub(now), s.config.PollInterval)
+		if wait <= 0 {
+			return false, true
+		}
+		wake := s.wake
+		if same || limit.TokensAt(now) < 1 || !s.hurry() {
+			wake = nil
+		}
+		if !pause.For(ctx, s.config.Clock, wait, wake) {
+			return false, false
+		}
+		if s.config.Clock.Since(now) < wait {
+			return limit.AllowN(s.config.Clock.Now(), 1), true
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"bitbucket-runner-scaler/bitbucket"
@@ -138,6 +139,13 @@ func TestFailingScopesLeaveTheBudgetToTheOthers(t *testing.T) {
 		all = append(all, r.start(Wanted{ID: ID{Scope: bitbucket.Scope{Workspace: "acme", Repository: fmt.Sprint(i)}}}, nil))
 		all[i].list = &bitbucket.RunnerList{}
 	}
+	for _, failing := range all {
+		failing.next(bitbucket.ErrUnavailable, 1)
+	}
+	all[19].next(nil, 0)
+	if got := all[19].now().Interval; got > 90*time.Second {
+		t.Errorf("got %v after the first failure of others, want no more than if all were well", got)
+	}
 	for _, failing := range all[:10] {
 		failing.next(bitbucket.ErrNotFound, 100)
 	}
@@ -167,6 +175,34 @@ func hurry(t *testing.T, pacer Pacer) int {
 func TestListsThatAreAskedForCostAtMostAsMuchAgain(t *testing.T) {
 	if n := hurry(t, unpaced{}); n < 70 || n > 135 {
 		t.Errorf("%d lists in an hour, want about twice 60", n)
+	}
+}
+
+// scarce has a call for an early list only from some time on.
+type scarce struct {
+	from  time.Time
+	clock clock.PassiveClock
+}
+
+func (scarce) Pace(float64) float64 { return 7 }
+func (s scarce) Hurry() bool        { return s.clock.Now().After(s.from) }
+
+func TestARefreshIsHeardOnceThereIsACallForIt(t *testing.T) {
+	clk := clocktesting.NewFakeClock(time.Now())
+	pacer := scarce{clk.Now().Add(30 * time.Second), clk}
+	r := start(t, Config{Clock: clk, Pacer: func(string) Pacer { return pacer }})
+	r.Use([]Wanted{{ID: acme(), Namespace: "ns", At: clk.Now().Add(2 * time.Hour)}})
+	r.until("the first list", func() bool { return !r.view(acme()).ListBegun.IsZero() })
+	first := r.view(acme()).ListBegun
+	r.Refresh(acme())
+	r.until("another list", func() bool {
+		if clk.HasWaiters() {
+			clk.Step(5 * time.Second)
+		}
+		return r.view(acme()).ListBegun.After(first)
+	})
+	if took := r.view(acme()).ListBegun.Sub(first); took > 2*time.Minute {
+		t.Errorf("it came %v after the first, want about a minute rather than seven", took)
 	}
 }
 

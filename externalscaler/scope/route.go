@@ -2,6 +2,7 @@ package scope
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,8 +30,8 @@ func (s *scope) listRunners(ctx context.Context, resolved bitbucket.Scope) (bitb
 		return s.using().ListRunners(ctx, resolved)
 	}
 	list, err := s.using().ListRunnersInternally(ctx, resolved)
-	if !permanent(err) {
-		return list, err
+	if err == nil || ctx.Err() != nil || errors.Is(err, bitbucket.ErrRateLimited) || errors.Is(err, bitbucket.ErrBudgetExhausted) {
+		return list, err // nothing is wrong with the route
 	}
 	s.log.Warn("the internal list of runners cannot be read, the public one is used again", zap.Error(err))
 	s.mu.Lock()

@@ -82,6 +82,8 @@ func TestInternalListIsLeftAloneForAnHourIfItIsOfNoUse(t *testing.T) {
 	for name, rules := range map[string][]emulator.FaultRule{
 		"it shows no steps either": {hidden("/2.0/*"), hidden("/internal/*")},
 		"it does not exist":        {hidden("/2.0/*"), {Method: http.MethodGet, Path: "/internal/*", Status: http.StatusNotFound}},
+		"it fails":                 {hidden("/2.0/*"), {Method: http.MethodGet, Path: "/internal/*", Status: http.StatusInternalServerError}},
+		"it cannot be read":        {hidden("/2.0/*"), {Method: http.MethodGet, Path: "/internal/*", Truncate: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := startRouted(t, rules...)

@@ -149,7 +149,8 @@ func (s *Set) pace(credentials string) float64 {
 	listsPerHour := 0.0
 	for id, t := range s.scopes {
 		if id.Credentials == credentials && t.alias == nil {
-			listsPerHour += float64(time.Hour) / float64(t.wish())
+			// A scope that tries again soon after a failure must not slow the others down.
+			listsPerHour += float64(time.Hour) / float64(max(t.wish(), s.config.PollInterval))
 		}
 	}
 	s.mu.Unlock()
