@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/faults"
+	"bitbucket-runner-scaler/bitbucket/emulator/fields"
 )
 
 // answer is a response before it is written, so that faults can change it.
@@ -52,8 +55,8 @@ func failure(status int, message string) answer {
 	return jsonAnswer(status, errorBody{Type: "error", Error: errorDetail{Message: message}})
 }
 
-func badFields(fields map[string][]string) answer {
-	return jsonAnswer(http.StatusBadRequest, errorBody{Type: "error", Error: errorDetail{Message: "Bad request", Fields: fields}})
+func badFields(faults map[string][]string) answer {
+	return jsonAnswer(http.StatusBadRequest, errorBody{Type: "error", Error: errorDetail{Message: "Bad request", Fields: faults}})
 }
 
 // faultAnswer returns an error page as Bitbucket's front end sends it: plain text or HTML,
@@ -78,7 +81,7 @@ func tooManyRequests() answer {
 }
 
 // write sends an answer. A truncating fault cuts it in the middle.
-func (s *Server) write(w http.ResponseWriter, a answer, f fault) {
+func (s *Server) write(w http.ResponseWriter, a answer, f faults.Fault) {
 	h := w.Header()
 	h.Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
 	if a.kind != "" {
@@ -95,4 +98,15 @@ func (s *Server) write(w http.ResponseWriter, a answer, f fault) {
 		panic(http.ErrAbortHandler) // net/http closes the connection without logging
 	}
 	_, _ = w.Write(a.body) // it fails if the caller has disconnected
+}
+
+// partial applies the parameter `fields` to an answer.
+func partial(c *call, a *answer) {
+	given := c.URL.Query().Get("fields")
+	if given == "" || a.status >= http.StatusMultipleChoices || a.kind != kindJSON {
+		return
+	}
+	if body, err := fields.Apply(a.body, given); err == nil { // an answer of that kind is JSON
+		a.body = jsonAnswer(a.status, body).body
+	}
 }

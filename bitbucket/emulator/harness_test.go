@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/registration"
 )
 
 // TestMain passes over net/http's wait of half a second before it closes a connection
@@ -98,7 +100,7 @@ func decode[T any](t *testing.T, text string) T {
 
 func (b *bench) register(path, name string, labels ...string) runnerBody {
 	b.t.Helper()
-	body, err := json.Marshal(registration{Name: name, Labels: append([]string{"self.hosted", "linux"}, labels...)})
+	body, err := json.Marshal(registration.Registration{Name: name, Labels: append([]string{"self.hosted", "linux"}, labels...)})
 	if err != nil {
 		b.t.Fatal(err)
 	}

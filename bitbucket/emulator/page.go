@@ -72,23 +72,14 @@ type snapshot struct {
 // changed is called after every change of a scope's list.
 func (s *Server) changed(sc *scope, now time.Time) {
 	s.observe(sc)
-	if lag := s.longestLag(); lag > 0 {
+	if lag := s.rules.LongestLag(); lag > 0 {
 		sc.remember(now, lag)
 	}
 }
 
-// longestLag returns the longest lag of lists that a rule sets.
-func (s *Server) longestLag() time.Duration {
-	var lag time.Duration
-	for _, r := range s.rules {
-		lag = max(lag, r.staleFor)
-	}
-	return lag
-}
-
 // keepHistory starts or stops keeping past lists, depending on the rules.
 func (s *Server) keepHistory(now time.Time) {
-	lag := s.longestLag()
+	lag := s.rules.LongestLag()
 	for _, w := range s.workspaces {
 		for _, sc := range w.scopes() {
 			sc.history = nil

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/peaks"
 )
 
 func TestStoppingAPipelineCancelsItsOpenSteps(t *testing.T) {
@@ -50,12 +52,12 @@ func TestPeakAliveCountsProcessesFromTheirFirstCallToTheirLast(t *testing.T) {
 	t.Parallel()
 	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
 	for name, c := range map[string]struct {
-		lives []life
+		lives []peaks.Life
 		want  map[string]int
 	}{
-		"one after the other": {[]life{{"a", at(1), at(2)}, {"a", at(3), at(4)}}, map[string]int{"a": 1}},
-		"at once":             {[]life{{"a", at(1), at(3)}, {"a", at(2), at(4)}}, map[string]int{"a": 2}},
-		"of two groups":       {[]life{{"a", at(1), at(3)}, {"b", at(2), at(4)}}, map[string]int{"a": 1, "b": 1}},
+		"one after the other": {[]peaks.Life{{"a", at(1), at(2)}, {"a", at(3), at(4)}}, map[string]int{"a": 1}},
+		"at once":             {[]peaks.Life{{"a", at(1), at(3)}, {"a", at(2), at(4)}}, map[string]int{"a": 2}},
+		"of two groups":       {[]peaks.Life{{"a", at(1), at(3)}, {"b", at(2), at(4)}}, map[string]int{"a": 1, "b": 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
