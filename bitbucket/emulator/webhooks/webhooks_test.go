@@ -65,7 +65,7 @@ func (s *Sender) add(t *testing.T, h Hook) Hook {
 // settled waits until n deliveries have ended, and lets time pass for their retries.
 func (s *Sender) settled(t *testing.T, clock *clocktesting.FakeClock, n int) []Delivery {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(time.Millisecond) {
 		if r := s.Record(); len(r.Deliveries) >= n {
 			return r.Deliveries
 		}
