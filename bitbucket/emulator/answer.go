@@ -13,7 +13,7 @@ import (
 // answer is a response before it is written, so that faults can change it.
 type answer struct {
 	status int
-	// kind is the content type. It is empty if there is no body.
+	// kind is the content type. Empty means none.
 	kind   string
 	body   []byte
 	header map[string]string
@@ -37,7 +37,11 @@ func textAnswer(status int, text string) answer {
 	return answer{status: status, kind: kindText, body: []byte(text)}
 }
 
-func noContent() answer { return answer{status: http.StatusNoContent} }
+// noContent has a content type although it has no body, as clients expect that read it from
+// each answer.
+func noContent() answer {
+	return answer{status: http.StatusNoContent, kind: "text/html; charset=utf-8"}
+}
 
 // errorBody is Bitbucket's schema `error`.
 type errorBody struct {
@@ -86,6 +90,8 @@ func (s *Server) write(w http.ResponseWriter, a answer, f faults.Fault) {
 	h.Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
 	if a.kind != "" {
 		h.Set("Content-Type", a.kind)
+	}
+	if len(a.body) > 0 {
 		h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
 	for name, value := range a.header {

@@ -116,7 +116,7 @@ func (s *Server) getWorkspace(c *call) answer {
 		return noWorkspace(c)
 	}
 	body := c.site().Workspace(w.Slug, w.UUID)
-	body.IsPrivate, body.CreatedOn = true, s.begun.UTC()
+	body.IsPrivate, body.CreatedOn = true, resource.At(s.begun)
 	return jsonAnswer(http.StatusOK, body)
 }
 

@@ -21,6 +21,12 @@ type Names struct {
 // FullName is "workspace/repository".
 func (n Names) FullName() string { return n.Workspace + "/" + n.Slug }
 
+// Time is a time in the layout that Bitbucket uses outside of pipelines and runners.
+type Time string
+
+// At returns a time as JSON has it.
+func At(t time.Time) Time { return Time(t.UTC().Format("2006-01-02T15:04:05.000000+00:00")) }
+
 // Link is one link of an object.
 type Link struct {
 	Href string `json:"href"`
@@ -46,15 +52,15 @@ func (s Site) link(root string, segments []string) Link {
 type (
 	// Workspace is a workspace, or the account that owns a repository.
 	Workspace struct {
-		Type      string    `json:"type"`
-		UUID      string    `json:"uuid"`
-		Slug      string    `json:"slug,omitempty"`
-		Username  string    `json:"username,omitempty"`
-		Name      string    `json:"name,omitempty"`
-		Display   string    `json:"display_name,omitempty"`
-		IsPrivate bool      `json:"is_private,omitempty"`
-		CreatedOn time.Time `json:"created_on,omitzero"`
-		Links     Links     `json:"links"`
+		Type      string `json:"type"`
+		UUID      string `json:"uuid"`
+		Slug      string `json:"slug,omitempty"`
+		Username  string `json:"username,omitempty"`
+		Name      string `json:"name,omitempty"`
+		Display   string `json:"display_name,omitempty"`
+		IsPrivate bool   `json:"is_private,omitempty"`
+		CreatedOn Time   `json:"created_on,omitempty"`
+		Links     Links  `json:"links"`
 	}
 	// Project is the project of a repository.
 	Project struct {
@@ -84,8 +90,8 @@ type (
 		MainBranch *Branch    `json:"mainbranch,omitempty"`
 		SCM        string     `json:"scm,omitempty"`
 		IsPrivate  bool       `json:"is_private,omitempty"`
-		CreatedOn  time.Time  `json:"created_on,omitzero"`
-		UpdatedOn  time.Time  `json:"updated_on,omitzero"`
+		CreatedOn  Time       `json:"created_on,omitempty"`
+		UpdatedOn  Time       `json:"updated_on,omitempty"`
 	}
 	// User is an account.
 	User struct {
@@ -143,7 +149,7 @@ func (s Site) FullRepository(n Names, created, updated time.Time) Repository {
 	}
 	r.Slug, r.SCM, r.IsPrivate = n.Slug, "git", true
 	r.MainBranch = &Branch{Type: "branch", Name: MainBranch}
-	r.CreatedOn, r.UpdatedOn = created.UTC(), updated.UTC()
+	r.CreatedOn, r.UpdatedOn = At(created), At(updated)
 	for _, list := range []string{"pipelines", "commits", "branches", "hooks", "src"} {
 		r.Links[list] = s.API("repositories", n.Workspace, n.Slug, list)
 	}

@@ -35,8 +35,8 @@ type commitStatus struct {
 	URL         string          `json:"url"`
 	RefName     string          `json:"refname,omitempty"`
 	Commit      resource.Commit `json:"commit"`
-	CreatedOn   time.Time       `json:"created_on"`
-	UpdatedOn   time.Time       `json:"updated_on"`
+	CreatedOn   resource.Time   `json:"created_on"`
+	UpdatedOn   resource.Time   `json:"updated_on"`
 	Links       resource.Links  `json:"links"`
 }
 
@@ -59,7 +59,7 @@ func CommitStatus(site resource.Site, p *pipelines.Pipeline, actor string, now t
 	commit := site.Commit(n, p.Target.Commit)
 	return statusPayload{wrap(site, n, actor), commitStatus{
 		Name: "Pipeline #" + number + " for " + p.Target.RefName, Description: state, Key: p.UUID[1:25], State: state,
-		Type: "build", URL: address, RefName: p.Target.RefName, Commit: commit, CreatedOn: p.CreatedOn.UTC(), UpdatedOn: now.UTC(),
+		Type: "build", URL: address, RefName: p.Target.RefName, Commit: commit, CreatedOn: resource.At(p.CreatedOn), UpdatedOn: resource.At(now),
 		Links: resource.Links{
 			"commit": commit.Links["self"],
 			"self":   {Href: commit.Links["self"].Href + "/statuses/build/" + p.UUID[1:25]},
@@ -93,8 +93,8 @@ type (
 	}
 	pushedCommit struct {
 		resource.Commit
-		Message string    `json:"message"`
-		Date    time.Time `json:"date"`
+		Message string        `json:"message"`
+		Date    resource.Time `json:"date"`
 	}
 )
 
@@ -103,7 +103,7 @@ type (
 func Pushed(site resource.Site, n resource.Names, actor, branch, old, hash string, now time.Time) any {
 	at := func(hash string) *ref {
 		return &ref{
-			Type: "branch", Name: branch, Target: pushedCommit{site.Commit(n, hash), "Change of " + branch, now.UTC()},
+			Type: "branch", Name: branch, Target: pushedCommit{site.Commit(n, hash), "Change of " + branch, resource.At(now)},
 			Links: resource.Links{
 				"self": site.API("repositories", n.Workspace, n.Slug, "refs", "branches", branch),
 				"html": site.Page(n.Workspace, n.Slug, "branch", branch),
@@ -131,8 +131,8 @@ type (
 		Author      resource.User  `json:"author"`
 		Source      endpoint       `json:"source"`
 		Destination endpoint       `json:"destination"`
-		CreatedOn   time.Time      `json:"created_on"`
-		UpdatedOn   time.Time      `json:"updated_on"`
+		CreatedOn   resource.Time  `json:"created_on"`
+		UpdatedOn   resource.Time  `json:"updated_on"`
 		Links       resource.Links `json:"links"`
 	}
 	endpoint struct {
@@ -162,7 +162,7 @@ func Changed(site resource.Site, n resource.Names, actor, event string, pr PullR
 	e := wrap(site, n, actor)
 	return pullRequestPayload{e, pullRequest{
 		Type: "pullrequest", ID: pr.ID, Title: "Merge " + pr.Branch, State: state, Author: e.Actor,
-		Source: end(pr.Branch, pr.Source), Destination: end(resource.MainBranch, pr.Target), CreatedOn: now.UTC(), UpdatedOn: now.UTC(),
+		Source: end(pr.Branch, pr.Source), Destination: end(resource.MainBranch, pr.Target), CreatedOn: resource.At(now), UpdatedOn: resource.At(now),
 		Links: resource.Links{
 			"self": site.API("repositories", n.Workspace, n.Slug, "pullrequests", id), "html": site.Page(n.Workspace, n.Slug, "pull-requests", id),
 		},
