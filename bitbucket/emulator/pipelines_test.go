@@ -211,7 +211,7 @@ func TestPipelinesAreStartedFromTargets(t *testing.T) {
 	for name, c := range map[string]struct {
 		body string
 		step string
-		type_, selector,
+		kind, selector,
 		commit string
 	}{
 		"branch": {onMain, "Build", pipelines.RefTarget, "default", head},
@@ -225,7 +225,7 @@ func TestPipelinesAreStartedFromTargets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := b.call(201, "POST", appPipelines+"/", c.body)
 			p := decode[pipelines.Body](t, r.body)
-			if r.header.Get("Location") != p.Links["self"].Href || p.Trigger.Name != "MANUAL" || p.Target.Type != c.type_ || p.Target.Selector.Type != c.selector {
+			if r.header.Get("Location") != p.Links["self"].Href || p.Trigger.Name != "MANUAL" || p.Target.Type != c.kind || p.Target.Selector.Type != c.selector {
 				t.Errorf("started %+v", p)
 			}
 			if c.commit != "" && p.Target.Commit.Hash != c.commit {

@@ -86,12 +86,15 @@ const maxMinutes = 120
 // Body returns the pipeline's JSON.
 func (p *Pipeline) Body(site resource.Site, creator string) Body {
 	n := p.Repository.Names()
-	self := []string{"repositories", n.Workspace, n.Slug, "pipelines", p.UUID}
 	b := Body{
 		Type: "pipeline", UUID: p.UUID, BuildNumber: p.Number, RunNumber: 1, State: p.State(), Target: p.target(site),
 		Trigger: Typed{"pipeline_trigger_push", p.Trigger}, Creator: site.User(creator), Repository: site.Repository(n),
 		CreatedOn: p.CreatedOn.UTC(),
-		Links:     resource.Links{"self": site.API(self...), "steps": site.API(append(self, "steps")...), "html": site.Page(p.Page()...)},
+		Links: resource.Links{
+			"self":  site.API("repositories", n.Workspace, n.Slug, "pipelines", p.UUID),
+			"steps": site.API("repositories", n.Workspace, n.Slug, "pipelines", p.UUID, "steps"),
+			"html":  site.Page(p.Page()...),
+		},
 	}
 	if p.Trigger == TriggerManual {
 		b.Trigger.Type = "pipeline_trigger_manual"
