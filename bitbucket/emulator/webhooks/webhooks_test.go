@@ -36,6 +36,7 @@ func receiver(t *testing.T, statuses ...int) (url string, got chan received) {
 		got <- received{r.Header, string(body)}
 		select {
 		case status := <-answers:
+			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(status)
 		default:
 		}
