@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/registration"
 )
 
@@ -48,6 +49,9 @@ func start(t *testing.T, options Options) *bench {
 	return &bench{t: t, url: url, server: server, clock: clock, auth: bearerAccess,
 		client: &http.Client{Transport: transport, Timeout: 20 * time.Second}}
 }
+
+// page is a page of a list.
+type page[T any] = paging.Page[T]
 
 type reply struct {
 	status int

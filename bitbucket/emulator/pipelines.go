@@ -10,6 +10,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator/access"
 	"bitbucket-runner-scaler/bitbucket/emulator/definition"
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
 )
 
@@ -66,30 +67,30 @@ func (s *Server) listPipelines(c *call) answer {
 	if !ok {
 		return refusal
 	}
-	number, length, refusal, ok := pageOf(c)
-	if !ok {
-		return refusal
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
 	query := c.URL.Query()
-	var bodies []pipelines.Body
+	var found []*pipelines.Pipeline
 	for _, p := range s.pipelines {
 		if p.Repository == repo && p.In(query) && !c.fault.EmptyList {
-			bodies = append(bodies, p.Body(c.site(), Username))
+			found = append(found, p)
 		}
 	}
 	if sort := query.Get("sort"); sort == "-created_on" || sort == "-run_creation_date" {
-		slices.Reverse(bodies)
+		slices.Reverse(found)
 	}
-	page := cutPage(c, bodies, number, length)
+	page := paging.Cut(asked, found)
 	page.Next, page.Previous = "", ""
-	return jsonAnswer(http.StatusOK, page)
+	return jsonAnswer(http.StatusOK, paging.Map(page, func(p *pipelines.Pipeline) pipelines.Body { return p.Body(c.site(), Username) }))
 }
 
 // listSteps lists all steps on one page, whatever the call asks for, as Bitbucket does.
 func (s *Server) listSteps(c *call, p *pipelines.Pipeline) answer {
-	number, length, refusal, ok := pageOf(c)
-	if !ok {
-		return refusal
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
 	bodies := []pipelines.StepBody{}
 	for _, st := range p.Steps {
@@ -97,7 +98,7 @@ func (s *Server) listSteps(c *call, p *pipelines.Pipeline) answer {
 			bodies = append(bodies, st.Body(s.options.StepStages))
 		}
 	}
-	return jsonAnswer(http.StatusOK, page[pipelines.StepBody]{Page: number, Values: bodies, Size: len(bodies), PageLen: length})
+	return jsonAnswer(http.StatusOK, paging.Page[pipelines.StepBody]{Page: asked.Number, Values: bodies, Size: len(bodies), PageLen: asked.Length})
 }
 
 // getLog returns the log of a step that has started.

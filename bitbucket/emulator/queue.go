@@ -74,7 +74,7 @@ func (s *Server) enter(st *pipelines.Step, now time.Time) {
 	case st.Hosted():
 		st.Outcome, st.StartedOn = pipelines.Running, now
 		s.hosted = append(s.hosted, st)
-	case s.anyOnline(st):
+	case s.canWait(st):
 		s.queue = append(s.queue, st)
 	default:
 		s.counters.StepsFailedNoRunner++
@@ -82,24 +82,24 @@ func (s *Server) enter(st *pipelines.Step, now time.Time) {
 	}
 }
 
-// eligible visits the runners that have all labels of the step: those of its workspace and
-// of its repository.
-func eligible(st *pipelines.Step, visit func(*runner)) {
+// eligible returns the runners that are ready and have all labels of the step: those of its
+// workspace and of its repository.
+func eligible(st *pipelines.Step, ready func(*runner) bool) []*runner {
+	var found []*runner
 	repo := home(st)
 	for _, sc := range []*scope{repo.workspace.scope, repo.scope} {
 		for _, r := range sc.runners {
-			if registration.Serves(r.labels, st.Labels) {
-				visit(r)
+			if ready(r) && registration.Serves(r.labels, st.Labels) {
+				found = append(found, r)
 			}
 		}
 	}
+	return found
 }
 
-// anyOnline reports whether the step can wait for a runner.
-func (s *Server) anyOnline(st *pipelines.Step) bool {
-	found := false
-	eligible(st, func(r *runner) { found = found || s.options.WaitOffline || r.takesSteps() })
-	return found
+// canWait reports whether the step can wait for a runner.
+func (s *Server) canWait(st *pipelines.Step) bool {
+	return len(eligible(st, func(r *runner) bool { return s.options.WaitOffline || r.takesSteps() })) > 0
 }
 
 // dispatch assigns queued steps, oldest first, to runners without a step. It selects the
@@ -109,12 +109,7 @@ func (s *Server) dispatch(now time.Time) {
 		if st.Outcome != OutcomeQueued {
 			return true
 		}
-		var free []*runner
-		eligible(st, func(r *runner) {
-			if r.takesSteps() && r.step == "" {
-				free = append(free, r)
-			}
-		})
+		free := eligible(st, func(r *runner) bool { return r.step == "" && r.takesSteps() })
 		if len(free) == 0 {
 			return false
 		}
@@ -215,7 +210,7 @@ func (s *Server) advance(now time.Time) {
 			s.finish(r, OutcomeFailed, CauseStepTimeout, now)
 		}
 	}
-	for _, st := range slices.Clone(s.queue) {
+	for _, st := range s.queue { // what is reached meanwhile is appended
 		if st.Outcome == OutcomeQueued && now.Sub(st.QueuedOn) > maxQueued {
 			s.end(st, OutcomeFailed, CauseQueueTimeout, now)
 		}

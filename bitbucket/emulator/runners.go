@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/registration"
 )
 
@@ -15,9 +16,9 @@ func (s *Server) listRunners(c *call) answer {
 	if !ok {
 		return refusal
 	}
-	number, length, refusal, ok := pageOf(c)
-	if !ok {
-		return refusal
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
 	var bodies []runnerBody
 	switch {
@@ -31,7 +32,7 @@ func (s *Server) listRunners(c *call) answer {
 			bodies = append(bodies, s.shown(c, r))
 		}
 	}
-	page := cutPage(c, bodies, number, length)
+	page := paging.Cut(asked, bodies)
 	// Bitbucket was observed to return the number of items on the page as pagelen.
 	page.PageLen = len(page.Values)
 	return jsonAnswer(http.StatusOK, page)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 	"bitbucket-runner-scaler/bitbucket/emulator/source"
 )
@@ -135,9 +136,9 @@ func (s *Server) listRepositories(c *call) answer {
 	if !ok {
 		return noWorkspace(c)
 	}
-	number, length, refusal, ok := pageOf(c)
-	if !ok {
-		return refusal
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
 	repositories := slices.Clone(w.repositories)
 	if sort, is := strings.CutSuffix(c.URL.Query().Get("sort"), "updated_on"); is {
@@ -146,9 +147,7 @@ func (s *Server) listRepositories(c *call) answer {
 			slices.Reverse(repositories)
 		}
 	}
-	bodies := []resource.Repository{}
-	for _, r := range repositories {
-		bodies = append(bodies, c.site().FullRepository(r.Names(), s.begun, r.updatedOn))
-	}
-	return jsonAnswer(http.StatusOK, cutPage(c, bodies, number, length))
+	return jsonAnswer(http.StatusOK, paging.Map(paging.Cut(asked, repositories), func(r *repository) resource.Repository {
+		return c.site().FullRepository(r.Names(), s.begun, r.updatedOn)
+	}))
 }
