@@ -25,7 +25,7 @@ func (s *Server) announce(p *pipelines.Pipeline, now time.Time) {
 	})
 }
 
-func (s *Server) stepEnded(st *pipelines.Step) {
+func (s *Server) reportStep(st *pipelines.Step) {
 	s.event(webhooks.SpanCreated, func(resource.Site) any { return webhooks.StepSpan(st) })
 }
 

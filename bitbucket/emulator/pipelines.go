@@ -126,7 +126,7 @@ func (s *Server) stopPipeline(c *call, p *pipelines.Pipeline) answer {
 	open := slices.DeleteFunc(slices.Clone(p.Steps), (*pipelines.Step).Ended)
 	p.Stop(c.now)
 	for _, st := range open {
-		s.stepEnded(st)
+		s.stepEnded(st, c.now)
 	}
 	s.completed(p, c.now)
 	s.dispatch(c.now)

@@ -110,6 +110,37 @@ func TestAPushedPipelineRunsStepByStep(t *testing.T) {
 	}
 }
 
+func TestStepsWithTheSameLockRunOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	for name, lock := range map[string]string{"deployment": "deployment: production", "concurrency group": "concurrency-group: x"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, Options{ParseLag: -1})
+			b.online("my.group")
+			b.online("my.group")
+			for range 3 {
+				b.push("main", "pipelines: {default: [step: {runs-on: [my.group], "+lock+", script: [x]}]}")
+			}
+			halted := []string{"IN_PROGRESS/HALTED", "PENDING/HALTED"}
+			b.wantStates("1", "IN_PROGRESS/RUNNING", "IN_PROGRESS/RUNNING")
+			b.wantStates("2", halted...)
+			b.wantStates("3", halted...)
+			if got := decode[page[pipelines.Body]](t, b.call(200, "GET", appPipelines+"?status=HALTED", "").body).Size; got != 2 {
+				t.Errorf("%d pipelines are HALTED, want 2", got)
+			}
+			for _, r := range b.server.State().Runners {
+				if r.StepUUID != "" {
+					b.set(r.UUID, ActionIdle, "")
+				}
+			}
+			b.wantStates("2", "IN_PROGRESS/RUNNING", "IN_PROGRESS/RUNNING")
+			b.wantStates("3", halted...)
+			b.call(204, "POST", appPipelines+"/2/stopPipeline", "")
+			b.wantStates("3", "IN_PROGRESS/RUNNING", "IN_PROGRESS/RUNNING")
+		})
+	}
+}
+
 func TestNothingRunsAfterAFailedStep(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{ParseLag: -1})

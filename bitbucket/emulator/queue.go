@@ -68,9 +68,11 @@ func (s *Server) proceed(p *pipelines.Pipeline, now time.Time) {
 	}
 }
 
-// enter lets a step that is queued wait for a runner, run, or fail.
+// enter lets a step that is queued wait for its lock or a runner, run, or fail.
 func (s *Server) enter(st *pipelines.Step, now time.Time) {
 	switch {
+	case s.isLocked(st):
+		st.Outcome = pipelines.Halted
 	case st.Hosted():
 		st.Outcome, st.StartedOn = pipelines.Running, now
 		s.hosted = append(s.hosted, st)
@@ -129,10 +131,47 @@ func (s *Server) assign(st *pipelines.Step, r *runner, now time.Time) {
 	s.changed(r.scope, now)
 }
 
+// sharers returns the other steps of the repository with the lock of a step.
+func (s *Server) sharers(st *pipelines.Step) []*pipelines.Step {
+	if st.Lock == "" {
+		return nil
+	}
+	var found []*pipelines.Step
+	for _, p := range s.pipelines {
+		if p.Repository != st.Pipeline.Repository || p.Ended() {
+			continue
+		}
+		for _, other := range p.Steps {
+			if other != st && other.Lock == st.Lock {
+				found = append(found, other)
+			}
+		}
+	}
+	return found
+}
+
+func (s *Server) isLocked(st *pipelines.Step) bool {
+	return slices.ContainsFunc(s.sharers(st), func(other *pipelines.Step) bool {
+		return other.Outcome == pipelines.Running || other.Outcome == pipelines.Queued
+	})
+}
+
+// stepEnded reports the end of a step, and gives its lock to the next step.
+func (s *Server) stepEnded(st *pipelines.Step, now time.Time) {
+	s.reportStep(st)
+	for _, next := range s.sharers(st) {
+		if next.Outcome == pipelines.Halted {
+			next.Outcome, next.QueuedOn = pipelines.Queued, now
+			s.enter(next, now)
+			return
+		}
+	}
+}
+
 // end ends a step that no runner has any more, and goes on with its pipeline.
 func (s *Server) end(st *pipelines.Step, outcome, cause string, now time.Time) {
 	st.End(outcome, cause, now)
-	s.stepEnded(st)
+	s.stepEnded(st, now)
 	s.proceed(st.Pipeline, now)
 }
 

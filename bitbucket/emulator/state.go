@@ -13,10 +13,11 @@ const (
 	OutcomeRunning = pipelines.Running
 	OutcomePassed  = pipelines.Passed
 	OutcomeFailed  = pipelines.Failed
-	// OutcomeWaiting, OutcomePaused and OutcomeNotRun are for the later steps of pipelines
+	// OutcomeWaiting, OutcomePaused, OutcomeHalted and OutcomeNotRun are for the later steps of pipelines
 	// that were pushed or started.
 	OutcomeWaiting = pipelines.Waiting
 	OutcomePaused  = pipelines.Paused
+	OutcomeHalted  = pipelines.Halted
 	OutcomeNotRun  = pipelines.NotRun
 )
 
@@ -89,7 +90,8 @@ type StepInfo struct {
 	CompletedOn time.Time `json:"completedOn,omitzero"`
 	RunnerUUID  string    `json:"runnerUuid,omitempty"`
 	// Outcome is "queued", "running", "passed" or "failed", or for later steps of pipelines
-	// that were pushed or started "waiting", "paused" or "not run".
+	// that were pushed or started "waiting", "paused", "halted" or
+	// "not run".
 	Outcome string `json:"outcome"`
 	// Cause is the cause of a failure, one of the Cause constants.
 	Cause string `json:"cause,omitempty"`

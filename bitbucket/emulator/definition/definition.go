@@ -3,9 +3,9 @@
 // and how long they take. Read is all of it.
 //
 // It is a small reader on purpose. It knows step, parallel, stage, runs-on (of a step and
-// of options) and trigger: manual, and it takes the time of a step from the `sleep`s of its
-// script. It ignores conditions, locks, retries, fail-fast and the final step, and refuses
-// imports.
+// of options), trigger: manual, deployment and concurrency-group, and it takes the time of a
+// step from the `sleep`s of its script. It ignores conditions, retries, fail-fast and the
+// final step, and refuses imports.
 package definition
 
 import (
@@ -45,6 +45,9 @@ type Step struct {
 	Labels []string
 	// Manual means that a user starts it.
 	Manual bool
+	// Lock is held from when the step is reached until it ends: a deployment or a
+	// concurrency group. Empty means none.
+	Lock string
 	// Script contains the commands. Pipes are left out.
 	Script []string
 	// Duration is the sum of the script's sleeps.
@@ -153,12 +156,21 @@ type step struct {
 	RunsOn  texts   `yaml:"runs-on"`
 	Trigger string  `yaml:"trigger"`
 	Script  scripts `yaml:"script"`
+	// Steps with the same deployment or concurrency group run one after the other.
+	Deployment string `yaml:"deployment"`
+	Group      string `yaml:"concurrency-group"`
 }
 
 var sleep = regexp.MustCompile(`^\s*sleep ([0-9]+(?:\.[0-9]+)?)\s*$`)
 
 func (s *step) step() Step {
 	made := Step{Name: s.Name, Labels: s.RunsOn, Manual: s.Trigger == manual, Script: s.Script}
+	switch {
+	case s.Group != "":
+		made.Lock = "concurrency-group " + s.Group
+	case s.Deployment != "":
+		made.Lock = "deployment " + s.Deployment
+	}
 	for _, line := range s.Script {
 		if found := sleep.FindStringSubmatch(line); found != nil {
 			seconds, _ := strconv.ParseFloat(found[1], 64) // the pattern is a number

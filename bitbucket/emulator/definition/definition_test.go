@@ -39,8 +39,8 @@ pipelines:
     - stage:
         trigger: manual
         steps:
-          - step: {name: Ship, script: [ship]}
-          - step: {name: Check, trigger: manual, script: [check]}
+          - step: {name: Ship, deployment: production, script: [ship]}
+          - step: {name: Check, trigger: manual, deployment: production, concurrency-group: x, script: [check]}
   branches:
     "release/*":
       - step: {name: Release, script: [x]}
@@ -69,8 +69,8 @@ func TestStepsAreReadInOrder(t *testing.T) {
 		{{Name: "Build", Labels: []string{"self.hosted", "1.0"}, Script: []string{"sleep 1.5", "sleep 2"}, Duration: 3500 * time.Millisecond}},
 		{{Name: "Test", Labels: []string{"self.hosted"}, Script: []string{"make test"}}, {Labels: everywhere, Script: []string{"echo"}}},
 		{{Name: "Again", Labels: []string{"self.hosted"}, Script: []string{"make test"}}},
-		{{Name: "Ship", Labels: everywhere, Manual: true, Script: []string{"ship"}}},
-		{{Name: "Check", Labels: everywhere, Manual: true, Script: []string{"check"}}},
+		{{Name: "Ship", Labels: everywhere, Manual: true, Lock: "deployment production", Script: []string{"ship"}}},
+		{{Name: "Check", Labels: everywhere, Manual: true, Lock: "concurrency-group x", Script: []string{"check"}}},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -128,4 +128,23 @@ func TestWrongFilesAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(example, "branch", "main", "")
+	f.Add("pipelines: {default: [parallel: [], stage: {steps: []}]}", "", "", "")
+	f.Add("pipelines: {custom: {x: [variables: [], step: {script: x}]}}", "", "x", "custom")
+	f.Fuzz(func(t *testing.T, file, refType, name, selector string) {
+		p, err := Read([]byte(file), Wanted{RefType: refType, RefName: name, Selector: Selector{selector, name}})
+		if err != nil {
+			return
+		}
+		steps := 0
+		for _, group := range p.Groups {
+			steps += len(group)
+		}
+		if steps < 1 || steps > MaxSteps {
+			t.Errorf("%d steps", steps)
+		}
+	})
 }

@@ -19,6 +19,8 @@ const (
 	Waiting = "waiting"
 	// Paused means that it was reached and waits for a user to start it.
 	Paused = "paused"
+	// Halted means that it was reached and another step has its lock.
+	Halted = "halted"
 	// Queued means that it waits for a runner.
 	Queued  = "queued"
 	Running = "running"

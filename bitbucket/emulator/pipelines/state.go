@@ -38,7 +38,8 @@ type Fault struct {
 // with and without, so that no client can rely on it.
 type StepStages string
 
-// The values of StepStages. An open manual gate is PAUSED in all of them.
+// The values of StepStages. An open manual gate is PAUSED
+// and a step without its lock HALTED in all of them.
 const (
 	// StagesNone shows no stage.
 	StagesNone StepStages = "none"
@@ -84,6 +85,8 @@ func (p *Pipeline) State() State {
 		return State{Type: kind + "_state_pending", Name: "PENDING"}
 	case p.count(Queued) > 0:
 		return staged(kind, "IN_PROGRESS", "PENDING")
+	case p.count(Halted) > 0:
+		return staged(kind, "IN_PROGRESS", "HALTED")
 	}
 	return staged(kind, "IN_PROGRESS", "PAUSED")
 }
@@ -99,8 +102,8 @@ func (p *Pipeline) status() string {
 		return state.Result.Name
 	case state.Name != "IN_PROGRESS":
 		return state.Name
-	case state.Stage.Name == "PAUSED":
-		return "PAUSED"
+	case state.Stage.Name == "PAUSED" || state.Stage.Name == "HALTED":
+		return state.Stage.Name
 	}
 	return "BUILDING"
 }
@@ -111,6 +114,8 @@ func (st *Step) State(stages StepStages) State {
 	switch st.Outcome {
 	case Paused:
 		return staged(kind, "PENDING", "PAUSED")
+	case Halted:
+		return staged(kind, "PENDING", "HALTED")
 	case Queued, Waiting:
 		if stages == StagesAll || stages == StagesReached && st.Outcome == Queued {
 			return staged(kind, "PENDING", "PENDING")
