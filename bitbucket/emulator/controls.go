@@ -98,13 +98,8 @@ func (s *Server) readSteps(given StepRequest) (repo *repository, duration time.D
 	if count < 1 || count > maxSteps {
 		faults = append(faults, fmt.Errorf("count: %d, want 1 to %d", given.Count, maxSteps))
 	}
-	open := 0
-	for _, p := range s.pipelines {
-		open += len(p.Steps)
-	}
-	open -= s.ended
-	if open+count > maxOpenSteps {
-		faults = append(faults, fmt.Errorf("count: %d steps are open, want no more than %d", open, maxOpenSteps))
+	if !s.hasRoom(count) {
+		faults = append(faults, fmt.Errorf("count: %d, want no more than %d open steps at once", count, maxOpenSteps))
 	}
 	return repo, duration, count, errors.Join(faults...)
 }

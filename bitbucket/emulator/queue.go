@@ -40,6 +40,18 @@ func (s *Server) create(repo *repository, target pipelines.Target, trigger strin
 	return p
 }
 
+// weight is what a pipeline counts for the limits of memory, also if it has no steps.
+func weight(p *pipelines.Pipeline) int { return max(1, len(p.Steps)) }
+
+// hasRoom reports whether so many more steps may be open.
+func (s *Server) hasRoom(steps int) bool {
+	open := steps - s.ended
+	for _, p := range s.pipelines {
+		open += weight(p)
+	}
+	return open <= maxOpenSteps
+}
+
 // enqueue queues a pipeline of parallel steps, as the head of the main branch.
 func (s *Server) enqueue(repo *repository, labels []string, duration time.Duration, count int, now time.Time) *pipelines.Pipeline {
 	head := &source.Commit{}
@@ -180,7 +192,7 @@ func (s *Server) completed(p *pipelines.Pipeline, now time.Time) {
 	repo, _ := p.Repository.(*repository)
 	repo.updatedOn = now
 	s.pipelineEnded(p, now)
-	s.ended += len(p.Steps)
+	s.ended += weight(p)
 	for s.ended > s.options.KeepSteps {
 		i := slices.IndexFunc(s.pipelines, (*pipelines.Pipeline).Ended)
 		if i < 0 || s.pipelines[i] == p {
@@ -190,7 +202,7 @@ func (s *Server) completed(p *pipelines.Pipeline, now time.Time) {
 		if of, ok := oldest.Repository.(*repository); ok {
 			of.source.Drop(oldest.Target.Commit)
 		}
-		s.ended -= len(oldest.Steps)
+		s.ended -= weight(oldest)
 		s.pipelines = slices.Delete(s.pipelines, i, i+1)
 	}
 }

@@ -218,6 +218,17 @@ func TestOnlyTheLatestEndedStepsAreKept(t *testing.T) {
 	}
 }
 
+func TestPipelinesInErrorAreForgottenToo(t *testing.T) {
+	t.Parallel()
+	b := start(t, Options{KeepSteps: 5, ParseLag: -1})
+	for range 10 {
+		b.push("main", "pipelines: {default: elsewhere}")
+	}
+	if got := b.call(200, "GET", appPipelines+"?fields=size", "").body; got != `{"size":5}` {
+		t.Errorf("kept %s, want 5", got)
+	}
+}
+
 func TestPeaksAreKept(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})

@@ -61,11 +61,7 @@ func (s *Server) start(repo *repository, target pipelines.Target, wanted definit
 	if errors.Is(err, definition.ErrNoPipeline) {
 		return nil, err
 	}
-	open := 0
-	for _, p := range s.pipelines {
-		open += len(p.Steps)
-	}
-	if open-s.ended+definition.MaxSteps > maxOpenSteps {
+	if !s.hasRoom(definition.MaxSteps) {
 		return nil, fmt.Errorf("more than %d steps are open", maxOpenSteps)
 	}
 	p := s.create(repo, target, trigger, now)
