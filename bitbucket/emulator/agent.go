@@ -4,59 +4,23 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/agent"
 )
 
-// The protocol between the emulator and the stand-in runner is the emulator's own,
-// because the real one is not documented. The process gets a token with its runner's
-// OAuth client at the token_endpoint of the registration. With that token it calls the
-// paths below on the same host.
-const (
-	runnerTokenPath = "/oauth/token" //nolint:gosec // a path
-	// AgentHeartbeatPath accepts POST and answers 204.
-	AgentHeartbeatPath = "/_emulator/agent/heartbeat"
-	// AgentStepPath answers GET with 200 and an Assignment, or 204.
-	AgentStepPath = "/_emulator/agent/step"
-	// AgentResultPath accepts POST of a StepResult and answers 204. It answers 409 if
-	// the runner no longer has the step.
-	AgentResultPath = "/_emulator/agent/result"
-)
+const runnerTokenPath = "/oauth/token" //nolint:gosec // a path
 
 // sessionLifetime is longer than the life of any runner process.
 const sessionLifetime = 30 * 24 * time.Hour
 
-// Assignment is a step that a runner should run.
-type Assignment struct {
-	// The UUIDs are in braces.
-	Account    string `json:"account"`
-	Repository string `json:"repository"`
-	Pipeline   string `json:"pipeline"`
-	Step       string `json:"step"`
-	// Duration as "30s".
-	Duration string `json:"duration"`
-}
-
-// StepResult is how a step ended.
-type StepResult struct {
-	// Step is its UUID.
-	Step string `json:"step"`
-	// Status is PASSED or FAILED.
-	Status string `json:"status"`
-}
-
-// Statuses of a StepResult.
-const (
-	ResultPassed = "PASSED"
-	ResultFailed = "FAILED"
-)
-
 func (s *Server) agentRoutes() {
-	s.open("POST "+AgentHeartbeatPath, s.agent(s.agentHeartbeat), false)
-	s.open("GET "+AgentStepPath, s.agent(s.agentStep), false)
-	s.open("POST "+AgentResultPath, s.agent(s.agentResult), false)
+	s.open("POST "+agent.HeartbeatPath, s.process(s.agentHeartbeat), false)
+	s.open("GET "+agent.StepPath, s.process(s.agentStep), false)
+	s.open("POST "+agent.ResultPath, s.process(s.agentResult), false)
 }
 
-// agent returns the runner whose process calls.
-func (s *Server) agent(serve handler) handler {
+// process returns the runner whose process calls.
+func (s *Server) process(serve handler) handler {
 	return func(c *call) answer {
 		value, _ := bearerToken(c.Request)
 		r, ok := s.sessions[value]
@@ -110,25 +74,25 @@ func (s *Server) agentHeartbeat(c *call) answer {
 
 func (s *Server) agentStep(c *call) answer {
 	st := c.runner.running
-	if st == nil || c.now.Sub(st.startedOn) < s.options.AssignLag {
+	if st == nil || c.now.Sub(st.StartedOn) < s.options.AssignLag {
 		return noContent()
 	}
-	repo := st.pipeline.repository
-	return jsonAnswer(http.StatusOK, Assignment{
-		Account: repo.workspace.UUID, Repository: repo.UUID, Pipeline: st.pipeline.uuid, Step: st.uuid,
-		Duration: st.duration.String(),
+	repo := home(st)
+	return jsonAnswer(http.StatusOK, agent.Assignment{
+		Account: repo.workspace.UUID, Repository: repo.UUID, Pipeline: st.Pipeline.UUID, Step: st.UUID,
+		Duration: st.Duration.String(),
 	})
 }
 
 func (s *Server) agentResult(c *call) answer {
-	var result StepResult
-	if err := json.Unmarshal(c.body, &result); err != nil || (result.Status != ResultPassed && result.Status != ResultFailed) {
+	var result agent.Result
+	if err := json.Unmarshal(c.body, &result); err != nil || (result.Status != agent.Passed && result.Status != agent.Failed) {
 		return failure(http.StatusBadRequest, "The request body is not a step's result: want step, and status PASSED or FAILED.")
 	}
 	if c.runner.running == nil || c.runner.step != result.Step {
 		return failure(http.StatusConflict, "The runner does not have this step.")
 	}
-	if result.Status == ResultPassed {
+	if result.Status == agent.Passed {
 		s.finish(c.runner, OutcomePassed, "", c.now)
 	} else {
 		s.finish(c.runner, OutcomeFailed, CauseStepFailed, c.now)

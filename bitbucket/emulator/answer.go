@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/faults"
+	"bitbucket-runner-scaler/bitbucket/emulator/fields"
 )
 
 // answer is a response before it is written, so that faults can change it.
 type answer struct {
 	status int
-	// kind is the content type. It is empty if there is no body.
+	// kind is the content type. Empty means none.
 	kind   string
 	body   []byte
 	header map[string]string
@@ -34,7 +37,11 @@ func textAnswer(status int, text string) answer {
 	return answer{status: status, kind: kindText, body: []byte(text)}
 }
 
-func noContent() answer { return answer{status: http.StatusNoContent} }
+// noContent has a content type although it has no body, as clients expect that read it from
+// each answer.
+func noContent() answer {
+	return answer{status: http.StatusNoContent, kind: "text/html; charset=utf-8"}
+}
 
 // errorBody is Bitbucket's schema `error`.
 type errorBody struct {
@@ -52,8 +59,8 @@ func failure(status int, message string) answer {
 	return jsonAnswer(status, errorBody{Type: "error", Error: errorDetail{Message: message}})
 }
 
-func badFields(fields map[string][]string) answer {
-	return jsonAnswer(http.StatusBadRequest, errorBody{Type: "error", Error: errorDetail{Message: "Bad request", Fields: fields}})
+func badFields(faults map[string][]string) answer {
+	return jsonAnswer(http.StatusBadRequest, errorBody{Type: "error", Error: errorDetail{Message: "Bad request", Fields: faults}})
 }
 
 // faultAnswer returns an error page as Bitbucket's front end sends it: plain text or HTML,
@@ -78,11 +85,13 @@ func tooManyRequests() answer {
 }
 
 // write sends an answer. A truncating fault cuts it in the middle.
-func (s *Server) write(w http.ResponseWriter, a answer, f fault) {
+func (s *Server) write(w http.ResponseWriter, a answer, f faults.Fault) {
 	h := w.Header()
 	h.Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
 	if a.kind != "" {
 		h.Set("Content-Type", a.kind)
+	}
+	if len(a.body) > 0 {
 		h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
 	for name, value := range a.header {
@@ -95,4 +104,15 @@ func (s *Server) write(w http.ResponseWriter, a answer, f fault) {
 		panic(http.ErrAbortHandler) // net/http closes the connection without logging
 	}
 	_, _ = w.Write(a.body) // it fails if the caller has disconnected
+}
+
+// partial applies the parameter `fields` to an answer.
+func partial(c *call, a *answer) {
+	given := c.URL.Query().Get("fields")
+	if given == "" || a.status >= http.StatusMultipleChoices || a.kind != kindJSON {
+		return
+	}
+	if body, err := fields.Apply(a.body, given); err == nil { // an answer of that kind is JSON
+		a.body = jsonAnswer(a.status, body).body
+	}
 }

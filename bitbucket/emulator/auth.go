@@ -5,51 +5,16 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-)
 
-// The scopes that routes require, by the names for OAuth consumers.
-const (
-	scopeAccount     = "account"
-	scopeUser        = "account:user" // part of account, except for API tokens
-	scopeRepository  = "repository"
-	scopePipeline    = "pipeline"
-	scopeRunnerRead  = "runner"
-	scopeRunnerWrite = "runner:write"
-)
-
-// credential identifies a caller. Each has its own hourly limit.
-type credential struct {
-	name, kind string
-	scopes     []string
-}
-
-func (c credential) lacks(scope string) bool { return !slices.Contains(c.scopes, scope) }
-
-var (
-	readScopes = []string{scopeAccount, scopeUser, scopeRepository, scopePipeline, scopeRunnerRead}
-	// allScopes contains both scopes for runners, because the scope to write does not
-	// include the scope to read.
-	allScopes = append(slices.Clone(readScopes), scopeRunnerWrite)
-
-	consumerCredential = credential{name: "consumer " + OAuthClientID, kind: kindConsumer, scopes: allScopes}
-	basicCredentials   = map[string]credential{
-		Email + ":" + APIToken:         {name: "user " + Email, kind: kindAPIToken, scopes: allScopes},
-		Email + ":" + ReadOnlyAPIToken: {name: "user " + Email, kind: kindAPIToken, scopes: readScopes},
-		Username + ":" + AppPassword:   {name: "user " + Username, kind: kindAppPassword, scopes: allScopes},
-	}
-	accessTokens = map[string]credential{
-		AccessToken:   {name: "access token", kind: kindAccessToken, scopes: allScopes},
-		ReadOnlyToken: {name: "read-only access token", kind: kindAccessToken, scopes: readScopes},
-	}
+	"bitbucket-runner-scaler/bitbucket/emulator/access"
 )
 
 // token is a token that the token endpoint issued.
 type token struct {
-	credential credential
+	credential access.Credential
 	expires    time.Time
 }
 
@@ -59,9 +24,9 @@ const maxTokens = 10_000
 // authenticate returns the call's credential.
 func (s *Server) authenticate(c *call) (refusal answer, ok bool) {
 	if user, password, basic := c.BasicAuth(); basic {
-		c.credential, ok = basicCredentials[user+":"+password]
+		c.credential, ok = access.Basic(user, password)
 	} else if bearer, is := bearerToken(c.Request); is {
-		if c.credential, ok = accessTokens[bearer]; !ok {
+		if c.credential, ok = access.Bearer(bearer); !ok {
 			issued, known := s.tokens[bearer]
 			c.credential, ok = issued.credential, known && c.now.Before(issued.expires)
 		}
@@ -80,10 +45,10 @@ func bearerToken(r *http.Request) (value string, ok bool) {
 }
 
 // missingScope returns a 403 that lists the required and the granted scopes.
-func missingScope(required string, c credential) answer {
+func missingScope(required string, c access.Credential) answer {
 	return jsonAnswer(http.StatusForbidden, errorBody{Type: "error", Error: errorDetail{
 		Message: "Your credentials lack one or more required privilege scopes.",
-		Detail:  map[string][]string{"required": {c.named(required)}, "granted": c.granted()},
+		Detail:  map[string][]string{"required": {c.Named(required)}, "granted": c.Granted()},
 	}})
 }
 
@@ -95,18 +60,18 @@ func (s *Server) spend(c *call) (refusal answer, ok bool) {
 	if limit < 0 {
 		return answer{}, true
 	}
-	times := s.spent[c.credential.name]
+	times := s.spent[c.credential.Name]
 	gone := 0
 	for gone < len(times) && c.now.Sub(times[gone]) >= allowanceWindow {
 		gone++
 	}
 	times = times[gone:]
 	if len(times) >= limit {
-		s.spent[c.credential.name] = times
+		s.spent[c.credential.Name] = times
 		s.counters.TooManyRequests++
 		return tooManyRequests(), false
 	}
-	s.spent[c.credential.name] = append(times, c.now)
+	s.spent[c.credential.Name] = append(times, c.now)
 	return answer{}, true
 }
 
@@ -114,7 +79,7 @@ func (s *Server) spend(c *call) (refusal answer, ok bool) {
 // contain how many calls remain.
 func (s *Server) limitHeaders(c *call, a *answer) {
 	limit := s.options.RateLimit
-	if c.credential.kind != kindAccessToken || limit < 0 {
+	if c.credential.Kind != access.KindAccessToken || limit < 0 {
 		return
 	}
 	if a.header == nil {
@@ -122,7 +87,7 @@ func (s *Server) limitHeaders(c *call, a *answer) {
 	}
 	a.header["X-RateLimit-Limit"] = strconv.Itoa(limit)
 	a.header["X-RateLimit-Resource"] = "api"
-	a.header["X-RateLimit-NearLimit"] = strconv.FormatBool(5*len(s.spent[c.credential.name]) >= 4*limit)
+	a.header["X-RateLimit-NearLimit"] = strconv.FormatBool(5*len(s.spent[c.credential.Name]) >= 4*limit)
 }
 
 // oauthError is the error body of RFC 6749.
@@ -174,9 +139,9 @@ func (s *Server) consumerToken(c *call) answer {
 		}
 	}
 	value := newSecret()
-	s.tokens[value] = token{credential: consumerCredential, expires: c.now.Add(s.options.TokenLifetime)}
+	s.tokens[value] = token{credential: access.Consumer, expires: c.now.Add(s.options.TokenLifetime)}
 	return jsonAnswer(http.StatusOK, oauthToken{
-		AccessToken: value, Scopes: strings.Join(consumerCredential.granted(), " "),
+		AccessToken: value, Scopes: strings.Join(access.Consumer.Granted(), " "),
 		ExpiresIn: int(s.options.TokenLifetime / time.Second), TokenType: "bearer",
 	})
 }

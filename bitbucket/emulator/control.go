@@ -97,6 +97,23 @@ func (c *Control) StopPipeline(ctx context.Context, uuid string) error {
 	return nil
 }
 
+// Push pushes a commit with a bitbucket-pipelines.yml, which starts its pipeline.
+func (c *Control) Push(ctx context.Context, request PushRequest) (Pushed, error) {
+	var pushed Pushed
+	if err := c.call(ctx, http.MethodPost, "/push", request, &pushed); err != nil {
+		return Pushed{}, fmt.Errorf("push: %w", err)
+	}
+	return pushed, nil
+}
+
+// AddWebhook registers a webhook.
+func (c *Control) AddWebhook(ctx context.Context, request WebhookRequest) error {
+	if err := c.call(ctx, http.MethodPost, "/webhooks", request, nil); err != nil {
+		return fmt.Errorf("add webhook: %w", err)
+	}
+	return nil
+}
+
 // SetRunner applies one of the actions to a runner. Only ActionStep uses stepUUID. If it
 // is empty, the emulator makes up a step.
 func (c *Control) SetRunner(ctx context.Context, uuid, action, stepUUID string) error {

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"bytes"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,33 +11,13 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+	"bitbucket-runner-scaler/bitbucket/emulator/registration"
 )
 
-const help = `Bitbucket Cloud emulator
-
-Bitbucket's routes, under /2.0 and /internal, with a slug or {uuid} for each name:
-  GET POST            /workspaces/{workspace}/pipelines-config/runners
-  GET PUT DELETE      /workspaces/{workspace}/pipelines-config/runners/{uuid}
-  PUT                 /workspaces/{workspace}/pipelines-config/runners/{uuid}/state   (/internal alone)
-  the same under      /repositories/{workspace}/{repo_slug}
-and under /2.0 alone:
-  GET                 /user, /workspaces/{workspace}, /repositories/{workspace}/{repo_slug}
-  GET                 /repositories/{workspace}/{repo_slug}/pipelines[/{uuid}/steps]
-  GET                 /repositories/{workspace}/{repo_slug}/src/{commit}/bitbucket-pipelines.yml
-POST /site/oauth2/access_token    for OAuth consumers;  POST /oauth/token  for runners
-
-Accepted: OAuth consumer emulator-client:emulator-secret, API token dev@example.com:emulator-token
-(or emulator-readonly-token), app password dev:emulator-app-password, access tokens emulator-access-token and emulator-readonly-token.
-
-Controls:
-  POST /_emulator/steps     {"workspace":"acme","repository":"app","labels":["linux","my.group"],"duration":"30s","count":5}
-  GET  /_emulator/state     runners, steps, counters
-  POST /_emulator/faults    {"rules":[{"method":"GET","path":"/2.0/workspaces/*","status":503,"probability":0.5,"latency":"2s","count":10,
-                             "dropAfterWrite":true,"applyAfter":"20s","staleFor":"15s","emptyList":true,"truncate":true}]}
-  POST /_emulator/runners/{uuid}/online | /step {"step":"{uuid}"} | /idle | /offline | /unhealthy | /gone | /cordon | /uncordon
-  POST /_emulator/workspaces/{workspace}/delete | /rename {"slug":"new"};  the same under /_emulator/repositories/{workspace}/{repo_slug}
-  POST /_emulator/pipelines/{uuid}/stop
-`
+//go:embed help.txt
+var help string
 
 func (s *Server) controlRoutes() {
 	s.control("GET /{$}", func(*call) answer { return textAnswer(http.StatusOK, help) })
@@ -45,7 +26,13 @@ func (s *Server) controlRoutes() {
 	s.control("GET /_emulator/state", func(c *call) answer { return jsonAnswer(http.StatusOK, s.state(c.now)) })
 	s.control("POST /_emulator/faults", s.setFaults)
 	s.control("POST /_emulator/runners/{uuid}/{action}", s.setRunner)
-	s.control("POST /_emulator/pipelines/{uuid}/stop", s.stopPipeline)
+	s.control("POST /_emulator/pipelines/{uuid}/stop", s.stopByUUID)
+	s.control("POST /_emulator/steps/{uuid}/start", s.startStep)
+	s.control("POST /_emulator/push", s.pushFile)
+	s.control("POST /_emulator/webhooks", s.addWebhook)
+	s.control("GET /_emulator/webhooks", func(*call) answer { return jsonAnswer(http.StatusOK, s.webhooks.Record()) })
+	s.control("DELETE /_emulator/webhooks/{uuid}", s.removeWebhook)
+	s.control("POST /_emulator/events", s.sendEvent)
 	s.control("POST /_emulator/workspaces/{workspace}/{action}", s.changeScope)
 	s.control("POST /_emulator/repositories/{workspace}/{repo_slug}/{action}", s.changeScope)
 }
@@ -76,9 +63,9 @@ func (s *Server) queueSteps(c *call) answer {
 		return failure(http.StatusBadRequest, err.Error())
 	}
 	p := s.enqueue(repo, given.Labels, duration, count, c.now)
-	queued := StepsQueued{Pipeline: p.uuid}
-	for _, st := range p.steps {
-		queued.Steps = append(queued.Steps, st.uuid)
+	queued := StepsQueued{Pipeline: p.UUID}
+	for _, st := range p.Steps {
+		queued.Steps = append(queued.Steps, st.UUID)
 	}
 	return jsonAnswer(http.StatusOK, queued)
 }
@@ -94,7 +81,7 @@ func (s *Server) readSteps(given StepRequest) (repo *repository, duration time.D
 		faults = append(faults, errors.New("labels: none given, want at least one"))
 	}
 	for _, l := range given.Labels {
-		if !labelPattern.MatchString(l) {
+		if !registration.IsLabel(l) {
 			faults = append(faults, fmt.Errorf("labels: %q, want lower-case letters, digits and dots", l))
 		}
 	}
@@ -111,12 +98,8 @@ func (s *Server) readSteps(given StepRequest) (repo *repository, duration time.D
 	if count < 1 || count > maxSteps {
 		faults = append(faults, fmt.Errorf("count: %d, want 1 to %d", given.Count, maxSteps))
 	}
-	open := 0
-	for _, p := range s.pipelines {
-		open += p.open
-	}
-	if open+count > maxOpenSteps {
-		faults = append(faults, fmt.Errorf("count: %d steps are open, want no more than %d", open, maxOpenSteps))
+	if !s.hasRoom(count) {
+		faults = append(faults, fmt.Errorf("count: %d, want no more than %d open steps at once", count, maxOpenSteps))
 	}
 	return repo, duration, count, errors.Join(faults...)
 }
@@ -154,25 +137,6 @@ func (s *Server) setRunner(c *call) answer {
 	return jsonAnswer(http.StatusOK, r.info())
 }
 
-// stopPipeline cancels the open steps of a pipeline, as a user does. A runner learns of it
-// when it reports the step's end.
-func (s *Server) stopPipeline(c *call) answer {
-	i := slices.IndexFunc(s.pipelines, func(p *pipeline) bool { return p.uuid == c.PathValue("uuid") })
-	if i < 0 {
-		return failure(http.StatusNotFound, fmt.Sprintf("Pipeline %s not found", c.PathValue("uuid")))
-	}
-	for _, st := range slices.Clone(s.pipelines[i].steps) {
-		switch st.outcome {
-		case OutcomeQueued: // the next dispatch removes it from the queue
-			s.end(st, OutcomeFailed, CauseStopped, c.now)
-		case OutcomeRunning:
-			s.finish(s.runners[st.runner], OutcomeFailed, CauseStopped, c.now)
-		}
-	}
-	s.dispatch(c.now)
-	return noContent()
-}
-
 func (s *Server) putStep(c *call, r *runner) (refusal answer, ok bool) {
 	given := struct {
 		Step string `json:"step"`
@@ -192,7 +156,7 @@ func (s *Server) putStep(c *call, r *runner) (refusal answer, ok bool) {
 		return failure(http.StatusConflict, "The runner has step "+r.step), false
 	}
 	for _, st := range s.queue {
-		if st.uuid == given.Step {
+		if st.UUID == given.Step {
 			s.assign(st, r, c.now) // the next dispatch removes it from the queue
 			return answer{}, true
 		}
@@ -210,12 +174,12 @@ func (r *runner) info() RunnerInfo {
 	}
 }
 
-func (st *step) info() StepInfo {
-	repo := st.pipeline.repository
+func stepInfo(st *pipelines.Step) StepInfo {
+	names := home(st).Names()
 	return StepInfo{
-		UUID: st.uuid, PipelineUUID: st.pipeline.uuid, Workspace: repo.workspace.Slug, Repository: repo.Slug,
-		Labels: st.labels, Duration: st.duration.String(), QueuedOn: st.queuedOn, StartedOn: st.startedOn,
-		CompletedOn: st.completed, RunnerUUID: st.runner, Outcome: st.outcome, Cause: st.cause,
+		UUID: st.UUID, PipelineUUID: st.Pipeline.UUID, Workspace: names.Workspace, Repository: names.Slug,
+		Labels: st.Labels, Duration: st.Duration.String(), QueuedOn: st.QueuedOn, StartedOn: st.StartedOn,
+		CompletedOn: st.CompletedOn, RunnerUUID: st.Runner, Outcome: st.Outcome, Cause: st.Cause,
 	}
 }
 
@@ -229,8 +193,8 @@ func (s *Server) state(now time.Time) State {
 		}
 	}
 	for _, p := range s.pipelines {
-		for _, st := range p.steps {
-			state.Steps = append(state.Steps, st.info())
+		for _, st := range p.Steps {
+			state.Steps = append(state.Steps, stepInfo(st))
 		}
 	}
 	c := &state.Counters

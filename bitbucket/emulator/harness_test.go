@@ -13,6 +13,9 @@ import (
 
 	"go.uber.org/goleak"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
+	"bitbucket-runner-scaler/bitbucket/emulator/registration"
 )
 
 // TestMain passes over net/http's wait of half a second before it closes a connection
@@ -46,6 +49,9 @@ func start(t *testing.T, options Options) *bench {
 	return &bench{t: t, url: url, server: server, clock: clock, auth: bearerAccess,
 		client: &http.Client{Transport: transport, Timeout: 20 * time.Second}}
 }
+
+// page is a page of a list.
+type page[T any] = paging.Page[T]
 
 type reply struct {
 	status int
@@ -98,7 +104,7 @@ func decode[T any](t *testing.T, text string) T {
 
 func (b *bench) register(path, name string, labels ...string) runnerBody {
 	b.t.Helper()
-	body, err := json.Marshal(registration{Name: name, Labels: append([]string{"self.hosted", "linux"}, labels...)})
+	body, err := json.Marshal(registration.Registration{Name: name, Labels: append([]string{"self.hosted", "linux"}, labels...)})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -4,28 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/access"
+	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
 )
 
 // The credentials that the emulator accepts. It answers all others with 401.
 const (
-	// OAuthClientID and OAuthClientSecret belong to an OAuth consumer.
-	OAuthClientID     = "emulator-client"
-	OAuthClientSecret = "emulator-secret"
-	// Email and APIToken belong to an Atlassian account. ReadOnlyAPIToken belongs to the
-	// same account and lacks the scope to write.
-	Email            = "dev@example.com"
-	APIToken         = "emulator-token"          //nolint:gosec // valid only at the emulator
-	ReadOnlyAPIToken = "emulator-readonly-token" //nolint:gosec // valid only at the emulator
-	// Username and AppPassword belong to a Bitbucket account.
-	Username    = "dev"
-	AppPassword = "emulator-app-password" //nolint:gosec // valid only at the emulator
-	// AccessToken has all scopes. ReadOnlyToken lacks the scopes to write.
-	AccessToken   = "emulator-access-token"
-	ReadOnlyToken = "emulator-readonly-token" //nolint:gosec // valid only at the emulator
+	OAuthClientID     = access.OAuthClientID
+	OAuthClientSecret = access.OAuthClientSecret
+	Email             = access.Email
+	APIToken          = access.APIToken
+	ReadOnlyAPIToken  = access.ReadOnlyAPIToken
+	Username          = access.Username
+	AppPassword       = access.AppPassword
+	AccessToken       = access.AccessToken
+	ReadOnlyToken     = access.ReadOnlyToken
 )
 
 // The UUIDs of the workspace acme and its repositories app and web.
@@ -56,6 +55,22 @@ type Options struct {
 	TokenLifetime time.Duration
 	// KeepSteps is approximately how many ended steps are kept. Default 10000.
 	KeepSteps int
+	// AddLabels adds self.hosted and linux to a registration that lacks them. Sources
+	// differ about Bitbucket. By default such a registration is refused.
+	AddLabels bool
+	// RenameOnPut makes PUT of a runner change its name. What a body may change is not
+	// documented. By default it is nothing.
+	RenameOnPut bool
+	// WaitOffline makes a step wait if a matching runner is registered, although none is
+	// ONLINE. By default the step fails at once, as documented.
+	WaitOffline bool
+	// StepStages says which PENDING steps show a stage. Default none.
+	StepStages pipelines.StepStages
+	// ParseLag is how long a pipeline that was pushed or started is PARSING. Default 2s.
+	// A negative value means no lag.
+	ParseLag time.Duration
+	// WebhooksAnywhere allows webhooks at addresses other than loopback.
+	WebhooksAnywhere bool
 	// Workspaces are the workspaces that exist. Default: acme with app and web.
 	Workspaces []Workspace
 	// Clock is the clock. Default: the real clock.
@@ -81,6 +96,7 @@ const (
 	defaultRateLimit     = 1000
 	defaultTokenLifetime = 7200 * time.Second
 	defaultKeepSteps     = 10_000
+	defaultParseLag      = 2 * time.Second
 )
 
 // Validate reports all faults of the options at once.
@@ -100,6 +116,9 @@ func (o Options) Validate() error {
 	}
 	if o.KeepSteps < 0 {
 		faults = append(faults, fmt.Errorf("steps to keep: %d, want 0 or more", o.KeepSteps))
+	}
+	if !slices.Contains([]pipelines.StepStages{"", pipelines.StagesNone, pipelines.StagesReached, pipelines.StagesAll}, o.StepStages) {
+		faults = append(faults, fmt.Errorf("step stages: %q, want none, reached or all", o.StepStages))
 	}
 	for _, w := range o.Workspaces {
 		if w.Slug == "" || !uuidPattern.MatchString(w.UUID) {
@@ -130,6 +149,13 @@ func (o Options) withDefaults() Options {
 	}
 	if o.KeepSteps <= 0 {
 		o.KeepSteps = defaultKeepSteps
+	}
+	if o.ParseLag == 0 {
+		o.ParseLag = defaultParseLag
+	}
+	o.ParseLag = max(o.ParseLag, 0)
+	if o.StepStages == "" {
+		o.StepStages = pipelines.StagesNone
 	}
 	if len(o.Workspaces) == 0 {
 		o.Workspaces = []Workspace{{

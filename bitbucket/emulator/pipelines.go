@@ -4,214 +4,174 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/access"
+	"bitbucket-runner-scaler/bitbucket/emulator/definition"
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
+	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
 )
 
-type (
-	pipelineBody struct {
-		Type        string         `json:"type"`
-		UUID        string         `json:"uuid"`
-		BuildNumber int            `json:"build_number"`
-		State       pipelineState  `json:"state"`
-		Target      targetBody     `json:"target"`
-		CreatedOn   time.Time      `json:"created_on"`
-		CompletedOn time.Time      `json:"completed_on,omitzero"`
-		Repository  repositoryBody `json:"repository"`
-	}
-	// pipelineState is the state of a pipeline or a step.
-	pipelineState struct {
-		Type   string     `json:"type"`
-		Name   string     `json:"name"`
-		Stage  *namedType `json:"stage,omitempty"`
-		Result *namedType `json:"result,omitempty"`
-	}
-	namedType struct {
-		Type string `json:"type"`
-		Name string `json:"name"`
-	}
-	targetBody struct {
-		Type     string     `json:"type"`
-		RefType  string     `json:"ref_type"`
-		RefName  string     `json:"ref_name"`
-		Commit   commitBody `json:"commit"`
-		Selector typed      `json:"selector"`
-	}
-	commitBody struct {
-		Type string `json:"type"`
-		Hash string `json:"hash"`
-	}
-	typed struct {
-		Type string `json:"type"`
-	}
-	stepBody struct {
-		Type        string        `json:"type"`
-		UUID        string        `json:"uuid"`
-		Name        string        `json:"name"`
-		State       pipelineState `json:"state"`
-		Trigger     typed         `json:"trigger"`
-		Pipeline    stepRef       `json:"pipeline"`
-		StartedOn   time.Time     `json:"started_on,omitzero"`
-		CompletedOn time.Time     `json:"completed_on,omitzero"`
-	}
-)
-
-// count returns how many of the pipeline's steps have an outcome.
-func (p *pipeline) count(outcome string) int {
-	n := 0
-	for _, st := range p.steps {
-		if st.outcome == outcome {
-			n++
-		}
-	}
-	return n
+// pipelineRoutes registers the routes of pipelines under a root. Clients use both roots.
+func (s *Server) pipelineRoutes(root string) {
+	all := root + "/repositories/{workspace}/{repo_slug}/pipelines"
+	one := all + "/{uuid}"
+	s.api("GET "+all, access.Pipeline, s.listPipelines)
+	s.api("POST "+all, access.PipelineWrite, s.startPipeline)
+	s.api("GET "+one, access.Pipeline, s.ofPipeline(func(c *call, p *pipelines.Pipeline) answer {
+		return jsonAnswer(http.StatusOK, p.Body(c.site(), Username))
+	}))
+	s.api("GET "+one+"/steps", access.Pipeline, s.ofPipeline(s.listSteps))
+	s.api("GET "+one+"/steps/{step}", access.Pipeline, s.ofStep(func(_ *call, st *pipelines.Step) answer {
+		return jsonAnswer(http.StatusOK, st.Body(s.options.StepStages))
+	}))
+	s.api("GET "+one+"/steps/{step}/log", access.Pipeline, s.ofStep(getLog))
+	s.api("POST "+one+"/stopPipeline", access.PipelineWrite, s.ofPipeline(s.stopPipeline))
 }
 
-func (p *pipeline) state() pipelineState {
-	switch {
-	case p.open == 0:
-		result := namedType{"pipeline_state_completed_successful", "SUCCESSFUL"}
-		if p.count(OutcomeFailed) > 0 {
-			result = namedType{"pipeline_state_completed_failed", "FAILED"}
+// ofPipeline passes the pipeline in the call's path, by UUID or build number.
+func (s *Server) ofPipeline(serve func(*call, *pipelines.Pipeline) answer) handler {
+	return func(c *call) answer {
+		repo, refusal, ok := s.repositoryOf(c)
+		if !ok {
+			return refusal
 		}
-		return pipelineState{Type: "pipeline_state_completed", Name: "COMPLETED", Result: &result}
-	case p.count(OutcomeRunning) > 0:
-		return pipelineState{Type: "pipeline_state_in_progress", Name: "IN_PROGRESS", Stage: &namedType{"pipeline_state_in_progress_running", "RUNNING"}}
-	case p.count(OutcomeQueued) == len(p.steps):
-		return pipelineState{Type: "pipeline_state_pending", Name: "PENDING"}
+		given := c.PathValue("uuid")
+		i := slices.IndexFunc(s.pipelines, func(p *pipelines.Pipeline) bool {
+			return p.Repository == repo && (strings.EqualFold(p.UUID, given) || strconv.Itoa(p.Number) == given)
+		})
+		if i < 0 {
+			return failure(http.StatusNotFound, fmt.Sprintf("Pipeline %s not found", given))
+		}
+		return serve(c, s.pipelines[i])
 	}
-	return pipelineState{Type: "pipeline_state_in_progress", Name: "IN_PROGRESS", Stage: &namedType{"pipeline_state_in_progress_pending", "PENDING"}}
 }
 
-// inStatus reports whether one of the given status filters matches. Without a filter,
-// everything matches.
-func (p *pipeline) inStatus(filters []string) bool {
-	state := p.state()
-	names := []string{state.Name}
-	if state.Name == "IN_PROGRESS" {
-		names = append(names, "BUILDING")
-	}
-	if state.Result != nil {
-		names = append(names, state.Result.Name)
-	}
-	return len(filters) == 0 || slices.ContainsFunc(filters, func(f string) bool { return slices.Contains(names, f) })
-}
-
-func (p *pipeline) body() pipelineBody {
-	b := pipelineBody{
-		Type: "pipeline", UUID: p.uuid, BuildNumber: p.number, State: p.state(), CreatedOn: p.createdOn.UTC(),
-		Target: targetBody{
-			Type: "pipeline_ref_target", RefType: "branch", RefName: "main",
-			Commit: commitBody{"commit", p.commit}, Selector: typed{"default"},
-		},
-		Repository: repositoryBody{Type: "repository", UUID: p.repository.UUID, Name: p.repository.Slug, FullName: p.repository.scope.name},
-	}
-	if p.open == 0 {
-		for _, st := range p.steps {
-			if st.completed.After(b.CompletedOn) {
-				b.CompletedOn = st.completed.UTC()
-			}
+// ofStep passes the step in the call's path.
+func (s *Server) ofStep(serve func(*call, *pipelines.Step) answer) handler {
+	return s.ofPipeline(func(c *call, p *pipelines.Pipeline) answer {
+		i := slices.IndexFunc(p.Steps, func(st *pipelines.Step) bool { return strings.EqualFold(st.UUID, c.PathValue("step")) })
+		if i < 0 || p.Parsing {
+			return failure(http.StatusNotFound, fmt.Sprintf("Step %s not found", c.PathValue("step")))
 		}
-	}
-	return b
+		return serve(c, p.Steps[i])
+	})
 }
 
 // listPipelines lists pipelines without a next link, as Bitbucket does. Clients count
-// pages.
+// pages. Without sort, the oldest come first.
 func (s *Server) listPipelines(c *call) answer {
 	repo, refusal, ok := s.repositoryOf(c)
 	if !ok {
 		return refusal
 	}
-	number, length, refusal, ok := pageOf(c)
-	if !ok {
-		return refusal
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
 	query := c.URL.Query()
-	var bodies []pipelineBody
+	var found []*pipelines.Pipeline
 	for _, p := range s.pipelines {
-		if p.repository == repo && p.inStatus(query["status"]) && !c.fault.EmptyList {
-			bodies = append(bodies, p.body())
+		if p.Repository == repo && p.In(query) && !c.fault.EmptyList {
+			found = append(found, p)
 		}
 	}
-	if query.Get("sort") == "-created_on" {
-		slices.Reverse(bodies)
+	if sort := query.Get("sort"); sort == "-created_on" || sort == "-run_creation_date" {
+		slices.Reverse(found)
 	}
-	page := cutPage(c, bodies, number, length)
+	page := paging.Cut(asked, found)
 	page.Next, page.Previous = "", ""
-	return jsonAnswer(http.StatusOK, page)
+	return jsonAnswer(http.StatusOK, paging.Map(page, func(p *pipelines.Pipeline) pipelines.Body { return p.Body(c.site(), Username) }))
 }
 
-func (st *step) body(name string) stepBody {
-	b := stepBody{
-		Type: "pipeline_step", UUID: st.uuid, Name: name, Trigger: typed{"pipeline_step_trigger_automatic"},
-		Pipeline: stepRef{Type: "pipeline", UUID: st.pipeline.uuid},
+// listSteps lists all steps on one page, whatever the call asks for, as Bitbucket does.
+func (s *Server) listSteps(c *call, p *pipelines.Pipeline) answer {
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
-	if !st.startedOn.IsZero() {
-		b.StartedOn = st.startedOn.UTC()
-	}
-	switch st.outcome {
-	case OutcomeQueued:
-		b.State = pipelineState{Type: "pipeline_step_state_pending", Name: "PENDING", Stage: &namedType{"pipeline_step_state_pending_pending", "PENDING"}}
-	case OutcomeRunning:
-		b.State = pipelineState{Type: "pipeline_step_state_in_progress", Name: "IN_PROGRESS", Stage: &namedType{"pipeline_step_state_in_progress_running", "RUNNING"}}
-	default:
-		result := namedType{"pipeline_step_state_completed_successful", "SUCCESSFUL"}
-		if st.outcome == OutcomeFailed {
-			result = namedType{"pipeline_step_state_completed_failed", "FAILED"}
+	bodies := []pipelines.StepBody{}
+	for _, st := range p.Steps {
+		if !p.Parsing {
+			bodies = append(bodies, st.Body(s.options.StepStages))
 		}
-		b.CompletedOn = st.completed.UTC()
-		b.State = pipelineState{Type: "pipeline_step_state_completed", Name: "COMPLETED", Result: &result}
 	}
-	return b
+	return jsonAnswer(http.StatusOK, paging.Page[pipelines.StepBody]{Page: asked.Number, Values: bodies, Size: len(bodies), PageLen: asked.Length})
 }
 
-func (s *Server) listSteps(c *call) answer {
-	repo, refusal, ok := s.repositoryOf(c)
-	if !ok {
-		return refusal
+// getLog returns the log of a step that has started.
+func getLog(_ *call, st *pipelines.Step) answer {
+	if st.StartedOn.IsZero() {
+		return failure(http.StatusNotFound, "The log of this step is not available.")
 	}
-	number, length, refusal, ok := pageOf(c)
-	if !ok {
-		return refusal
+	return answer{status: http.StatusOK, kind: "application/octet-stream", body: st.Log()}
+}
+
+// stopPipeline cancels the open steps of a pipeline. A runner learns of it when it reports
+// the step's end.
+func (s *Server) stopPipeline(c *call, p *pipelines.Pipeline) answer {
+	if p.Ended() {
+		return failure(http.StatusBadRequest, "The pipeline has already completed.")
 	}
-	i := slices.IndexFunc(s.pipelines, func(p *pipeline) bool { return p.repository == repo && p.uuid == c.PathValue("uuid") })
+	for _, st := range p.Steps {
+		if st.Ended() {
+			continue
+		}
+		if r := s.runners[st.Runner]; r != nil && r.running == st {
+			s.free(r, c.now)
+		}
+	}
+	open := slices.DeleteFunc(slices.Clone(p.Steps), (*pipelines.Step).Ended)
+	p.Stop(c.now)
+	for _, st := range open {
+		s.stepEnded(st, c.now)
+	}
+	s.completed(p, c.now)
+	s.dispatch(c.now)
+	return noContent()
+}
+
+// stopByUUID is the control that stops a pipeline of any repository.
+func (s *Server) stopByUUID(c *call) answer {
+	i := slices.IndexFunc(s.pipelines, func(p *pipelines.Pipeline) bool { return p.UUID == c.PathValue("uuid") })
 	if i < 0 {
 		return failure(http.StatusNotFound, fmt.Sprintf("Pipeline %s not found", c.PathValue("uuid")))
 	}
-	var bodies []stepBody
-	for n, st := range s.pipelines[i].steps {
-		bodies = append(bodies, st.body(fmt.Sprintf("Step %d", n+1)))
+	if s.pipelines[i].Ended() {
+		return noContent()
 	}
-	return jsonAnswer(http.StatusOK, cutPage(c, bodies, number, length))
+	return s.stopPipeline(c, s.pipelines[i])
 }
 
-// getSource returns the source file, which is the only place that contains a step's
-// runs-on.
-func (s *Server) getSource(c *call) answer {
-	repo, refusal, ok := s.repositoryOf(c)
-	if !ok {
-		return refusal
-	}
-	commit := c.PathValue("commit")
-	i := slices.IndexFunc(s.pipelines, func(p *pipeline) bool { return p.repository == repo && p.commit == commit })
-	if i < 0 {
-		return failure(http.StatusNotFound, fmt.Sprintf("Commit not found: %s", commit))
-	}
-	return textAnswer(http.StatusOK, s.pipelines[i].source())
-}
-
-// source returns the pipeline's bitbucket-pipelines.yml. Labels are quoted, because YAML
-// reads a plain 1.0 as a number.
-func (p *pipeline) source() string {
-	var b strings.Builder
-	b.WriteString("pipelines:\n  default:\n    - parallel:\n")
-	for n, st := range p.steps {
-		fmt.Fprintf(&b, "        - step:\n            name: Step %d\n            runs-on:\n", n+1)
-		for _, l := range st.labels {
-			fmt.Fprintf(&b, "              - %q\n", l)
+// startStep is the control that starts a paused step, as a user does. Bitbucket has no
+// public route for it.
+func (s *Server) startStep(c *call) answer {
+	for _, p := range s.pipelines {
+		for _, st := range p.Steps {
+			if st.UUID != c.PathValue("uuid") {
+				continue
+			}
+			if err := st.Start(c.now); err != nil {
+				return failure(http.StatusConflict, err.Error())
+			}
+			s.enter(st, c.now)
+			s.dispatch(c.now)
+			return noContent()
 		}
-		fmt.Fprintf(&b, "            script:\n              - sleep %g\n", st.duration.Seconds())
 	}
-	return b.String()
+	return failure(http.StatusNotFound, fmt.Sprintf("Step %s not found", c.PathValue("uuid")))
+}
+
+// queued returns the definition of parallel steps.
+func queued(labels []string, duration time.Duration, count int) definition.Pipeline {
+	group := make([]definition.Step, 0, count)
+	for n := range count {
+		group = append(group, definition.Step{
+			Name: fmt.Sprintf("Step %d", n+1), Labels: slices.Clone(labels),
+			Script: []string{fmt.Sprintf("sleep %g", duration.Seconds())}, Duration: duration,
+		})
+	}
+	return definition.Pipeline{Selector: definition.Selector{Type: definition.SelectDefault}, Groups: [][]definition.Step{group}}
 }

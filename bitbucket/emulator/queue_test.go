@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/agent"
 )
 
 func TestStepNeedsAnOnlineRunnerWithAllItsLabels(t *testing.T) {
@@ -131,7 +133,7 @@ func TestLostHeartbeatMakesARunnerOffline(t *testing.T) {
 	step := b.queue(1, "linux")[0]
 	b.clock.Step(time.Minute)
 	b.auth = session
-	b.call(204, "POST", AgentHeartbeatPath, "")
+	b.call(204, "POST", agent.HeartbeatPath, "")
 	b.auth = admin
 	b.clock.Step(time.Minute)
 	if got := b.get(r.UUID).State.Status; got != "ONLINE" {
@@ -145,8 +147,8 @@ func TestLostHeartbeatMakesARunnerOffline(t *testing.T) {
 		t.Errorf("step: %q", got)
 	}
 	b.auth = session
-	b.call(204, "POST", AgentHeartbeatPath, "")
-	b.call(409, "POST", AgentResultPath, `{"step":"`+step+`","status":"PASSED"}`)
+	b.call(204, "POST", agent.HeartbeatPath, "")
+	b.call(409, "POST", agent.ResultPath, `{"step":"`+step+`","status":"PASSED"}`)
 	b.auth = admin
 	if got := b.get(r.UUID).State.Status; got != "ONLINE" {
 		t.Errorf("status %s after a new heartbeat, want ONLINE", got)
@@ -159,13 +161,13 @@ func TestRunnerReceivesItsStepAfterTheAssignLag(t *testing.T) {
 	r := b.register(workspaceRunners, "r")
 	b.process(r)
 	step := b.queue(1, "linux")[0]
-	b.call(204, "GET", AgentStepPath, "")
+	b.call(204, "GET", agent.StepPath, "")
 	b.clock.Step(defaultAssignLag)
-	got := decode[Assignment](t, b.call(200, "GET", AgentStepPath, "").body)
+	got := decode[agent.Assignment](t, b.call(200, "GET", agent.StepPath, "").body)
 	if got.Step != step || got.Account != WorkspaceUUID || got.Repository != AppRepositoryUUID || got.Duration != "1m0s" {
 		t.Errorf("assignment %+v", got)
 	}
-	b.call(204, "POST", AgentResultPath, `{"step":"`+step+`","status":"FAILED"}`)
+	b.call(204, "POST", agent.ResultPath, `{"step":"`+step+`","status":"FAILED"}`)
 	if got := b.outcome(step); got != "failed: step failed" {
 		t.Errorf("step: %q", got)
 	}
@@ -183,7 +185,7 @@ func TestRestartedProcessLosesTheRunnersStep(t *testing.T) {
 		t.Errorf("step: %q", got)
 	}
 	b.auth = first
-	b.call(401, "POST", AgentHeartbeatPath, "")
+	b.call(401, "POST", agent.HeartbeatPath, "")
 }
 
 func TestStepsEndAtTheirTimeLimits(t *testing.T) {
@@ -213,6 +215,17 @@ func TestOnlyTheLatestEndedStepsAreKept(t *testing.T) {
 	steps := b.server.State().Steps
 	if len(steps) != 4 || steps[3].UUID != last[1] {
 		t.Errorf("%d steps kept, want the latest 4", len(steps))
+	}
+}
+
+func TestPipelinesInErrorAreForgottenToo(t *testing.T) {
+	t.Parallel()
+	b := start(t, Options{KeepSteps: 5, ParseLag: -1})
+	for range 10 {
+		b.push("main", "pipelines: {default: elsewhere}")
+	}
+	if got := b.call(200, "GET", appPipelines+"?fields=size", "").body; got != `{"size":5}` {
+		t.Errorf("kept %s, want 5", got)
 	}
 }
 

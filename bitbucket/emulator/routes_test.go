@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 )
 
 func TestRunnerRoutesAnswerAsBitbucketDoes(t *testing.T) {
@@ -77,10 +80,10 @@ func TestUnknownNamesAreNotFound(t *testing.T) {
 func TestNamesResolveToUUIDs(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
-	if got := decode[workspaceBody](t, b.call(200, "GET", "/2.0/workspaces/acme", "").body); got.UUID != WorkspaceUUID {
+	if got := decode[resource.Workspace](t, b.call(200, "GET", "/2.0/workspaces/acme", "").body); got.UUID != WorkspaceUUID {
 		t.Errorf("workspace %+v", got)
 	}
-	got := decode[repositoryBody](t, b.call(200, "GET", "/2.0/repositories/acme/"+url.PathEscape(AppRepositoryUUID), "").body)
+	got := decode[resource.Repository](t, b.call(200, "GET", "/2.0/repositories/acme/"+url.PathEscape(AppRepositoryUUID), "").body)
 	if got.UUID != AppRepositoryUUID || got.FullName != "acme/app" {
 		t.Errorf("repository %+v", got)
 	}
@@ -90,21 +93,21 @@ func TestInvalidRegistrationsAreRefused(t *testing.T) {
 	t.Parallel()
 	b := start(t, Options{})
 	const uuid = "{aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa}"
-	b.call(200, "POST", workspaceRunners, `{"uuid":"`+uuid+`","name":"r","labels":["self.hosted"]}`)
+	b.call(200, "POST", workspaceRunners, `{"uuid":"`+uuid+`","name":"r","labels":["self.hosted","linux"]}`)
 	for name, c := range map[string]struct {
 		status int
 		body   string
 		field  string
 	}{
-		"same uuid":      {409, `{"uuid":"` + uuid + `","name":"r","labels":["self.hosted"]}`, ""},
+		"same uuid":      {409, `{"uuid":"` + uuid + `","name":"r","labels":["self.hosted","linux"]}`, ""},
 		"no json":        {400, `nonsense`, ""},
-		"uuid form":      {400, `{"uuid":"x","name":"r","labels":["self.hosted"]}`, "uuid"},
-		"no name":        {400, `{"labels":["self.hosted"]}`, "name"},
-		"long name":      {400, `{"name":"` + strings.Repeat("n", 51) + `","labels":["self.hosted"]}`, "name"},
+		"uuid form":      {400, `{"uuid":"x","name":"r","labels":["self.hosted","linux"]}`, "uuid"},
+		"no name":        {400, `{"labels":["self.hosted","linux"]}`, "name"},
+		"long name":      {400, `{"name":"` + strings.Repeat("n", 51) + `","labels":["self.hosted","linux"]}`, "name"},
 		"no labels":      {400, `{"name":"r"}`, "labels"},
 		"upper case":     {400, `{"name":"r","labels":["Mine"]}`, "labels"},
 		"dash":           {400, `{"name":"r","labels":["my-group"]}`, "labels"},
-		"eleven customs": {400, `{"name":"r","labels":["a","b","c","d","e","f","g","h","i","j","k"]}`, "labels"},
+		"eleven customs": {400, `{"name":"r","labels":["self.hosted","linux","a","b","c","d","e","f","g","h","i","j","k"]}`, "labels"},
 		"too large":      {413, strings.Repeat(" ", maxBody+1), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +128,7 @@ func TestScopeHasAtMostAHundredRunners(t *testing.T) {
 	}
 	b.faults(FaultRule{Method: "POST", ApplyAfter: "10s", Count: 1})
 	b.register(workspaceRunners, "late")
-	r := b.call(400, "POST", workspaceRunners, `{"name":"r","labels":["self.hosted"]}`)
+	r := b.call(400, "POST", workspaceRunners, `{"name":"r","labels":["self.hosted","linux"]}`)
 	if !strings.Contains(r.body, "maximum of 100 runners") {
 		t.Errorf("refusal %s", r.body)
 	}
@@ -175,17 +178,17 @@ func TestListsComeInPages(t *testing.T) {
 
 func TestPipelinesShowTheQueue(t *testing.T) {
 	t.Parallel()
-	b := start(t, Options{})
+	b := start(t, Options{StepStages: pipelines.StagesReached})
 	runner := b.online("my.group", "1.0")
 	steps := b.queue(2, "linux", "my.group", "1.0")
 	b.queue(1, "linux", "nobody.has.this")
 	list := "/2.0/repositories/acme/app/pipelines"
-	live := decode[page[pipelineBody]](t, b.call(200, "GET", list+"?status=PENDING&status=IN_PROGRESS&pagelen=1&sort=-created_on", "").body)
+	live := decode[page[pipelines.Body]](t, b.call(200, "GET", list+"?status=PENDING&status=BUILDING&pagelen=1&sort=-created_on", "").body)
 	if live.Size != 1 || len(live.Values) != 1 || live.Next != "" || live.Values[0].State.Stage.Name != "RUNNING" {
 		t.Fatalf("live pipelines %+v, want one running, no next", live)
 	}
 	p := live.Values[0]
-	got := decode[page[stepBody]](t, b.call(200, "GET", list+"/"+url.PathEscape(p.UUID)+"/steps", "").body).Values
+	got := decode[page[pipelines.StepBody]](t, b.call(200, "GET", list+"/"+url.PathEscape(p.UUID)+"/steps", "").body).Values
 	if len(got) != 2 || got[0].UUID != steps[0] || got[0].State.Name != "IN_PROGRESS" || got[0].StartedOn.IsZero() {
 		t.Errorf("first step %+v, want running", got)
 	}
@@ -198,10 +201,10 @@ func TestPipelinesShowTheQueue(t *testing.T) {
 	}
 	b.set(runner, ActionIdle, "")
 	b.set(runner, ActionIdle, "")
-	if ended := decode[page[pipelineBody]](t, b.call(200, "GET", list+"?status=SUCCESSFUL", "").body); ended.Size != 1 || ended.Values[0].CompletedOn.IsZero() {
+	if ended := decode[page[pipelines.Body]](t, b.call(200, "GET", list+"?status=PASSED", "").body); ended.Size != 1 || ended.Values[0].CompletedOn.IsZero() {
 		t.Errorf("successful pipelines %+v, want one", ended)
 	}
-	if failed := decode[page[pipelineBody]](t, b.call(200, "GET", list+"?status=FAILED", "").body); failed.Size != 1 {
+	if failed := decode[page[pipelines.Body]](t, b.call(200, "GET", list+"?status=FAILED", "").body); failed.Size != 1 {
 		t.Errorf("failed pipelines %+v, want the one that nobody could run", failed)
 	}
 }

@@ -5,10 +5,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
-	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
 )
 
 // The statuses of Bitbucket's schema pipelines_runner_state.
@@ -23,10 +22,7 @@ const (
 
 const (
 	// maxRunners is Bitbucket's limit per workspace and per repository.
-	maxRunners      = 100
-	maxName         = 50
-	maxLabel        = 50
-	maxCustomLabels = 10
+	maxRunners = 100
 	// runnerVersion is the version that connected runners report.
 	runnerVersion = "6.0.7"
 )
@@ -59,7 +55,7 @@ type runner struct {
 	// step is the UUID of its step. running is nil if the step was set by hand with a
 	// UUID that the emulator does not know.
 	step       string
-	running    *step
+	running    *pipelines.Step
 	stepsTaken int
 }
 
@@ -78,15 +74,6 @@ func (r *runner) connected() bool { return r.link == statusOnline || r.link == s
 // takesSteps reports whether the runner is ONLINE, enabled and not cordoned, so that
 // steps can wait for it.
 func (r *runner) takesSteps() bool { return r.link == statusOnline && !r.disabled && !r.cordoned }
-
-func (r *runner) has(labels []string) bool {
-	for _, l := range labels {
-		if !slices.Contains(r.labels, l) {
-			return false
-		}
-	}
-	return true
-}
 
 type (
 	runnerBody struct {
@@ -140,50 +127,10 @@ func (s *Server) body(r *runner, base string) runnerBody {
 	return b
 }
 
-// registration is the body of POST …/runners.
-type registration struct {
-	UUID   string   `json:"uuid"`
-	Name   string   `json:"name"`
-	Labels []string `json:"labels"`
-}
-
 var (
-	uuidPattern  = regexp.MustCompile(`^\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}$`)
-	slugPattern  = regexp.MustCompile(`^[a-z0-9._-]+$`)
-	labelPattern = regexp.MustCompile(`^[a-z0-9.]+$`)
-	// givenLabels are Bitbucket's own labels. All others are custom.
-	givenLabels = []string{"self.hosted", "linux", "linux.arm64", "linux.shell", "windows", "macos"}
+	uuidPattern = regexp.MustCompile(`^\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}$`)
+	slugPattern = regexp.MustCompile(`^[a-z0-9._-]+$`)
 )
-
-// faults returns the faults of a registration, by field.
-func (g registration) faults() map[string][]string {
-	fields := map[string][]string{}
-	add := func(field, format string, args ...any) {
-		fields[field] = append(fields[field], fmt.Sprintf(format, args...))
-	}
-	if g.UUID != "" && !uuidPattern.MatchString(g.UUID) {
-		add("uuid", "%q is not a UUID in braces.", g.UUID)
-	}
-	if n := utf8.RuneCountInString(g.Name); strings.TrimSpace(g.Name) == "" || n > maxName {
-		add("name", "The name must have 1 to %d characters, got %d.", maxName, n)
-	}
-	if len(g.Labels) == 0 {
-		add("labels", "At least one label is required.")
-	}
-	custom := 0
-	for _, l := range g.Labels {
-		if !labelPattern.MatchString(l) || len(l) > maxLabel {
-			add("labels", "%q may only have lower-case letters, digits and dots, and at most %d characters.", l, maxLabel)
-		}
-		if !slices.Contains(givenLabels, l) {
-			custom++
-		}
-	}
-	if custom > maxCustomLabels {
-		add("labels", "At most %d custom labels are allowed, got %d.", maxCustomLabels, custom)
-	}
-	return fields
-}
 
 // newUUID returns a random UUID in braces.
 func newUUID() string {

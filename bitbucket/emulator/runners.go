@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
+	"bitbucket-runner-scaler/bitbucket/emulator/registration"
 )
 
 func (s *Server) listRunners(c *call) answer {
@@ -13,15 +16,15 @@ func (s *Server) listRunners(c *call) answer {
 	if !ok {
 		return refusal
 	}
-	number, length, refusal, ok := pageOf(c)
-	if !ok {
-		return refusal
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
 	var bodies []runnerBody
 	switch {
 	case c.fault.EmptyList:
-	case c.fault.staleFor > 0:
-		for _, r := range sc.asOf(c.now.Add(-c.fault.staleFor)) {
+	case c.fault.StaleFor > 0:
+		for _, r := range sc.asOf(c.now.Add(-c.fault.StaleFor)) {
 			bodies = append(bodies, s.shown(c, &r))
 		}
 	default:
@@ -29,7 +32,7 @@ func (s *Server) listRunners(c *call) answer {
 			bodies = append(bodies, s.shown(c, r))
 		}
 	}
-	page := cutPage(c, bodies, number, length)
+	page := paging.Cut(asked, bodies)
 	// Bitbucket was observed to return the number of items on the page as pagelen.
 	page.PageLen = len(page.Values)
 	return jsonAnswer(http.StatusOK, page)
@@ -70,11 +73,14 @@ func (s *Server) createRunner(c *call) answer {
 	if !ok {
 		return refusal
 	}
-	var given registration
+	var given registration.Registration
 	if err := json.Unmarshal(c.body, &given); err != nil {
 		return failure(http.StatusBadRequest, "The request body is not a runner: "+err.Error())
 	}
-	if fields := given.faults(); len(fields) > 0 {
+	if s.options.AddLabels {
+		given.Complete()
+	}
+	if fields := given.Faults(); len(fields) > 0 {
 		return badFields(fields)
 	}
 	if _, exists := s.runners[given.UUID]; exists {
@@ -109,17 +115,31 @@ func (s *Server) register(r *runner, now time.Time) {
 	s.changed(r.scope, now)
 }
 
-// updateRunner changes nothing. It is not documented what a body can change, so clients
-// cannot rely on it.
+// updateRunner changes nothing, or with Options.RenameOnPut the name. It is not documented
+// what a body can change, so clients cannot rely on it.
 func (s *Server) updateRunner(c *call) answer {
 	r, refusal, ok := s.runnerOf(c)
 	if !ok {
 		return refusal
 	}
-	if !json.Valid(c.body) {
-		return failure(http.StatusBadRequest, "The request body is not JSON.")
+	given := registration.Registration{Name: r.name, Labels: r.labels}
+	if err := json.Unmarshal(c.body, &given); err != nil {
+		return failure(http.StatusBadRequest, "The request body is not a runner: "+err.Error())
 	}
-	return jsonAnswer(http.StatusOK, s.shown(c, r))
+	shown := *r
+	if s.options.RenameOnPut {
+		if fields := (registration.Registration{Name: given.Name, Labels: r.labels}).Faults(); len(fields) > 0 {
+			return badFields(fields)
+		}
+		shown.name = given.Name
+		s.commit(c, func(now time.Time) {
+			if s.runners[r.uuid] == r {
+				r.name, r.updatedOn = given.Name, now
+				s.changed(r.scope, now)
+			}
+		})
+	}
+	return jsonAnswer(http.StatusOK, s.shown(c, &shown))
 }
 
 // setRunnerState implements the internal route with which Atlassian's own autoscaler

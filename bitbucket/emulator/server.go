@@ -10,13 +10,20 @@ import (
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/access"
+	"bitbucket-runner-scaler/bitbucket/emulator/faults"
+	"bitbucket-runner-scaler/bitbucket/emulator/peaks"
+	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
+	"bitbucket-runner-scaler/bitbucket/emulator/webhooks"
 )
 
 // maxBody is the maximum size of a request's body, in bytes.
 const maxBody = 1 << 20
 
-// Server is the emulator, an http.Handler. It starts no goroutines. Everything that becomes
-// due is applied at the next request.
+// Server is the emulator, an http.Handler. It starts no goroutines, except one that delivers
+// to webhooks once there are any. Everything that becomes due is applied at the next request.
 type Server struct {
 	options Options
 	clock   clock.Clock
@@ -26,18 +33,23 @@ type Server struct {
 
 	mu         sync.Mutex
 	workspaces []*workspace
-	runners    map[string]*runner // by UUID
-	clients    map[string]*runner // by OAuth client id
-	sessions   map[string]*runner // by the token of a runner's process
-	late       []lateWrite        // in order of time
-	queue      []*step            // steps that wait for a runner, oldest first
-	pipelines  []*pipeline        // oldest first
-	ended      int                // steps among the pipelines that have ended
-	tokens     map[string]token   // of OAuth consumers
+	runners    map[string]*runner    // by UUID
+	clients    map[string]*runner    // by OAuth client id
+	sessions   map[string]*runner    // by the token of a runner's process
+	late       []lateWrite           // in order of time
+	queue      []*pipelines.Step     // steps that wait for a runner, oldest first
+	hosted     []*pipelines.Step     // steps on Bitbucket's own runners
+	parsing    []*pipelines.Pipeline // those whose file is not read yet
+	pipelines  []*pipelines.Pipeline // oldest first
+	ended      int                   // steps of the pipelines that have ended
+	begun      time.Time
+	site       resource.Site // for the payloads of webhooks
+	webhooks   *webhooks.Sender
+	tokens     map[string]token // of OAuth consumers
 	spent      map[string][]time.Time
-	rules      []*rule
+	rules      faults.Rules
 	counters   Counters
-	lives      []life // of processes whose runner was deleted or got a new process
+	lives      []peaks.Life // of processes whose runner was deleted or got a new process
 }
 
 // New returns an emulator. It does not validate the options.
@@ -53,15 +65,20 @@ func New(options Options) *Server {
 		},
 	}
 	s.closed, s.close = context.WithCancel(context.Background())
+	s.begun = s.clock.Now()
+	s.webhooks = webhooks.New(newUUID, s.clock, options.WebhooksAnywhere)
 	for _, w := range options.Workspaces {
-		s.workspaces = append(s.workspaces, newWorkspace(w))
+		s.workspaces = append(s.workspaces, newWorkspace(w, s.begun))
 	}
 	s.routes()
 	return s
 }
 
-// Close ends the requests that a fault delays.
-func (s *Server) Close() { s.close() }
+// Close ends the requests that a fault delays, and the deliveries to webhooks.
+func (s *Server) Close() {
+	s.close()
+	s.webhooks.Close()
+}
 
 // call is one request to the emulator.
 type call struct {
@@ -71,12 +88,15 @@ type call struct {
 	// base is the beginning of links, without a slash at its end.
 	base string
 	// fault is the rule that fired. It is zero if none did.
-	fault fault
+	fault faults.Fault
 	// credential is the caller. It is zero if the route requires none.
-	credential credential
+	credential access.Credential
 	// runner is the runner whose process calls, on the agents' routes.
 	runner *runner
 }
+
+// site returns the address for links in the answer.
+func (c *call) site() resource.Site { return resource.Site(c.base) }
 
 // handler handles a call. It holds the server's lock.
 type handler func(*call) answer
@@ -86,24 +106,23 @@ func (s *Server) routes() {
 	for _, root := range []string{"/2.0", "/internal"} {
 		for _, scope := range []string{"/workspaces/{workspace}", "/repositories/{workspace}/{repo_slug}"} {
 			runners := root + scope + "/pipelines-config/runners"
-			s.api("GET "+runners, scopeRunnerRead, s.listRunners)
-			s.api("POST "+runners, scopeRunnerWrite, s.createRunner)
-			s.api("GET "+runners+"/{uuid}", scopeRunnerRead, s.getRunner)
-			s.api("PUT "+runners+"/{uuid}", scopeRunnerWrite, s.updateRunner)
-			s.api("DELETE "+runners+"/{uuid}", scopeRunnerWrite, s.deleteRunner)
+			s.api("GET "+runners, access.Runner, s.listRunners)
+			s.api("POST "+runners, access.RunnerWrite, s.createRunner)
+			s.api("GET "+runners+"/{uuid}", access.Runner, s.getRunner)
+			s.api("PUT "+runners+"/{uuid}", access.RunnerWrite, s.updateRunner)
+			s.api("DELETE "+runners+"/{uuid}", access.RunnerWrite, s.deleteRunner)
 			if root == "/internal" {
 				// Whether the public API can change a runner's state is not known.
-				s.api("PUT "+runners+"/{uuid}/state", scopeRunnerWrite, s.setRunnerState)
+				s.api("PUT "+runners+"/{uuid}/state", access.RunnerWrite, s.setRunnerState)
 			}
 		}
+		s.pipelineRoutes(root)
 	}
-	s.api("GET /2.0/user", scopeUser, s.getUser)
-	s.api("GET /2.0/workspaces/{workspace}", scopeAccount, s.getWorkspace)
-	s.api("GET /2.0/repositories/{workspace}/{repo_slug}", scopeRepository, s.getRepository)
-	pipelines := "/2.0/repositories/{workspace}/{repo_slug}/pipelines"
-	s.api("GET "+pipelines, scopePipeline, s.listPipelines)
-	s.api("GET "+pipelines+"/{uuid}/steps", scopePipeline, s.listSteps)
-	s.api("GET /2.0/repositories/{workspace}/{repo_slug}/src/{commit}/bitbucket-pipelines.yml", scopeRepository, s.getSource)
+	s.api("GET /2.0/user", access.User, s.getUser)
+	s.api("GET /2.0/workspaces/{workspace}", access.Account, s.getWorkspace)
+	s.api("GET /2.0/repositories/{workspace}/{repo_slug}", access.Repository, s.getRepository)
+	s.api("GET /2.0/repositories/{workspace}", access.Repository, s.listRepositories)
+	s.api("GET /2.0/repositories/{workspace}/{repo_slug}/src/{commit}/{path...}", access.Repository, s.getSource)
 
 	s.open("POST /site/oauth2/access_token", s.consumerToken, true)
 	s.open("POST "+runnerTokenPath, s.runnerToken, false)
@@ -120,12 +139,13 @@ func (s *Server) api(pattern, scope string, serve handler) {
 		}
 		limit, ok := s.spend(c)
 		if ok {
-			if c.credential.lacks(scope) {
+			if c.credential.Lacks(scope) {
 				limit = missingScope(scope, c.credential)
 			} else {
 				limit = serve(c)
 			}
 		}
+		partial(c, &limit)
 		s.limitHeaders(c, &limit)
 		scopeHeaders(c, scope, &limit)
 		return limit
@@ -137,12 +157,12 @@ func (s *Server) open(pattern string, serve handler, counted bool) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		body, a, ok := readBody(w, r)
 		if !ok {
-			s.write(w, a, fault{})
+			s.write(w, a, faults.Fault{})
 			return
 		}
 		c := &call{Request: r, body: body, base: s.base(r)}
 		c.fault = s.arrive(c, pattern, counted)
-		if !s.wait(r.Context(), c.fault.latency) {
+		if !s.wait(r.Context(), c.fault.Latency) {
 			panic(http.ErrAbortHandler) // the caller disconnected, or the server is closed
 		}
 		if c.fault.Status != 0 && !c.fault.DropAfterWrite {
@@ -167,15 +187,15 @@ func (s *Server) control(pattern string, serve handler) {
 		if ok {
 			a = s.locked(&call{Request: r, body: body, base: s.base(r)}, serve)
 		}
-		s.write(w, a, fault{})
+		s.write(w, a, faults.Fault{})
 	})
 }
 
 // arrive counts the call and returns the fault that applies to it.
-func (s *Server) arrive(c *call, pattern string, counted bool) fault {
+func (s *Server) arrive(c *call, pattern string, counted bool) faults.Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.takeFault(c.Request)
+	f := s.rules.Take(c.Request)
 	if counted {
 		s.counters.Calls[pattern]++
 	}
@@ -226,7 +246,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The router's own refusals are plain text, but Bitbucket's are JSON.
 	refusal := statusOnly{header: http.Header{}, status: http.StatusNotFound}
 	h.ServeHTTP(&refusal, r)
-	s.write(w, failure(refusal.status, http.StatusText(refusal.status)+": "+r.Method+" "+r.URL.Path), fault{})
+	s.write(w, failure(refusal.status, http.StatusText(refusal.status)+": "+r.Method+" "+r.URL.Path), faults.Fault{})
 }
 
 // statusOnly records the status that a handler writes.

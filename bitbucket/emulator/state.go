@@ -1,13 +1,24 @@
 package emulator
 
-import "time"
+import (
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/faults"
+	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+)
 
 // The outcomes of a step.
 const (
-	OutcomeQueued  = "queued"
-	OutcomeRunning = "running"
-	OutcomePassed  = "passed"
-	OutcomeFailed  = "failed"
+	OutcomeQueued  = pipelines.Queued
+	OutcomeRunning = pipelines.Running
+	OutcomePassed  = pipelines.Passed
+	OutcomeFailed  = pipelines.Failed
+	// OutcomeWaiting, OutcomePaused, OutcomeHalted and OutcomeNotRun are for the later steps of pipelines
+	// that were pushed or started.
+	OutcomeWaiting = pipelines.Waiting
+	OutcomePaused  = pipelines.Paused
+	OutcomeHalted  = pipelines.Halted
+	OutcomeNotRun  = pipelines.NotRun
 )
 
 // The causes of a step's failure.
@@ -26,7 +37,7 @@ const (
 	// CauseStepTimeout means that it ran for more than 120 minutes.
 	CauseStepTimeout = "step timeout"
 	// CauseStopped means that it was cancelled with its pipeline.
-	CauseStopped = "stopped"
+	CauseStopped = pipelines.CauseStopped
 	// CauseStepFailed means that the runner reported the failure.
 	CauseStepFailed = "step failed"
 )
@@ -78,7 +89,9 @@ type StepInfo struct {
 	StartedOn   time.Time `json:"startedOn,omitzero"`
 	CompletedOn time.Time `json:"completedOn,omitzero"`
 	RunnerUUID  string    `json:"runnerUuid,omitempty"`
-	// Outcome is "queued", "running", "passed" or "failed".
+	// Outcome is "queued", "running", "passed" or "failed", or for later steps of pipelines
+	// that were pushed or started "waiting", "paused", "halted" or
+	// "not run".
 	Outcome string `json:"outcome"`
 	// Cause is the cause of a failure, one of the Cause constants.
 	Cause string `json:"cause,omitempty"`
@@ -126,43 +139,53 @@ type StepRequest struct {
 	Count int `json:"count,omitempty"`
 }
 
+// PushRequest pushes a commit with a bitbucket-pipelines.yml to a branch, which starts the
+// pipeline that the file defines for the branch.
+type PushRequest struct {
+	// Workspace and Repository are slugs or {uuid}s.
+	Workspace  string `json:"workspace"`
+	Repository string `json:"repository"`
+	// Branch is created if it does not exist. Default main.
+	Branch string `json:"branch,omitempty"`
+	// File is the bitbucket-pipelines.yml. A commit without one starts nothing.
+	File string `json:"file"`
+}
+
+// Pushed is the answer to a PushRequest.
+type Pushed struct {
+	Commit string `json:"commit"`
+	// Pipeline is empty if the file defines none for the branch.
+	Pipeline string `json:"pipeline,omitempty"`
+}
+
+// WebhookRequest registers a webhook.
+type WebhookRequest struct {
+	URL string `json:"url"`
+	// Secret signs the deliveries.
+	Secret string `json:"secret,omitempty"`
+	// Events are the keys of events. Default all that the emulator sends.
+	Events []string `json:"events,omitempty"`
+}
+
+// EventRequest sends an event of a pull request, of which the emulator has none.
+type EventRequest struct {
+	// Workspace and Repository are slugs or {uuid}s.
+	Workspace  string `json:"workspace"`
+	Repository string `json:"repository"`
+	// Event is a key such as pullrequest:created.
+	Event string `json:"event"`
+	// Branch is the source of the pull request.
+	Branch string `json:"branch"`
+}
+
 // StepsQueued is the answer to a StepRequest.
 type StepsQueued struct {
 	Pipeline string   `json:"pipeline"`
 	Steps    []string `json:"steps"`
 }
 
-// FaultRule injects a fault in the calls that it matches. If several rules match, the
-// first that fires applies.
-type FaultRule struct {
-	// Method is the HTTP method. Empty means any.
-	Method string `json:"method,omitempty"`
-	// Path is a glob for the URL's path. * matches any characters, including slashes.
-	// Empty means any path.
-	Path string `json:"path,omitempty"`
-	// Probability is the probability that it fires, up to 1. 0 means 1.
-	Probability float64 `json:"probability,omitempty"`
-	// Count is how many times it fires. 0 means no limit.
-	Count int `json:"count,omitempty"`
-	// Status is the status to answer, 200 to 599, without handling the call.
-	Status int `json:"status,omitempty"`
-	// Latency delays the call, for example "2s".
-	Latency string `json:"latency,omitempty"`
-	// DropAfterWrite handles the call and then closes the connection. With Status, it
-	// answers that status instead.
-	DropAfterWrite bool `json:"dropAfterWrite,omitempty"`
-	// ApplyAfter answers a write at once and applies it after this time.
-	ApplyAfter string `json:"applyAfter,omitempty"`
-	// StaleFor makes lists of runners lag by this time, but not show a state from before
-	// the rule was set.
-	StaleFor string `json:"staleFor,omitempty"`
-	// EmptyList makes lists empty.
-	EmptyList bool `json:"emptyList,omitempty"`
-	// HideStep omits state.step, as Options.HideStep does everywhere.
-	HideStep bool `json:"hideStep,omitempty"`
-	// Truncate closes the connection in the middle of the answer's body.
-	Truncate bool `json:"truncate,omitempty"`
-}
+// FaultRule injects a fault in the calls that it matches.
+type FaultRule = faults.Rule
 
 // FaultRules is the body of POST /_emulator/faults, which replaces all rules.
 type FaultRules struct {

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -46,26 +45,12 @@ func TestRunnerWithoutAProcessDoesNotCountForPeaks(t *testing.T) {
 	}
 }
 
-func TestPeakAliveCountsProcessesFromTheirFirstCallToTheirLast(t *testing.T) {
+func TestPeakAliveCountsRunnersThatRunOn(t *testing.T) {
 	t.Parallel()
-	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
-	for name, c := range map[string]struct {
-		lives []life
-		want  map[string]int
-	}{
-		"one after the other": {[]life{{"a", at(1), at(2)}, {"a", at(3), at(4)}}, map[string]int{"a": 1}},
-		"at once":             {[]life{{"a", at(1), at(3)}, {"a", at(2), at(4)}}, map[string]int{"a": 2}},
-		"of two groups":       {[]life{{"a", at(1), at(3)}, {"b", at(2), at(4)}}, map[string]int{"a": 1, "b": 1}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := New(Options{})
-			s.lives = c.lives
-			s.runners["r"] = &runner{labelSet: "r", born: at(4), seen: at(5)} // one that runs on counts too
-			c.want["r"] = 1
-			if diff := cmp.Diff(c.want, s.peakAlive()); diff != "" {
-				t.Error(diff)
-			}
-		})
+	b := start(t, Options{})
+	r := b.register(workspaceRunners, "r")
+	b.process(r)
+	if got := b.server.State().Counters.PeakAlive; !cmp.Equal(got, map[string]int{"linux,self.hosted": 1}) {
+		t.Errorf("got %v, want one", got)
 	}
 }

@@ -3,7 +3,13 @@ package emulator
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/paging"
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
+	"bitbucket-runner-scaler/bitbucket/emulator/source"
 )
 
 // workspace is a workspace with its repositories.
@@ -17,6 +23,9 @@ type repository struct {
 	Repository
 	workspace *workspace
 	scope     *scope
+	source    *source.Source
+	builds    int // the last build number
+	updatedOn time.Time
 }
 
 // scope contains the runners registered in a workspace or in one repository.
@@ -31,11 +40,11 @@ type scope struct {
 	history []snapshot
 }
 
-func newWorkspace(given Workspace) *workspace {
+func newWorkspace(given Workspace, now time.Time) *workspace {
 	w := &workspace{Workspace: given}
 	w.scope = &scope{name: w.Slug, kind: "workspace", workspace: w}
 	for _, g := range given.Repositories {
-		r := &repository{Repository: g, workspace: w}
+		r := &repository{Repository: g, workspace: w, source: source.New(), updatedOn: now}
 		r.scope = &scope{name: w.Slug + "/" + r.Slug, kind: "repository", workspace: w, repository: r}
 		w.repositories = append(w.repositories, r)
 	}
@@ -97,24 +106,9 @@ func noWorkspace(c *call) answer {
 	return failure(http.StatusNotFound, fmt.Sprintf("No workspace with identifier '%s'.", c.PathValue("workspace")))
 }
 
-type workspaceBody struct {
-	Type string `json:"type"`
-	UUID string `json:"uuid"`
-	Slug string `json:"slug"`
-	Name string `json:"name"`
-}
-
-type repositoryBody struct {
-	Type      string         `json:"type"`
-	UUID      string         `json:"uuid"`
-	Slug      string         `json:"slug,omitempty"`
-	Name      string         `json:"name"`
-	FullName  string         `json:"full_name"`
-	Workspace *workspaceBody `json:"workspace,omitempty"`
-}
-
-func (w *workspace) body() workspaceBody {
-	return workspaceBody{Type: "workspace", UUID: w.UUID, Slug: w.Slug, Name: w.Slug}
+// Names returns the repository's names, which may change.
+func (r *repository) Names() resource.Names {
+	return resource.Names{WorkspaceUUID: r.workspace.UUID, Workspace: r.workspace.Slug, UUID: r.UUID, Slug: r.Slug}
 }
 
 func (s *Server) getWorkspace(c *call) answer {
@@ -122,7 +116,9 @@ func (s *Server) getWorkspace(c *call) answer {
 	if !ok {
 		return noWorkspace(c)
 	}
-	return jsonAnswer(http.StatusOK, w.body())
+	body := c.site().Workspace(w.Slug, w.UUID)
+	body.IsPrivate, body.CreatedOn = true, resource.At(s.begun)
+	return jsonAnswer(http.StatusOK, body)
 }
 
 func (s *Server) getRepository(c *call) answer {
@@ -130,8 +126,28 @@ func (s *Server) getRepository(c *call) answer {
 	if !ok {
 		return refusal
 	}
-	owner := r.workspace.body()
-	return jsonAnswer(http.StatusOK, repositoryBody{
-		Type: "repository", UUID: r.UUID, Slug: r.Slug, Name: r.Slug, FullName: r.scope.name, Workspace: &owner,
-	})
+	return jsonAnswer(http.StatusOK, c.site().FullRepository(r.Names(), s.begun, r.updatedOn))
+}
+
+// listRepositories lists a workspace's repositories. With sort=-updated_on, those in which
+// something happened last come first.
+func (s *Server) listRepositories(c *call) answer {
+	w, ok := s.findWorkspace(c.PathValue("workspace"))
+	if !ok {
+		return noWorkspace(c)
+	}
+	asked, err := paging.Of(c.URL, c.base)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
+	}
+	repositories := slices.Clone(w.repositories)
+	if sort, is := strings.CutSuffix(c.URL.Query().Get("sort"), "updated_on"); is {
+		slices.SortStableFunc(repositories, func(a, b *repository) int { return a.updatedOn.Compare(b.updatedOn) })
+		if sort == "-" {
+			slices.Reverse(repositories)
+		}
+	}
+	return jsonAnswer(http.StatusOK, paging.Map(paging.Cut(asked, repositories), func(r *repository) resource.Repository {
+		return c.site().FullRepository(r.Names(), s.begun, r.updatedOn)
+	}))
 }

@@ -13,6 +13,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/bitbucket/emulator/standin"
 	"bitbucket-runner-scaler/cmd/internal/command"
+	"bitbucket-runner-scaler/cmd/internal/flags"
 )
 
 const shutdownGrace = 5 * time.Second
@@ -34,6 +35,7 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls per rolling hour a credential may make; -1: no limit")
 	set.Duration(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token is valid")
 	set.Int(&options.KeepSteps, "keep-steps", 10_000, 1, "how many ended steps to keep")
+	uncertain(set, &options)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
 		set.NoArguments(args)
@@ -52,9 +54,23 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 	return c
 }
 
+// uncertain adds the flags for what is not known of Bitbucket. Their defaults are what is
+// hardest on a client.
+func uncertain(set *flags.Set, options *emulator.Options) {
+	set.Bool(&options.AddLabels, "add-labels", "", "add self.hosted and linux to registrations that lack them, instead of refusing these")
+	set.Bool(&options.RenameOnPut, "rename-on-put", "", "let PUT change the name of a runner, instead of nothing")
+	set.Bool(&options.WaitOffline, "wait-offline", "", "let steps wait if their runners are registered, but none is online")
+	set.Choice((*string)(&options.StepStages), "step-stages", "", "none", "which pending steps show a stage; an open manual gate always does", "none", "reached", "all")
+	set.Duration(&options.ParseLag, "parse-lag", 2*time.Second, 0, "how long a pipeline that is pushed or started is PARSING")
+	set.Bool(&options.WebhooksAnywhere, "webhooks-anywhere", "", "deliver to webhooks at other addresses than loopback")
+}
+
 func serve(ctx context.Context, address string, options emulator.Options, out io.Writer) error {
 	if options.AssignLag == 0 {
 		options.AssignLag = -1 // 0 means the default
+	}
+	if options.ParseLag == 0 {
+		options.ParseLag = -1
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)

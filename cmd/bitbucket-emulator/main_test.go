@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -150,8 +151,8 @@ func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 	t.Setenv("EMULATOR_TOKEN_LIFETIME", "long")
 	for command, c := range map[string]struct{ args, want []string }{
 		"serve": {
-			[]string{"--listen", "nowhere", "--public-url", "here", "--assign-lag", "-1s", "--offline-after", "0", "--rate-limit", "many", "--keep-steps", "0", "surplus"},
-			[]string{`listen: "nowhere"`, `public URL: "here"`, `assign-lag: "-1s"`, `offline-after: "0"`, `rate-limit: "many"`, `keep-steps: "0"`, `token-lifetime: "long"`, `"surplus"`},
+			[]string{"--listen", "nowhere", "--public-url", "here", "--assign-lag", "-1s", "--offline-after", "0", "--rate-limit", "many", "--keep-steps", "0", "--step-stages", "some", "--parse-lag", "-1s", "surplus"},
+			[]string{`listen: "nowhere"`, `public URL: "here"`, `assign-lag: "-1s"`, `offline-after: "0"`, `rate-limit: "many"`, `keep-steps: "0"`, `step-stages: "some"`, `parse-lag: "-1s"`, `token-lifetime: "long"`, `"surplus"`},
 		},
 		"runner": {
 			[]string{"--startup", "soon", "--heartbeat", "0s", "--poll", "-1s", "surplus"},
@@ -167,6 +168,54 @@ func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 				t.Errorf("%s: does not contain %s:\n%s", command, want, &complaint)
 			}
 		}
+	}
+}
+
+// TestFlagsSwitchWhatIsUncertain passes every flag whose default is what is hardest on a
+// client, and sees each of them at work.
+func TestFlagsSwitchWhatIsUncertain(t *testing.T) {
+	serve, out := start(t, []string{"EMULATOR_LISTEN=127.0.0.1:0", "EMULATOR_ADD_LABELS=true"}, "serve",
+		"--rename-on-put", "--wait-offline", "--step-stages=reached", "--parse-lag=0s", "--webhooks-anywhere")
+	_, address, _ := strings.Cut(await(t, out, "listens on"), "listens on ")
+	call := func(want int, method, path, body string) string {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, address+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+emulator.AccessToken)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != want {
+			t.Fatalf("%s %s: %d %s, %v, want %d", method, path, resp.StatusCode, answer, err, want)
+		}
+		return string(answer)
+	}
+	const runners = "/2.0/workspaces/acme/pipelines-config/runners"
+	var made struct{ UUID string }
+	if err := json.Unmarshal([]byte(call(200, "POST", runners, `{"name":"r","labels":["my.group"]}`)), &made); err != nil {
+		t.Fatal(err)
+	}
+	if got := call(200, "PUT", runners+"/"+made.UUID, `{"name":"new"}`); !strings.Contains(got, `"name":"new"`) {
+		t.Errorf("renamed to %s", got)
+	}
+	control := emulator.NewControl(address)
+	file := "pipelines: {default: [step: {runs-on: [my.group], script: [x]}]}"
+	if _, err := control.Push(t.Context(), emulator.PushRequest{Workspace: "acme", Repository: "app", File: file}); err != nil {
+		t.Fatal(err)
+	}
+	if got := call(200, "GET", "/2.0/repositories/acme/app/pipelines/1/steps", ""); !strings.Contains(got, `"stage":{"type":"pipeline_step_state_pending_pending"`) {
+		t.Errorf("the step does not wait: %s", got)
+	}
+	if err := control.AddWebhook(t.Context(), emulator.WebhookRequest{URL: address}); err != nil {
+		t.Error(err)
+	}
+	if code := end(t, serve); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
 	}
 }
 

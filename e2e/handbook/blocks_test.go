@@ -78,6 +78,8 @@ var played = map[place]int{
 	{"docs/cli.md", "Checks"}:                           1,
 	{"docs/configure.md", "Configuring runner groups"}:  2,
 	{"docs/emulator.md", "The Bitbucket emulator"}:      2,
+	{"docs/emulator.md", "Pipelines"}:                   1,
+	{"docs/emulator.md", "Webhooks"}:                    1,
 	{"docs/install.md", "The image"}:                    1,
 	{"docs/install.md", "An overlay of your own"}:       1,
 	{"docs/install.md", "A runner group"}:               1,

@@ -59,6 +59,12 @@ func (j *journey) tryEmulator(t *testing.T) {
 	if shown := j.types(t, filled(t, "curl --globoff"+rest, "{…}", runner.UUID)); !strings.Contains(shown, `"ONLINE"`) || strings.Contains(shown, `"outcome":"`+emulator.OutcomeFailed) {
 		t.Errorf("no runner is online, or a step has failed:\n%s", shown)
 	}
+	if shown := j.types(t, j.block(t, "docs/emulator.md", "Pipelines", 0)); !strings.Contains(shown, `"pipeline_step"`) || strings.Contains(shown, `"type":"error"`) {
+		t.Errorf("the pipelines are not as described:\n%s", shown)
+	}
+	if shown := j.types(t, j.block(t, "docs/emulator.md", "Webhooks", 0)); !strings.Contains(shown, `"deliveries":[]`) {
+		t.Errorf("the webhook is not registered:\n%s", shown)
+	}
 	answered(t, j.types(t, register), &runner)
 	answered(t, j.types(t, "curl -s -u dev@example.com:emulator-token http://127.0.0.1:7990/2.0/workspaces/acme"), &account)
 	j.types(t, fmt.Sprintf("ACCOUNT_UUID=%s RUNNER_UUID=%s OAUTH_CLIENT_ID=%s OAUTH_CLIENT_SECRET=%s OAUTH_TOKEN_ENDPOINT=%s WORKING_DIRECTORY=%s %s &",

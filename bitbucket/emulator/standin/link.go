@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/bitbucket/emulator/agent"
 )
 
 const (
@@ -76,18 +76,18 @@ func (l *link) authenticate(ctx context.Context) error {
 }
 
 func (l *link) heartbeat(ctx context.Context) error {
-	_, err := l.call(ctx, http.MethodPost, emulator.AgentHeartbeatPath, nil, nil)
+	_, err := l.call(ctx, http.MethodPost, agent.HeartbeatPath, nil, nil)
 	return err
 }
 
 // step returns the runner's step, if it has one.
-func (l *link) step(ctx context.Context) (assigned emulator.Assignment, ok bool, err error) {
-	status, err := l.call(ctx, http.MethodGet, emulator.AgentStepPath, nil, &assigned)
+func (l *link) step(ctx context.Context) (assigned agent.Assignment, ok bool, err error) {
+	status, err := l.call(ctx, http.MethodGet, agent.StepPath, nil, &assigned)
 	return assigned, err == nil && status == http.StatusOK, err
 }
 
-func (l *link) result(ctx context.Context, result emulator.StepResult) error {
-	_, err := l.call(ctx, http.MethodPost, emulator.AgentResultPath, result, nil)
+func (l *link) result(ctx context.Context, result agent.Result) error {
+	_, err := l.call(ctx, http.MethodPost, agent.ResultPath, result, nil)
 	return err
 }
 

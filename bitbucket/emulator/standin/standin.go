@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/bitbucket/emulator/agent"
 )
 
 const (
@@ -26,11 +26,11 @@ type runner struct {
 
 	// step is its step until the result has been reported. It is nil if the runner is
 	// idle.
-	step *emulator.Assignment
+	step *agent.Assignment
 	// slept fires when the step ends. It is nil if there is no step or it has ended.
 	slept *time.Timer
 	// result is the result that has not been reported yet.
-	result *emulator.StepResult
+	result *agent.Result
 	// trouble is the last failure logged, so that it is logged once.
 	trouble string
 }
@@ -115,7 +115,7 @@ func (r *runner) loop(ctx context.Context) {
 		case <-slept:
 			r.slept = nil
 			r.log("Completing step with result Result{status=PASSED, error=None}.")
-			r.result = &emulator.StepResult{Step: r.step.Step, Status: emulator.ResultPassed}
+			r.result = &agent.Result{Step: r.step.Step, Status: agent.Passed}
 		}
 	}
 }
@@ -147,7 +147,7 @@ func (r *runner) look(ctx context.Context) {
 	}
 }
 
-func (r *runner) begin(step emulator.Assignment) {
+func (r *runner) begin(step agent.Assignment) {
 	duration, err := time.ParseDuration(step.Duration)
 	if err != nil {
 		r.complain(fmt.Errorf("step %s: %w", step.Step, err))

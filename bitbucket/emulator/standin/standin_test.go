@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/bitbucket/emulator/agent"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -163,8 +164,8 @@ func TestRunnerSurvivesFaults(t *testing.T) {
 	control := emulator.NewControl(url)
 	config := register(t, url)
 	if err := control.SetFaults(t.Context(), []emulator.FaultRule{
-		{Path: "/oauth/token", Status: 503, Count: 1}, {Path: emulator.AgentStepPath, Status: 503, Count: 3},
-		{Path: emulator.AgentResultPath, DropAfterWrite: true, Count: 1},
+		{Path: "/oauth/token", Status: 503, Count: 1}, {Path: agent.StepPath, Status: 503, Count: 3},
+		{Path: agent.ResultPath, DropAfterWrite: true, Count: 1},
 	}); err != nil {
 		t.Fatal(err)
 	}
