@@ -37,7 +37,7 @@ func (s *scope) run(ctx context.Context) {
 			return
 		}
 		next := begun.Add(s.next(err, failures))
-		alive := false
+		var alive bool
 		if hurried, alive = s.rest(ctx, next, early, permanent(err)); !alive {
 			return
 		}
