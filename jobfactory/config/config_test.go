@@ -21,7 +21,7 @@ func TestABadConfigurationGetsAllItsFaults(t *testing.T) {
 		file string
 		want []string
 	}{
-		"nothing":                   {"", []string{"groups: missing, want a list of at least one group"}},
+		"nothing":                   {"", []string{"file: empty, want groups, a list of at least one group"}},
 		"only comments":             {"# nothing\n", []string{`groups`}},
 		"no YAML":                   {"groups: [", []string{"not YAML"}},
 		"a list":                    {"- a\n", []string{`line 1: file: "a list", want a mapping`}},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
 
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/jobfactory"
@@ -58,6 +59,7 @@ func (e entry) group(constants map[string]string) jobfactory.RunnerGroup {
 	}
 	var valid bool
 	g.Group, valid = e.trigger(constants)
+	g.Docker = g.Group.OS != jobfactory.LinuxShell
 	e.into(&g.Namespace, "namespace")
 	e.into(&g.ScalerAddress, "scaler_address")
 	e.images(&g)
@@ -66,6 +68,7 @@ func (e entry) group(constants map[string]string) jobfactory.RunnerGroup {
 	if e.given("node_selector") {
 		g.NodeSelector = e.textsOf("node_selector", nil)
 	}
+	e.shellArchitecture(&g)
 	if e.given("entrypoint") {
 		g.Entrypoint = e.stringsOf("entrypoint")
 	}
@@ -73,6 +76,9 @@ func (e entry) group(constants map[string]string) jobfactory.RunnerGroup {
 	e.duration(e.fields["grace_period"], e.at("grace_period"), &g.GracePeriod)
 	e.boolean(e.fields["tls"], e.at("tls"), &g.TLS)
 	e.boolean(e.fields["docker"], e.at("docker"), &g.Docker)
+	if e.given("docker_args") {
+		g.DockerArgs = e.stringsOf("docker_args")
+	}
 	if e.template != nil {
 		e.template.AddPatch(&g)
 	}
@@ -193,10 +199,29 @@ func (e entry) architecture(metadata map[string]string) {
 	case system == "":
 		e.add(e.fields["architecture"], e.at("architecture"), arch, jobfactory.AMD64+" or "+jobfactory.ARM64)
 		return
+	case both && given == jobfactory.LinuxShell: // of any architecture
+		return
 	case both && given != system && !e.isConsequence(e.at("os")):
 		e.add(e.fields["os"], e.at("os"), given, system+", as architecture "+arch+" requires, or only one of the two keys")
 	}
 	metadata["os"] = system
+}
+
+// shellArchitecture selects the nodes of a group whose OS does not say the architecture.
+func (e entry) shellArchitecture(g *jobfactory.RunnerGroup) {
+	arch, ok := e.textOf("architecture")
+	if !ok || g.Group.OS != jobfactory.LinuxShell || arch != jobfactory.AMD64 && arch != jobfactory.ARM64 {
+		return
+	}
+	if selected, both := g.NodeSelector[corev1.LabelArchStable]; both && selected != arch {
+		e.add(e.fields["architecture"], e.at("architecture"), arch, selected+", as node_selector says, or only one of the two keys")
+		return
+	}
+	g.NodeSelector = maps.Clone(g.NodeSelector)
+	if g.NodeSelector == nil {
+		g.NodeSelector = map[string]string{}
+	}
+	g.NodeSelector[corev1.LabelArchStable] = arch
 }
 
 var notInName = regexp.MustCompile(`[^a-z0-9]+`)

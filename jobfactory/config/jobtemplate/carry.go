@@ -136,7 +136,7 @@ func (t *Template) filterVolumes(pod *corev1.PodSpec, own []corev1.Volume) {
 func (t *Template) filterMounts(at string, pod *corev1.PodSpec, c *corev1.Container, own []corev1.VolumeMount) {
 	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
 		path := at + ".volumeMounts[" + m.MountPath + "]"
-		overlap := slices.IndexFunc(own, func(o corev1.VolumeMount) bool { return jobfactory.MountsOverlap(o.MountPath, m.MountPath) })
+		overlap := slices.IndexFunc(own, func(o corev1.VolumeMount) bool { return jobfactory.MountHides(o.MountPath, m.MountPath) })
 		switch {
 		case overlap >= 0 && own[overlap].Name == m.Name && jobfactory.ResolveMount(own[overlap].MountPath) == jobfactory.ResolveMount(m.MountPath) && m.SubPath+m.SubPathExpr == "":
 			return true // the same mount
