@@ -69,6 +69,32 @@ func networkHost(arguments []string) string {
 	return ""
 }
 
+// DaemonOptions returns the options of dockerd in a command line that a group may set.
+// refused is called with the others, except for the socket that the daemon listens on
+// anyway.
+func DaemonOptions(arguments []string, refused func(argument string)) []string {
+	var kept []string
+	for i := 0; i < len(arguments); i++ {
+		host, isHost := daemonHost(arguments, i)
+		switch {
+		case isHost && (arguments[i] == "-H" || arguments[i] == "--host"):
+			i++ // its value
+			fallthrough
+		case isHost:
+			if host != "unix:///var/run/docker.sock" {
+				refused(host)
+			}
+		case strings.HasPrefix(arguments[i], "--tls"):
+			if arguments[i] != "--tls=false" {
+				refused(arguments[i])
+			}
+		default:
+			kept = append(kept, arguments[i])
+		}
+	}
+	return kept
+}
+
 // daemonHost returns the value of the i-th argument if it is dockerd's option --host or
 // -H.
 func daemonHost(arguments []string, i int) (string, bool) {
