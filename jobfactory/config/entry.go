@@ -2,9 +2,7 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -222,27 +220,6 @@ func (e entry) shellArchitecture(g *jobfactory.RunnerGroup) {
 		g.NodeSelector = map[string]string{}
 	}
 	g.NodeSelector[corev1.LabelArchStable] = arch
-}
-
-var notInName = regexp.MustCompile(`[^a-z0-9]+`)
-
-// name returns the ScaledJob's name for the group's name, which may be any text:
-// "Runner group 1" becomes runner-group-1. It cuts nothing off, so that distinct
-// names stay distinct.
-func (e entry) name() string {
-	text, ok := e.textOf("name")
-	if !ok {
-		if !e.given("name") {
-			e.addMissing(e.node, e.at("name"), "a name for the group")
-		}
-		return ""
-	}
-	name := strings.Trim(notInName.ReplaceAllString(strings.ToLower(text), "-"), "-")
-	if name == "" || len(name) > jobfactory.MaxName {
-		e.add(e.fields["name"], e.at("name"), text, fmt.Sprintf("a text with 1 to %d letters and digits", jobfactory.MaxName))
-		return ""
-	}
-	return name
 }
 
 // endOfKey returns the index at which a path's first key ends.

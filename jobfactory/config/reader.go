@@ -64,16 +64,22 @@ func isMerge(key *yaml.Node) bool { return key.Kind == yaml.ScalarNode && key.Ta
 
 // pairs returns the keys of a mapping: its own ones first, and then those that are
 // merged into it.
-func pairs(node *yaml.Node) []pair { return appendPairs(nil, node, 0) }
+func pairs(node *yaml.Node) []pair {
+	budget := 10 * maxItems
+	return appendPairs(nil, node, 0, &budget)
+}
 
-func appendPairs(all []pair, node *yaml.Node, depth int) []pair {
+// appendPairs follows merges as far as the budget of mappings allows: a mapping may merge
+// itself.
+func appendPairs(all []pair, node *yaml.Node, depth int, budget *int) []pair {
 	const deepest = 10
-	if node = given(node); node == nil || depth > deepest || len(all) > maxItems {
+	*budget--
+	if node = given(node); node == nil || depth > deepest || len(all) > maxItems || *budget < 0 {
 		return all
 	}
 	if node.Kind == yaml.SequenceNode { // of mappings, of which the earlier ones win
 		for _, item := range node.Content {
-			all = appendPairs(all, item, depth+1)
+			all = appendPairs(all, item, depth+1, budget)
 		}
 		return all
 	}
@@ -89,7 +95,7 @@ func appendPairs(all []pair, node *yaml.Node, depth int) []pair {
 		all = append(all, pair{node.Content[i], node.Content[i+1], depth > 0})
 	}
 	for _, merge := range merges {
-		all = appendPairs(all, merge, depth+1)
+		all = appendPairs(all, merge, depth+1, budget)
 	}
 	return all
 }
@@ -165,7 +171,11 @@ func (r *reader) list(node *yaml.Node, path string) []*yaml.Node {
 		return nil
 	}
 	if node.Kind != yaml.SequenceNode || len(node.Content) > maxItems {
-		r.add(node, path, describe(node), fmt.Sprintf("a list of at most %d items", maxItems))
+		accepted := fmt.Sprintf("a list of at most %d items", maxItems)
+		if node.Kind == yaml.ScalarNode {
+			accepted += ", such as [" + node.Value + "]"
+		}
+		r.add(node, path, describe(node), accepted)
 		return nil
 	}
 	return node.Content
