@@ -38,10 +38,15 @@ func (f *ConfigError) Error() string {
 
 // NewConfigError returns a fault of the value at a path.
 func NewConfigError(path, given, accepted string) *ConfigError {
+	return &ConfigError{Path: path, Given: shorten(given), Accepted: accepted}
+}
+
+// shorten returns a value as an error shows it.
+func shorten(given string) string {
 	if len(given) > maxShown {
 		given = given[:maxShown] + "..."
 	}
-	return &ConfigError{Path: path, Given: strconv.Quote(strings.ToValidUTF8(given, "?")), Accepted: accepted}
+	return strconv.Quote(strings.ToValidUTF8(given, "?"))
 }
 
 // faults collects what is wrong with a configuration.

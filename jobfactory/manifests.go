@@ -34,18 +34,27 @@ func Manifests(groups []RunnerGroup) ([]File, error) {
 		}
 		if !seen[group.Namespace] {
 			seen[group.Namespace] = true
-			secured := slices.ContainsFunc(groups, func(other RunnerGroup) bool { return other.Namespace == group.Namespace && other.TLS })
-			files = append(files, File{Path: path.Join(group.Namespace, "namespace.yaml"), Objects: shared(group.Namespace, secured)})
+			any := func(holds func(RunnerGroup) bool) bool {
+				return slices.ContainsFunc(groups, func(other RunnerGroup) bool { return other.Namespace == group.Namespace && holds(other) })
+			}
+			secured := any(func(g RunnerGroup) bool { return g.TLS })
+			files = append(files, File{Path: path.Join(group.Namespace, "namespace.yaml"), Objects: shared(group.Namespace, secured, any(mayBePrivileged))})
 		}
 		files = append(files, File{Path: path.Join(group.Namespace, "scaledjob-"+group.Name+".yaml"), Objects: []any{scaledJob}})
 	}
 	return files, nil
 }
 
+// mayBePrivileged reports whether a group's pods have the Docker daemon, or something of
+// the user's that Pod Security's baseline may refuse.
+func mayBePrivileged(g RunnerGroup) bool {
+	return g.Group.OS != LinuxShell || len(g.PodTemplates) > 0 || slices.ContainsFunc(g.Volumes, func(v corev1.Volume) bool { return v.HostPath != nil })
+}
+
 // shared returns the objects that the runner groups of a namespace share. The
 // namespace default exists already and must not be labelled. secured says whether
-// any group uses TLS to the scaler.
-func shared(namespace string, secured bool) []any {
+// any group uses TLS to the scaler, privileged whether pods may be privileged.
+func shared(namespace string, secured, privileged bool) []any {
 	account := &corev1.ServiceAccount{
 		TypeMeta:                     metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
 		ObjectMeta:                   metav1.ObjectMeta{Name: ServiceAccount, Namespace: namespace, Labels: appLabels()},
@@ -59,7 +68,10 @@ func shared(namespace string, secured bool) []any {
 		return objects
 	}
 	labels := appLabels()
-	labels["pod-security.kubernetes.io/enforce"] = "privileged" // because the Docker daemon is
+	labels["pod-security.kubernetes.io/enforce"] = "baseline"
+	if privileged { // because the Docker daemon is
+		labels["pod-security.kubernetes.io/enforce"] = "privileged"
+	}
 	return append([]any{&corev1.Namespace{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 		ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: labels},

@@ -22,12 +22,23 @@ func buildMounts(readOnlyContainers bool) []corev1.VolumeMount {
 	}
 }
 
-// MountsOverlap reports whether one mount path is the other one or is inside it, so
+// mountsOverlap reports whether one mount path is the other one or is inside it, so
 // that one of the mounts would hide the other.
-func MountsOverlap(a, b string) bool {
+func mountsOverlap(a, b string) bool {
 	a, b = ResolveMount(a)+"/", ResolveMount(b)+"/"
 	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
 }
+
+// MountHides reports whether a mount cannot be added to a container that has another
+// one, because one of them would hide the other. A volume for all of the Docker daemon's
+// data, such as a large disk, may contain the shared folder of its containers: outer
+// paths are mounted first.
+func MountHides(own, added string) bool {
+	return mountsOverlap(own, added) && (ResolveMount(added) != dockerData || !strings.HasPrefix(ResolveMount(own), dockerData+"/"))
+}
+
+// dockerData is the folder of the Docker daemon's images, layers and volumes.
+const dockerData = "/var/lib/docker"
 
 // ResolveMount returns the cleaned mount path without a slash at its end, in which
 // /var/run is /run, because it is a link to /run in many images.

@@ -70,7 +70,9 @@ func podSpec(g RunnerGroup) corev1.PodSpec {
 	if selector == nil {
 		selector = map[string]string{}
 	}
-	selector[corev1.LabelArchStable] = g.architecture()
+	if architecture := architectureOf(g.Group.OS); architecture != "" {
+		selector[corev1.LabelArchStable] = architecture
+	}
 	spec := corev1.PodSpec{
 		RestartPolicy:                 corev1.RestartPolicyNever,
 		ServiceAccountName:            ServiceAccount,
@@ -138,7 +140,7 @@ func docker(g RunnerGroup) corev1.Container {
 		ImagePullPolicy: g.PullPolicy,
 		// With a complete command the image's entrypoint does not make the daemon listen
 		// on the network, where any pod could control the privileged daemon.
-		Args:            []string{"dockerd", "--host=unix:///var/run/docker.sock"},
+		Args:            append([]string{"dockerd", "--host=unix:///var/run/docker.sock"}, g.DockerArgs...),
 		RestartPolicy:   ptr.To(corev1.ContainerRestartPolicyAlways),
 		Env:             append([]corev1.EnvVar{{Name: "DOCKER_TLS_CERTDIR", Value: ""}}, g.Proxy.env()...),
 		StartupProbe:    probe(daemonTries, "sh", "-c", awaitDaemon),

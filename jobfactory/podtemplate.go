@@ -2,6 +2,7 @@ package jobfactory
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,7 +31,18 @@ func podTemplate(g RunnerGroup) (corev1.PodTemplateSpec, faults) {
 			return corev1.PodTemplateSpec{}, f
 		}
 	}
-	return merged, comparePodTemplates(merged, plain)
+	merged.Spec.InitContainers = sidecarFirst(merged.Spec.InitContainers)
+	return merged, slices.Concat(comparePodTemplates(merged, plain), refusals(RunnerJob{OS: g.Group.OS, JobSpec: *jobSpec(merged)}))
+}
+
+// sidecarFirst moves the sidecar before the init containers that a patch adds, which a
+// merge puts first: a container before the sidecar delays the registration.
+func sidecarFirst(containers []corev1.Container) []corev1.Container {
+	i := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == sidecarContainer })
+	if i <= 0 {
+		return containers
+	}
+	return slices.Concat(containers[i:i+1], containers[:i], containers[i+1:])
 }
 
 const patchPath = "pod_template"

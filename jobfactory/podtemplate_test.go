@@ -20,7 +20,7 @@ func TestAPatchThatBreaksThePodIsRefused(t *testing.T) {
 		"another token":        {`{spec: {volumes: [{name: token, emptyDir: {}}]}}`, "spec.volumes[token]: "},
 		"token for the runner": {`{spec: {containers: [{name: runner, volumeMounts: [{name: token, mountPath: /t}]}]}}`, `spec.containers[runner].volumeMounts[/t]: "token", want another volume`},
 		"account":              {`{spec: {serviceAccountName: admin}}`, `spec.serviceAccountName: "admin", want bitbucket-runner`},
-		"deadline":             {`{spec: {activeDeadlineSeconds: 60}}`, `spec.activeDeadlineSeconds: "60", want null`},
+		"deadline":             {`{spec: {activeDeadlineSeconds: 60}}`, `spec.activeDeadlineSeconds: "60", want none: a deadline`},
 		"eviction":             {`{metadata: {annotations: {karpenter.sh/do-not-disrupt: "false"}}}`, `metadata.annotations.karpenter.sh/do-not-disrupt: "false", want true`},
 		"second container":     {`{spec: {containers: [{name: log, image: log}]}}`, `spec.containers[log]: "log", want an init container with restartPolicy Always`},
 		"unknown field":        {`{spec: {dnsPolice: Default}}`, `spec.dnsPolice: unknown key`},

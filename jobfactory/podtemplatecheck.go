@@ -11,24 +11,15 @@ import (
 )
 
 // comparePodTemplates compares a merged pod template with the plain one. It reports
-// changes of what the scaler, the sidecar and the reaper rely on.
+// changes of what the scaler, the sidecar and the reaper rely on. What holds for every
+// runner's pod, whoever wrote it, is in JobRules.
 func comparePodTemplates(merged, plain corev1.PodTemplateSpec) faults {
 	c := &comparison{}
 	got, want := merged.Spec, plain.Spec
-	for _, key := range slices.Sorted(maps.Keys(plain.Annotations)) {
-		c.same("metadata.annotations."+key, merged.Annotations[key], plain.Annotations[key], "else an autoscaler evicts runners")
-	}
 	for _, key := range slices.Sorted(maps.Keys(plain.Labels)) {
 		c.same("metadata.labels."+key, merged.Labels[key], plain.Labels[key], "the label selects the pods")
 	}
-	c.same("spec.restartPolicy", got.RestartPolicy, want.RestartPolicy, "a runner's Job ends with its runner")
-	c.same("spec.serviceAccountName", got.ServiceAccountName, want.ServiceAccountName, "this account has no permissions that builds could use")
-	c.same("spec.automountServiceAccountToken", got.AutomountServiceAccountToken, want.AutomountServiceAccountToken, "builds must not have a token")
-	c.same("spec.activeDeadlineSeconds", got.ActiveDeadlineSeconds, nil, "a deadline would kill a busy runner")
 	c.same("spec.terminationGracePeriodSeconds", got.TerminationGracePeriodSeconds, want.TerminationGracePeriodSeconds, "the group's grace_period sets it")
-	c.same("spec.shareProcessNamespace", got.ShareProcessNamespace, nil, "sidecar exec must be process 1, and other containers must not see the runner's secret")
-	c.same("spec.hostPID", got.HostPID, false, "other containers must not see the runner's secret")
-	c.same("spec.nodeSelector."+corev1.LabelArchStable, got.NodeSelector[corev1.LabelArchStable], want.NodeSelector[corev1.LabelArchStable], "it is the architecture that the runners have in Bitbucket")
 	for _, volume := range want.Volumes {
 		if slices.Contains(ownVolumes, volume.Name) {
 			c.same("spec.volumes["+volume.Name+"]", find(got.Volumes, volume.Name, volumeName), &volume, "the sidecar, the daemon and the runner share it")
@@ -37,16 +28,7 @@ func comparePodTemplates(merged, plain corev1.PodTemplateSpec) faults {
 	for _, container := range want.InitContainers {
 		c.container("spec.initContainers["+container.Name+"]", find(got.InitContainers, container.Name, containerName), container)
 	}
-	if slices.IndexFunc(got.InitContainers, func(c corev1.Container) bool { return c.Name == sidecarContainer }) > 0 {
-		c.add("spec.initContainers[0]", got.InitContainers[0].Name, "the sidecar first: a container before it delays the registration")
-	}
 	c.container("spec.containers["+RunnerContainer+"]", find(got.Containers, RunnerContainer, containerName), want.Containers[0])
-	for _, container := range got.Containers {
-		if container.Name != RunnerContainer {
-			c.add("spec.containers["+container.Name+"]", container.Name, "an init container with restartPolicy Always: the Job ends with its last container")
-		}
-	}
-	c.exclusiveMounts(got)
 	return c.faults
 }
 
@@ -94,9 +76,6 @@ func (c *comparison) container(at string, got *corev1.Container, want corev1.Con
 	if want.Name == sidecarContainer {
 		c.same(at+".startupProbe", got.StartupProbe, want.StartupProbe, "the runner waits for its registration")
 	}
-	if got.LivenessProbe != nil {
-		c.add(at+".livenessProbe", shown(got.LivenessProbe), "none: a restarted container loses the step")
-	}
 	for _, variable := range want.Env {
 		if !strings.HasSuffix(strings.ToUpper(variable.Name), "_PROXY") {
 			c.same(at+".env["+variable.Name+"]", find(got.Env, variable.Name, envName), &variable, "the containers find each other by it")
@@ -107,28 +86,10 @@ func (c *comparison) container(at string, got *corev1.Container, want corev1.Con
 	}
 	if want.Name == RunnerContainer {
 		for _, variable := range got.Env {
-			if ReservedVariable(variable.Name) && find(want.Env, variable.Name, envName) == nil {
-				c.add(at+".env["+variable.Name+"]", variable.Value, "no such variable: the sidecar sets the runner's identity")
+			if ReservedVariable(variable.Name) && !IdentityVariable(variable.Name) && find(want.Env, variable.Name, envName) == nil {
+				c.add(at+".env["+variable.Name+"]", variable.Value, "no such variable: it configures the sidecar")
 			}
 		}
-	}
-}
-
-// exclusiveMounts reports other containers that mount the sidecar's token or its
-// socket.
-func (c *comparison) exclusiveMounts(pod corev1.PodSpec) {
-	check := func(kind string, container corev1.Container, isSidecar bool) {
-		for _, mount := range container.VolumeMounts {
-			if !isSidecar && (mount.Name == tokenVolume || mount.Name == sharedVolume && container.Name != RunnerContainer) {
-				c.add("spec."+kind+"["+container.Name+"].volumeMounts["+mount.MountPath+"]", mount.Name, "another volume: this one is the sidecar's")
-			}
-		}
-	}
-	for _, container := range pod.InitContainers {
-		check("initContainers", container, container.Name == sidecarContainer)
-	}
-	for _, container := range pod.Containers {
-		check("containers", container, false)
 	}
 }
 

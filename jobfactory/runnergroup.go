@@ -22,8 +22,10 @@ const (
 	// IncumbentNamespace is that of Atlassian's runners-autoscaler, which has the same
 	// credentials and refuses runners too.
 	IncumbentNamespace = "bitbucket-runner-control-plane"
+	// ServiceName is the name of the Service of the scaler.
+	ServiceName = "bitbucket-runner-scaler"
 	// DefaultScalerAddress is the address of the Service in deploy/base.
-	DefaultScalerAddress = "bitbucket-runner-scaler." + ControlPlaneNamespace + ".svc.cluster.local:9090"
+	DefaultScalerAddress = ServiceName + "." + ControlPlaneNamespace + ".svc.cluster.local:9090"
 	// DefaultRunnerImage is Atlassian's runner.
 	DefaultRunnerImage = "docker-public.packages.atlassian.com/sox/atlassian/bitbucket-pipelines-runner:1"
 	// DefaultSidecarImage is this project's image, which deploy/base renames.
@@ -43,8 +45,11 @@ const (
 const (
 	Linux    = "linux"
 	LinuxARM = "linux.arm64"
-	AMD64    = "amd64"
-	ARM64    = "arm64"
+	// LinuxShell is for images that run steps themselves, without Docker, on any
+	// architecture.
+	LinuxShell = "linux.shell"
+	AMD64      = "amd64"
+	ARM64      = "arm64"
 )
 
 // MaxName is the maximum length of a group's name. KEDA and the API server append
@@ -52,10 +57,11 @@ const (
 // (k8s.io/apiserver/pkg/storage/names).
 const MaxName = 57
 
+// The runner's defaults are those of Atlassian's runners-autoscaler.
 const (
 	entrypoint  = "/opt/atlassian/pipelines/runner/entrypoint.sh"
 	runnerCPU   = "1000m"
-	runnerBytes = "2Gi"
+	runnerBytes = "4Gi"
 )
 
 // Images are the references of a Job's three images.
@@ -88,6 +94,8 @@ type RunnerGroup struct {
 	// DockerResources are those of the Docker daemon, and so of the steps, which run
 	// inside it.
 	DockerResources corev1.ResourceRequirements
+	// DockerArgs are options of dockerd, in addition to its host.
+	DockerArgs []string
 	// NodeSelector of the pod, in addition to the architecture of the group's OS.
 	NodeSelector map[string]string
 	// Tolerations of the pod.
@@ -103,7 +111,7 @@ type RunnerGroup struct {
 	// seconds.
 	GracePeriod time.Duration
 	// Docker says whether the pod has a Docker daemon. Without one, only a runner that
-	// needs no Docker can run a step.
+	// needs no Docker can run a step, as one with the OS LinuxShell.
 	Docker bool
 	// ImageMirror is the mirror of the default images; empty for none. Images already
 	// name it; the field exists so that Validate can report a fault of it.
@@ -146,16 +154,14 @@ func NewRunnerGroup(name string, group runnergroup.Group) RunnerGroup {
 		Images:        Images{Runner: DefaultRunnerImage, Sidecar: DefaultSidecarImage, Docker: DefaultDockerImage},
 		Resources:     corev1.ResourceRequirements{Requests: amounts(), Limits: amounts()},
 		ScalerAddress: DefaultScalerAddress, TLS: true, PollingInterval: DefaultPollingInterval, GracePeriod: DefaultGracePeriod,
-		Docker: true, Entrypoint: []string{entrypoint},
+		Docker: group.OS != LinuxShell, Entrypoint: []string{entrypoint},
 	}
 }
 
-// architecture returns the architecture of the nodes for the group's OS.
-func (g RunnerGroup) architecture() string {
-	if g.Group.OS == LinuxARM {
-		return ARM64
-	}
-	return AMD64
+// architectureOf returns the architecture of the nodes for an OS; "" if the OS does not
+// say it.
+func architectureOf(system string) string {
+	return map[string]string{Linux: AMD64, LinuxARM: ARM64}[system]
 }
 
 // identity are the variables that `sidecar exec` sets for the runner.

@@ -44,8 +44,11 @@ func (g RunnerGroup) TriggerFaults() []*ConfigError {
 func (g RunnerGroup) ManifestFaults() []*ConfigError {
 	var f faults
 	g.validateManifest(&f)
-	// A volume that is refused by then must not be reported for pod_template as well.
+	// What is refused by then must not be reported for pod_template as well.
 	g.Volumes = slices.DeleteFunc(slices.Clone(g.Volumes), func(v corev1.Volume) bool { return slices.Contains(ownVolumes, v.Name) })
+	g.Env = slices.DeleteFunc(slices.Clone(g.Env), func(v corev1.EnvVar) bool { return ReservedVariable(v.Name) })
+	g.DockerArgs = nil
+	g.Docker = g.Docker && g.Group.OS != LinuxShell
 	_, template := podTemplate(g)
 	return slices.Concat(f, template)
 }
@@ -75,6 +78,14 @@ func (g RunnerGroup) validateManifest(f *faults) {
 	}
 	if len(g.Entrypoint) == 0 || g.Entrypoint[0] == "" {
 		f.add("entrypoint", strings.Join(g.Entrypoint, " "), "a command and its arguments")
+	}
+	if g.Docker && g.Group.OS == LinuxShell {
+		f.add("docker", "true", "false with os "+LinuxShell+": its steps run in the runner's container")
+	}
+	for i, argument := range g.DockerArgs {
+		if _, host := daemonHost(g.DockerArgs, i); host || strings.HasPrefix(argument, "--tls") {
+			f.add(fmt.Sprintf("docker_args[%d]", i), argument, "no host and no TLS: the daemon listens on its socket only")
+		}
 	}
 	g.validateImages(f)
 	validateResources(f, "resources", g.Resources)
@@ -135,8 +146,8 @@ func (g RunnerGroup) validatePlacement(f *faults) {
 		if len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
 			f.add("node_selector", key+": "+value, "labels of nodes")
 		}
-		if key == corev1.LabelArchStable && value != g.architecture() {
-			f.add("node_selector."+key, value, "the group's architecture, which is "+g.architecture())
+		if want := architectureOf(g.Group.OS); key == corev1.LabelArchStable && want != "" && value != want {
+			f.add("node_selector."+key, value, "the group's architecture, which is "+want)
 		}
 	}
 	for i, t := range g.Tolerations {

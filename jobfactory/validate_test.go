@@ -29,7 +29,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 		`name: "Not A Name", want `, `namespace: "bitbucket-runner-scaler", want another`, `workspace: missing`, `parameters.min: "11", want at most max`,
 		`images.runner: "", want `, `images.docker: "a b", want `, `scaler_address: "nowhere", want host:port`,
 		`polling_interval: "1ms", want `, `grace_period: "-1s", want `, `entrypoint: "", want `, `node_selector.kubernetes.io/arch: "arm64", want `,
-		`tolerations[0].operator: "Like", want `, `tolerations[0].effect: "NoIdea", want `, `tolerations[0].key: `, `resources.requests.cpu: "2Gi", want at most the limit`,
+		`tolerations[0].operator: "Like", want `, `tolerations[0].effect: "NoIdea", want `, `tolerations[0].key: `, `resources.requests.cpu: "4Gi", want at most the limit`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s\ngot: %v", want, err)

@@ -87,7 +87,7 @@ func (g RunnerGroup) validateVolumes(f *faults) {
 			switch {
 			case !strings.HasPrefix(m.MountPath, "/") || strings.Contains(m.MountPath, ":"):
 				f.add(path+".mountPath", m.MountPath, "an absolute path")
-			case slices.ContainsFunc(own, func(o corev1.VolumeMount) bool { return MountsOverlap(o.MountPath, m.MountPath) }):
+			case slices.ContainsFunc(own, func(o corev1.VolumeMount) bool { return MountHides(o.MountPath, m.MountPath) }):
 				f.add(path+".mountPath", m.MountPath, "a path that does not overlap with another mount of the container")
 			}
 			own = append(own, m)

@@ -49,6 +49,7 @@ what works with it. It changes nothing at Bitbucket.
 	set.StringVar(&r.set, "credentials", "", "`name` of the one set to check (default: all)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
+		command.CheckEnvironment(c, set)
 		set.NoArguments(args)
 		r.check(set)
 		if err := set.Err(); err != nil {

@@ -73,6 +73,7 @@ only reads the files of an unpacked image. With --image alone it explains how to
 	_ = c.MarkFlagDirname("root") // fails for an unknown flag
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
+		command.CheckEnvironment(c, set)
 		if len(args) == 0 && f.root == "" && f.image == "" {
 			set.Fault("command: none given, want: check image [flags] -- COMMAND [ARGUMENTS], or --image, or --root")
 		}

@@ -57,6 +57,7 @@ scaler assumes of Bitbucket Cloud, and deletes it, also if it is interrupted. Wi
 	set.Duration(&f.settle, "write-settle", 30*time.Second, time.Nanosecond, "how long to wait until a write shows, as the scaler's")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
+		command.CheckEnvironment(c, set)
 		set.NoArguments(args)
 		f.check(set)
 		if f.workspace == "" {

@@ -235,3 +235,14 @@ func TestFlagsOfChecksAreReadFromTheEnvironment(t *testing.T) {
 		t.Errorf("a flag does not win over the environment: exit code %d: %s", got.code, got.printed())
 	}
 }
+
+func TestAMisspeltVariableIsAFault(t *testing.T) {
+	t.Setenv("RUNNERCTL_WORKSPCE", "acme")
+	t.Setenv("RUNNERCTL_WRITE_SETTLE", "30s") // of check live
+	for _, command := range []string{"credentials", "live", "image"} {
+		got := runs(t, nil, "", "check", command)
+		if got.code != 2 || !strings.Contains(got.stderr, "RUNNERCTL_WORKSPCE: unknown variable, did you mean RUNNERCTL_WORKSPACE?") || strings.Contains(got.stderr, "SETTLE") {
+			t.Errorf("check %s: exit code %d, %s", command, got.code, got.stderr)
+		}
+	}
+}

@@ -167,12 +167,15 @@ func (f *lintFlags) look(ctx context.Context, stdin io.Reader) (findings []lint.
 		}
 		for _, file := range files {
 			data, err := contents(file, stdin)
-			if err != nil {
+			switch {
+			case err != nil:
 				faults = append(faults, err)
-				continue
+			case file == given:
+				input.Read(file, data)
+				read++
+			case input.ReadFound(file, data):
+				read++
 			}
-			input.Read(file, data)
-			read++
 		}
 	}
 	if f.kubeconfig != "" {
@@ -193,22 +196,59 @@ func (f *lintFlags) look(ctx context.Context, stdin io.Reader) (findings []lint.
 }
 
 // manifestsIn are the YAML and JSON files in and below a folder, or the file itself.
+// Links are followed, and each file is named once. What is hidden is passed over: a
+// mounted ConfigMap keeps its versions there.
 func manifestsIn(given string) ([]string, error) {
 	info, err := os.Stat(given)
 	if given == "-" || err != nil || !info.IsDir() {
 		return []string{given}, nil //nolint:nilerr // reading it reports why it cannot be read
 	}
-	var files []string
-	err = filepath.WalkDir(given, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
-			files = append(files, path)
-		}
+	w := walk{seen: map[string]bool{}}
+	err = w.folder(given)
+	return w.files, err
+}
+
+// walk collects the files of a folder.
+type walk struct {
+	files []string
+	// seen has the files and folders without links.
+	seen map[string]bool
+}
+
+func (w *walk) folder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
 		return err
-	})
-	if err == nil && len(files) == 0 {
-		err = fmt.Errorf("%s: no file that ends in .yaml, .yml or .json", given)
 	}
-	return files, err
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		kind := slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
+		link := entry.Type()&fs.ModeSymlink != 0
+		if strings.HasPrefix(entry.Name(), ".") || !kind && !link && !entry.IsDir() {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			if kind {
+				return err
+			}
+			continue // a broken link to something else
+		}
+		real, err := filepath.EvalSymlinks(path)
+		if err != nil || w.seen[real] {
+			continue
+		}
+		w.seen[real] = true
+		switch {
+		case info.IsDir():
+			if err := w.folder(path); err != nil {
+				return err
+			}
+		case kind && info.Mode().IsRegular():
+			w.files = append(w.files, path)
+		}
+	}
+	return nil
 }
 
 // live takes the ScaledJobs and the nodes of the cluster into the input.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"bitbucket-runner-scaler/cmd/internal/command"
 )
 
 // `make man` builds runnerctl with this command, so that others do not carry what
@@ -27,6 +29,7 @@ func manCommand() *cobra.Command {
 				header.Date = &when
 			}
 			c.Root().DisableAutoGenTag = true
+			command.NameChoices(c.Root())
 			return doc.GenManTree(c.Root(), header, args[0])
 		},
 	}

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/exit"
@@ -85,9 +85,14 @@ func (f renderFlags) run(stdin io.Reader, stdout, stderr io.Writer) error {
 		_, err = fmt.Fprintf(stderr, "%s in %s\n", count(len(content.Groups), "group"), count(namespaces(content.Groups), "namespace"))
 		return err
 	}
-	written, err := write(f.dir, files)
+	written, removed, err := write(f.dir, files)
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
+	}
+	for _, path := range removed {
+		if _, err := fmt.Fprintf(stderr, "runnerctl: note: removed %s: its group is not in %s any more; kubectl apply does not delete what is in the cluster\n", filepath.Join(f.dir, filepath.FromSlash(path)), f.file); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintf(stdout, "wrote %s to %s\n", count(written, "file"), f.dir)
 	return err
@@ -160,25 +165,33 @@ func stream(stdout io.Writer, files []jobfactory.File) error {
 }
 
 // write makes a directory that `kubectl apply -k` takes, and returns the number of
-// files. The kustomization takes its place last and names the files of this run only,
-// so that what an earlier run left behind is not applied.
-func write(dir string, files []jobfactory.File) (written int, err error) {
+// files and what it removed: manifests of an earlier run whose groups are gone. The
+// kustomization takes its place last; of one of the user's own only the resources change.
+func write(dir string, files []jobfactory.File) (written int, removed []string, err error) {
 	resources := make([]string, 0, len(files))
 	out := &replacement{dir: dir}
 	for _, file := range files {
 		data, err := jobfactory.Marshal(file.Objects...)
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		out.add(file.Path, data)
 		resources = append(resources, file.Path)
 	}
-	data, err := yaml.Marshal(map[string]any{
-		"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": resources,
-	})
+	k, err := readKustomization(dir)
 	if err != nil {
-		return 0, fmt.Errorf("kustomization: %w", err)
+		return 0, nil, err
 	}
-	out.add(kustomization, data)
-	return len(out.files), out.write()
+	data, gone, err := k.with(resources)
+	if err != nil {
+		return 0, nil, err
+	}
+	written = len(out.files) + 1
+	for _, path := range gone {
+		if out.remove(path) {
+			removed = append(removed, path)
+		}
+	}
+	out.add(k.name, data)
+	return written, removed, out.write()
 }

@@ -8,12 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"sigs.k8s.io/yaml"
 )
 
 const (
-	kustomization = "kustomization.yaml"
 	// staging ends the name of a new file before it takes its place, saved that of a copy
 	// of the file that it replaces.
 	staging = ".runnerctl-new"
@@ -37,6 +34,7 @@ type replacement struct {
 // replaced is one file.
 type replaced struct {
 	path string
+	// data is nil for a file that is to be removed.
 	data []byte
 	// before is true if there was an old file, placed if the new one is in its place.
 	before, placed bool
@@ -46,6 +44,18 @@ type replaced struct {
 // is the last to take its place.
 func (r *replacement) add(path string, data []byte) {
 	r.files = append(r.files, &replaced{path: filepath.Join(r.dir, filepath.FromSlash(path)), data: data})
+}
+
+// remove removes a file that an earlier run has written, with the replacement of the
+// others. It reports whether there is one.
+func (r *replacement) remove(path string) bool {
+	f := &replaced{path: filepath.Join(r.dir, filepath.FromSlash(path))}
+	data, err := os.ReadFile(f.path)
+	if err != nil || !ours(data) {
+		return false
+	}
+	r.files = append(r.files, f)
+	return true
 }
 
 func (r *replacement) write() error {
@@ -63,6 +73,9 @@ func (r *replacement) write() error {
 		discard(f.path + staging) // a file that has taken its place has none
 		if err == nil || !f.placed {
 			discard(f.path + saved)
+		}
+		if err == nil && f.data == nil {
+			_ = os.Remove(filepath.Dir(f.path)) // unless something is in it
 		}
 	}
 	if err != nil {
@@ -91,27 +104,19 @@ func (r *replacement) refuseOthers() error {
 		data, err := os.ReadFile(f.path)
 		if err != nil {
 			errs = append(errs, err)
-		} else if !ours(f.path, data) {
+		} else if !isKustomization(f.path) && !ours(data) {
 			errs = append(errs, fmt.Errorf("%s: was not written by runnerctl render and would be overwritten; use another directory or remove the file", f.path))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// ours reports whether a file is as render writes it. An empty manifest counts as ours.
-func ours(path string, data []byte) bool {
-	if filepath.Base(path) != kustomization {
-		return len(data) == 0 || strings.Contains(string(data), mark)
-	}
-	var fields map[string]any
-	if err := yaml.Unmarshal(data, &fields); err != nil {
-		return false
-	}
-	for _, key := range []string{"apiVersion", "kind", "resources"} {
-		delete(fields, key)
-	}
-	return len(fields) == 0
-}
+// ours reports whether a manifest is as render writes it. An empty one counts as ours.
+func ours(data []byte) bool { return len(data) == 0 || strings.Contains(string(data), mark) }
+
+// isKustomization reports whether a file is a kustomization, which may be the user's: of
+// that render changes only the resources.
+func isKustomization(path string) bool { return slices.Contains(kustomizations, filepath.Base(path)) }
 
 // stage writes the new files and copies of the old ones beside their places.
 func (r *replacement) stage() error {
@@ -128,6 +133,9 @@ func (r *replacement) stage() error {
 				return err
 			}
 			f.before = true
+		}
+		if f.data == nil {
+			continue
 		}
 		if err := os.WriteFile(f.path+staging, f.data, 0o644); err != nil {
 			return err
@@ -155,7 +163,11 @@ func (r *replacement) swap() error {
 		if info, err := os.Lstat(f.path); err == nil && !info.Mode().IsRegular() {
 			return fmt.Errorf("%s: exists and is not a regular file; remove it", f.path)
 		}
-		if err := os.Rename(f.path+staging, f.path); err != nil {
+		if f.data == nil {
+			if err := os.Remove(f.path); err != nil {
+				return err
+			}
+		} else if err := os.Rename(f.path+staging, f.path); err != nil {
 			return err
 		}
 		f.placed = true

@@ -67,6 +67,7 @@ func newCommand(lookup func(string) (string, bool), serve func(context.Context, 
 			return err
 		}
 		set.NoArguments(args)
+		command.CheckEnvironment(cmd, set)
 		if c.namespace == "" {
 			c.namespace, _ = lookup("POD_NAMESPACE")
 		}

@@ -136,3 +136,12 @@ func TestUnknownFlagsSuggestTheNearestOne(t *testing.T) {
 		}
 	}
 }
+
+func TestAMisspeltVariableEndsTheStart(t *testing.T) {
+	t.Setenv("SCALER_POL_INTERVAL", "30s")
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{"--credentials-dir", t.TempDir()}, os.LookupEnv, func(context.Context, config) error { return nil }, io.Discard, &stderr)
+	if code != 2 || !strings.Contains(stderr.String(), "SCALER_POL_INTERVAL: unknown variable, did you mean SCALER_POLL_INTERVAL?") {
+		t.Errorf("exit code %d, %s", code, &stderr)
+	}
+}

@@ -22,6 +22,7 @@ import (
 
 	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/cmd/internal/flags"
+	"bitbucket-runner-scaler/externalscaler/runnergroup/spelling"
 	"bitbucket-runner-scaler/jobfactory/sidecar"
 	"bitbucket-runner-scaler/jobfactory/sidecar/wrapper"
 )
@@ -101,7 +102,7 @@ func dispatch(ctx context.Context, args []string, lookup lookup, stdout io.Write
 		_, err := io.WriteString(stdout, usage())
 		return err
 	}
-	if meant := flags.Nearest(args[0], names); meant != "" {
+	if meant := spelling.Nearest(args[0], names); meant != "" {
 		return exit.Usage(fmt.Errorf("unknown command %q, did you mean %s?", args[0], meant))
 	}
 	return exit.Usage(fmt.Errorf("unknown command %q, want %s", args[0], flags.List(names)))

@@ -73,16 +73,21 @@ func TestAcceptedForms(t *testing.T) {
 		change map[string]string
 		as     func(runnergroup.Group) bool
 	}{
-		"spaces around":       {map[string]string{"max": " 7 "}, func(g runnergroup.Group) bool { return g.Rules.Max == 7 }},
-		"bounds of max":       {map[string]string{"min": "100", "max": "100"}, func(g runnergroup.Group) bool { return g.Rules.Min == 100 && g.Rules.Max == 100 }},
-		"least max":           {map[string]string{"max": "1"}, func(g runnergroup.Group) bool { return g.Rules.Max == 1 }},
-		"threshold 1":         {map[string]string{"scaleUpThreshold": "1"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpThreshold == 1 }},
-		"multiplier 100":      {map[string]string{"scaleUpMultiplier": "100"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpMultiplier == 100 }},
-		"bare seconds":        {map[string]string{"coolDown": "90"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 90*time.Second }},
-		"no cool-down":        {map[string]string{"coolDown": "0s"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 0 }},
-		"longest maxAge":      {map[string]string{"maxAge": "720h"}, func(g runnergroup.Group) bool { return g.MaxAge == 720*time.Hour }},
-		"nine labels":         {map[string]string{"labels": "a,b,c,d,e,f,g,h,i,a"}, func(g runnergroup.Group) bool { return len(g.Labels) == 9 }},
-		"label of 50":         {map[string]string{"labels": strings.Repeat("a", 50)}, func(g runnergroup.Group) bool { return len(g.Labels[0]) == 50 }},
+		"spaces around":          {map[string]string{"max": " 7 "}, func(g runnergroup.Group) bool { return g.Rules.Max == 7 }},
+		"bounds of max":          {map[string]string{"min": "100", "max": "100"}, func(g runnergroup.Group) bool { return g.Rules.Min == 100 && g.Rules.Max == 100 }},
+		"least max":              {map[string]string{"max": "1"}, func(g runnergroup.Group) bool { return g.Rules.Max == 1 }},
+		"threshold 1":            {map[string]string{"scaleUpThreshold": "1"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpThreshold == 1 }},
+		"multiplier 100":         {map[string]string{"scaleUpMultiplier": "100"}, func(g runnergroup.Group) bool { return g.Rules.ScaleUpMultiplier == 100 }},
+		"bare seconds":           {map[string]string{"coolDown": "90"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 90*time.Second }},
+		"no cool-down":           {map[string]string{"coolDown": "0s"}, func(g runnergroup.Group) bool { return g.Rules.CoolDown == 0 }},
+		"longest maxAge":         {map[string]string{"maxAge": "720h"}, func(g runnergroup.Group) bool { return g.MaxAge == 720*time.Hour }},
+		"nine labels":            {map[string]string{"labels": "a,b,c,d,e,f,g,h,i,a"}, func(g runnergroup.Group) bool { return len(g.Labels) == 9 }},
+		"label of 50":            {map[string]string{"labels": strings.Repeat("a", 50)}, func(g runnergroup.Group) bool { return len(g.Labels[0]) == 50 }},
+		"labels of every runner": {map[string]string{"labels": "self.hosted,linux,builds"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Labels, []string{"builds"}) }},
+		"label of its os":        {map[string]string{"os": "linux.arm64", "labels": "builds,linux.arm64"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Labels, []string{"builds"}) }},
+		"shell": {map[string]string{"os": "linux.shell"}, func(g runnergroup.Group) bool {
+			return cmp.Equal(g.RunnerLabels("o"), []string{"builds", "linux.shell", "o", "self.hosted"})
+		}},
 		"label like a system": {map[string]string{"labels": "linux.big"}, func(g runnergroup.Group) bool { return g.Labels[0] == "linux.big" }},
 		"credentials of 63":   {map[string]string{"credentials": strings.Repeat("a", 63)}, func(g runnergroup.Group) bool { return len(g.Credentials) == 63 }},
 		"repository":          {map[string]string{"repository": "{22222222-2222-4222-8222-22222222222f}"}, func(g runnergroup.Group) bool { return g.Repository != "" }},
@@ -114,7 +119,7 @@ func TestRefusedForms(t *testing.T) {
 		"ephemeral":           {"True", "1", "yes"},
 		"labels":              {"A", "a-b", "a_b", "self.hosted", "linux", "linux.arm64", "linux.shell", "macos", "windows", "keda.", "keda.k8s.0123abcd", ",", "ä"},
 		"credentials":         {"A", "-a", "a-", "a.b", strings.Repeat("a", 64)},
-		"os":                  {"Linux", "linux.shell"},
+		"os":                  {"Linux", "linux.amd64", "windows", "macos"},
 	} {
 		for _, value := range values {
 			f := faultsOf(t, with(map[string]string{key: value}))

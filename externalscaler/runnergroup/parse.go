@@ -10,9 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agnivade/levenshtein"
-
 	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/runnergroup/spelling"
 )
 
 // The keys of a trigger's metadata.
@@ -53,8 +52,11 @@ var defaults = map[string]string{
 // ignored lists the keys that only KEDA reads (pkg/scalers/external_scaler.go).
 var ignored = []string{"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey", "tlsCertFile", "metricName"}
 
-// systemLabels are the labels that Bitbucket itself gives to runners of any system.
-var systemLabels = []string{"self.hosted", "linux", "linux.arm64", "linux.shell", "macos", "windows"}
+// selfHosted is the label of every runner, and systemLabels are those of the operating
+// systems. The scaler adds both.
+const selfHosted = "self.hosted"
+
+var systemLabels = []string{"linux", "linux.arm64", "linux.shell", "macos", "windows"}
 
 // Bounds.
 const (
@@ -146,27 +148,10 @@ func (p *parser) collect(metadata map[string]string) {
 
 // suggestion names the known key that is closest to an unknown one, if any is close.
 func suggestion(name string) string {
-	if nearest := Nearest(name, slices.Sorted(maps.Keys(defaults))); nearest != "" {
+	if nearest := spelling.Nearest(name, slices.Sorted(maps.Keys(defaults))); nearest != "" {
 		return ", did you mean " + nearest + "?"
 	}
 	return ""
-}
-
-// Nearest returns the word that is spelt most like the given one; empty if none is
-// close.
-func Nearest(given string, words []string) string {
-	if len(given) > maxShown {
-		return "" // no key is that long, and the distance would take long to compute
-	}
-	best, distance := "", 4
-	for _, word := range words {
-		// At most a third of the letters may differ. Otherwise every short word would
-		// suggest "os".
-		if d := levenshtein.ComputeDistance(strings.ToLower(given), strings.ToLower(word)); d < distance && d <= len(word)/3 {
-			best, distance = word, d
-		}
-	}
-	return best
 }
 
 func (p *parser) given(key string) bool { return p.values[key] != "" }
@@ -178,8 +163,8 @@ func (p *parser) group() Group {
 	if g.Workspace == "" && !p.blamed(keyWorkspace) {
 		p.fault(keyWorkspace, "", "missing or empty, want the workspace's slug or {uuid}")
 	}
-	if g.OS != "linux" && g.OS != "linux.arm64" {
-		p.fault(keyOS, g.OS, "linux or linux.arm64")
+	if !slices.Contains([]string{"linux", "linux.arm64", "linux.shell"}, g.OS) {
+		p.fault(keyOS, g.OS, "linux, linux.arm64 or linux.shell")
 	}
 	if !setName.MatchString(g.Credentials) {
 		p.fault(keyCredentials, g.Credentials, "a name of lower-case letters, digits and dashes, at most 63")

@@ -21,7 +21,7 @@ type Group struct {
 	Workspace, Repository string
 	// Labels are the custom labels, sorted and without duplicates.
 	Labels []string
-	// OS is linux or linux.arm64.
+	// OS is linux, linux.arm64, or linux.shell for runners that need no Docker.
 	OS    string
 	Rules policy.Rules
 	// MaxAge is the age at which an idle runner is replaced; 0 means never.
@@ -67,7 +67,7 @@ func (e *InvalidError) Error() string {
 // RunnerLabels returns the labels that the group's runners are registered with,
 // sorted: the custom labels, self.hosted, the operating system's and the owner's.
 func (g Group) RunnerLabels(owner string) []string {
-	labels := append([]string{"self.hosted", g.OS, owner}, g.Labels...)
+	labels := append([]string{selfHosted, g.OS, owner}, g.Labels...)
 	slices.Sort(labels)
 	return labels
 }

@@ -28,11 +28,11 @@ func (p *parser) labels() []string {
 	var labels []string
 	for l := range strings.SplitSeq(p.values[keyLabels], ",") {
 		switch l = strings.TrimSpace(l); {
-		case l == "":
+		case l == "", l == selfHosted, l == p.text(keyOS): // registered anyway
 		case !label.MatchString(l) || len(l) > maxLabel:
 			p.fault(keyLabels, l, fmt.Sprintf("lower-case letters, digits and dots, at most %d", maxLabel))
 		case slices.Contains(systemLabels, l):
-			p.fault(keyLabels, l, "custom labels only: self.hosted and the operating system's are added automatically")
+			p.fault(keyLabels, l, "the label of the group's os, which is "+p.text(keyOS)+", or none")
 		case strings.HasPrefix(l, reservedRoot):
 			p.fault(keyLabels, l, "no label that begins with "+reservedRoot+", which is reserved for the scaler")
 		default:
@@ -41,8 +41,13 @@ func (p *parser) labels() []string {
 	}
 	slices.Sort(labels)
 	labels = slices.Compact(labels)
-	if (len(labels) == 0 && !p.blamed(keyLabels)) || len(labels) > maxLabels {
-		p.fault(keyLabels, p.values[keyLabels], fmt.Sprintf("missing or too many: 1 to %d custom labels, comma separated", maxLabels))
+	switch given := p.values[keyLabels]; {
+	case len(labels) > maxLabels:
+		p.fault(keyLabels, given, fmt.Sprintf("at most %d custom labels, of which there are %d: Bitbucket allows %d, and the scaler adds one", maxLabels, len(labels), maxLabels+1))
+	case len(labels) == 0 && given == "":
+		p.fault(keyLabels, "", fmt.Sprintf("missing, want 1 to %d custom labels, comma separated", maxLabels))
+	case len(labels) == 0 && !p.blamed(keyLabels):
+		p.fault(keyLabels, given, "a custom label too: every runner has these")
 	}
 	return labels
 }

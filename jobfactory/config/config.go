@@ -38,31 +38,35 @@ func Read(data []byte) (File, error) { return ReadWithTemplate(data, nil) }
 // ReadWithTemplate is Read with a job template for the groups' defaults; nil means
 // no template. The template's notes come first.
 func ReadWithTemplate(data []byte, template *jobtemplate.Template) (File, error) {
-	file, err := read(data, template)
+	source, err := Find(data)
+	if err != nil {
+		return File{}, err
+	}
+	file, err := read(source, template)
 	if err != nil {
 		return File{}, err
 	}
 	return file, nil
 }
 
-// ReadPartial is Read for callers who continue after an error: with the error it
-// returns the groups that have no fault.
-func ReadPartial(data []byte) (File, error) { return read(data, nil) }
+// ReadPartial is Read of a configuration that was found already, for callers who continue
+// after an error: with the error it returns the groups that have no fault.
+func ReadPartial(source Source) (File, error) { return read(source, nil) }
 
-func read(data []byte, template *jobtemplate.Template) (File, error) {
-	root, repairs, err := parse(data)
-	if err != nil {
-		return File{}, err
+func read(source Source, template *jobtemplate.Template) (File, error) {
+	if source.Err != nil {
+		return File{}, source.Err
 	}
 	r := &reader{template: template}
 	var file File
 	if template != nil {
 		file.Notes = slices.Clone(template.Notes)
 	}
+	root, others := withoutOtherKeys(source.Root)
 	fields := r.object(root, "", names(fileKeys))
 	constants := r.constants(fields["constants"])
-	file.Notes = slices.Concat(file.Notes, repairs, notes(constants))
-	list, groups := r.groups(fields, root)
+	file.Notes = slices.Concat(file.Notes, source.Notes, otherNotes(others), notes(constants))
+	list, groups := r.groups(fields, root, others)
 	taken := map[string]string{}
 	for i, node := range groups {
 		position, before := Position{list, i}, len(r.faults)

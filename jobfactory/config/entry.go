@@ -2,13 +2,12 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
 
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/jobfactory"
@@ -58,6 +57,7 @@ func (e entry) group(constants map[string]string) jobfactory.RunnerGroup {
 	}
 	var valid bool
 	g.Group, valid = e.trigger(constants)
+	g.Docker = g.Group.OS != jobfactory.LinuxShell
 	e.into(&g.Namespace, "namespace")
 	e.into(&g.ScalerAddress, "scaler_address")
 	e.images(&g)
@@ -66,6 +66,7 @@ func (e entry) group(constants map[string]string) jobfactory.RunnerGroup {
 	if e.given("node_selector") {
 		g.NodeSelector = e.textsOf("node_selector", nil)
 	}
+	e.shellArchitecture(&g)
 	if e.given("entrypoint") {
 		g.Entrypoint = e.stringsOf("entrypoint")
 	}
@@ -73,6 +74,9 @@ func (e entry) group(constants map[string]string) jobfactory.RunnerGroup {
 	e.duration(e.fields["grace_period"], e.at("grace_period"), &g.GracePeriod)
 	e.boolean(e.fields["tls"], e.at("tls"), &g.TLS)
 	e.boolean(e.fields["docker"], e.at("docker"), &g.Docker)
+	if e.given("docker_args") {
+		g.DockerArgs = e.stringsOf("docker_args")
+	}
 	if e.template != nil {
 		e.template.AddPatch(&g)
 	}
@@ -193,31 +197,29 @@ func (e entry) architecture(metadata map[string]string) {
 	case system == "":
 		e.add(e.fields["architecture"], e.at("architecture"), arch, jobfactory.AMD64+" or "+jobfactory.ARM64)
 		return
+	case both && given == jobfactory.LinuxShell: // of any architecture
+		return
 	case both && given != system && !e.isConsequence(e.at("os")):
 		e.add(e.fields["os"], e.at("os"), given, system+", as architecture "+arch+" requires, or only one of the two keys")
 	}
 	metadata["os"] = system
 }
 
-var notInName = regexp.MustCompile(`[^a-z0-9]+`)
-
-// name returns the ScaledJob's name for the group's name, which may be any text:
-// "Runner group 1" becomes runner-group-1. It cuts nothing off, so that distinct
-// names stay distinct.
-func (e entry) name() string {
-	text, ok := e.textOf("name")
-	if !ok {
-		if !e.given("name") {
-			e.addMissing(e.node, e.at("name"), "a name for the group")
-		}
-		return ""
+// shellArchitecture selects the nodes of a group whose OS does not say the architecture.
+func (e entry) shellArchitecture(g *jobfactory.RunnerGroup) {
+	arch, ok := e.textOf("architecture")
+	if !ok || g.Group.OS != jobfactory.LinuxShell || arch != jobfactory.AMD64 && arch != jobfactory.ARM64 {
+		return
 	}
-	name := strings.Trim(notInName.ReplaceAllString(strings.ToLower(text), "-"), "-")
-	if name == "" || len(name) > jobfactory.MaxName {
-		e.add(e.fields["name"], e.at("name"), text, fmt.Sprintf("a text with 1 to %d letters and digits", jobfactory.MaxName))
-		return ""
+	if selected, both := g.NodeSelector[corev1.LabelArchStable]; both && selected != arch {
+		e.add(e.fields["architecture"], e.at("architecture"), arch, selected+", as node_selector says, or only one of the two keys")
+		return
 	}
-	return name
+	g.NodeSelector = maps.Clone(g.NodeSelector)
+	if g.NodeSelector == nil {
+		g.NodeSelector = map[string]string{}
+	}
+	g.NodeSelector[corev1.LabelArchStable] = arch
 }
 
 // endOfKey returns the index at which a path's first key ends.

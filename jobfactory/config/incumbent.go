@@ -3,10 +3,13 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
+	"bitbucket-runner-scaler/externalscaler/runnergroup/spelling"
 	"bitbucket-runner-scaler/jobfactory"
 )
 
@@ -71,8 +74,37 @@ func notes(constants map[string]string) []string {
 	return notes
 }
 
-// groups returns the list of runner groups and its key.
-func (r *reader) groups(file map[string]*yaml.Node, root *yaml.Node) (key string, nodes []*yaml.Node) {
+// withoutOtherKeys returns a file without the keys that it does not have and that are no
+// misspelt ones, and these keys. The runners-autoscaler ignores them, and users keep
+// anchors there.
+func withoutOtherKeys(root *yaml.Node) (*yaml.Node, []string) {
+	if root.Kind != yaml.MappingNode {
+		return root, nil
+	}
+	known, kept, others := names(fileKeys), *root, []string{}
+	kept.Content = nil
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		name := root.Content[i].Value
+		if root.Content[i].Kind == yaml.ScalarNode && !isMerge(root.Content[i]) && !slices.Contains(known, name) && spelling.Nearest(name, known) == "" {
+			others = append(others, name)
+			continue
+		}
+		kept.Content = append(kept.Content, root.Content[i], root.Content[i+1])
+	}
+	return &kept, others
+}
+
+func otherNotes(others []string) []string {
+	notes := make([]string, len(others))
+	for i, key := range others {
+		notes[i] = fmt.Sprintf("%s has no effect: it is no key of the file, except for anchors in it", key)
+	}
+	return notes
+}
+
+// groups returns the list of runner groups and its key. others are the file's keys that
+// are not its own.
+func (r *reader) groups(file map[string]*yaml.Node, root *yaml.Node, others []string) (key string, nodes []*yaml.Node) {
 	key = "groups"
 	if older := file["config"]; older != nil {
 		if file["groups"] != nil {
@@ -83,7 +115,11 @@ func (r *reader) groups(file map[string]*yaml.Node, root *yaml.Node) (key string
 	}
 	before := len(r.faults)
 	if nodes = r.list(file[key], key); len(nodes) == 0 && len(r.faults) == before {
-		r.addMissing(root, key, "a list of at least one group")
+		accepted := "a list of at least one group"
+		if len(others) > 0 {
+			accepted += "; the file has " + strings.Join(others[:min(len(others), 5)], ", ")
+		}
+		r.addMissing(root, key, accepted)
 	}
 	return key, nodes
 }

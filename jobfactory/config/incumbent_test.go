@@ -49,7 +49,7 @@ func TestFaultsOfTheOlderFormHaveItsSpellingAndLines(t *testing.T) {
 		"groups and config":  {good + older, `line 6: config: "a list", want one of groups and config, not both`},
 		"an amount":          {older + "  dockerResources: {limits: {cpu: many}}\n", `config[0].dockerResources.limits.cpu: "many", want an amount`},
 		"os against arch":    {good + "  os: linux\n  architecture: arm64\n", `groups[0].os: "linux", want linux.arm64, as architecture arm64 requires`},
-		"os":                 {good + "  os: windows\n", `line 5: groups[0].os: "windows", want linux or linux.arm64`},
+		"os":                 {good + "  os: windows\n", `line 5: groups[0].os: "windows", want linux, linux.arm64 or linux.shell`},
 		"an empty parameter": {good + "  parameters: {max: ''}\n", `groups[0].parameters.max: "", want a value, or leave the key out`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"bitbucket-runner-scaler/externalscaler/runnergroup"
+	"bitbucket-runner-scaler/externalscaler/runnergroup/spelling"
 	"bitbucket-runner-scaler/jobfactory"
 	"bitbucket-runner-scaler/jobfactory/config/jobtemplate"
 )
@@ -45,12 +45,59 @@ func valueOf(node *yaml.Node, key string) *yaml.Node {
 	if node = given(node); node == nil || node.Kind != yaml.MappingNode {
 		return nil
 	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		if name := node.Content[i].Value; name == key || jobfactory.SnakeCase(name) == key {
-			return given(node.Content[i+1])
+	for _, p := range pairs(node) {
+		if name := p.key.Value; name == key || jobfactory.SnakeCase(name) == key {
+			return given(p.value)
 		}
 	}
 	return nil
+}
+
+// pair is a key of a mapping and its value. merged says whether they come from another
+// mapping, by the key << of YAML 1.1.
+type pair struct {
+	key, value *yaml.Node
+	merged     bool
+}
+
+func isMerge(key *yaml.Node) bool { return key.Kind == yaml.ScalarNode && key.Tag == "!!merge" }
+
+// pairs returns the keys of a mapping: its own ones first, and then those that are
+// merged into it.
+func pairs(node *yaml.Node) []pair {
+	budget := 10 * maxItems
+	return appendPairs(nil, node, 0, &budget)
+}
+
+// appendPairs follows merges as far as the budget of mappings allows: a mapping may merge
+// itself.
+func appendPairs(all []pair, node *yaml.Node, depth int, budget *int) []pair {
+	const deepest = 10
+	*budget--
+	if node = given(node); node == nil || depth > deepest || len(all) > maxItems || *budget < 0 {
+		return all
+	}
+	if node.Kind == yaml.SequenceNode { // of mappings, of which the earlier ones win
+		for _, item := range node.Content {
+			all = appendPairs(all, item, depth+1, budget)
+		}
+		return all
+	}
+	if node.Kind != yaml.MappingNode {
+		return all
+	}
+	var merges []*yaml.Node
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if isMerge(node.Content[i]) {
+			merges = append(merges, node.Content[i+1])
+			continue
+		}
+		all = append(all, pair{node.Content[i], node.Content[i+1], depth > 0})
+	}
+	for _, merge := range merges {
+		all = appendPairs(all, merge, depth+1, budget)
+	}
+	return all
 }
 
 // object reads a mapping with the known keys, or with any keys if known is nil.
@@ -59,13 +106,14 @@ func (r *reader) object(node *yaml.Node, path string, known []string) map[string
 	if node == nil {
 		return nil
 	}
-	if node.Kind != yaml.MappingNode || len(node.Content) > 2*maxItems {
+	all := pairs(node)
+	if node.Kind != yaml.MappingNode || len(all) > maxItems {
 		r.add(node, under(path, ""), describe(node), "a mapping of keys to values")
 		return nil
 	}
-	fields := make(map[string]*yaml.Node, len(node.Content)/2)
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], given(node.Content[i+1])
+	fields := make(map[string]*yaml.Node, len(all))
+	for _, p := range all {
+		key, value := p.key, given(p.value)
 		name := key.Value
 		if known != nil && !slices.Contains(known, name) && slices.Contains(known, jobfactory.SnakeCase(name)) {
 			name = jobfactory.SnakeCase(name)
@@ -76,10 +124,11 @@ func (r *reader) object(node *yaml.Node, path string, known []string) map[string
 			r.addKey(key, under(path, ""), describe(key), "plain keys")
 		case known != nil && !slices.Contains(known, name):
 			accepted := "one of the keys " + strings.Join(known, ", ")
-			if nearest := runnergroup.Nearest(name, known); nearest != "" {
+			if nearest := spelling.Nearest(name, known); nearest != "" {
 				accepted += "; did you mean " + nearest + "?"
 			}
 			r.addKey(key, under(path, ""), key.Value, accepted)
+		case twice && p.merged: // the mapping's own value counts, also if it is null
 		case twice:
 			r.addKey(key, under(path, ""), key.Value, "each key once")
 		default:
@@ -122,7 +171,11 @@ func (r *reader) list(node *yaml.Node, path string) []*yaml.Node {
 		return nil
 	}
 	if node.Kind != yaml.SequenceNode || len(node.Content) > maxItems {
-		r.add(node, path, describe(node), fmt.Sprintf("a list of at most %d items", maxItems))
+		accepted := fmt.Sprintf("a list of at most %d items", maxItems)
+		if node.Kind == yaml.ScalarNode {
+			accepted += ", such as [" + node.Value + "]"
+		}
+		r.add(node, path, describe(node), accepted)
 		return nil
 	}
 	return node.Content
@@ -212,8 +265,8 @@ func (r *reader) duration(node *yaml.Node, path string, into *time.Duration) {
 	*into = d
 }
 
-// resources replaces requests and limits together, because the default limit does
-// not fit any request.
+// resources reads requests and limits. What is not given keeps its default, as far as a
+// request does not exceed its limit.
 func (r *reader) resources(node *yaml.Node, path string, into *corev1.ResourceRequirements) {
 	if given(node) == nil {
 		return
@@ -227,7 +280,7 @@ func (r *reader) resources(node *yaml.Node, path string, into *corev1.ResourceRe
 		list := make(corev1.ResourceList, len(values))
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			amount, err := resource.ParseQuantity(values[name])
-			if err != nil {
+			if err != nil || !plainAmount.MatchString(values[name]) {
 				r.add(valueOf(fields[key], name), path+"."+key+"."+name, values[name], "an amount such as 2Gi or 1000m")
 				continue
 			}
@@ -235,5 +288,34 @@ func (r *reader) resources(node *yaml.Node, path string, into *corev1.ResourceRe
 		}
 		return list
 	}
-	*into = corev1.ResourceRequirements{Requests: amounts("requests"), Limits: amounts("limits")}
+	defaults := *into
+	*into = corev1.ResourceRequirements{Requests: amounts("requests"), Limits: amounts("limits"), Claims: defaults.Claims}
+	for name, amount := range defaults.Limits {
+		if request, ok := into.Requests[name]; ok && request.Cmp(amount) > 0 {
+			amount = request
+		}
+		fill(&into.Limits, name, amount)
+	}
+	for name, amount := range defaults.Requests {
+		switch limit, ok := into.Limits[name]; {
+		case ok && limit.Sign() < 0: // refused
+			continue
+		case ok && limit.Cmp(amount) < 0:
+			amount = limit
+		}
+		fill(&into.Requests, name, amount)
+	}
+}
+
+// plainAmount has no exponent that takes long to compute with.
+var plainAmount = regexp.MustCompile(`^[-+]?[0-9.]{1,30}([a-zA-Z]{1,2}|[eE][-+]?[0-9]{1,2})?$`)
+
+// fill adds an amount that is not given.
+func fill(list *corev1.ResourceList, name corev1.ResourceName, amount resource.Quantity) {
+	if *list == nil {
+		*list = corev1.ResourceList{}
+	}
+	if _, given := (*list)[name]; !given {
+		(*list)[name] = amount
+	}
 }

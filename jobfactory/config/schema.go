@@ -23,6 +23,7 @@ func Schema() ([]byte, error) {
 	file["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	file["title"] = "runners_config.yaml of bitbucket-runner-scaler"
 	file["type"] = "object"
+	file["additionalProperties"] = true // ignored, with a note
 	file["oneOf"] = []schema{{"required": []string{"groups"}}, {"required": []string{"config"}}}
 	file["$defs"] = s.defs
 	data, err := json.MarshalIndent(file, "", "  ")

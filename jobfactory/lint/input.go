@@ -1,11 +1,9 @@
 package lint
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -13,15 +11,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
+	"bitbucket-runner-scaler/externalscaler/runnergroup/spelling"
 	"bitbucket-runner-scaler/jobfactory"
 	"bitbucket-runner-scaler/jobfactory/config"
-)
-
-var (
-	unreadable = Rule{ID: "manifest-invalid", Severity: Error, Finds: "a document that is not YAML, or a ScaledJob with fields that KEDA does not accept",
-		Remedy: "correct the document; the message says where it is wrong"}
-	badConfig = Rule{ID: "config-invalid", Severity: Error, Finds: "a configuration file that `runnerctl render` refuses",
-		Remedy: "correct the key's value; the message says what is accepted"}
 )
 
 // Input collects what Check checks.
@@ -29,6 +21,8 @@ type Input struct {
 	files    []string
 	jobs     []*job
 	findings []Finding
+	// namespaces has the labels and annotations of each namespace that was read.
+	namespaces map[string]map[string]string
 }
 
 // job is a ScaledJob of a runner group, and its origin.
@@ -44,48 +38,13 @@ type job struct {
 	// group is the content of the trigger's metadata; invalid has its faults.
 	group   runnergroup.Group
 	invalid *runnergroup.InvalidError
+	// namespaceMarks are the labels and annotations of its namespace, if they were read.
+	namespaceMarks map[string]string
 }
 
-// Read adds one file. Its content shows whether it is a configuration file or
-// manifests. What cannot be read becomes findings.
-func (in *Input) Read(file string, data []byte) {
-	in.files = append(in.files, file)
-	if len(data) > jobfactory.MaxInput {
-		in.fault(unreadable, file, 0, "", fmt.Sprintf("the file has more than %d bytes", jobfactory.MaxInput))
-		return
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	for first := true; ; first = false {
-		var document yaml.Node
-		err := decoder.Decode(&document)
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			in.fault(unreadable, file, 0, "", err.Error())
-			return
-		}
-		if len(document.Content) == 0 {
-			continue
-		}
-		root := document.Content[0]
-		switch {
-		case first && root.Kind == yaml.MappingNode && child(root, "kind") == nil:
-			in.config(file, data, root)
-			return
-		case scalar(root, "kind") == "ScaledJob":
-			in.manifest(file, root)
-		case scalar(root, "kind") == "List":
-			if items := child(root, "items"); items != nil {
-				for _, item := range items.Content {
-					if scalar(item, "kind") == "ScaledJob" {
-						in.manifest(file, item)
-					}
-				}
-			}
-		}
-	}
-}
+// Groups is the number of runner groups that were taken in, without those of files
+// that cannot be read.
+func (in *Input) Groups() int { return len(in.jobs) }
 
 // Add adds a ScaledJob of a live cluster, as JSON.
 func (in *Input) Add(data []byte) error {
@@ -99,31 +58,55 @@ func (in *Input) Add(data []byte) error {
 	return nil
 }
 
+// addNamespace remembers the labels and annotations of a namespace.
+func (in *Input) addNamespace(name string, labels, annotations map[string]string) {
+	if in.namespaces == nil {
+		in.namespaces = map[string]map[string]string{}
+	}
+	marks := map[string]string{}
+	for _, values := range []map[string]string{labels, annotations} {
+		for key, value := range values {
+			marks[key] = value
+		}
+	}
+	in.namespaces[name] = marks
+}
+
 func (in *Input) fault(rule Rule, file string, line int, path, message string) {
 	in.findings = append(in.findings, Finding{Rule: rule.ID, Severity: rule.Severity, File: file, Line: line, Path: path, Message: message, Remedy: rule.Remedy})
 }
 
+// manifest adds a ScaledJob from its manifest.
 func (in *Input) manifest(file string, node *yaml.Node) {
-	var fields map[string]any
 	var object kedav1alpha1.ScaledJob
-	err := node.Decode(&fields)
-	if err == nil {
-		var data []byte
-		if data, err = json.Marshal(fields); err == nil {
-			err = json.Unmarshal(data, &object)
-		}
-	}
-	if err != nil {
+	if err := decode(node, &object); err != nil {
 		in.fault(unreadable, file, node.Line, "", err.Error())
 		return
+	}
+	if version := kedav1alpha1.SchemeGroupVersion.String(); object.APIVersion != version {
+		line, _ := lineOf(node, []string{"apiVersion"})
+		in.fault(unreadable, file, line, "apiVersion", strconv.Quote(object.APIVersion)+", want "+version)
 	}
 	in.add(&job{ScaledJob: &object, file: file, node: node})
 }
 
-// config adds the ScaledJobs that a configuration file renders to, so that the rules
-// apply to both.
-func (in *Input) config(file string, data []byte, root *yaml.Node) {
-	content, err := config.ReadPartial(data)
+// decode decodes a node into a Kubernetes type.
+func decode(node *yaml.Node, into any) error {
+	var fields map[string]any
+	if err := node.Decode(&fields); err != nil {
+		return err
+	}
+	data, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
+
+// config adds the ScaledJobs that a configuration renders to, so that the rules apply to
+// both.
+func (in *Input) config(file string, source config.Source) {
+	content, err := config.ReadPartial(source)
 	if err != nil {
 		errs := []error{err}
 		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // Read joins errors and does not wrap the result
@@ -140,8 +123,8 @@ func (in *Input) config(file string, data []byte, root *yaml.Node) {
 	}
 	for i, group := range content.Groups {
 		position := content.Positions[i]
-		node := root
-		if list := child(root, position.List); list != nil && position.Index < len(list.Content) {
+		node := source.Root
+		if list := child(node, position.List); list != nil && position.Index < len(list.Content) {
 			node = list.Content[position.Index]
 		}
 		object, err := jobfactory.ScaledJob(group)
@@ -153,14 +136,10 @@ func (in *Input) config(file string, data []byte, root *yaml.Node) {
 	}
 }
 
-// add adds a ScaledJob if it has an external trigger with a workspace or labels.
-// Others do not belong to the scaler.
-func (in *Input) add(j *job) {
+// add adds a ScaledJob if one of its triggers is the scaler's.
+func (in *Input) add(j *job) bool {
 	for i, trigger := range j.Spec.Triggers {
-		if trigger.Type != "external" && trigger.Type != "external-push" {
-			continue
-		}
-		if trigger.Metadata["workspace"] == "" && trigger.Metadata["labels"] == "" {
+		if !j.isOurs(trigger) {
 			continue
 		}
 		j.trigger = i
@@ -169,8 +148,36 @@ func (in *Input) add(j *job) {
 			errors.As(err, &j.invalid)
 		}
 		in.jobs = append(in.jobs, j)
-		return
+		return true
 	}
+	return false
+}
+
+// isOurs reports whether a trigger is the scaler's: one of its values names the Service,
+// perhaps under a misspelt key, or the pod has the sidecar. Triggers of other scalers do
+// not belong to the scaler, whatever their keys are.
+func (j *job) isOurs(trigger kedav1alpha1.ScaleTriggers) bool {
+	for key, value := range trigger.Metadata {
+		if namesService(key, value) {
+			return true
+		}
+	}
+	external := trigger.Type == "external" || trigger.Type == "external-push"
+	job := jobfactory.RunnerJob{JobSpec: j.jobSpec()}
+	return job.HasSidecar() && (external || len(j.Spec.Triggers) == 1)
+}
+
+// namesService reports whether a value of a trigger's metadata is the address of the
+// scaler's Service, perhaps misspelt.
+func namesService(key, value string) bool {
+	host, _, port := strings.Cut(value, ":")
+	service, _, qualified := strings.Cut(host, ".")
+	address := spelling.Nearest(strings.ReplaceAll(key, "_", ""), []string{"scalerAddress"}) != ""
+	if !address && !port && !qualified {
+		return false // a workspace may have the same name
+	}
+	similar := len(service)+3 > len(jobfactory.ServiceName) && spelling.Nearest(service, []string{jobfactory.ServiceName}) != ""
+	return service == jobfactory.ServiceName || similar
 }
 
 func (j *job) id() string { return j.Namespace + "/" + j.Name }
@@ -181,7 +188,7 @@ func (j *job) metadata(key string) []string {
 }
 
 func (j *job) finding(rule Rule, message string, path []string) Finding {
-	f := Finding{Rule: rule.ID, Severity: rule.Severity, File: j.file, Object: j.id(), Path: join(path), Message: message, Remedy: rule.Remedy}
+	f := Finding{Rule: rule.ID, Severity: rule.Severity, File: j.file, Object: j.id(), Path: jobfactory.JoinPath(path), Message: message, Remedy: rule.Remedy}
 	switch {
 	case j.entry != "":
 		f.Line, f.Path = j.inConfig(path)
@@ -189,97 +196,4 @@ func (j *job) finding(rule Rule, message string, path []string) Finding {
 		f.Line, _ = lineOf(j.node, path)
 	}
 	return f
-}
-
-// configKeys maps fields of a ScaledJob to the keys of a group that set them.
-var configKeys = map[string]string{
-	"terminationGracePeriodSeconds": "grace_period", "annotations": "pod_template", "resources": "resources", "namespace": "namespace",
-}
-
-// inConfig returns the line and path in the configuration file of the key that sets
-// a path in the ScaledJob. If no such key is given, they are the group's.
-func (j *job) inConfig(path []string) (line int, name string) {
-	var candidates [][]string
-	for i, step := range path {
-		if key, ok := configKeys[step]; ok {
-			candidates = append(candidates, []string{key})
-		}
-		if i > 0 && step == path[len(path)-1] && path[i-1] == "metadata" {
-			candidates = append(candidates, strings.Split(jobfactory.ConfigPath(step), "."), []string{"parameters", step}, []string{step})
-		}
-	}
-	for _, candidate := range candidates {
-		if line, found := lineOf(j.node, candidate); found {
-			return line, j.entry + "." + join(candidate)
-		}
-	}
-	return j.node.Line, j.entry
-}
-
-// join returns a path as text, with indices in brackets.
-func join(path []string) string {
-	var b strings.Builder
-	for i, step := range path {
-		switch _, err := strconv.Atoi(step); {
-		case err == nil:
-			b.WriteString("[" + step + "]")
-		case i > 0:
-			b.WriteString("." + step)
-		default:
-			b.WriteString(step)
-		}
-	}
-	return b.String()
-}
-
-// lineOf returns the line of the deepest node on the path that exists. found says
-// whether it is the end of the path.
-func lineOf(node *yaml.Node, path []string) (line int, found bool) {
-	line = node.Line
-	for _, step := range path {
-		if node.Kind == yaml.AliasNode {
-			node = node.Alias
-		}
-		i, err := strconv.Atoi(step)
-		switch {
-		case node.Kind == yaml.SequenceNode && err == nil && i < len(node.Content):
-			node = node.Content[i]
-			line = node.Line
-		case node.Kind == yaml.MappingNode:
-			key := keyOf(node, step)
-			if key < 0 {
-				return line, false
-			}
-			line, node = node.Content[key].Line, node.Content[key+1]
-		default:
-			return line, false
-		}
-	}
-	return line, true
-}
-
-func keyOf(node *yaml.Node, key string) int {
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Value == key {
-			return i
-		}
-	}
-	return -1
-}
-
-func child(node *yaml.Node, key string) *yaml.Node {
-	if node.Kind != yaml.MappingNode {
-		return nil
-	}
-	if i := keyOf(node, key); i >= 0 {
-		return node.Content[i+1]
-	}
-	return nil
-}
-
-func scalar(node *yaml.Node, key string) string {
-	if value := child(node, key); value != nil {
-		return value.Value
-	}
-	return ""
 }

@@ -79,11 +79,62 @@ func badCases(t *testing.T) map[string]badCase {
 	}
 	trigger := func(lines string) string { return with("      workspace: acme\n", "      workspace: acme\n"+lines) }
 	second := func(pairs ...string) string { return with(append(pairs, "  name: builds\n", "  name: other\n")...) }
+	pod := func(line string) string {
+		return with("        enableServiceLinks: false\n", "        enableServiceLinks: false\n        "+line+"\n")
+	}
+	mark := func(line string) string {
+		return with("          karpenter.sh/do-not-disrupt: \"true\"\n", "          karpenter.sh/do-not-disrupt: \"true\"\n          "+line+"\n")
+	}
+	group := func(line string) string {
+		return "groups:\n- name: a\n  workspace: acme\n  labels: [x]\n  " + line + "\n"
+	}
 	spec := func(lines string) string { return with("  maxReplicaCount: 10\n", lines) }
 	small := DefaultOptions()
 	small.Nodes = []corev1.ResourceList{{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("64Gi")}}
 	config := "groups:\n- {name: a, workspace: acme, labels: [x], parameters: {min: 5, max: 4}}\n"
 	return map[string]badCase{
+		"an empty file":             {rule: "manifest-invalid", files: []string{""}},
+		"only comments":             {rule: "manifest-invalid", files: []string{"# nothing\n---\n# yet\n"}},
+		"a list":                    {rule: "manifest-invalid", files: []string{"- name: a\n"}, line: "- name"},
+		"plain text":                {rule: "manifest-invalid", files: []string{"hello\n"}, line: "hello"},
+		"a misspelt kind":           {rule: "manifest-invalid", files: []string{with("kind: ScaledJob\n", "kind: Scaledjob\n")}, line: "kind: Scaledjob"},
+		"a kind of another name":    {rule: "manifest-invalid", files: []string{with("kind: ScaledJob\n", "kind: ScaledTask\n")}, line: "kind: ScaledTask"},
+		"a version of another KEDA": {rule: "manifest-invalid", files: []string{with("keda.sh/v1alpha1\nkind: ScaledJob\n", "keda.sh/v1\nkind: ScaledJob\n")}, line: "keda.sh/v1"},
+		"a template of Helm":        {rule: "manifest-invalid", files: []string{"a: b\n{{- if .x }}\nc: d\n{{- end }}\n"}, line: "if .x"},
+		"no groups":                 {rule: "no-groups", files: []string{"apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"}},
+		"values of a chart":         {rule: "config-elsewhere", files: []string{"image: a\nscaler:\n  runners:\n    groups:\n    - {name: a, workspace: acme, labels: [x]}\n"}, line: "runners:"},
+		"text in values":            {rule: "config-elsewhere", files: []string{"image: a\nconfig: |\n  groups:\n  - {name: a, workspace: acme, labels: [x]}\n"}, line: "config: |"},
+		"in a ConfigMap":            {rule: "config-invalid", files: []string{"kind: ConfigMap\ndata:\n  runners_config.yaml: |\n    groups:\n    - name: a\n      workspace: acme\n      labels: [x]\n      max: 4\n"}, line: "max: 4"},
+		"deadline of the Job":       {rule: "job-deadline", files: []string{with("    backoffLimit: 0\n", "    backoffLimit: 0\n    activeDeadlineSeconds: 3600\n")}, line: "activeDeadline"},
+		"deadline of the pod":       {rule: "job-deadline", files: []string{pod("activeDeadlineSeconds: 3600")}, line: "activeDeadline"},
+		"two pods":                  {rule: "one-pod-per-job", files: []string{with("    parallelism: 1\n", "    parallelism: 2\n")}, line: "parallelism"},
+		"another pod":               {rule: "one-pod-per-job", files: []string{with("    backoffLimit: 0\n", "")}, line: "jobTargetRef"},
+		"a pod beside the old one":  {rule: "one-pod-per-job", files: []string{with("    podReplacementPolicy: Failed\n", "")}, line: "jobTargetRef"},
+		"a restarted pod":           {rule: "one-pod-per-job", files: []string{with("        restartPolicy: Never\n", "        restartPolicy: OnFailure\n")}, line: "OnFailure"},
+		"suspended":                 {rule: "job-suspended", files: []string{with("    backoffLimit: 0\n", "    backoffLimit: 0\n    suspend: true\n")}, line: "suspend"},
+		"Istio":                     {rule: "injected-proxy", files: []string{mark("sidecar.istio.io/inject: \"true\"")}, line: "istio"},
+		"Linkerd":                   {rule: "injected-proxy", files: []string{mark("linkerd.io/inject: enabled")}, line: "linkerd"},
+		"Istio, by the namespace":   {rule: "injected-proxy", files: []string{with("    pod-security.kubernetes.io/enforce", "    istio-injection: enabled\n    pod-security.kubernetes.io/enforce")}, line: "annotations"},
+		"second container":          {rule: "second-container", files: []string{with("        containers:\n", "        containers:\n        - {name: logs, image: fluent-bit}\n")}, line: "logs"},
+		"the node's processes":      {rule: "shared-processes", files: []string{pod("hostPID: true")}, line: "hostPID"},
+		"the pod's processes":       {rule: "shared-processes", files: []string{pod("shareProcessNamespace: true")}, line: "shareProcess"},
+		"liveness probe":            {rule: "liveness-probe", files: []string{with("          name: runner\n", "          name: runner\n          livenessProbe: {exec: {command: [pgrep, java]}}\n")}, line: "livenessProbe"},
+		"identity":                  {rule: "identity-variables", files: []string{with("          env:\n          - name: SIDECAR_DIR\n            value: /opt/bitbucket-runner-scaler\n          # EDIT", "          env:\n          - name: RUNNER_UUID\n            value: x\n          # EDIT")}, line: "RUNNER_UUID"},
+		"the sidecar's token":       {rule: "sidecars-volumes", files: []string{with("          - mountPath: /var/run\n            name: var-run\n          - mountPath: /opt", "          - mountPath: /token\n            name: token\n          - mountPath: /opt")}, line: "/token"},
+		"the sidecar's socket":      {rule: "sidecars-volumes", files: []string{with("          - mountPath: /var/run\n            name: var-run\n        nodeSelector", "          - mountPath: /x\n            name: bitbucket-runner-scaler\n        nodeSelector")}, line: "/x"},
+		"another account":           {rule: "service-account-token", files: []string{with("serviceAccountName: bitbucket-runner", "serviceAccountName: builder")}, line: "builder"},
+		"nodes of another kind":     {rule: "architecture", files: []string{trigger("      os: linux.arm64\n")}, line: "kubernetes.io/arch"},
+		"millibytes":                {rule: "implausible-size", files: []string{with("              memory: 2Gi\n            requests", "              memory: 2048m\n            requests")}, line: "2048m"},
+		"megabytes, as configured":  {rule: "implausible-size", files: []string{group("docker_resources: {limits: {memory: 2M}}")}, line: "2M"},
+		"a thousand processors":     {rule: "implausible-size", files: []string{group("resources: {limits: {cpu: 1000}}")}, line: "1000"},
+		"Docker on TCP":             {rule: "docker-on-network", files: []string{with("          - dockerd\n", "          - dockerd\n          - -H\n          - tcp://0.0.0.0:2375\n")}, line: "args"},
+		"Docker's own entrypoint":   {rule: "docker-on-network", files: []string{with("          - dockerd\n", "")}, line: "args"},
+		"Docker without arguments":  {rule: "docker-on-network", files: []string{with("        - args:\n          - dockerd\n          # Listen on the socket only: a privileged daemon must not be on the network.\n          - --host=unix:///var/run/docker.sock\n          env", "        - env")}, line: "- env"},
+		"Docker in a shell":         {rule: "docker-on-network", files: []string{with("        - args:\n          - dockerd\n", "        - command: [sh, -c, 'exec dockerd --host=tcp://:2375']\n          args:\n")}, line: "args"},
+		"no memory for the steps":   {rule: "docker-memory", files: []string{with("memory: 4Gi", "ephemeral-storage: 4Gi", "memory: 1Gi", "ephemeral-storage: 1Gi")}, line: "resources"},
+		"privileged shell":          {rule: "privileged-shell", files: []string{trigger("      os: linux.shell\n")}, line: "privileged"},
+		"misspelt keys":             {rule: "metadata-invalid", files: []string{with("      workspace: acme\n", "      workspaces: acme\n", "      labels: builds\n", "      label: builds\n")}, line: "workspaces"},
+		"misspelt address":          {rule: "metadata-invalid", files: []string{with("      scalerAddress: bitbucket-runner-scaler.", "      scaler_adress: bitbuket-runner-scaler.")}, line: "scaler_adress"},
 		"not YAML":                  {rule: "manifest-invalid", files: []string{"a: [\n"}},
 		"field of another type":     {rule: "manifest-invalid", files: []string{spec("  maxReplicaCount: many\n")}},
 		"configuration":             {rule: "config-invalid", files: []string{config}, line: "max: 4"},

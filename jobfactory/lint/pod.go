@@ -2,12 +2,11 @@ package lint
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -19,12 +18,15 @@ func podPath(path ...string) []string {
 	return append([]string{"spec", "jobTargetRef", "template", "spec"}, path...)
 }
 
-func (j *job) pod() corev1.PodTemplateSpec {
+// jobSpec returns the spec of the Jobs; KEDA does not accept a ScaledJob without one.
+func (j *job) jobSpec() batchv1.JobSpec {
 	if j.Spec.JobTargetRef == nil {
-		return corev1.PodTemplateSpec{}
+		return batchv1.JobSpec{}
 	}
-	return j.Spec.JobTargetRef.Template
+	return *j.Spec.JobTargetRef
 }
+
+func (j *job) pod() corev1.PodTemplateSpec { return j.jobSpec().Template }
 
 // grace returns how long a deleted pod may continue. Kubernetes' default is 30 s.
 func (j *job) grace() time.Duration {
@@ -34,12 +36,12 @@ func (j *job) grace() time.Duration {
 	return 30 * time.Second
 }
 
-// podRules are the rules about the runner's pod.
+// podRules are the rules about the runner's pod that depend on the options or on more than
+// the Job.
 func podRules() []entry {
 	return []entry{
-		{Rule: Rule{"runner-memory", Warning, "a runner without a memory request or limit: the kernel may kill it when the node runs out of memory", "set a memory request and limit of the runner container"}, one: runnerMemory},
-		{Rule: Rule{"token-life", Error, "a projected token that may expire within the grace period: the token of a terminating pod is not renewed, and a fifth of its life may be left", "set expirationSeconds to at least five times terminationGracePeriodSeconds"}, one: tokenLife},
-		{Rule: Rule{"grace-too-short", Warning, "a terminationGracePeriodSeconds shorter than the longest step: an evicted step is killed", "raise terminationGracePeriodSeconds, or set --longest-step"},
+		{Rule: rule("token-life", Error, "a projected token that may expire within the grace period: the token of a terminating pod is not renewed, and a fifth of its life may be left", "set expirationSeconds to at least five times terminationGracePeriodSeconds"), one: tokenLife},
+		{Rule: rule("grace-too-short", Warning, "a terminationGracePeriodSeconds shorter than the longest step: an evicted step is killed", "raise terminationGracePeriodSeconds, or set --longest-step"),
 			all: func(jobs []*job, options Options, add reportAt) {
 				for _, j := range jobs {
 					if g := j.grace(); g < options.LongestStep {
@@ -47,51 +49,7 @@ func podRules() []entry {
 					}
 				}
 			}},
-		{Rule: Rule{"eviction-protection", Warning, "a pod that cluster-autoscaler or Karpenter may evict during a step", "annotate the pod template with cluster-autoscaler.kubernetes.io/safe-to-evict \"false\" and karpenter.sh/do-not-disrupt \"true\""},
-			one: func(j *job, add report) {
-				protection := jobfactory.EvictionProtection()
-				for _, key := range slices.Sorted(maps.Keys(protection)) {
-					if given, want := j.pod().Annotations[key], protection[key]; given != want {
-						add(fmt.Sprintf("annotation %s is %q, want %q", key, given, want), "spec", "jobTargetRef", "template", "metadata", "annotations", key)
-					}
-				}
-			}},
-		{Rule: Rule{"sidecar-missing", Error, "a pod without the native sidecar, the preStop drain or the exec wrapper: there is no runner, or it is killed during a step", "copy the sidecar, the preStop hook and the command from the output of `runnerctl render`"}, one: sidecarMissing},
-		{Rule: Rule{"service-account-token", Warning, "automountServiceAccountToken that is not false: builds get a token for the cluster", "set automountServiceAccountToken to false"},
-			one: func(j *job, add report) {
-				if a := j.pod().Spec.AutomountServiceAccountToken; a == nil || *a {
-					add("automountServiceAccountToken is not false", podPath("automountServiceAccountToken")...)
-				}
-			}},
-		{Rule: Rule{"no-node-fits", Error, "requests that do not fit on any node of the cluster", "lower the requests, or add larger nodes"}, all: noNodeFits},
-	}
-}
-
-// runner returns the runner container: the one with that name, else the only one.
-func (j *job) runner() (int, *corev1.Container) {
-	containers := j.pod().Spec.Containers
-	i := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == jobfactory.RunnerContainer })
-	if i < 0 && len(containers) == 1 {
-		i = 0
-	}
-	if i < 0 {
-		return 0, nil
-	}
-	return i, &containers[i]
-}
-
-func runnerMemory(j *job, add report) {
-	i, c := j.runner()
-	if c == nil {
-		return
-	}
-	request, limit := c.Resources.Requests.Memory(), c.Resources.Limits.Memory()
-	// Kubernetes uses the limit as a missing request.
-	if limit.IsZero() {
-		add("the runner has no memory limit", podPath("containers", strconv.Itoa(i), "resources")...)
-	}
-	if request.IsZero() && limit.IsZero() {
-		add("the runner has no memory request", podPath("containers", strconv.Itoa(i), "resources")...)
+		{Rule: rule("no-node-fits", Error, "requests that do not fit on any node of the cluster", "lower the requests, or add larger nodes"), all: noNodeFits},
 	}
 }
 
@@ -118,34 +76,6 @@ func tokenLife(j *job, add report) {
 	}
 }
 
-func sidecarMissing(j *job, add report) {
-	inits := j.pod().Spec.InitContainers
-	i := slices.IndexFunc(inits, func(c corev1.Container) bool { return calls(c.Command, "run") })
-	switch {
-	case i < 0:
-		add("no init container runs `sidecar run`", podPath("initContainers")...)
-	case inits[i].RestartPolicy == nil || *inits[i].RestartPolicy != corev1.ContainerRestartPolicyAlways:
-		add("the sidecar's restartPolicy is not Always", podPath("initContainers", strconv.Itoa(i))...)
-	}
-	k, c := j.runner()
-	if c == nil {
-		add("no container is named runner", podPath("containers")...)
-		return
-	}
-	at := strconv.Itoa(k)
-	if !calls(c.Command, "exec") {
-		add("the runner's command is not wrapped in `sidecar exec --`", podPath("containers", at, "command")...)
-	}
-	if c.Lifecycle == nil || c.Lifecycle.PreStop == nil || c.Lifecycle.PreStop.Exec == nil || !calls(c.Lifecycle.PreStop.Exec.Command, "drain") {
-		add("the runner has no preStop hook `sidecar drain`", podPath("containers", at, "lifecycle")...)
-	}
-}
-
-// calls reports whether a command runs the sidecar's command of that name.
-func calls(command []string, name string) bool {
-	return len(command) > 1 && strings.HasSuffix("/"+command[0], "/sidecar") && command[1] == name
-}
-
 func scalerTLS(j *job, add report) {
 	trigger := j.Spec.Triggers[j.trigger]
 	address := trigger.Metadata["scalerAddress"]
@@ -160,7 +90,7 @@ func scalerTLS(j *job, add report) {
 		add("authenticationRef is set without enableTLS, so KEDA uses plain text", j.metadata("enableTLS")...)
 	}
 	for i, c := range j.pod().Spec.InitContainers {
-		if !calls(c.Command, "run") {
+		if !jobfactory.CallsSidecar(c.Command, "run") {
 			continue
 		}
 		for _, env := range c.Env {

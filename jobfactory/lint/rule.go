@@ -1,33 +1,32 @@
 // Package lint finds errors and risks in the configuration of runner groups: in
 // configuration files, in manifests and in the ScaledJobs of a live cluster. Each
-// rule is one entry of a list. How a trigger's metadata is parsed is in package
-// runnergroup, how a configuration file is read is in package config.
+// rule is one entry of a list. The rules about a runner's Job, which also say what a
+// configuration may not change, are in package jobfactory. How a trigger's metadata is
+// parsed is in package runnergroup, how a configuration file is read is in package
+// config.
 package lint
 
 import (
 	"cmp"
 	"slices"
+
+	"bitbucket-runner-scaler/jobfactory"
 )
 
-// Severity is the severity of a rule and its findings.
-type Severity string
+// Rule is one rule that Check applies, and Severity is its severity.
+type (
+	Rule     = jobfactory.Rule
+	Severity = jobfactory.Severity
+)
 
-// The severities. An Error means that runners are lost or never start. A Warning
-// means that the behaviour may be surprising.
+// The severities.
 const (
-	Error   Severity = "error"
-	Warning Severity = "warning"
+	Error   = jobfactory.Error
+	Warning = jobfactory.Warning
 )
 
-// Rule is one rule that Check applies.
-type Rule struct {
-	// ID in kebab case. It does not change between versions.
-	ID string `json:"id"`
-	// Severity of all the rule's findings.
-	Severity Severity `json:"severity"`
-	// Finds says what the rule finds, Remedy what to do about it.
-	Finds  string `json:"finds"`
-	Remedy string `json:"remedy"`
+func rule(id string, severity Severity, finds, remedy string) Rule {
+	return Rule{ID: id, Severity: severity, Finds: finds, Remedy: remedy}
 }
 
 // Finding is one violation of a rule.
@@ -62,22 +61,38 @@ type (
 
 // Rules returns all rules, in the order in which they are checked.
 func Rules() []Rule {
-	all := entries()
-	rules := append(make([]Rule, 0, 2+len(all)), unreadable, badConfig)
-	for _, e := range all {
+	rules := slices.Clone(inputRules)
+	for _, e := range entries() {
 		rules = append(rules, e.Rule)
 	}
 	return rules
 }
 
 func entries() []entry {
-	return slices.Concat(scalingRules(), podRules(), setRules())
+	return slices.Concat(scalingRules(), jobRules(), podRules(), setRules())
+}
+
+// jobRules are those that also say which pod_template is refused.
+func jobRules() []entry {
+	rules := jobfactory.JobRules()
+	all := make([]entry, len(rules))
+	for i, rule := range rules {
+		all[i] = entry{Rule: rule.Rule, one: func(j *job, add report) {
+			for _, v := range rule.Check(jobfactory.RunnerJob{OS: j.group.OS, Namespace: j.namespaceMarks, JobSpec: j.jobSpec()}) {
+				add(v.String(), append([]string{"spec", "jobTargetRef"}, v.Path...)...)
+			}
+		}}
+	}
+	return all
 }
 
 // Check applies every rule to the input. Findings are in the order of files, lines
 // and rules.
 func Check(input *Input, options Options) []Finding {
 	findings := slices.Clone(input.findings)
+	for _, j := range input.jobs {
+		j.namespaceMarks = input.namespaces[j.Namespace]
+	}
 	for _, e := range entries() {
 		at := func(j *job, message string, path ...string) {
 			findings = append(findings, j.finding(e.Rule, message, path))

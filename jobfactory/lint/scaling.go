@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 
 	"bitbucket-runner-scaler/externalscaler/policy"
@@ -10,7 +11,7 @@ import (
 // scalingRules are the rules about the number of Jobs.
 func scalingRules() []entry {
 	return []entry{
-		{Rule: Rule{"metadata-invalid", Error, "trigger metadata that the scaler refuses: an unknown key, a bad value or label, or values that contradict each other", "correct the key's value; the message says what is accepted"},
+		{Rule: rule("metadata-invalid", Error, "trigger metadata that the scaler refuses: an unknown key, a bad value or label, or values that contradict each other", "correct the key's value; the message says what is accepted"),
 			one: func(j *job, add report) {
 				if j.invalid == nil {
 					return
@@ -19,33 +20,33 @@ func scalingRules() []entry {
 					add(f.String(), j.metadata(f.Key)...)
 				}
 			}},
-		{Rule: Rule{"min-replica-count", Error, "minReplicaCount, which KEDA adds to what the scaler wants", "remove it: `min` in the trigger is the minimum"},
+		{Rule: rule("min-replica-count", Error, "minReplicaCount, which KEDA adds to what the scaler wants", "remove it: `min` in the trigger is the minimum"),
 			one: func(j *job, add report) {
 				if n := j.Spec.MinReplicaCount; n != nil && *n != 0 {
 					add(fmt.Sprintf("minReplicaCount is %d", *n), "spec", "minReplicaCount")
 				}
 			}},
-		{Rule: Rule{"scaling-strategy", Error, "a scalingStrategy other than default, with which KEDA takes the scaler's answer as a number of additional Jobs", "set scalingStrategy.strategy to default"},
+		{Rule: rule("scaling-strategy", Error, "a scalingStrategy other than default, with which KEDA takes the scaler's answer as a number of additional Jobs", "set scalingStrategy.strategy to default"),
 			one: func(j *job, add report) {
 				if s := j.Spec.ScalingStrategy.Strategy; s != "" && s != "default" {
 					add(fmt.Sprintf("scalingStrategy is %q", s), "spec", "scalingStrategy", "strategy")
 				}
 			}},
-		{Rule: Rule{"rollout-not-gradual", Error, "a rollout other than gradual: KEDA deletes running Jobs, including busy ones, when the ScaledJob changes", "set rollout.strategy to gradual"},
+		{Rule: rule("rollout-not-gradual", Error, "a rollout other than gradual: KEDA deletes running Jobs, including busy ones, when the ScaledJob changes", "set rollout.strategy to gradual"),
 			one: func(j *job, add report) {
 				if s := j.Spec.Rollout.Strategy; s != "gradual" {
 					add(fmt.Sprintf("rollout strategy is %q", s), "spec", "rollout", "strategy")
 				}
 			}},
-		{Rule: Rule{"max-replica-count", Error, "a maxReplicaCount other than the trigger's maximum", "set maxReplicaCount to the trigger's `max` (`count` with fixed)"},
+		{Rule: rule("max-replica-count", Error, "a maxReplicaCount other than the trigger's maximum", "set maxReplicaCount to the trigger's `max` (`count` with fixed)"),
 			one: maxReplicaCount},
-		{Rule: Rule{"external-push", Error, "a trigger of type external-push, which never scales a ScaledJob", "set the trigger's type to external"},
+		{Rule: rule("external-push", Error, "a trigger of another type than external, such as external-push, which never scales a ScaledJob", "set the trigger's type to external"),
 			one: func(j *job, add report) {
-				if t := j.Spec.Triggers[j.trigger]; t.Type == "external-push" {
-					add("the trigger is of type external-push", append(j.metadata("")[:3], "type")...)
+				if t := j.Spec.Triggers[j.trigger]; t.Type != "external" {
+					add("the trigger is of type "+cmp.Or(t.Type, "none"), append(j.metadata("")[:3], "type")...)
 				}
 			}},
-		{Rule: Rule{"second-trigger", Error, "a second trigger, or multipleScalersCalculation: another trigger's number would prevent scale-down", "keep only the scaler's trigger, and remove multipleScalersCalculation"},
+		{Rule: rule("second-trigger", Error, "a second trigger, or multipleScalersCalculation: another trigger's number would prevent scale-down", "keep only the scaler's trigger, and remove multipleScalersCalculation"),
 			one: func(j *job, add report) {
 				if n := len(j.Spec.Triggers); n > 1 {
 					add(fmt.Sprintf("%d triggers", n), "spec", "triggers")
@@ -54,19 +55,19 @@ func scalingRules() []entry {
 					add(fmt.Sprintf("multipleScalersCalculation is %q", c), "spec", "scalingStrategy", "multipleScalersCalculation")
 				}
 			}},
-		{Rule: Rule{"ephemeral-without-spare", Warning, "`spare: 0` with ephemeral runners: steps wait until a used runner is replaced", "set `spare` to at least 1, or leave it out"},
+		{Rule: rule("ephemeral-without-spare", Warning, "`spare: 0` with ephemeral runners: steps wait until a used runner is replaced", "set `spare` to at least 1, or leave it out"),
 			one: func(j *job, add report) {
 				if r := j.group.Rules; j.invalid == nil && r.Strategy != policy.Fixed && r.Ephemeral && r.Spare == 0 {
 					add("spare is 0, and ephemeral is true", j.metadata("spare")...)
 				}
 			}},
-		{Rule: Rule{"reserved-namespace", Error, "a runner group in the control plane's namespace, which has the credentials, or in one of Kubernetes' own namespaces", "use another namespace for the group"},
+		{Rule: rule("reserved-namespace", Error, "a runner group in the control plane's namespace, which has the credentials, or in one of Kubernetes' own namespaces", "use another namespace for the group"),
 			one: func(j *job, add report) {
 				if jobfactory.ReservedNamespace(j.Namespace) {
 					add(fmt.Sprintf("namespace is %q", j.Namespace), "metadata", "namespace")
 				}
 			}},
-		{Rule: Rule{"scaler-tls", Error, "a scaler address that is not host:port, or TLS settings of KEDA and the sidecar that do not match", "set scalerAddress to host:port, the same for KEDA and the sidecar, and set either both enableTLS and authenticationRef or neither"},
+		{Rule: rule("scaler-tls", Error, "a scaler address that is not host:port, or TLS settings of KEDA and the sidecar that do not match", "set scalerAddress to host:port, the same for KEDA and the sidecar, and set either both enableTLS and authenticationRef or neither"),
 			one: scalerTLS},
 	}
 }

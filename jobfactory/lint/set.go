@@ -18,12 +18,12 @@ const maxRegistered = 100
 // setRules are the rules about all ScaledJobs together.
 func setRules() []entry {
 	return []entry{
-		{Rule: Rule{"overlapping-labels", Error, "two groups in one scope with equal labels: Bitbucket cannot distinguish their runners, and the scaler refuses the younger group", "give each group a label of its own"}, all: overlapping},
-		{Rule: Rule{"labels-subset", Warning, "a group whose labels another group in its scope has too: its steps may run on the other group's runners", "give the group with fewer labels a label that the other group does not have"}, all: subset},
-		{Rule: Rule{"scope-limit", Error, "more than 100 runners in a workspace or repository over all groups: Bitbucket does not register more", "lower the groups' `max`"}, all: scopeLimit},
-		{Rule: Rule{"hourly-budget", Error, "more runners per hour than a credentials set can register and remove within its hourly budget of calls", "raise `maxAge`, lower `max`, do without `ephemeral`, or distribute the groups over several sets"}, all: hourlyBudget},
-		{Rule: Rule{"stretched-lists", Warning, "so many scopes share a credentials set that each is listed less often than the poll interval says, for the hourly budget of calls", "distribute the groups over several sets, or use workspaces rather than their repositories"}, all: stretchedLists},
-		{Rule: Rule{"missing-credentials", Error, "a credentials set that is missing, is not usable, or does not serve the namespace (with --credentials-dir)", "create the set, or add the namespace to its key `namespaces`"}, all: missingCredentials},
+		{Rule: rule("overlapping-labels", Error, "two groups in one scope with equal labels: Bitbucket cannot distinguish their runners, and the scaler refuses the younger group", "give each group a label of its own"), all: overlapping},
+		{Rule: rule("labels-subset", Warning, "a group whose labels another group in its scope has too: its steps may run on the other group's runners", "give the group with fewer labels a label that the other group does not have"), all: subset},
+		{Rule: rule("scope-limit", Error, "more than 100 runners in a workspace or repository over all groups: Bitbucket does not register more", "lower the groups' `max`"), all: scopeLimit},
+		{Rule: rule("hourly-budget", Error, "more runners per hour than a credentials set can register and remove within its hourly budget of calls", "raise `maxAge`, lower `max`, do without `ephemeral`, or distribute the groups over several sets"), all: hourlyBudget},
+		{Rule: rule("stretched-lists", Warning, "so many scopes share a credentials set that each is listed less often than the poll interval says, for the hourly budget of calls", "distribute the groups over several sets, or use workspaces rather than their repositories"), all: stretchedLists},
+		{Rule: rule("missing-credentials", Error, "a credentials set that is missing, is not usable, or does not serve the namespace (with --credentials-dir)", "create the set, or add the namespace to its key `namespaces`"), all: missingCredentials},
 	}
 }
 

@@ -48,16 +48,16 @@ type Config struct {
 func (c Config) Validate() error {
 	faults := []error{socket.ValidateDir(c.Dir)}
 	if host, port, err := net.SplitHostPort(c.ScalerAddress); err != nil || host == "" || port == "" {
-		faults = append(faults, fmt.Errorf("scaler-address: %q, want host:port", c.ScalerAddress))
+		faults = append(faults, fmt.Errorf("--scaler-address: %q, want host:port", c.ScalerAddress))
 	}
 	if c.TLS != TLSOff && c.TLS != TLSOn {
-		faults = append(faults, fmt.Errorf("tls: %q, want %q or %q", c.TLS, TLSOn, TLSOff))
+		faults = append(faults, fmt.Errorf("--tls: %q, want %q or %q", c.TLS, TLSOn, TLSOff))
 	}
 	if c.TLS == TLSOn && c.CAFile == "" {
-		faults = append(faults, fmt.Errorf("ca-file: %q, want the path of a file", c.CAFile))
+		faults = append(faults, fmt.Errorf("--ca-file: %q, want the path of a file", c.CAFile))
 	}
 	if c.TokenFile == "" {
-		faults = append(faults, fmt.Errorf("token-file: %q, want the path of a file", c.TokenFile))
+		faults = append(faults, fmt.Errorf("--token-file: %q, want the path of a file", c.TokenFile))
 	}
 	return errors.Join(faults...)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -92,6 +93,21 @@ func Flags(c *cobra.Command, prefix string, lookup func(string) (string, bool)) 
 	return flags.New(c.Flags(), prefix, lookup)
 }
 
+// CheckEnvironment adds a fault for each variable of the process that has the prefix of
+// the flags but is not the name of a flag of any of the program's commands.
+func CheckEnvironment(c *cobra.Command, set *flags.Set) {
+	var names []string
+	var collect func(*cobra.Command)
+	collect = func(c *cobra.Command) {
+		c.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
+		for _, sub := range c.Commands() {
+			collect(sub)
+		}
+	}
+	collect(c.Root())
+	set.CheckEnvironment(os.Environ(), names...)
+}
+
 // NoArguments returns an error if there are arguments other than flags.
 func NoArguments(_ *cobra.Command, args []string) error { return flags.NoArguments(args) }
 
@@ -100,6 +116,19 @@ func flagError(c *cobra.Command, err error) error {
 		return unknownCommand(c, c.Flags().Arg(0)) // the flag may belong to the misspelt command
 	}
 	return flags.Explain(c.Flags(), err)
+}
+
+// NameChoices adds the words that flags accept to their descriptions, for man pages, which
+// do not show a flag's kind, as --help does.
+func NameChoices(c *cobra.Command) {
+	c.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+		if words := flag.Annotations[flags.Accepted]; words != nil {
+			flag.Usage += ": " + flags.List(words)
+		}
+	})
+	for _, sub := range c.Commands() {
+		NameChoices(sub)
+	}
 }
 
 // complete enables shell completion of the words that flags accept.

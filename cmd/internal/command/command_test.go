@@ -74,3 +74,13 @@ func TestShellsCompleteTheWordsThatAFlagAccepts(t *testing.T) {
 		t.Errorf("exit code %d and %q", code, &out)
 	}
 }
+
+func TestDescriptionsForManPagesHaveTheAcceptedValues(t *testing.T) {
+	root, sub := &cobra.Command{Use: "root"}, &cobra.Command{Use: "sub"}
+	root.AddCommand(sub)
+	Flags(sub, "", nil).Choice(new(string), "output", "o", "text", "form of the findings", "text", "json", "sarif")
+	NameChoices(root)
+	if got, want := sub.Flags().Lookup("output").Usage, "form of the findings: text, json or sarif"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

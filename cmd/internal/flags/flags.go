@@ -42,7 +42,7 @@ func (f *Set) Read() {
 		if flag.Changed || flag.Name == "help" {
 			return
 		}
-		name := f.prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		name := variable(f.prefix, flag.Name)
 		given, _ := f.lookup(name)
 		if given == "" {
 			return

@@ -87,6 +87,7 @@ var shares = []field{
 var extensions = []field{
 	{"credentials", one("team-a", "default", "b2")},
 	{"docker", one(true, true, "true", false)},
+	{"docker_args", one([]any{"--mtu=1400"}, []any{"--registry-mirror", "https://mirror.example.com"})},
 	{"docker_resources", resources},
 	{"node_selector", one(object{"customer": "shared"}, object{"pool": "big", "disk": "1"}, object{})},
 	{"tolerations", one(
@@ -156,7 +157,7 @@ func (s *source) group(i int, form Form, extended bool) object {
 	g := s.some(common, 3)
 	g["name"] = one(fmt.Sprintf("Runner group %d", i+1), fmt.Sprintf("group-%d", i+1), fmt.Sprintf("G%d: (builds)", i+1))(s)
 	g["workspace"] = one("acme", "my_work.space", "{6321d246-a40a-4776-8497-372a41771e65}")(s)
-	g["labels"] = one([]any{fmt.Sprintf("g%d", i)}, []any{"gke.runner", fmt.Sprintf("g%d", i)}, []any{"1.10", fmt.Sprintf("g%d", i), "true"})(s)
+	g["labels"] = one([]any{fmt.Sprintf("g%d", i)}, []any{"self.hosted", "gke.runner", fmt.Sprintf("g%d", i)}, []any{"1.10", fmt.Sprintf("g%d", i), "true"})(s)
 	s.scaling(g, form, extended)
 	if !extended {
 		return g
@@ -217,7 +218,7 @@ func (s *source) scaling(g object, form Form, extended bool) {
 func (s *source) architecture(g object) {
 	systems := []object{
 		{"os": "linux"}, {"os": "linux.arm64"}, {"architecture": "amd64"}, {"architecture": "arm64"},
-		{"os": "linux.arm64", "architecture": "arm64"},
+		{"os": "linux.arm64", "architecture": "arm64"}, {"os": "linux.shell", "docker": false}, {"os": "linux.shell", "architecture": "arm64", "docker": nil, "node_selector": nil},
 	}
 	for key, value := range systems[s.IntN(len(systems))] {
 		g[key] = value

@@ -42,6 +42,9 @@ var mutations = []mutation{
 	set("wrong type", "polling_interval", []any{5}),
 	set("wrong type", "image_pull_secrets", "mirror"),
 	set("wrong type", "repositories", "app"),
+	set("wrong type", "docker_args", "--mtu=1400"),
+	set("bad option", "docker_args", []any{"--mtu=1400", "--host=tcp://0.0.0.0:2375"}).as("[1]", "--host=tcp://0.0.0.0:2375"),
+	set("contradiction", "docker", true).with("os", "linux.shell").with("architecture", nil),
 
 	set("empty value", "name", ""),
 	set("empty value", "entrypoint", []any{}).as("", ""),

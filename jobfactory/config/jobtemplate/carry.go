@@ -47,9 +47,6 @@ func (t *Template) divide() error {
 	pod := &template.Spec
 	t.filterVolumes(pod, own.Template.Spec.Volumes)
 	t.pod = patch("spec.template.spec", podFields, *pod, own.Template.Spec)
-	for _, c := range pod.InitContainers {
-		t.note("spec.template.spec.initContainers["+c.Name+"]", "a group's pod_template may add it")
-	}
 	t.divideContainers(pod, own.Template.Spec, patch)
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -60,28 +57,62 @@ func (t *Template) divide() error {
 // divideContainers divides the runner's and the daemon's container.
 func (t *Template) divideContainers(pod *corev1.PodSpec, own corev1.PodSpec, patch func(string, map[string]string, any, any) map[string]any) {
 	runner, daemon := container(own.Containers, jobfactory.RunnerContainer), container(own.InitContainers, jobfactory.DockerContainer)
+	given := daemonOf(pod)
+	for i := range pod.InitContainers {
+		if c := &pod.InitContainers[i]; c != given {
+			t.note("spec.template.spec.initContainers["+c.Name+"]", "a group's pod_template may add it")
+		}
+	}
+	if given != nil {
+		list := "containers"
+		if !slices.ContainsFunc(pod.Containers, func(c corev1.Container) bool { return c.Name == given.Name }) {
+			list = "initContainers"
+		}
+		t.divideDaemon("spec.template.spec."+list+"["+given.Name+"]", pod, given, *daemon, patch)
+	}
 	for i := range pod.Containers {
 		c := &pod.Containers[i]
 		at := "spec.template.spec.containers[" + c.Name + "]"
 		switch {
+		case c == given:
 		case c.Name == jobfactory.RunnerContainer:
 			t.filterMounts(at, pod, c, runner.VolumeMounts)
 			t.filterEnv(at, c)
 			t.runner = patch(at, containerFields, *c, nil)
-		case isDaemon(*c) && t.daemon == nil:
-			t.filterMounts(at, pod, c, daemon.VolumeMounts)
-			t.filterEnv(at, c)
-			t.daemon = patch(at, containerFields, *c, *daemon)
-			if len(c.Env) > 0 {
-				t.daemon["env"] = c.Env
-			}
-			if runner := container(pod.Containers, jobfactory.RunnerContainer); c.ImagePullPolicy != "" && c.ImagePullPolicy != runner.ImagePullPolicy {
-				t.note(at+".imagePullPolicy", "a group has one image_pull_policy for both images, which is the runner's")
-			}
 		default:
 			t.note(at, "the Job ends with its last container; a group's pod_template may add it as an init container with restartPolicy Always")
 		}
 	}
+}
+
+// divideDaemon divides the container of the Docker daemon.
+func (t *Template) divideDaemon(at string, pod *corev1.PodSpec, c *corev1.Container, own corev1.Container, patch func(string, map[string]string, any, any) map[string]any) {
+	t.filterMounts(at, pod, c, own.VolumeMounts)
+	t.filterEnv(at, c)
+	t.filterOptions(at, c)
+	t.daemon = patch(at, containerFields, *c, own)
+	if len(c.Env) > 0 {
+		t.daemon["env"] = c.Env
+	}
+	if runner := container(pod.Containers, jobfactory.RunnerContainer); c.ImagePullPolicy != "" && c.ImagePullPolicy != runner.ImagePullPolicy {
+		t.note(at+".imagePullPolicy", "a group has one image_pull_policy for both images, which is the runner's")
+	}
+}
+
+// filterOptions takes the options of dockerd out of the daemon's command line. A command
+// line of another program stays, so that a note is added for it.
+func (t *Template) filterOptions(at string, c *corev1.Container) {
+	words := slices.Concat(c.Command, c.Args)
+	for len(words) > 0 && (strings.HasSuffix("/"+words[0], "/dockerd") || strings.HasSuffix("/"+words[0], "/dockerd-entrypoint.sh")) {
+		words = words[1:]
+	}
+	if len(words) > 0 && !strings.HasPrefix(words[0], "-") {
+		return
+	}
+	c.Command, c.Args = nil, nil
+	t.dockerArgs = jobfactory.DaemonOptions(words, func(refused string) {
+		t.note(at+".args["+refused+"]", "the Docker daemon only listens on unix:///var/run/docker.sock")
+	})
 }
 
 // check reports what no group could be rendered with, so that it is not reported for
@@ -95,9 +126,17 @@ func (t *Template) check(g jobfactory.RunnerGroup) error {
 	return nil
 }
 
-// isDaemon reports whether a container is the Docker daemon, which may have any name.
-func isDaemon(c corev1.Container) bool {
-	return c.SecurityContext != nil && c.SecurityContext.Privileged != nil && *c.SecurityContext.Privileged || strings.Contains(c.Image, "dind")
+// daemonOf returns the container of the Docker daemon, which may have any name and may be
+// a native sidecar; nil if there is none.
+func daemonOf(pod *corev1.PodSpec) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Containers, pod.InitContainers} {
+		for i := range list {
+			if list[i].Name != jobfactory.RunnerContainer && jobfactory.IsDaemon(list[i]) {
+				return &list[i]
+			}
+		}
+	}
+	return nil
 }
 
 // filterMetadata drops the labels and annotations that the pods have anyway, and the
@@ -136,7 +175,7 @@ func (t *Template) filterVolumes(pod *corev1.PodSpec, own []corev1.Volume) {
 func (t *Template) filterMounts(at string, pod *corev1.PodSpec, c *corev1.Container, own []corev1.VolumeMount) {
 	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
 		path := at + ".volumeMounts[" + m.MountPath + "]"
-		overlap := slices.IndexFunc(own, func(o corev1.VolumeMount) bool { return jobfactory.MountsOverlap(o.MountPath, m.MountPath) })
+		overlap := slices.IndexFunc(own, func(o corev1.VolumeMount) bool { return jobfactory.MountHides(o.MountPath, m.MountPath) })
 		switch {
 		case overlap >= 0 && own[overlap].Name == m.Name && jobfactory.ResolveMount(own[overlap].MountPath) == jobfactory.ResolveMount(m.MountPath) && m.SubPath+m.SubPathExpr == "":
 			return true // the same mount
@@ -190,17 +229,13 @@ func (t *Template) SetDefaults(g *jobfactory.RunnerGroup) {
 		g.GracePeriod = time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second
 	}
 	g.Volumes = pod.Volumes
-	daemon := false
-	for _, c := range pod.Containers {
-		switch {
-		case c.Name == jobfactory.RunnerContainer:
-			carry(c, &g.Images.Runner, &g.Resources)
-			g.VolumeMounts, g.Env, g.PullPolicy = c.VolumeMounts, c.Env, c.ImagePullPolicy
-		case isDaemon(c) && !daemon:
-			daemon = true
-			carry(c, &g.Images.Docker, &g.DockerResources)
-			g.DockerVolumeMounts = c.VolumeMounts
-		}
+	if c := container(pod.Containers, jobfactory.RunnerContainer); c != nil {
+		carry(*c, &g.Images.Runner, &g.Resources)
+		g.VolumeMounts, g.Env, g.PullPolicy = c.VolumeMounts, c.Env, c.ImagePullPolicy
+	}
+	if c := daemonOf(&pod); c != nil {
+		carry(*c, &g.Images.Docker, &g.DockerResources)
+		g.DockerVolumeMounts, g.DockerArgs = c.VolumeMounts, slices.Clone(t.dockerArgs)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,6 +28,8 @@ type Template struct {
 	// metadata, pod, runner and daemon are the fields that have no key of a group, as
 	// patches of the pod template's metadata and spec and of the two containers.
 	metadata, pod, runner, daemon map[string]any
+	// dockerArgs are the options of dockerd.
+	dockerArgs []string
 	// Notes say for each field that is not carried over why, and what to do instead.
 	Notes []string
 }
@@ -37,8 +40,12 @@ func Read(data []byte) (*Template, error) {
 	if len(data) > jobfactory.MaxInput {
 		return nil, fmt.Errorf("job template: %d bytes, want at most %d", len(data), jobfactory.MaxInput)
 	}
-	template := &Template{}
-	jobs, err := template.collect(placeholder.ReplaceAll(data, []byte(marker)), 0)
+	text, notes, err := evaluate(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("job template: %w", err)
+	}
+	template := &Template{Notes: notes}
+	jobs, err := template.collect([]byte(text), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +100,7 @@ func (t *Template) collect(data []byte, depth int) ([]json.RawMessage, error) {
 			}
 		case "ConfigMap":
 			for _, name := range slices.Sorted(maps.Keys(object.Data)) {
-				if text := object.Data[name]; strings.Contains(text, "kind: Job") {
+				if text := object.Data[name]; jobKind.MatchString(text) {
 					inner = append(inner, []byte(text))
 				}
 			}
@@ -109,6 +116,9 @@ func (t *Template) collect(data []byte, depth int) ([]json.RawMessage, error) {
 		}
 	}
 }
+
+// jobKind matches texts that contain a Job.
+var jobKind = regexp.MustCompile(`\bkind["']?\s*:\s*["']?Job\b`)
 
 func (t *Template) note(path, instead string) {
 	t.Notes = append(t.Notes, "job template: "+path+" is not carried over: "+instead)

@@ -13,12 +13,11 @@ import (
 	"bitbucket-runner-scaler/jobfactory"
 )
 
-// placeholder matches what the autoscaler replaces for each runner.
-var placeholder = regexp.MustCompile(`<%.*?%>|\{\{.*?\}\}|\{%.*?%\}`)
+// marker replaces each placeholder, with a number after it, so that the template is YAML.
+// No template contains it by itself.
+const marker = "x-filled-in-for-each-runner-"
 
-// marker replaces each placeholder, so that the template is YAML. No template
-// contains it by itself.
-const marker = "x-filled-in-for-each-runner-x"
+var markers = regexp.MustCompile(marker + "[0-9]+")
 
 // withoutPlaceholders removes the values with placeholders, so that a placeholder may
 // also be in the place of an amount or a number. It adds a note for each, except for
@@ -50,11 +49,8 @@ func (t *Template) clear(fields map[string]any, path string) {
 				if !hasPlaceholder(item) {
 					return false
 				}
-				name := any("")
-				if isObject {
-					name = object["name"]
-				}
-				t.notePlaceholder(fmt.Sprintf("%s[%v]", at, name), fmt.Sprint(name))
+				name := nameOf(object)
+				t.notePlaceholder(at+"["+name+"]", name)
 				return true
 			})
 		case string:
@@ -64,6 +60,19 @@ func (t *Template) clear(fields map[string]any, path string) {
 			}
 		}
 	}
+}
+
+// nameOf returns the name of an item of a list, or of the object that it refers to.
+func nameOf(item map[string]any) string {
+	if name, ok := item["name"].(string); ok {
+		return name
+	}
+	for _, key := range slices.Sorted(maps.Keys(item)) {
+		if inner, ok := item[key].(map[string]any); ok {
+			return nameOf(inner)
+		}
+	}
+	return ""
 }
 
 // hasPlaceholder reports whether a placeholder is anywhere in a value.
@@ -76,8 +85,8 @@ func hasPlaceholder(value any) bool {
 // the resources.
 func (t *Template) notePlaceholder(path, name string) {
 	switch {
-	case jobfactory.IdentityVariable(name), strings.HasPrefix(path, "metadata."), strings.Contains(path, ".resources."), strings.HasSuffix(path, corev1.LabelArchStable):
+	case jobfactory.IdentityVariable(name), strings.HasPrefix(name, "runner-oauth-credentials"), strings.HasPrefix(path, "metadata."), strings.Contains(path, ".resources."), strings.HasSuffix(path, corev1.LabelArchStable):
 	default:
-		t.note(strings.ReplaceAll(path, marker, "<%…%>"), "the autoscaler sets it for each runner; a group's keys may set what is the same for all")
+		t.note(markers.ReplaceAllString(path, "<%…%>"), "the autoscaler sets it for each runner; a group's keys may set what is the same for all")
 	}
 }

@@ -37,9 +37,9 @@ var errMessage = errors.New("read from socket: not a message of the sidecar's pr
 func ValidateDir(dir string) error {
 	switch {
 	case !filepath.IsAbs(dir):
-		return fmt.Errorf("dir: %q, want an absolute path", dir)
+		return fmt.Errorf("--dir: %q, want an absolute path", dir)
 	case len(filepath.Join(dir, fileName)) > maxPath:
-		return fmt.Errorf("dir: %q, want a path of at most %d bytes, because the path of a socket in it is limited", dir, maxPath-len(fileName)-1)
+		return fmt.Errorf("--dir: %q, want a path of at most %d bytes, because the path of a socket in it is limited", dir, maxPath-len(fileName)-1)
 	}
 	return nil
 }
