@@ -34,8 +34,9 @@ const (
 	probeSeconds = 50
 	// probeTimeout is longer, so that the probe itself says what is missing.
 	probeTimeout = 60
-	// startupTries let a Job wait a day for an unreachable Bitbucket.
-	startupTries = 24 * 60 * 60 / probeSeconds
+	// startupTries let a Job wait a day for an unreachable Bitbucket, also with an earlier
+	// build of the sidecar, whose probe does not wait inside but fails at once.
+	startupTries = 24 * 60 * 60
 	// daemonTries let a Docker daemon start on a slow disk, within some minutes.
 	daemonTries = 6
 	nonRoot     = 65532

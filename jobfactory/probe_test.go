@@ -32,7 +32,7 @@ func TestProbesFailBeforeTheKubeletEndsThem(t *testing.T) {
 	if probeSeconds >= probeTimeout || daemonWait >= probeTimeout-10 {
 		t.Errorf("a probe waits %v s or %v s, with a timeout of %v s", probeSeconds, daemonWait, probeTimeout)
 	}
-	if probe := probe(startupTries, "x"); int(probe.FailureThreshold)*probeSeconds < 24*60*60 || probe.PeriodSeconds != 1 {
+	if probe := probe(startupTries, "x"); probe.FailureThreshold < 24*60*60 || probe.PeriodSeconds != 1 {
 		t.Errorf("got %+v, want tries for a day, one soon after the other", probe)
 	}
 }

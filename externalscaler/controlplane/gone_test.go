@@ -8,8 +8,26 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
-func TestThePodsOfADeletedWorkspaceEndUnlessTheyAreBusy(t *testing.T) {
+// Bitbucket answers 404 also if the credentials may no longer see the workspace: its runners,
+// which have credentials of their own, still take steps.
+func TestRunnersOfAWorkspaceThatIsNotFoundAreLeftAlone(t *testing.T) {
 	config := shortLimits()
+	config.GoneAfter, config.MaxStaleness = 2*time.Second, time.Second
+	p := start(t, config, map[string]string{"min": "3"})
+	a, b := p.pod(p.group).online(), p.pod(p.group).online()
+	p.until("both to be seen", p.counts("idle", 2))
+	p.faults(emulator.FaultRule{Path: "/2.0/*", Status: 404}, emulator.FaultRule{Path: "/internal/*", Status: 404})
+	p.until("it to be reported", func() bool { return p.hasEvent("ScopeNotFound") && p.shown("builds").NotFoundSince != nil })
+	since := *p.shown("builds").NotFoundSince
+	p.until("a while to pass", func() bool { return a.stopOrdered() || b.stopOrdered() || time.Since(since) > 4*config.GoneAfter })
+	if a.stopOrdered() || b.stopOrdered() || !p.hasJob(a) || !p.hasJob(b) {
+		t.Error("an enabled runner was stopped or deleted, though it may take a step at any time")
+	}
+}
+
+func TestWithUnsafeScaleDownThePodsOfADeletedWorkspaceEndUnlessTheyAreBusy(t *testing.T) {
+	config := shortLimits()
+	config.UnsafeScaleDown = true
 	config.GoneAfter, config.MaxStaleness = 2*time.Second, time.Second
 	p := start(t, config, map[string]string{"min": "3"}) // so that none is surplus
 	resting, working, silent := p.pod(p.group).online(), p.pod(p.group).online(), p.pod(p.group).online()

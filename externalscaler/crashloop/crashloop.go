@@ -104,7 +104,7 @@ func (l *Loops) Admit(group *fleet.GroupSnapshot, job *fleet.Job) error {
 // End is the end of a runner's process that nobody told to end.
 type End struct {
 	Job *fleet.Job
-	// Lived is the time since the registration.
+	// Lived is the time since its runner was first reported online; 0 if it never was.
 	Lived    time.Duration
 	TookStep bool
 	// Cause and LastLine are what its sidecar reports.
@@ -121,9 +121,11 @@ func (l *Loops) Ended(group *fleet.GroupSnapshot, end End) {
 	if outdated(end.Job, group) {
 		return
 	}
+	if end.TookStep {
+		s.used[end.Job.UID] = struct{}{}
+	}
 	if end.TookStep || end.Lived >= Age {
 		s.worked(end.Job.CreatedOn)
-		s.used[end.Job.UID] = struct{}{}
 		return
 	}
 	s.fail(end.Job, now, end.Cause)

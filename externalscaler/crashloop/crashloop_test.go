@@ -179,6 +179,8 @@ func TestWhatEndsACrashLoop(t *testing.T) {
 		"the end of a runner that lived for long": {func(w *world) { w.Ended(w.group, End{Job: w.job(), Lived: Age}) }, true},
 		"a runner with a step":                    {func(w *world) { works(w, func(m *fleet.Member) { m.Age, m.Used = 0, true }) }, true},
 		"a runner that stays online":              {func(w *world) { works(w, func(*fleet.Member) {}) }, true},
+		"a runner that does not come online":      {func(w *world) { works(w, func(m *fleet.Member) { m.State = fleet.Starting }) }, false},
+		"a runner that came online late":          {func(w *world) { works(w, func(m *fleet.Member) { m.Telemetry.OnlineSince = w.clock.Now() }) }, false},
 		"a runner that is online":                 {func(w *world) { works(w, func(m *fleet.Member) { m.Age = Age - 1 }) }, false},
 		"an old runner, of the image that worked": {func(w *world) { works(w, func(m *fleet.Member) { m.Job.CreatedOn = m.Job.CreatedOn.Add(-time.Hour) }) }, false},
 		"an hour without news":                    {func(w *world) { w.clock.Step(memory + 1) }, true},

@@ -66,12 +66,19 @@ func (s *groupState) observeMember(m *fleet.Member, now time.Time) {
 	if m.Used {
 		s.used[m.Job.UID] = struct{}{}
 	}
-	if m.Runner != nil && (m.Used || m.Enabled() && m.Age >= Age) {
+	if m.Runner != nil && (m.Used || stays(m, now)) {
 		s.worked(m.Job.CreatedOn)
 	}
 	if waits := m.Waits(); waits.CannotStart && !m.Outdated && !m.Terminating() {
 		s.fail(m.Job, now, waits)
 	}
+}
+
+// stays reports whether a runner has been online for Age: the time before, in which its
+// image may be pulled, does not count.
+func stays(m *fleet.Member, now time.Time) bool {
+	on := m.State == fleet.Idle || m.State == fleet.Busy
+	return on && m.Enabled() && m.Age >= Age && now.Sub(m.Telemetry.OnlineSince) >= Age
 }
 
 // outdated reports whether a Job was made of an earlier form of its ScaledJob: its end

@@ -126,7 +126,7 @@ func TestTelemetryKeepsWhatItNeedsAndNoMore(t *testing.T) {
 	all.report("pod", Telemetry{Attached: true, Activity: ActivityIdle, Since: at.Add(time.Minute)})
 	all.report("pod", Telemetry{Attached: true, Activity: ActivityIdle, Since: at.Add(time.Hour)})
 	got := all.get("pod").Telemetry
-	want := Telemetry{Attached: true, RunnerUUID: "{r}", Activity: ActivityIdle, LastStep: "{s}", Since: at.Add(time.Minute)}
+	want := Telemetry{Attached: true, RunnerUUID: "{r}", Activity: ActivityIdle, LastStep: "{s}", Since: at.Add(time.Minute), OnlineSince: at}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

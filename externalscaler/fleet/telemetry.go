@@ -44,6 +44,9 @@ type Telemetry struct {
 	StepsBegun uint32
 	// Since is when Activity was first reported, by the local clock.
 	Since time.Time
+	// OnlineSince is when the sidecar first reported that the runner is online, by the
+	// local clock; zero if it never did.
+	OnlineSince time.Time
 	// DetachedSince is when the stream ended; zero while it is open.
 	DetachedSince time.Time
 }
@@ -95,6 +98,10 @@ func (t *telemetry) report(podUID string, next Telemetry) {
 		}
 		if last.Scope != (scope.ID{}) {
 			next.Scope = last.Scope // a pod registers one runner, once: another scope is a false one
+		}
+		next.OnlineSince = last.OnlineSince
+		if next.OnlineSince.IsZero() && (next.Activity == ActivityIdle || next.Activity == ActivityBusy) {
+			next.OnlineSince = next.Since
 		}
 		next.Terminating = next.Terminating || last.Terminating
 		next.StepsBegun = max(next.StepsBegun, last.StepsBegun)

@@ -29,7 +29,9 @@ func (r *Reaper) sayNotFound(group *fleet.GroupSnapshot) {
 }
 
 // endGone ends the pods of a scope that Bitbucket has not known for long: idle ones,
-// whose runners it does not know either. What is busy, or not known to be idle, stays.
+// whose runners it does not know either. What is busy, or not known to be idle, stays. It
+// needs Config.UnsafeScaleDown: Bitbucket answers the same if only the credentials may no
+// longer see the scope, and then a runner that cannot be disabled may take a step at any time.
 func (r *Reaper) endGone(ctx context.Context, group *fleet.GroupSnapshot) error {
 	s := sight{now: r.config.Clock.Now(), group: group, members: group.Members}
 	due := r.decide(func(rules rules) []action {
@@ -49,12 +51,14 @@ func (r rules) endGone(s sight) []action {
 	return actions(confirmGone, ended, removal{ReasonScopeNotFound, "Bitbucket does not know its workspace or repository any more"})
 }
 
-// tendOrEnd tends to a group whose list is fresh enough to act on, and ends that of a
-// scope that is gone.
+// tendOrEnd tends to a group whose list is fresh enough to act on. That of a scope that is
+// gone it ends if it may, and else leaves alone.
 func (r *Reaper) tendOrEnd(ctx context.Context, group *fleet.GroupSnapshot) {
 	r.sayNotFound(group)
 	if group.NotFound.Gone {
-		r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.endGone(ctx, group) })
+		if r.config.UnsafeScaleDown {
+			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.endGone(ctx, group) })
+		}
 	} else if _, err := r.config.Snapshots.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
 		r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.tend(ctx, group.GroupKey) })
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"go.uber.org/zap"
@@ -47,7 +46,12 @@ func (r *Reaper) overdue(podless []fleet.Podless) map[scope.ID][]fleet.Podless {
 			due[p.Scope] = append(due[p.Scope], p)
 		}
 	}
-	maps.DeleteFunc(r.podless, func(uuid string, _ *sighting) bool { _, ok := current[uuid]; return !ok })
+	for uuid := range r.podless {
+		if _, ok := current[uuid]; !ok { // a list lacks it, or it has a pod
+			delete(r.podless, uuid)
+			delete(r.loaded, uuid)
+		}
+	}
 	return due
 }
 

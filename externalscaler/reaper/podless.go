@@ -21,6 +21,14 @@ type Store interface {
 // storeEvery bounds how often that is stored: most runners without a pod are gone sooner.
 const storeEvery = time.Minute
 
+// What was loaded is kept for keepLoaded: a process that begins to lead sees no runner
+// until it has read the first list, which a failing Bitbucket may delay. What is older than
+// keepStored is dropped even if leaders change more often than that.
+const (
+	keepLoaded = time.Hour
+	keepStored = 24 * time.Hour
+)
+
 // storing names the pass that stores.
 type storing struct{}
 
@@ -37,14 +45,14 @@ func (r *Reaper) load(ctx context.Context) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stored = stored
+	r.stored, r.loaded, r.loadedAt = stored, maps.Clone(stored), r.config.Clock.Now()
 }
 
 // firstSight returns the sighting of a runner that this process sees without a pod for
 // the first time. Called locked.
 func (r *Reaper) firstSight(uuid string, now time.Time) *sighting {
 	s := &sighting{since: now, seen: now}
-	if since, ok := r.stored[uuid]; ok && since.Before(now) {
+	if since, ok := r.loaded[uuid]; ok && since.Before(now) {
 		s.since = since
 	}
 	return s
@@ -57,7 +65,11 @@ func (r *Reaper) store(ctx context.Context) {
 		return
 	}
 	r.mu.Lock()
-	since := make(map[string]time.Time, len(r.podless))
+	maps.DeleteFunc(r.loaded, func(_ string, since time.Time) bool {
+		return now.Sub(r.loadedAt) > keepLoaded || now.Sub(since) > keepStored
+	})
+	since := make(map[string]time.Time, len(r.podless)+len(r.loaded))
+	maps.Copy(since, r.loaded)
 	for uuid, s := range r.podless {
 		since[uuid] = s.since.UTC().Truncate(time.Second)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,9 @@ func leaders(t *testing.T, store Store, terms ...time.Duration) (due time.Durati
 	for _, term := range terms {
 		r := New(Config{Store: store, Snapshots: &world{}})
 		r.load(t.Context())
+		r.overdue(nil) // the first look comes before the first list
+		r.store(t.Context())
+		r.passes.Wait()
 		for end := time.Now().Add(term); time.Now().Before(end); <-time.After(2 * time.Second) {
 			orphan := fleet.Podless{
 				Scope: scope.ID{Credentials: "default"}, ListBegun: begun.Add(time.Since(begun).Truncate(time.Minute)),
@@ -64,7 +68,7 @@ func TestTheGraceOfAnOrphanSurvivesAChangeOfTheLeader(t *testing.T) {
 		"one leader":                       {&kept{}, []time.Duration{time.Hour}, 5 * time.Minute, 6 * time.Minute},
 		"a leader after four minutes":      {&kept{}, []time.Duration{4 * time.Minute, time.Hour}, 5 * time.Minute, 6 * time.Minute},
 		"three changes in ten minutes":     {&kept{}, []time.Duration{4 * time.Minute, 30 * time.Second, 20 * time.Second, time.Hour}, 5 * time.Minute, 7 * time.Minute},
-		"a new leader must see it too":     {&kept{since: map[string]time.Time{"{orphan}": {}}}, []time.Duration{time.Hour}, time.Minute, 2 * time.Minute},
+		"a new leader must see it too":     {&kept{since: map[string]time.Time{"{orphan}": time.Date(1999, 12, 31, 23, 0, 0, 0, time.UTC)}}, []time.Duration{time.Hour}, time.Minute, 2 * time.Minute},
 		"a clock ahead does not lengthen":  {&kept{since: map[string]time.Time{"{orphan}": time.Unix(1<<40, 0)}}, []time.Duration{time.Hour}, 5 * time.Minute, 6 * time.Minute},
 		"what cannot be read begins again": {&kept{broken: true}, []time.Duration{time.Hour}, 5 * time.Minute, 6 * time.Minute},
 	} {
@@ -79,4 +83,32 @@ func TestTheGraceOfAnOrphanSurvivesAChangeOfTheLeader(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWhatALeaderLoadedIsStoredUntilItIsSeenToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &kept{since: map[string]time.Time{"{gone}": time.Now(), "{unseen}": time.Now(), "{old}": time.Now().Add(-keepStored - 1)}}
+		r := New(Config{Store: store, Snapshots: &world{}})
+		r.load(t.Context())
+		look := func(podless ...fleet.Podless) {
+			r.overdue(podless)
+			r.store(t.Context())
+			r.passes.Wait()
+			<-time.After(storeEvery)
+		}
+		want := func(when string, uuids ...string) {
+			t.Helper()
+			if got := slices.Sorted(maps.Keys(store.since)); !slices.Equal(got, uuids) {
+				t.Errorf("%s: stored %q, want %q", when, got, uuids)
+			}
+		}
+		look()
+		want("before any list", "{gone}", "{unseen}")
+		look(fleet.Podless{Runner: bitbucket.Runner{UUID: "{gone}"}})
+		look()
+		want("a list lacks what was seen", "{unseen}")
+		<-time.After(keepLoaded)
+		look()
+		want("after an hour")
+	})
 }

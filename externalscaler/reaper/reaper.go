@@ -42,6 +42,10 @@ type Reaper struct {
 	// stored is what was loaded or stored last of podless, and storedAt when that was begun.
 	stored   map[string]time.Time
 	storedAt time.Time
+	// loaded is what an earlier leader stored and this process has not seen to end, and
+	// loadedAt when it was read.
+	loaded   map[string]time.Time
+	loadedAt time.Time
 	// rechecked is when each drained runner was last rechecked, by UUID.
 	rechecked map[string]time.Time
 	// waits is when Jobs of each group were last seen to wait, by the cause's reason, and

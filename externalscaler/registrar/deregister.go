@@ -65,8 +65,16 @@ func (r *Registrar) noteEnd(identity Identity, req *runnerv1.DeregisterRequest) 
 	if !ok || !found || m.Job == nil || m.Terminating() || r.config.Telemetry.IsStopping(identity.PodUID) {
 		return
 	}
+	online := m.Telemetry.OnlineSince
+	if m.Telemetry.Unrecognized {
+		online = known.at // when it came online is not known
+	}
+	lived := time.Duration(0)
+	if !online.IsZero() {
+		lived = r.config.Clock.Since(online)
+	}
 	r.config.CrashLoops.Ended(group, crashloop.End{
-		Job: m.Job, Lived: r.config.Clock.Since(known.at), TookStep: m.Used || m.Telemetry.StepsBegun > 0,
+		Job: m.Job, Lived: lived, TookStep: m.Used || m.Telemetry.StepsBegun > 0,
 		Cause: causeOf(req), LastLine: printable(req.GetLastLine()),
 	})
 }

@@ -13,14 +13,17 @@ import (
 // NotFound says that Bitbucket does not know a workspace or repository, or not by the
 // name under which it was asked for.
 type NotFound struct {
-	// Since is when Bitbucket first said so, without another answer since. It is zero if
-	// the scope is found.
+	// Since is when Bitbucket first said so. It is zero if the scope is found; other
+	// failures than this one do not change it.
 	Since time.Time
 	// Renamed is true if only the slug is not found, and the scope still is by its UUID.
 	Renamed bool
 	// Gone is true if the scope by UUIDs has not been found for Config.GoneAfter, neither its
-	// runners nor itself. A single answer, or an outage, proves nothing.
+	// runners nor itself. A single answer, or an outage, proves nothing. Bitbucket also
+	// answers so if the credentials may no longer see the scope: its runners may still work.
 	Gone bool
+	// unbroken is since when every list was answered so.
+	unbroken time.Time
 }
 
 // slugEvery is the time between two checks whether the slugs still lead to the scope,
@@ -34,17 +37,21 @@ func (s *scope) noteFailed(ctx context.Context, err error) {
 	s.mu.Unlock()
 	if !errors.Is(err, bitbucket.ErrNotFound) {
 		if !before.Renamed {
-			s.setNotFound(NotFound{}) // a later answer has to say it again, and for as long
+			// A later answer has to say it again, and for as long, before the scope is gone.
+			s.setNotFound(NotFound{Since: before.Since})
 		}
 		return
 	}
 	now := s.config.Clock.Now()
-	next := NotFound{Since: before.Since}
+	next := NotFound{Since: before.Since, unbroken: before.unbroken}
 	if before.Since.IsZero() || before.Renamed {
 		next.Since = now
 	}
+	if next.unbroken.IsZero() {
+		next.unbroken = now
+	}
 	// What has never been found by UUIDs may have been renamed, with its runners.
-	if resolved.Workspace != "" && now.Sub(next.Since) >= s.config.GoneAfter {
+	if resolved.Workspace != "" && now.Sub(next.unbroken) >= s.config.GoneAfter {
 		next.Gone = errors.Is(s.using().CheckScope(ctx, resolved), bitbucket.ErrNotFound)
 	}
 	s.setNotFound(next)

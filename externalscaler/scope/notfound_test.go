@@ -43,10 +43,16 @@ func TestADeletedScopeIsGoneOnlyAfterALongTimeOf404s(t *testing.T) {
 	if got.Gone || got.Since.IsZero() {
 		t.Errorf("after 404s for 8 minutes: %+v, want not gone, but since when", got)
 	}
-	// An outage in between proves nothing, and the series begins again.
+	// An outage in between proves nothing, neither that the scope is there nor that it is
+	// gone, for which the series begins again.
+	since := got.Since
 	r.faults(emulator.FaultRule{Method: "GET", Path: "*", Status: 503})
-	if got := r.during(clk, acme(), 10*time.Minute); got != (NotFound{}) {
-		t.Errorf("in an outage: %+v", got)
+	if got := r.during(clk, acme(), 10*time.Minute); got != (NotFound{Since: since}) {
+		t.Errorf("in an outage: %+v, want not found since %v", got, since)
+	}
+	r.faults(emulator.FaultRule{Method: "GET", Path: "*", Status: 404})
+	if got := r.during(clk, acme(), 8*time.Minute); got.Gone || !got.Since.Equal(since) {
+		t.Errorf("after the outage: %+v, want it not gone, and not found since %v", got, since)
 	}
 	// Its runners are not found for long, but it is.
 	r.faults(emulator.FaultRule{Method: "GET", Path: "*/runners", Status: 404})

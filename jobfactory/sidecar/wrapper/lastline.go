@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode"
@@ -15,34 +16,43 @@ const (
 	// minSecret is the length from which the value of a variable may be a secret.
 	minSecret = 8
 	redacted  = "[redacted]"
+	// withheld replaces a line that contains a value: what else is in it may be another
+	// part of the same secret.
+	withheld = "[a line with a value of the environment]"
 )
 
 // lastLine keeps the last line of the runner's output, for the report of its end. It is
 // safe for concurrent use.
 type lastLine struct {
-	// secrets are fingerprints of the values that must not be reported. The values
-	// themselves are not kept.
-	secrets []fingerprint
+	// secrets are the SHA-256 sums of the texts that must not be reported, by their
+	// length. The texts themselves are not kept.
+	secrets map[int]map[[sha256.Size]byte]bool
 
 	mu   sync.Mutex
 	line []byte
 }
 
-// fingerprint recognizes a text without containing it.
-type fingerprint struct {
-	length int
-	sum    [sha256.Size]byte
-}
-
 // wellKnown are variables of every container, which contain no secret.
 var wellKnown = map[string]bool{"PATH": true, "PWD": true, "OLDPWD": true, "HOME": true, "HOSTNAME": true, "JAVA_HOME": true, "SIDECAR_DIR": true, "WORKING_DIRECTORY": true}
 
-// newLastLine returns a lastLine that never reports a value of this environment.
+// newLastLine returns a lastLine that never reports a value of this environment, or a
+// line of one.
 func newLastLine(environment []string) *lastLine {
-	l := &lastLine{}
+	l := &lastLine{secrets: map[int]map[[sha256.Size]byte]bool{}}
 	for _, entry := range environment {
-		if name, value, _ := strings.Cut(entry, "="); len(value) >= minSecret && !wellKnown[name] {
-			l.secrets = append(l.secrets, fingerprint{len(value), sha256.Sum256([]byte(value))})
+		name, value, _ := strings.Cut(entry, "=")
+		if wellKnown[name] {
+			continue
+		}
+		for part := range strings.Lines(value) {
+			part = strings.TrimSpace(part)
+			if len(part) < minSecret {
+				continue
+			}
+			if l.secrets[len(part)] == nil {
+				l.secrets[len(part)] = map[[sha256.Size]byte]bool{}
+			}
+			l.secrets[len(part)][sha256.Sum256([]byte(part))] = true
 		}
 	}
 	return l
@@ -72,16 +82,15 @@ func (l *lastLine) text() string {
 	if len(l.line) >= maxLine {
 		return ""
 	}
-	line := bytes.Clone(l.line)
-	for _, secret := range l.secrets {
-		line = secret.redact(line)
+	if l.hasSecret() {
+		return withheld
 	}
 	text := strings.Map(func(r rune) rune {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
 			return -1
 		}
 		return r
-	}, string(line))
+	}, string(l.line))
 	text = userInfo.ReplaceAllString(longWord.ReplaceAllString(text, redacted), "//"+redacted+"@")
 	if text = strings.TrimSpace(text); len(text) > maxLastLine {
 		text = strings.ToValidUTF8(text[:maxLastLine], "")
@@ -89,13 +98,37 @@ func (l *lastLine) text() string {
 	return text
 }
 
-// redact removes the text of the fingerprint from a line.
-func (f fingerprint) redact(line []byte) []byte {
-	for i := 0; i+f.length <= len(line); i++ {
-		if sha256.Sum256(line[i:i+f.length]) == f.sum {
-			line = append(append(bytes.Clone(line[:i]), redacted...), line[i+f.length:]...)
-			i += len(redacted) - 1
+// Escapes of URLs, and of JSON and quoted strings.
+var (
+	percentEscape   = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+	backslashEscape = regexp.MustCompile(`\\(u[0-9A-Fa-f]{4}|.)`)
+)
+
+// hasSecret reports whether the line contains a secret, as it is or escaped.
+func (l *lastLine) hasSecret() bool {
+	byCode := func(escape []byte) []byte {
+		code, _ := strconv.ParseUint(string(escape[1:]), 16, 8) // it is two hexadecimal digits
+		return []byte{byte(code)}
+	}
+	unescaped := percentEscape.ReplaceAllFunc(l.line, byCode)
+	spaced := percentEscape.ReplaceAllFunc(bytes.ReplaceAll(l.line, []byte("+"), []byte(" ")), byCode)
+	unquoted := backslashEscape.ReplaceAllFunc(l.line, func(escape []byte) []byte {
+		if r, _, _, err := strconv.UnquoteChar(string(escape), '"'); err == nil {
+			return []byte(string(r))
+		}
+		return escape[1:]
+	})
+	return l.contains(l.line) || l.contains(unescaped) || l.contains(spaced) || l.contains(unquoted)
+}
+
+// contains reports whether one of the secrets is in a text.
+func (l *lastLine) contains(text []byte) bool {
+	for length, sums := range l.secrets {
+		for i := 0; i+length <= len(text); i++ {
+			if sums[sha256.Sum256(text[i:i+length])] {
+				return true
+			}
 		}
 	}
-	return line
+	return false
 }
