@@ -41,18 +41,7 @@ func podRules() []JobRule {
 					}
 				}
 			}},
-		{Rule{"identity-variables", Error, "a variable with the runner's identity that is set by hand: the runner would not be the one that the sidecar has registered", "remove the variable"}, true,
-			func(j RunnerJob, report report) {
-				runner, ok := j.runner()
-				if !ok {
-					return
-				}
-				for _, v := range runner.Env {
-					if IdentityVariable(v.Name) {
-						report(v.Value, "no such variable: the sidecar sets the runner's identity", runner.at("env", item(v.Name))...)
-					}
-				}
-			}},
+		{Rule{"identity-variables", Error, "a variable with the runner's identity that is set by hand: the runner would not be the one that the sidecar has registered", "remove the variable"}, true, identityVariables},
 		{Rule{"sidecars-volumes", Error, "a container that mounts the sidecar's token or socket: builds could act as the sidecar", "use another volume"}, true, exclusiveMounts},
 		{Rule{"service-account-token", Warning, "a service account other than bitbucket-runner, or automountServiceAccountToken that is not false: builds may get permissions in the cluster", "set serviceAccountName to bitbucket-runner, and automountServiceAccountToken to false"}, true,
 			func(j RunnerJob, report report) {
@@ -82,6 +71,18 @@ func podRules() []JobRule {
 				}
 			}},
 		{Rule{"implausible-size", Warning, "an amount of memory or processors that is probably a slip of the unit, such as 2M or 2048m of memory, or 1000 processors", "write memory as 2Gi or 512Mi, and processors as 1 or 500m"}, false, implausibleSize},
+	}
+}
+
+func identityVariables(j RunnerJob, report report) {
+	runner, ok := j.runner()
+	if !ok {
+		return
+	}
+	for _, v := range runner.Env {
+		if IdentityVariable(v.Name) {
+			report(v.Value, "no such variable: the sidecar sets the runner's identity", runner.at("env", item(v.Name))...)
+		}
 	}
 }
 
