@@ -4,8 +4,9 @@ import (
 	"slices"
 	"strings"
 
-	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
 // podRules are the rules about the runner's pod.
@@ -41,28 +42,9 @@ func podRules() []JobRule {
 					}
 				}
 			}},
-		{Rule{"identity-variables", Error, "a variable with the runner's identity that is set by hand: the runner would not be the one that the sidecar has registered", "remove the variable"}, true,
-			func(j RunnerJob, report report) {
-				runner, ok := j.runner()
-				if !ok {
-					return
-				}
-				for _, v := range runner.Env {
-					if IdentityVariable(v.Name) {
-						report(v.Value, "no such variable: the sidecar sets the runner's identity", runner.at("env", item(v.Name))...)
-					}
-				}
-			}},
+		{Rule{"identity-variables", Error, "a variable with the runner's identity that is set by hand: the runner would not be the one that the sidecar has registered", "remove the variable"}, true, identityVariables},
 		{Rule{"sidecars-volumes", Error, "a container that mounts the sidecar's token or socket: builds could act as the sidecar", "use another volume"}, true, exclusiveMounts},
-		{Rule{"service-account-token", Warning, "a service account other than bitbucket-runner, or automountServiceAccountToken that is not false: builds may get permissions in the cluster", "set serviceAccountName to bitbucket-runner, and automountServiceAccountToken to false"}, true,
-			func(j RunnerJob, report report) {
-				if a := j.Template.Spec.AutomountServiceAccountToken; a == nil || *a {
-					report(shown(a), "false: builds must not have a token", podPath("automountServiceAccountToken")...)
-				}
-				if name := j.Template.Spec.ServiceAccountName; name != ServiceAccount {
-					report(name, ServiceAccount+": this account has no permissions that builds could use", podPath("serviceAccountName")...)
-				}
-			}},
+		{Rule{"service-account-token", Warning, "a service account other than bitbucket-runner, or automountServiceAccountToken that is not false: builds may get permissions in the cluster", "set serviceAccountName to bitbucket-runner, and automountServiceAccountToken to false"}, true, serviceAccount},
 		{Rule{"architecture", Warning, "nodes of another architecture than the group's os says, by which Bitbucket chooses the runners of a step", "make the node selector kubernetes.io/arch and the trigger's `os` match"}, true,
 			func(j RunnerJob, report report) {
 				given, want := j.Template.Spec.NodeSelector[corev1.LabelArchStable], architectureOf(j.OS)
@@ -82,6 +64,27 @@ func podRules() []JobRule {
 				}
 			}},
 		{Rule{"implausible-size", Warning, "an amount of memory or processors that is probably a slip of the unit, such as 2M or 2048m of memory, or 1000 processors", "write memory as 2Gi or 512Mi, and processors as 1 or 500m"}, false, implausibleSize},
+	}
+}
+
+func serviceAccount(j RunnerJob, report report) {
+	if a := j.Template.Spec.AutomountServiceAccountToken; a == nil || *a {
+		report(shown(a), "false: builds must not have a token", podPath("automountServiceAccountToken")...)
+	}
+	if name := j.Template.Spec.ServiceAccountName; name != ServiceAccount {
+		report(name, ServiceAccount+": this account has no permissions that builds could use", podPath("serviceAccountName")...)
+	}
+}
+
+func identityVariables(j RunnerJob, report report) {
+	runner, ok := j.runner()
+	if !ok {
+		return
+	}
+	for _, v := range runner.Env {
+		if IdentityVariable(v.Name) {
+			report(v.Value, "no such variable: the sidecar sets the runner's identity", runner.at("env", item(v.Name))...)
+		}
 	}
 }
 

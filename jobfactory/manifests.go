@@ -34,11 +34,11 @@ func Manifests(groups []RunnerGroup) ([]File, error) {
 		}
 		if !seen[group.Namespace] {
 			seen[group.Namespace] = true
-			any := func(holds func(RunnerGroup) bool) bool {
+			some := func(holds func(RunnerGroup) bool) bool {
 				return slices.ContainsFunc(groups, func(other RunnerGroup) bool { return other.Namespace == group.Namespace && holds(other) })
 			}
-			secured := any(func(g RunnerGroup) bool { return g.TLS })
-			files = append(files, File{Path: path.Join(group.Namespace, "namespace.yaml"), Objects: shared(group.Namespace, secured, any(mayBePrivileged))})
+			secured := some(func(g RunnerGroup) bool { return g.TLS })
+			files = append(files, File{Path: path.Join(group.Namespace, "namespace.yaml"), Objects: shared(group.Namespace, secured, some(mayBePrivileged))})
 		}
 		files = append(files, File{Path: path.Join(group.Namespace, "scaledjob-"+group.Name+".yaml"), Objects: []any{scaledJob}})
 	}

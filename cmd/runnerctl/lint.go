@@ -234,11 +234,11 @@ func (w *walk) folder(dir string) error {
 			}
 			continue // a broken link to something else
 		}
-		real, err := filepath.EvalSymlinks(path)
-		if err != nil || w.seen[real] {
+		resolved, err := filepath.EvalSymlinks(path)
+		if err != nil || w.seen[resolved] {
 			continue
 		}
-		w.seen[real] = true
+		w.seen[resolved] = true
 		switch {
 		case info.IsDir():
 			if err := w.folder(path); err != nil {

@@ -137,7 +137,7 @@ func (in *Input) config(file string, source config.Source) {
 }
 
 // add adds a ScaledJob if one of its triggers is the scaler's.
-func (in *Input) add(j *job) bool {
+func (in *Input) add(j *job) {
 	for i, trigger := range j.Spec.Triggers {
 		if !j.isOurs(trigger) {
 			continue
@@ -148,9 +148,8 @@ func (in *Input) add(j *job) bool {
 			errors.As(err, &j.invalid)
 		}
 		in.jobs = append(in.jobs, j)
-		return true
+		return
 	}
-	return false
 }
 
 // isOurs reports whether a trigger is the scaler's: one of its values names the Service,

@@ -134,7 +134,7 @@ func badCases(t *testing.T) map[string]badCase {
 		"no memory for the steps":   {rule: "docker-memory", files: []string{with("memory: 4Gi", "ephemeral-storage: 4Gi", "memory: 1Gi", "ephemeral-storage: 1Gi")}, line: "resources"},
 		"privileged shell":          {rule: "privileged-shell", files: []string{trigger("      os: linux.shell\n")}, line: "privileged"},
 		"misspelt keys":             {rule: "metadata-invalid", files: []string{with("      workspace: acme\n", "      workspaces: acme\n", "      labels: builds\n", "      label: builds\n")}, line: "workspaces"},
-		"misspelt address":          {rule: "metadata-invalid", files: []string{with("      scalerAddress: bitbucket-runner-scaler.", "      scaler_adress: bitbuket-runner-scaler.")}, line: "scaler_adress"},
+		"misspelt address":          {rule: "metadata-invalid", files: []string{with("      scalerAddress: bitbucket-runner-scaler.", "      scaler_addr: bitbuket-runner-scaler.")}, line: "scaler_addr"},
 		"not YAML":                  {rule: "manifest-invalid", files: []string{"a: [\n"}},
 		"field of another type":     {rule: "manifest-invalid", files: []string{spec("  maxReplicaCount: many\n")}},
 		"configuration":             {rule: "config-invalid", files: []string{config}, line: "max: 4"},

@@ -13,11 +13,11 @@ import (
 	"bitbucket-runner-scaler/jobfactory"
 )
 
-// Rule is one rule that Check applies, and Severity is its severity.
-type (
-	Rule     = jobfactory.Rule
-	Severity = jobfactory.Severity
-)
+// Rule is one rule that Check applies.
+type Rule = jobfactory.Rule
+
+// Severity is the severity of a rule and its findings.
+type Severity = jobfactory.Severity
 
 // The severities.
 const (

@@ -76,7 +76,7 @@ func (e *evaluator) inline(line string, found [][]int) string {
 		found = statement.FindAllStringSubmatchIndex(rest, -1)
 		line = rest
 		if len(found) == 1 && strings.TrimSpace(line[found[0][1]:]) == "" { // the end of a line's only content
-			line, found = line[:found[0][0]], nil
+			line = line[:found[0][0]]
 		}
 		line = indent + strings.TrimLeft(line, " ")
 		found = statement.FindAllStringSubmatchIndex(line, -1)
@@ -92,10 +92,10 @@ func (e *evaluator) inline(line string, found [][]int) string {
 
 // opens returns 1 for a statement that begins a block, -1 for one that ends it.
 func opens(text string) int {
-	switch word := strings.Fields(text + " ?")[0]; {
-	case word == "if" || word == "for":
+	switch strings.Fields(text + " ?")[0] {
+	case "if", "for":
 		return 1
-	case word == "endif" || word == "endfor":
+	case "endif", "endfor":
 		return -1
 	}
 	return 0
