@@ -143,7 +143,7 @@ func (l *Loops) of(group *fleet.GroupSnapshot, now time.Time) *groupState {
 		s = newGroupState(group)
 		l.groups[group.GroupKey] = s
 		s.observe(group, now)
-		if first && s.failures == allowed {
+		if first && s.failures == allowed && s.inARow(group) {
 			// KEDA keeps no more failed Jobs than that: there may have been others.
 			s.failures++
 			s.until = s.last.Add(delay(s.failures))

@@ -276,3 +276,28 @@ func TestANewLeaderGoesOnWaiting(t *testing.T) {
 		t.Errorf("got %+v of failures long ago", got)
 	}
 }
+
+func TestANewLeaderInventsNoCrashLoop(t *testing.T) {
+	for name, happens := range map[string]func(w *world){
+		"failures that are far apart": func(w *world) {
+			w.fail(time.Second, nil)
+			w.clock.Step(MaxDelay + 2*Age)
+			w.fail(time.Second, nil)
+		},
+		"a newer Job": func(w *world) {
+			w.fail(time.Second, nil)
+			w.fail(time.Second, nil)
+			w.clock.Step(time.Second)
+			w.show(fleet.Member{Job: w.job(), State: fleet.Idle})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			happens(w)
+			w.restart()
+			if got := w.State(w.group); got.Loops() {
+				t.Errorf("got %+v, want no loop", got)
+			}
+		})
+	}
+}

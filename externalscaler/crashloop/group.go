@@ -123,6 +123,16 @@ func (s *groupState) worked(created time.Time) {
 	}
 }
 
+// inARow reports whether the failures that are known followed each other, and nothing
+// newer contradicts them. The Jobs of a group that fails come at most MaxDelay apart.
+func (s *groupState) inARow(g *fleet.GroupSnapshot) bool {
+	times := slices.SortedFunc(maps.Values(s.counted), time.Time.Compare)
+	if len(times) > 0 && times[len(times)-1].Sub(times[0]) > MaxDelay+Age {
+		return false
+	}
+	return !slices.ContainsFunc(g.Members, func(m fleet.Member) bool { return m.Job != nil && m.Job.CreatedOn.After(s.newest) })
+}
+
 // reset forgets the failures in a row, but not which Jobs they were.
 func (s *groupState) reset() {
 	*s = groupState{uid: s.uid, generation: s.generation, seen: s.seen, counted: s.counted, used: s.used, newest: s.newest}

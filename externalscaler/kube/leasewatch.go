@@ -92,6 +92,7 @@ type leaseWatch struct {
 	records <-chan resourcelock.LeaderElectionRecord // nil if there is no watch
 	cancel  context.CancelFunc
 	again   time.Time
+	failing bool // the last watch could not be begun
 }
 
 // untilFree waits until the Lease was released or deleted, or has expired. While that is
@@ -144,10 +145,13 @@ func (w *leaseWatch) begin(ctx context.Context) bool {
 	if err != nil {
 		w.cancel()
 		w.again = now.Add(watchAgain)
-		w.lease.log.Warn("the lease cannot be watched: it is read instead", zap.Error(err))
+		if !w.failing {
+			w.lease.log.Warn("the lease cannot be watched: it is read instead", zap.Error(err))
+		}
+		w.failing = true
 		return false
 	}
-	w.records = records
+	w.records, w.failing = records, false
 	return true
 }
 

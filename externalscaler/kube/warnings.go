@@ -29,8 +29,10 @@ const (
 	// lists of one namespace.
 	warningsEvery = 10 * time.Second
 	warningsAgain = 30 * time.Second
-	// maxNamespaces bounds the lists of one look, and maxWarnings the Events of a list.
+	// maxNamespaces bounds the namespaces of one look, maxPages the pages of a list of Events,
+	// and maxWarnings the Events of a page.
 	maxNamespaces = 10
+	maxPages      = 5
 	maxWarnings   = 500
 )
 
@@ -152,14 +154,22 @@ func (c *Cluster) slow(now time.Time) map[string]map[types.UID]struct{} {
 func (c *Cluster) warningsIn(ctx context.Context, namespace string, about map[types.UID]struct{}) (map[types.UID]fleet.Cause, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	events, err := c.client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "type=" + corev1.EventTypeWarning, Limit: maxWarnings})
-	if err != nil {
-		return nil, fmt.Errorf("list Events in %s: %w", namespace, err)
+	var events []corev1.Event
+	options := metav1.ListOptions{FieldSelector: "type=" + corev1.EventTypeWarning, Limit: maxWarnings}
+	for range maxPages {
+		page, err := c.client.CoreV1().Events(namespace).List(ctx, options)
+		if err != nil {
+			return nil, fmt.Errorf("list Events in %s: %w", namespace, err)
+		}
+		events = append(events, page.Items...)
+		if options.Continue = page.Continue; options.Continue == "" {
+			break
+		}
 	}
-	slices.SortStableFunc(events.Items, func(a, b corev1.Event) int { return seenOn(&a).Compare(seenOn(&b)) })
+	slices.SortStableFunc(events, func(a, b corev1.Event) int { return seenOn(&a).Compare(seenOn(&b)) })
 	found := map[types.UID]fleet.Cause{}
-	for i := range events.Items {
-		event := &events.Items[i]
+	for i := range events {
+		event := &events[i]
 		// A failed probe says nothing about a container that has not started.
 		if _, ok := about[event.InvolvedObject.UID]; ok && event.Type == corev1.EventTypeWarning && event.Reason != "Unhealthy" {
 			found[event.InvolvedObject.UID] = fleet.Cause{Reason: event.Reason, Message: oneLine(event.Message)}

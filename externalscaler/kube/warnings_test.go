@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
 )
@@ -84,5 +85,25 @@ func TestEventsOfOtherInstallationsAreNotRead(t *testing.T) {
 		scaledJobObject("builds", "builds-uid", trigger("external", "scaler.elsewhere:9090")))
 	if err := c.readWarnings(t.Context(), noon.Add(time.Hour)); err != nil || lists(client) != 0 {
 		t.Errorf("%d lists, %v", lists(client), err)
+	}
+}
+
+func TestACauseIsFoundBehindManyEventsOfOthers(t *testing.T) {
+	c, client := watch(t, nil)
+	pages := 0
+	client.PrependReactor("list", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+		pages++
+		page := &corev1.EventList{ListMeta: metav1.ListMeta{Continue: "more"}}
+		for range maxWarnings {
+			page.Items = append(page.Items, *warning("a", "another", "FailedCreate", "of something else", noon.Time))
+		}
+		if pages == 3 {
+			page.Items = append(page.Items, *warning("z", "ours", "FailedCreate", "exceeded quota", noon.Time))
+		}
+		return true, page, nil
+	})
+	found, err := c.warningsIn(t.Context(), "team", map[types.UID]struct{}{"ours": {}})
+	if err != nil || found["ours"].Message != "exceeded quota" || pages != maxPages {
+		t.Errorf("got %+v after %d pages, %v; want the cause, and at most %d pages", found, pages, err, maxPages)
 	}
 }
