@@ -154,11 +154,11 @@ func checkFaults(t *testing.T, err error, answers []answer) {
 	}
 }
 
-func faultsOf(err error) []*Fault {
-	var all []*Fault
+func faultsOf(err error) []*FileError {
+	var all []*FileError
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
-			var fault *Fault
+			var fault *FileError
 			if errors.As(one, &fault) {
 				all = append(all, fault)
 			}

@@ -36,14 +36,14 @@ type document struct {
 func parse(data []byte, found *faults) (document, bool) {
 	d := document{twice: map[*yaml.Node]map[string]bool{}, anchors: map[string]int{}}
 	if len(data) > MaxSize {
-		found.add(&Fault{Want: fmt.Sprintf("the file has %d bytes, want at most %d", len(data), MaxSize)})
+		found.add(&FileError{Want: fmt.Sprintf("the file has %d bytes, want at most %d", len(data), MaxSize)})
 		return d, false
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var first, further yaml.Node
 	switch err := decoder.Decode(&first); {
 	case errors.Is(err, io.EOF) || err == nil && len(first.Content) == 0:
-		found.add(&Fault{Path: "pipelines", Want: "missing, want at least one pipeline"})
+		found.add(&FileError{Path: "pipelines", Want: "missing, want at least one pipeline"})
 		return d, false
 	case err != nil:
 		found.add(syntaxFault(data, err))
@@ -55,7 +55,7 @@ func parse(data []byte, found *faults) (document, bool) {
 		found.add(syntaxFault(data, err))
 		return d, false
 	default:
-		found.add(&Fault{Line: further.Line, Want: "a second YAML document, want one"})
+		found.add(&FileError{Line: further.Line, Want: "a second YAML document, want one"})
 		return d, false
 	}
 	d.root = first.Content[0]
@@ -69,8 +69,8 @@ var (
 
 // syntaxFault describes an error of the YAML library, with the line, which the library does
 // not know for an alias without anchor.
-func syntaxFault(data []byte, err error) *Fault {
-	fault := &Fault{Want: "not YAML: " + err.Error()}
+func syntaxFault(data []byte, err error) *FileError {
+	fault := &FileError{Want: "not YAML: " + err.Error()}
 	match := errorLine.FindStringSubmatch(err.Error())
 	if match == nil {
 		return fault
@@ -91,12 +91,12 @@ func syntaxFault(data []byte, err error) *Fault {
 // can be read at all.
 func (d *document) inspect(node *yaml.Node, depth int, found *faults) bool {
 	if depth > maxDepth {
-		found.add(&Fault{Line: node.Line, Want: fmt.Sprintf("nested too deeply, want at most %d levels", maxDepth)})
+		found.add(&FileError{Line: node.Line, Want: fmt.Sprintf("nested too deeply, want at most %d levels", maxDepth)})
 		return false
 	}
 	if node.Anchor != "" {
 		if d.anchors[node.Anchor]++; d.anchors[node.Anchor] > 1 {
-			found.add(&Fault{Line: node.Line, Given: "&" + shorten(node.Anchor), Want: anchorTwice})
+			found.add(&FileError{Line: node.Line, Given: "&" + shorten(node.Anchor), Want: anchorTwice})
 		}
 	}
 	if node.Kind == yaml.MappingNode {
@@ -111,7 +111,7 @@ func (d *document) inspect(node *yaml.Node, depth int, found *faults) bool {
 					d.twice[node] = map[string]bool{}
 				}
 				d.twice[node][key.Value] = true
-				found.add(&Fault{Line: key.Line, Given: shorten(key.Value), Want: keyTwice})
+				found.add(&FileError{Line: key.Line, Given: shorten(key.Value), Want: keyTwice})
 			}
 			seen[key.Value] = true
 		}

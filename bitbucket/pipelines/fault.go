@@ -10,8 +10,8 @@ import (
 // maxFaults bounds the faults that are reported of one file.
 const maxFaults = 100
 
-// Fault is something in a file that Bitbucket refuses, or that has no single meaning.
-type Fault struct {
+// FileError is something in a file that Bitbucket refuses, or that has no single meaning.
+type FileError struct {
 	// Line in the file, from 1; 0 if the fault has no place.
 	Line int
 	// Path of the field, such as pipelines.default[0].step.runs-on.
@@ -22,7 +22,7 @@ type Fault struct {
 	Want string
 }
 
-func (f *Fault) Error() string {
+func (f *FileError) Error() string {
 	var text strings.Builder
 	if f.Line > 0 {
 		fmt.Fprintf(&text, "line %d: ", f.Line)
@@ -38,12 +38,12 @@ func (f *Fault) Error() string {
 
 // faults are those of one file, each once.
 type faults struct {
-	found []*Fault
+	found []*FileError
 	seen  map[string]bool
 }
 
 // add keeps a fault. A step that is used several times through an alias is reported once.
-func (f *faults) add(fault *Fault) {
+func (f *faults) add(fault *FileError) {
 	key := fmt.Sprintf("%d %s %s", fault.Line, fault.Given, fault.Want)
 	if f.seen[key] || len(f.found) == maxFaults {
 		return
@@ -57,7 +57,7 @@ func (f *faults) add(fault *Fault) {
 
 // err joins the faults in the order of lines; nil if there are none.
 func (f *faults) err() error {
-	slices.SortStableFunc(f.found, func(x, y *Fault) int { return x.Line - y.Line })
+	slices.SortStableFunc(f.found, func(x, y *FileError) int { return x.Line - y.Line })
 	all := make([]error, len(f.found))
 	for i, fault := range f.found {
 		all[i] = fault

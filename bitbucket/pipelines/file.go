@@ -50,7 +50,7 @@ type Trigger struct {
 // sections are the keys under pipelines whose values are pipelines by pattern or name.
 var sections = []string{Branches, Tags, Bookmarks, PullRequests, Custom}
 
-// Parse reads a file. The error joins a *Fault for everything in it that Bitbucket would
+// Parse reads a file. The error joins a *FileError for everything in it that Bitbucket would
 // refuse, or that has more than one meaning.
 //
 // Together with an error the file may still be there: then a fault affects only the pipelines

@@ -132,3 +132,49 @@ func (s Step) Title() string { return cmp.Or(s.Name, fmt.Sprintf("Step %d", s.In
 // NeedsRunner reports whether a self-hosted runner runs the step, or may do so: its labels may
 // be unknown.
 func (s Step) NeedsRunner() bool { return !s.Child && (len(s.Labels) > 0 || s.Unknown != "") }
+
+// Predecessors returns the indexes of the steps that come directly before a step: the previous
+// step, or all steps of the previous group. The final step comes after the last of the others. The
+// first steps have none.
+func (p Pipeline) Predecessors(step int) []int {
+	var find func(nodes []Node, last []int) (before []int, found bool)
+	find = func(nodes []Node, last []int) ([]int, bool) {
+		for _, node := range nodes {
+			switch node.Kind {
+			case OneStep:
+				if node.Step == step {
+					return last, true
+				}
+			case Stage:
+				if before, found := find(node.Nodes, last); found {
+					return before, true
+				}
+			case Parallel:
+				for _, child := range node.Nodes {
+					if before, found := find([]Node{child}, last); found {
+						return before, true
+					}
+				}
+			}
+			last = node.last()
+		}
+		return last, false
+	}
+	before, _ := find(p.Order, nil)
+	return before
+}
+
+// last returns the steps with which a node ends.
+func (n Node) last() []int {
+	switch n.Kind {
+	case OneStep:
+		return []int{n.Step}
+	case Stage:
+		return n.Nodes[len(n.Nodes)-1].last()
+	}
+	var all []int
+	for _, child := range n.Nodes {
+		all = append(all, child.last()...)
+	}
+	return all
+}

@@ -25,13 +25,13 @@ type reader struct {
 	faults
 	reads int
 	// broken is the first fault since it was last reset, and count that of all faults.
-	broken *Fault
+	broken *FileError
 	count  int
 }
 
 // fault reports a fault of a node.
 func (r *reader) fault(node *yaml.Node, path, given, want string) {
-	fault := &Fault{Path: path, Given: shorten(given), Want: want}
+	fault := &FileError{Path: path, Given: shorten(given), Want: want}
 	if node != nil {
 		fault.Line = node.Line
 	}
@@ -40,7 +40,7 @@ func (r *reader) fault(node *yaml.Node, path, given, want string) {
 }
 
 // mark makes unknown what is read, because of a fault that is reported already.
-func (r *reader) mark(fault *Fault) {
+func (r *reader) mark(fault *FileError) {
 	r.count++
 	if r.broken == nil {
 		r.broken = fault
@@ -63,11 +63,11 @@ func (r *reader) value(node *yaml.Node, path string) *yaml.Node {
 	}
 	if node.Kind == yaml.AliasNode {
 		if node.Value == twiceGiven {
-			r.mark(&Fault{Line: node.Line, Path: path, Want: keyTwice})
+			r.mark(&FileError{Line: node.Line, Path: path, Want: keyTwice})
 			return nil
 		}
 		if r.anchors[node.Value] > 1 {
-			r.mark(&Fault{Line: node.Line, Path: path, Given: "*" + shorten(node.Value), Want: anchorTwice})
+			r.mark(&FileError{Line: node.Line, Path: path, Given: "*" + shorten(node.Value), Want: anchorTwice})
 			return nil
 		}
 		node = node.Alias
