@@ -120,7 +120,7 @@ func squeeze(text string) string {
 }
 
 func TestPipelinesPrintsOneObjectPerSelector(t *testing.T) {
-	got := inCheckout(t, "-f @bitbucket-pipelines.yml --groups @runners_config.yaml --done Build --done Test -o json --selector branches:main --selector branches:feature/x --selector custom:elsewhere")
+	got := inCheckout(t, "-f @bitbucket-pipelines.yml --groups @runners_config.yaml --done Build --done Test --done Check -o json --selector branches:main --selector branches:feature/x --selector custom:elsewhere")
 	wait := func(step stepView) stepView { step.Waits = true; return step }
 	want := []pipelineView{
 		{selectorView{"branches", "main"}, "", []stepView{
