@@ -50,7 +50,7 @@ func newRoot(lookup lookup) *cobra.Command {
   runnerctl check credentials --credentials-dir DIR --workspace acme`,
 	}
 	command.Group(root, built().Version)
-	root.AddCommand(renderCommand(), lintCommand(lookup), checkCommand(lookup), schemaCommand(), versionCommand())
+	root.AddCommand(renderCommand(), lintCommand(lookup), pipelinesCommand(lookup), checkCommand(lookup), schemaCommand(), versionCommand())
 	for _, extra := range further {
 		root.AddCommand(extra())
 	}

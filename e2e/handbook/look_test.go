@@ -96,6 +96,18 @@ func (j *journey) configure(t *testing.T) {
 		t.Errorf("%d ScaledJobs, want one to stdout and one from the folder:\n%s", count, printed)
 	}
 	j.types(t, "runnerctl lint --rules && runnerctl schema")
+	j.pipelines(t)
+}
+
+// pipelines compares what is printed with the documentation.
+func (j *journey) pipelines(t *testing.T) {
+	const title = "What a pipelines file asks for"
+	write(t, j.dir, "bitbucket-pipelines.yml", j.block(t, "docs/configure.md", title, 0))
+	command := strings.TrimSpace(j.block(t, "docs/configure.md", title, 1))
+	printed := j.types(t, command+" || [ $? = 1 ]")
+	if want := j.block(t, "docs/configure.md", title, 2); !strings.Contains(printed, want) {
+		t.Errorf("printed\n%s\nwant\n%s", printed, want)
+	}
 }
 
 func (j *journey) check(t *testing.T) {
