@@ -11,18 +11,19 @@ import (
 // Bitbucket answers 404 also if the credentials may no longer see the workspace: its runners,
 // which have credentials of their own, still take steps.
 func TestRunnersOfAWorkspaceThatIsNotFoundAreLeftAlone(t *testing.T) {
-	config := shortLimits()
-	config.GoneAfter, config.MaxStaleness = 2*time.Second, time.Second
-	p := start(t, config, map[string]string{"min": "3"})
-	a, b := p.pod(p.group).online(), p.pod(p.group).online()
-	p.until("both to be seen", p.counts("idle", 2))
-	p.faults(emulator.FaultRule{Path: "/2.0/*", Status: 404}, emulator.FaultRule{Path: "/internal/*", Status: 404})
-	p.until("it to be reported", func() bool { return p.hasEvent("ScopeNotFound") && p.shown("builds").NotFoundSince != nil })
-	since := *p.shown("builds").NotFoundSince
-	p.until("a while to pass", func() bool { return a.stopOrdered() || b.stopOrdered() || time.Since(since) > 4*config.GoneAfter })
-	if a.stopOrdered() || b.stopOrdered() || !p.hasJob(a) || !p.hasJob(b) {
-		t.Error("an enabled runner was stopped or deleted, though it may take a step at any time")
-	}
+	t.Parallel()
+	virtually(t, 1, func(w *world) {
+		group := w.apply("builds", "w0", map[string]string{"min": "2"}, works)
+		time.Sleep(5 * time.Minute)
+		w.faults(emulator.FaultRule{Path: "/2.0/*", Status: 404}, emulator.FaultRule{Path: "/internal/*", Status: 404})
+		time.Sleep(time.Hour)
+		if online, jobs := w.online("builds"), len(w.cluster.JobsOf(group.UID)); online != 2 || jobs != 2 {
+			t.Errorf("%d runners and %d Jobs are left of 2, though they may take a step at any time", online, jobs)
+		}
+		if since := w.plane.Status().Groups()[0].NotFoundSince; since == nil || time.Since(*since) < 55*time.Minute {
+			t.Errorf("/status shows that it is not found since %v", since)
+		}
+	})
 }
 
 func TestWithUnsafeScaleDownThePodsOfADeletedWorkspaceEndUnlessTheyAreBusy(t *testing.T) {

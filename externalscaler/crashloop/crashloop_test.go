@@ -277,6 +277,25 @@ func TestANewLeaderGoesOnWaiting(t *testing.T) {
 	}
 }
 
+// Its sidecar may see more of a runner's life than there was: the failed pod shows the truth.
+func TestALongLifeIsNoStep(t *testing.T) {
+	w := newWorld()
+	job := w.job()
+	w.Ended(w.group, End{Job: job, Lived: Age})
+	job.Failed = &fleet.Failure{On: w.clock.Now(), Lived: time.Second}
+	next := *w.group
+	next.Failed = []fleet.Job{*job}
+	w.group = &next
+	for range allowed {
+		w.State(w.group)
+		w.clock.Step(time.Second)
+		w.fail(time.Second, nil)
+	}
+	if got := w.State(w.group); !got.Loops() {
+		t.Errorf("got %+v, want the failed Jobs to count", got)
+	}
+}
+
 func TestANewLeaderInventsNoCrashLoop(t *testing.T) {
 	for name, happens := range map[string]func(w *world){
 		"failures that are far apart": func(w *world) {

@@ -95,6 +95,37 @@ func TestTheEndOfARunnerIsNoted(t *testing.T) {
 	}
 }
 
+func TestTheLifeOfARunnerBeginsWhenItIsOnline(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world, time.Time)
+		want   time.Duration
+	}{
+		"it was never online": {func(*world, time.Time) {}, 0},
+		"it was online for a minute": {func(w *world, registered time.Time) {
+			w.group.Members[0].Telemetry.OnlineSince = registered.Add(9 * time.Minute)
+		}, time.Minute},
+		"its lines are not understood": {func(w *world, _ time.Time) { w.group.Members[0].Telemetry.Unrecognized = true }, 10 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clk := clocktesting.NewFakePassiveClock(time.Now())
+			r, w := start(t, func(w *world) { w.rechecked = bitbucket.Runner{UUID: "{r}"} })
+			r.config.Clock = clk
+			registered := clk.Now()
+			if _, err := r.Register(with(t.Context(), "good"), &runnerv1.RegisterRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			c.change(w, registered)
+			clk.SetTime(registered.Add(10 * time.Minute)) // of which the image took most to be pulled
+			if _, err := r.Deregister(with(t.Context(), "good"), &runnerv1.DeregisterRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.ended) != 1 || w.ended[0].Lived != c.want {
+				t.Errorf("got %+v, want a life of %v", w.ended, c.want)
+			}
+		})
+	}
+}
+
 func TestADeferredRegistrationIsLoggedWhenItsOutcomeChanges(t *testing.T) {
 	core, logged := observer.New(zapcore.InfoLevel)
 	clk := clocktesting.NewFakePassiveClock(time.Now())
