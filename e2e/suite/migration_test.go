@@ -5,16 +5,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
 // renderedBy renders a configuration as a user does, and puts the stand-in runner in.
-func renderedBy(t *testing.T, program, config string) string {
+func renderedBy(t *testing.T, program, config string, flags ...string) string {
 	t.Helper()
-	render := exec.CommandContext(t.Context(), program, "render", "-f", "-")
+	render := exec.CommandContext(t.Context(), program, append([]string{"render", "-f", "-"}, flags...)...)
 	render.Stdin = strings.NewReader(config)
 	out, err := render.Output()
 	if err != nil {
@@ -27,7 +31,8 @@ func renderedBy(t *testing.T, program, config string) string {
 	return manifests
 }
 
-// Both forms of the incumbent's file, with its namespaces, labels and numbers.
+// Both forms of the incumbent's file, with its namespaces, labels and numbers, and its job
+// template with all its statements.
 func TestLongTheIncumbentsFilesRunABurst(t *testing.T) {
 	t.Parallel()
 	program, err := installation.BuildRunnerctl(t.Context(), t.TempDir())
@@ -44,7 +49,7 @@ func TestLongTheIncumbentsFilesRunABurst(t *testing.T) {
 	}
 	var applied []string
 	apply := func(name string) {
-		manifests := renderedBy(t, program, files[name])
+		manifests := renderedBy(t, program, files[name], "--job-template", filepath.Join("testdata", "job-template.yaml"))
 		applied = append(applied, manifests)
 		if _, err := shared.Kube.Run(t.Context(), manifests, "apply", "--server-side", "-f", "-"); err != nil {
 			t.Fatal(err)
@@ -77,6 +82,11 @@ func TestLongTheIncumbentsFilesRunABurst(t *testing.T) {
 	}
 	for _, label := range []string{"gke.runner", "demo1", "demo3"} {
 		untilOnline(t, label, 1, 0)
+	}
+	found, err := shared.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: "customer=shared"})
+	if err != nil || len(found.Items) == 0 || found.Items[0].Annotations["team"] != "builds" ||
+		!slices.ContainsFunc(found.Items[0].Spec.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "BUILD_CACHE" }) {
+		t.Errorf("the job template is not in the pods: %+v, %v", found, err)
 	}
 	var steps []string
 	for label, count := range map[string]int{"gke.runner": 4, "demo1": 2, "demo3": 4} {
