@@ -26,11 +26,6 @@ type Forecast struct {
 	Interval time.Duration
 }
 
-// Calls are the calls per hour that are made.
-func (f Forecast) Calls(limit int) float64 {
-	return min(f.Others, f.MostOthers) + min(f.Lists, max(float64(limit)*(1-DefaultReserve)-f.Others, float64(limit)-f.MostOthers))
-}
-
 // Forecast does the arithmetic of the pacer for a budget of limit calls per hour. A
 // scope is listed once per interval, and early for each runner that is removed, within
 // the bound of early lists.
@@ -42,7 +37,16 @@ func (d Demand) Forecast(limit int) Forecast {
 		f.Others += callsPerRunner * lives
 	}
 	var factor float64
-	factor, f.MostOthers = SteadyPace(limit, f.Lists, f.Others)
+	factor, f.MostOthers = steadyPace(limit, f.Lists, f.Others)
 	f.Interval = time.Duration(float64(d.PollInterval) * factor)
 	return f
+}
+
+// steadyPace returns the factor that Pace settles at if the scopes of a credentials set
+// want so many lists per hour, and so many other calls are made per hour. Other calls
+// are refused beyond mostOthers per hour.
+func steadyPace(limit int, listsPerHour, othersPerHour float64) (factor, mostOthers float64) {
+	calls := float64(limit)
+	guaranteed := min(listsPerHour, calls*listGuarantee)
+	return stretch(listsPerHour, max(calls*(1-DefaultReserve)-othersPerHour, guaranteed)), calls - guaranteed
 }

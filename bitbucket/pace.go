@@ -54,15 +54,6 @@ func (b *Budget) Hurry() bool {
 	return b.admits(ClassRegistration, b.minute())
 }
 
-// SteadyPace returns the factor that Pace settles at if the scopes of a credentials set
-// want so many lists per hour, and so many other calls are made per hour. Other calls
-// are refused beyond mostOthers per hour.
-func SteadyPace(limit int, listsPerHour, othersPerHour float64) (factor, mostOthers float64) {
-	calls := float64(limit)
-	guaranteed := min(listsPerHour, calls*listGuarantee)
-	return stretch(listsPerHour, max(calls*(1-DefaultReserve)-othersPerHour, guaranteed)), calls - guaranteed
-}
-
 func stretch(wanted, rate float64) float64 {
 	if wanted <= rate {
 		return 1

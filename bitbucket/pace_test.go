@@ -62,7 +62,7 @@ func TestPaceSettlesAtWhatTheHourAllows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHours(1000, float64(60*tt.scopes))
 			h.play(360, func(int) int { return tt.othersPerMinute })
-			want, _ := SteadyPace(1000, h.lists, float64(60*tt.othersPerMinute))
+			want, _ := steadyPace(1000, h.lists, float64(60*tt.othersPerMinute))
 			if got := h.last(); math.Abs(got/want-1) > 0.1 {
 				t.Errorf("factor %.2f, want %.2f", got, want)
 			}
@@ -103,7 +103,7 @@ func TestReserveServesABurstOfRegistrationsBesideListsThatUseAllTheRest(t *testi
 func TestRegistrationsNeverStarveLists(t *testing.T) {
 	h := newHours(1000, 1200)
 	h.play(300, func(int) int { return 100 })
-	want, _ := SteadyPace(1000, 1200, 6000)
+	want, _ := steadyPace(1000, 1200, 6000)
 	if got := h.last(); h.refusedLists > 0 || got > want*1.05 {
 		t.Errorf("%d lists were refused, factor %.2f, want none and %.2f", h.refusedLists, got, want)
 	}

@@ -48,26 +48,12 @@ func (c *Cluster) ScopesIn(namespace string) ScopeStore {
 // read. This program did not write such a text, so it must not be overwritten, and a
 // person must repair it.
 func (s ScopeStore) LoadScopes(ctx context.Context) ([]scope.RegisteredScope, error) {
-	name, key := scopesName, scopesKey
-	maps := s.cluster.client.CoreV1().ConfigMaps(s.namespace)
-	stored, err := maps.Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || err == nil && stored.Data[key] == "" {
-		name, key = oldScopesName, oldScopesKey
-		stored, err = maps.Get(ctx, name, metav1.GetOptions{})
-	}
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, name, err)
-	}
 	var scopes []scope.RegisteredScope
-	if text := stored.Data[key]; text != "" {
-		if err := json.Unmarshal([]byte(text), &scopes); err != nil {
-			return nil, fmt.Errorf("read ConfigMap %s/%s: %s: %w; want the scaler's own list, or no such ConfigMap", s.namespace, name, key, err)
-		}
+	found, err := s.load(ctx, scopesName, scopesKey, &scopes)
+	if err == nil && !found {
+		_, err = s.load(ctx, oldScopesName, oldScopesKey, &scopes)
 	}
-	return scopes, nil
+	return scopes, err
 }
 
 // SaveScopes implements scope.Store.
@@ -79,9 +65,8 @@ func (s ScopeStore) SaveScopes(ctx context.Context, scopes []scope.RegisteredSco
 // stored: an hour later it is worth nothing anyway.
 func (s ScopeStore) LoadUsage(ctx context.Context) (map[string]bitbucket.Usage, error) {
 	var usage map[string]bitbucket.Usage
-	err := s.load(ctx, usageKey, &usage)
-	var unreadable *unreadableError
-	if errors.As(err, &unreadable) {
+	_, err := s.load(ctx, scopesName, usageKey, &usage)
+	if errors.Is(err, errUnreadable) {
 		return nil, nil
 	}
 	return usage, err
@@ -95,7 +80,7 @@ func (s ScopeStore) SaveUsage(ctx context.Context, usage map[string]bitbucket.Us
 // LoadPodless implements reaper.Store.
 func (s ScopeStore) LoadPodless(ctx context.Context) (map[string]time.Time, error) {
 	var podless map[string]time.Time
-	err := s.load(ctx, podlessKey, &podless)
+	_, err := s.load(ctx, scopesName, podlessKey, &podless)
 	return podless, err
 }
 
@@ -104,26 +89,24 @@ func (s ScopeStore) SavePodless(ctx context.Context, podless map[string]time.Tim
 	return s.save(ctx, podlessKey, podless)
 }
 
-// unreadableError says that this version cannot read what is stored.
-type unreadableError struct{ error }
+// errUnreadable says that this version cannot read what is stored.
+var errUnreadable = errors.New("want what the scaler has written, or no such key")
 
-// load reads one key of the ConfigMap. It leaves value alone if there is none.
-func (s ScopeStore) load(ctx context.Context, key string, value any) error {
-	stored, err := s.cluster.client.CoreV1().ConfigMaps(s.namespace).Get(ctx, scopesName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
+// load reads one key of a ConfigMap into value, and returns false if there is none.
+func (s ScopeStore) load(ctx context.Context, name, key string, value any) (found bool, err error) {
+	stored, err := s.cluster.client.CoreV1().ConfigMaps(s.namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, name, err)
+	case stored.Data[key] == "":
+		return false, nil
 	}
-	if err != nil {
-		return fmt.Errorf("read ConfigMap %s/%s: %w", s.namespace, scopesName, err)
+	if err := json.Unmarshal([]byte(stored.Data[key]), value); err != nil {
+		return false, fmt.Errorf("read ConfigMap %s/%s: %s: %w; %w", s.namespace, name, key, err, errUnreadable)
 	}
-	text := stored.Data[key]
-	if text == "" {
-		return nil
-	}
-	if err := json.Unmarshal([]byte(text), value); err != nil {
-		return &unreadableError{fmt.Errorf("read ConfigMap %s/%s: %s: %w", s.namespace, scopesName, key, err)}
-	}
-	return nil
+	return true, nil
 }
 
 // save replaces one key of the ConfigMap.

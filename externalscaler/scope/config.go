@@ -148,11 +148,9 @@ func (c Config) stretched(factor float64) time.Duration {
 	return c.PollInterval + more
 }
 
-// noticeable reports whether an interval is longer than PollInterval by more than what
-// changes all the time.
-func (c Config) noticeable(interval time.Duration) bool {
-	return float64(interval) > (1+noticeable)*float64(c.PollInterval)
-}
+// noticeable reports whether an interval is longer than PollInterval by more than a
+// quarter. Less comes and goes with every burst of registrations.
+func (c Config) noticeable(interval time.Duration) bool { return interval > c.PollInterval*5/4 }
 
 // floor is the least time between two lists of a scope, regardless of who asks.
 func (c Config) floor() time.Duration { return min(c.RetryInterval, c.PollInterval) }

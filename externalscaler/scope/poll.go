@@ -3,7 +3,6 @@ package scope
 import (
 	"context"
 	"errors"
-	"math"
 	"math/rand/v2"
 	"time"
 
@@ -78,8 +77,6 @@ const (
 	// limitedIntervals is the longest time to the next list after a 429, in intervals. It
 	// is below the three after which a list is stale.
 	limitedIntervals = 2
-	// noticeable is the part by which an interval changes before that is logged.
-	noticeable = 0.25
 )
 
 // permanent reports whether a failure lasts until someone changes something.
@@ -134,8 +131,8 @@ func (s *scope) stretch(interval time.Duration) {
 	if last == interval {
 		return
 	}
-	if math.Abs(float64(interval)/float64(last)-1) > noticeable || interval == s.config.PollInterval {
-		s.log.Info("the time between two lists of a scope has changed, for the hourly budget of its credentials", zap.Duration("interval", interval))
+	if stretched := s.config.noticeable(interval); stretched != s.config.noticeable(last) {
+		s.log.Info("the time between two lists of a scope has changed, for the hourly budget of its credentials", zap.Duration("interval", interval), zap.Bool("stretched", stretched))
 	}
 	s.changed()
 }
