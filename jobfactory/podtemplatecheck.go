@@ -12,7 +12,7 @@ import (
 
 // comparePodTemplates compares a merged pod template with the plain one. It reports
 // changes of what the scaler, the sidecar and the reaper rely on. What holds for every
-// runner's pod, whoever wrote it, is in JobRules.
+// runner's pod, from render or written by hand, is in JobRules.
 func comparePodTemplates(merged, plain corev1.PodTemplateSpec) faults {
 	c := &comparison{}
 	got, want := merged.Spec, plain.Spec

@@ -29,7 +29,8 @@ type Rule struct {
 	Remedy string `json:"remedy"`
 }
 
-// RunnerJob is what KEDA creates a group's Jobs from, whoever wrote it.
+// RunnerJob is what KEDA creates a group's Jobs from. It comes from render or was written
+// by hand.
 type RunnerJob struct {
 	// OS of the group, as in the trigger's metadata; empty if it is not known.
 	OS string

@@ -62,7 +62,7 @@ func (t *tree) sequence(node *yaml.Node, path string, a around, accepted []strin
 	for i, item := range list {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		if len(nodes) > 0 && !a.sideBySide() {
-			a.byHand = false // whoever started the first one started the group
+			a.byHand = false // the person who started the first one started the group
 		}
 		if read, ok := t.item(item, at, a, accepted); ok {
 			nodes = append(nodes, read)

@@ -107,6 +107,6 @@ func checkLoop(t *testing.T, w *world, uid string) {
 		t.Errorf("/status shows the target %d because of %s", group.Target, group.Reason)
 	}
 	if told := w.events("failing", reaper.ReasonCrashLoop); len(told) != 1 {
-		t.Errorf("the users are told %d times, want once: %v", len(told), w.cluster.EventsSeen())
+		t.Errorf("%d Events report the crash loop, want one: %v", len(told), w.cluster.EventsSeen())
 	}
 }

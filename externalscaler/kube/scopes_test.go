@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/scope"
@@ -46,8 +47,9 @@ func TestScopesAreReadAsStored(t *testing.T) {
 	}
 }
 
-func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
-	c, client := watch(t, nil)
+// storeAsBefore stores a scope in the ConfigMap of the version before.
+func storeAsBefore(t *testing.T, client kubernetes.Interface) {
+	t.Helper()
 	old := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "bitbucket-runner-scaler-places"},
 		Data:       map[string]string{"places.json": `[{"namespace":"team","credentials":"default","workspace":"{w}"}]`},
@@ -55,6 +57,11 @@ func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
 	if _, err := client.CoreV1().ConfigMaps("system").Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
+	c, client := watch(t, nil)
+	storeAsBefore(t, client)
 	store := c.ScopesIn("system")
 	if err := store.SaveUsage(t.Context(), map[string]bitbucket.Usage{"default": {{1, 2}}}); err != nil { // makes the new one
 		t.Fatal(err)
@@ -108,13 +115,7 @@ func TestUsageIsKeptBesideTheScopes(t *testing.T) {
 
 func TestEachPartKeepsItsOwnKeyInTheStoredScopes(t *testing.T) {
 	c, client := watch(t, nil)
-	old := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "bitbucket-runner-scaler-places"},
-		Data:       map[string]string{"places.json": `[{"namespace":"team","credentials":"default","workspace":"{w}"}]`},
-	}
-	if _, err := client.CoreV1().ConfigMaps("system").Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	storeAsBefore(t, client)
 	store := c.ScopesIn("system")
 	if got, err := store.LoadPodless(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("before the first: got %v, %v", got, err)

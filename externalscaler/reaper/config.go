@@ -106,7 +106,7 @@ type Config struct {
 	Events Events
 	// Store is nil if nothing is kept for the next leader.
 	Store Store
-	// CrashLoops is nil if nobody is told of them.
+	// CrashLoops is nil if no Events report crash loops.
 	CrashLoops CrashLoops
 	Limits
 	// Interval is the longest time between two looks; each change of the fleet

@@ -32,7 +32,7 @@ const (
 // storing names the pass that stores.
 type storing struct{}
 
-// load reads what an earlier leader has stored. Without it the grace begins anew.
+// load reads what an earlier leader has stored. Without it the grace begins again.
 func (r *Reaper) load(ctx context.Context) {
 	if r.config.Store == nil {
 		return

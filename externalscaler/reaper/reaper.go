@@ -49,7 +49,7 @@ type Reaper struct {
 	// rechecked is when each drained runner was last rechecked, by UUID.
 	rechecked map[string]time.Time
 	// waits is when Jobs of each group were last seen to wait, by the cause's reason, and
-	// loops when its users were last told that its Jobs keep failing.
+	// loops when an Event last said that its Jobs keep failing.
 	waits map[saidKey]time.Time
 	loops map[fleet.GroupKey]time.Time
 	// said is what the users of each group were told last, by reason.

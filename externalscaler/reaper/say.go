@@ -75,8 +75,8 @@ func nameOf(m fleet.Member) string {
 	return "Job " + m.Job.Name
 }
 
-// waitSight is how long a Job must have waited until its users are told why: a node may
-// be on its way. waitMemory is for how long they are not told the same again.
+// waitSight is how long a Job must have waited before an Event says why: a node may be on
+// its way. waitMemory is the time before the same Event is written again.
 const (
 	waitSight  = 15 * time.Second
 	waitMemory = 10 * time.Minute

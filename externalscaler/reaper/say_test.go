@@ -49,7 +49,7 @@ func TestTheUsersAreToldWhyJobsWait(t *testing.T) {
 	}
 	look(one("a", fleet.Pending, unregistered))
 	if len(events) != 0 {
-		t.Fatalf("told of what ended soon: %q", events)
+		t.Fatalf("an Event reports a wait that ended soon: %q", events)
 	}
 	begun := at
 	for ; at.Sub(begun) < 5*time.Minute; at = at.Add(2 * time.Second) {

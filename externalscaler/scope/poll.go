@@ -67,9 +67,9 @@ func (s *scope) rest(ctx context.Context, next time.Time, limit *rate.Limiter, s
 }
 
 const (
-	// earlyLists is how many lists in a row may be read before their interval ends. One
-	// more may be with each interval that passes: who asks in a loop, or registers and
-	// removes many runners, at most doubles what a scope costs.
+	// earlyLists is how many lists in a row may be read before their interval ends. Each
+	// interval that passes allows one more. So a caller that asks in a loop, or registers
+	// and removes many runners, at most doubles what a scope costs.
 	earlyLists = 5
 	// permanentInterval is the longest time to the next list of a scope that needs a
 	// person: a typo, or missing rights.

@@ -55,7 +55,7 @@ func (w writer) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// Whoever reads a line in the output may act on it at once, such as by a signal.
+// A reader of the output may act on a line at once, such as by a signal.
 func TestALineIsObservedBeforeItIsInTheOutput(t *testing.T) {
 	observed := 0
 	copied := writer(func(data []byte) {

@@ -68,8 +68,9 @@ func start(command []string, stdout, stderr io.Writer, environment []string, obs
 	return p, nil
 }
 
-// pass scans the runner's output and copies it unchanged. It scans first: whoever reads a
-// line in the copy may act on it, and a reader that stalls must not delay what is reported.
+// pass scans the runner's output and copies it unchanged. It scans first,
+// because a reader of the copy may act on a line, and one that stalls must not delay what
+// is reported.
 func pass(to io.Writer, from io.Reader, lines scanner) {
 	buffer := make([]byte, 32<<10)
 	for {
