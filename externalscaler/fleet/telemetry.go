@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"bitbucket-runner-scaler/externalscaler/queue"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
@@ -31,6 +32,8 @@ type Telemetry struct {
 	Activity   Activity
 	// StepUUID is the step being run if Activity is ActivityBusy.
 	StepUUID string
+	// Run has the steps with their pipelines, if the sidecar reports these.
+	Run queue.Run
 	// LastStep is the step that ended last: a list that still shows it is late.
 	LastStep string
 	// Scope is where the runner was registered, by UUIDs, as its sidecar remembers

@@ -9,6 +9,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/queue"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -160,9 +161,27 @@ func (r *Registrar) report(pod string, mine *session, request *runnerv1.AttachRe
 		Attached: true, RunnerUUID: request.GetRunnerUuid(),
 		Activity: activities[request.GetState()], StepUUID: request.GetStepUuid(),
 		Scope: scopeOf(request.GetPlace()), Terminating: request.GetTerminating(), Unrecognized: request.GetUnrecognizedOutput(),
-		StepsBegun: request.GetStepsBegun(),
+		StepsBegun: request.GetStepsBegun(), Run: runOf(request),
 	})
 	return true
+}
+
+// runOf reads the steps of a report.
+func runOf(request *runnerv1.AttachRequest) queue.Run {
+	run := queue.Run{Running: stepOf(request.GetStep()), Ended: stepOf(request.GetEndedStep().GetStep())}
+	if run.Ended != (queue.StepID{}) {
+		run.Result = request.GetEndedStep().GetResult()
+	}
+	return run
+}
+
+// stepOf returns a step of which all UUIDs are known, else zero.
+func stepOf(step *runnerv1.Step) queue.StepID {
+	id := queue.StepID{Repository: step.GetRepositoryUuid(), Pipeline: step.GetPipelineUuid(), Step: step.GetStepUuid()}
+	if !bitbucket.IsUUID(id.Repository) || !bitbucket.IsUUID(id.Pipeline) || !bitbucket.IsUUID(id.Step) {
+		return queue.StepID{}
+	}
+	return id
 }
 
 // scopeOf reads the scope of a report; anything but UUIDs, which would cost a call

@@ -74,14 +74,24 @@ func (s *Sidecar) stream(ctx context.Context, client runnerv1.RunnerServiceClien
 func (s *Sidecar) sendReports(stream runnerv1.RunnerService_AttachClient, reports ...socket.Report) bool {
 	now := s.state.get()
 	for _, r := range reports {
-		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.State, StepUuid: r.Step, Place: now.place, Terminating: now.terminating,
-			UnrecognizedOutput: r.Unrecognized, StepsBegun: r.Begun}
+		request := &runnerv1.AttachRequest{RunnerUuid: now.uuid, State: r.State, StepUuid: r.Step.UUID, Place: now.place, Terminating: now.terminating,
+			UnrecognizedOutput: r.Unrecognized, StepsBegun: r.Begun, Step: wireStep(r.Step)}
+		if r.Ended != (socket.EndedStep{}) {
+			request.EndedStep = &runnerv1.EndedStep{Step: wireStep(r.Ended.Step), Result: r.Ended.Result}
+		}
 		if err := stream.Send(request); err != nil {
 			return false
 		}
-		s.log.Debug("sent the runner's state", zap.Stringer("state", r.State), zap.String("step", r.Step))
+		s.log.Debug("sent the runner's state", zap.Stringer("state", r.State), zap.String("step", r.Step.UUID))
 	}
 	return true
+}
+
+func wireStep(s socket.Step) *runnerv1.Step {
+	if s == (socket.Step{}) {
+		return nil
+	}
+	return &runnerv1.Step{RepositoryUuid: s.Repository, PipelineUuid: s.Pipeline, StepUuid: s.UUID}
 }
 
 // receiveOrders carries orders out until the stream ends, and returns why it ended.

@@ -182,6 +182,13 @@ func (c *controlPlane) Deregister(ctx context.Context, request *runnerv1.Deregis
 	return &runnerv1.DeregisterResponse{Gone: true}, nil
 }
 
+// request returns a request that came over a stream.
+func (c *controlPlane) request(stream, index int) *runnerv1.AttachRequest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streams[stream][index]
+}
+
 // states returns the short names of the states that came over a stream.
 func (c *controlPlane) states(index int) []string {
 	c.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"bitbucket-runner-scaler/jobfactory/sidecar/internal/sidecartest"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
@@ -20,6 +21,13 @@ func TestARunnersLifeFromRegistrationToStop(t *testing.T) {
 	sidecartest.Eventually(t, "the step is over", func() bool { return len(c.states(0)) == 4 })
 	if diff := cmp.Diff([]string{"STARTING", "IDLE", "BUSY " + sidecartest.StepUUID, "IDLE"}, c.states(0)); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
+	}
+	step := &runnerv1.Step{RepositoryUuid: sidecartest.RepositoryUUID, PipelineUuid: sidecartest.PipelineUUID, StepUuid: sidecartest.StepUUID}
+	if got := c.request(0, 2).GetStep(); !proto.Equal(got, step) {
+		t.Errorf("the step of a busy runner: got %v, want %v", got, step)
+	}
+	if got, want := c.request(0, 3).GetEndedStep(), (&runnerv1.EndedStep{Step: step, Result: "PASSED"}); !proto.Equal(got, want) {
+		t.Errorf("the step that has ended: got %v, want %v", got, want)
 	}
 	second := sidecartest.StartExec(t, dir, `echo "started with $OAUTH_CLIENT_SECRET"`)
 	if code := second.ExitCode(t); code == 0 || second.Stdout.String() != "" {
@@ -36,6 +44,9 @@ func TestARunnersLifeFromRegistrationToStop(t *testing.T) {
 	s.end(t)
 	if diff := cmp.Diff([]string{"STOPPING", "ENDED"}, c.states(0)[4:]); diff != "" {
 		t.Errorf("last states (-want +got):\n%s", diff)
+	}
+	if got := c.request(0, 5).GetEndedStep(); got.GetResult() != "PASSED" {
+		t.Errorf("the last report has the ended step %v, want it again, because the reports before may be lost", got)
 	}
 	registers, streams, deregisters := c.counts()
 	if diff := cmp.Diff([]int{1, 1, 1}, []int{registers, streams, deregisters}); diff != "" {

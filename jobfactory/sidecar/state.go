@@ -176,7 +176,8 @@ func (s *state) disconnect(exec int) {
 		}
 		s.current.connected = false
 		if !s.current.ended {
-			s.reports.Put(socket.Report{State: runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, Begun: s.reports.Latest().Begun})
+			last := s.reports.Latest()
+			s.reports.Put(socket.Report{State: runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, Begun: last.Begun, Ended: last.Ended})
 		}
 	})
 }
@@ -203,7 +204,7 @@ func (s *state) end() (err error) {
 			return
 		}
 		s.current.ended = true
-		s.reports.Put(socket.Report{State: runnerv1.RunnerState_RUNNER_STATE_ENDED})
+		s.reports.Put(socket.Report{State: runnerv1.RunnerState_RUNNER_STATE_ENDED, Ended: s.reports.Latest().Ended})
 		if s.current.phase == handedOut {
 			if err = writeMarker(s.dir, s.marker(true)); err != nil {
 				err = fmt.Errorf("save the runner's end: %w", err)

@@ -29,11 +29,12 @@ type Message struct {
 	Reason string `json:"reason,omitempty"`
 	// Terminating goes with TypeStop: a preStop hook waits for the runner's end.
 	Terminating bool `json:"terminating,omitempty"`
-	// State, Step, Begun and Unrecognized go with TypeState, see Report.
-	State        string `json:"state,omitempty"`
-	Step         string `json:"step,omitempty"`
-	Begun        uint32 `json:"steps_begun,omitempty"`
-	Unrecognized bool   `json:"unrecognized_output,omitempty"`
+	// State, Running, Ended, Begun and Unrecognized go with TypeState, see Report.
+	State        string    `json:"state,omitempty"`
+	Running      Step      `json:"running,omitzero"`
+	Ended        EndedStep `json:"ended,omitzero"`
+	Begun        uint32    `json:"steps_begun,omitempty"`
+	Unrecognized bool      `json:"unrecognized_output,omitempty"`
 	// ExitCode goes with TypeEnded. LastLine does too, if the runner has had no step: the
 	// last line of its output, bounded and without secrets.
 	ExitCode int    `json:"exit_code,omitempty"`
@@ -50,20 +51,20 @@ var stateNames = map[runnerv1.RunnerState]string{
 
 // StateMessage returns the TypeState message for a report.
 func StateMessage(r Report) Message {
-	return Message{Type: TypeState, State: stateNames[r.State], Step: r.Step, Begun: r.Begun, Unrecognized: r.Unrecognized}
+	return Message{Type: TypeState, State: stateNames[r.State], Running: r.Step, Ended: r.Ended, Begun: r.Begun, Unrecognized: r.Unrecognized}
 }
 
 // Report returns the report that a TypeState message carries. A state that this
 // build does not know is UNKNOWN, and only a busy runner has a step.
 func (m Message) Report() Report {
-	r := Report{State: runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, Begun: m.Begun, Unrecognized: m.Unrecognized}
+	r := Report{State: runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, Ended: m.Ended, Begun: m.Begun, Unrecognized: m.Unrecognized}
 	for state, name := range stateNames {
 		if name == m.State {
 			r.State = state
 		}
 	}
 	if r.State == runnerv1.RunnerState_RUNNER_STATE_BUSY {
-		r.Step = m.Step
+		r.Step = m.Running
 	}
 	return r
 }

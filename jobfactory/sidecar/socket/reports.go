@@ -7,11 +7,27 @@ import (
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
+// Step names a step by UUIDs in braces. What is not known is empty.
+type Step struct {
+	Repository string `json:"repository,omitempty"`
+	Pipeline   string `json:"pipeline,omitempty"`
+	UUID       string `json:"step,omitempty"`
+}
+
+// EndedStep is how a step ended.
+type EndedStep struct {
+	Step
+	// Result is the status in the runner's log line, such as PASSED; empty if not known.
+	Result string `json:"result,omitempty"`
+}
+
 // Report is what the runner process does at one moment.
 type Report struct {
 	State runnerv1.RunnerState
-	// Step is the UUID of the step, in braces, if State is BUSY and the UUID is known.
-	Step string
+	// Step is the step if State is BUSY, as far as it is known.
+	Step Step
+	// Ended is the step that has ended last; zero if none has.
+	Ended EndedStep
 	// Begun is the number of steps that the runner has begun.
 	Begun uint32
 	// Unrecognized is true if the format of the runner's log lines is not known.

@@ -18,8 +18,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestAReportSurvivesTheWire(t *testing.T) {
 	for name, test := range map[string]struct{ sent, want Report }{
 		"idle":             {Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE, Begun: 3}, Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE, Begun: 3}},
-		"busy":             {Report{State: runnerv1.RunnerState_RUNNER_STATE_BUSY, Step: "{a}", Begun: 1, Unrecognized: true}, Report{State: runnerv1.RunnerState_RUNNER_STATE_BUSY, Step: "{a}", Begun: 1, Unrecognized: true}},
-		"a step when idle": {Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE, Step: "{a}"}, Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE}},
+		"busy":             {Report{State: runnerv1.RunnerState_RUNNER_STATE_BUSY, Step: Step{UUID: "{a}"}, Begun: 1, Unrecognized: true}, Report{State: runnerv1.RunnerState_RUNNER_STATE_BUSY, Step: Step{UUID: "{a}"}, Begun: 1, Unrecognized: true}},
+		"a step when idle": {Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE, Step: Step{UUID: "{a}"}}, Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE}},
+		"after a step":     {Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE, Ended: EndedStep{Step{"{r}", "{p}", "{a}"}, "PASSED"}}, Report{State: runnerv1.RunnerState_RUNNER_STATE_IDLE, Ended: EndedStep{Step{"{r}", "{p}", "{a}"}, "PASSED"}}},
 		"unknown state":    {Report{State: runnerv1.RunnerState(99)}, Report{State: runnerv1.RunnerState_RUNNER_STATE_UNKNOWN}},
 	} {
 		t.Run(name, func(t *testing.T) {

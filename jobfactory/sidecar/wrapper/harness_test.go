@@ -116,7 +116,7 @@ func (s *fakeSidecar) serve(conn net.Conn) {
 			return
 		}
 		s.mu.Lock()
-		s.received = append(s.received, strings.TrimSpace(strings.Join([]string{m.Type, m.State, m.Step}, " ")))
+		s.received = append(s.received, strings.TrimSpace(strings.Join([]string{m.Type, m.State, m.Running.UUID}, " ")))
 		s.mu.Unlock()
 		switch m.Type {
 		case socket.TypeFetch:

@@ -34,7 +34,7 @@ func TestTheLastLineHasNoSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLastLine(environment)
-			s := scanner{observe: func(event, string) {}, keep: l.keep}
+			s := scanner{observe: func(announcement) {}, keep: l.keep}
 			s.scan([]byte("before\n" + c.line))
 			s.end()
 			if got := l.text(); got != c.want {

@@ -1,6 +1,10 @@
 package wrapper
 
-import "bytes"
+import (
+	"bytes"
+
+	"bitbucket-runner-scaler/jobfactory/sidecar/socket"
+)
 
 // Log lines of Atlassian's runner (6.0) that announce its state, such as
 //
@@ -13,16 +17,20 @@ var (
 	lineOnline = []byte(`Updating runner status to "ONLINE"`)
 	// lineStep precedes the step's identity. A runner that gets a step is busy, even
 	// if the identity has an unknown format.
-	lineStep      = []byte(`Getting step `)
-	lineStepUUID  = []byte(`stepUuid={`)
-	lineCompleted = []byte(`Completing step with result`)
+	lineStep       = []byte(`Getting step `)
+	lineRepository = []byte(`repositoryUuid={`)
+	linePipeline   = []byte(`pipelineUuid={`)
+	lineStepUUID   = []byte(`stepUuid={`)
+	lineCompleted  = []byte(`Completing step with result`)
+	lineResult     = []byte(`status=`)
 )
 
 const (
 	// maxLine is how much of a line is read, in bytes. The known lines are shorter.
 	maxLine = 4 << 10
-	// maxUUID is longer than any UUID, in bytes.
-	maxUUID = 64
+	// maxUUID is longer than any UUID, in bytes. maxResult is longer than any result.
+	maxUUID   = 64
+	maxResult = 32
 )
 
 // event is what a line of the runner's log announces.
@@ -37,24 +45,35 @@ const (
 	eventCompleted
 )
 
-// parseLine returns the event that a line announces, 0 for none, and the UUID of
-// the step that begins, empty if the line does not have it.
-func parseLine(line []byte) (found event, step string) {
-	if _, rest, ok := bytes.Cut(line, lineStep); ok {
-		return eventStep, stepUUID(rest)
-	}
-	switch {
-	case bytes.Contains(line, lineCompleted):
-		return eventCompleted, ""
-	case bytes.Contains(line, lineOnline):
-		return eventOnline, ""
-	}
-	return 0, ""
+// announcement is an event with what its line says of the step.
+type announcement struct {
+	event
+	// step goes with eventStep, result with eventCompleted. What the line does not have is
+	// empty.
+	step   socket.Step
+	result string
 }
 
-// stepUUID returns a step's UUID in braces, or an empty string if there is none.
-func stepUUID(step []byte) string {
-	_, rest, ok := bytes.Cut(step, lineStepUUID)
+// parseLine returns what a line announces; the zero announcement for nothing.
+func parseLine(line []byte) announcement {
+	if _, rest, ok := bytes.Cut(line, lineStep); ok {
+		return announcement{event: eventStep, step: socket.Step{
+			Repository: uuidAfter(rest, lineRepository), Pipeline: uuidAfter(rest, linePipeline), UUID: uuidAfter(rest, lineStepUUID),
+		}}
+	}
+	if _, rest, ok := bytes.Cut(line, lineCompleted); ok {
+		return announcement{event: eventCompleted, result: resultIn(rest)}
+	}
+	if bytes.Contains(line, lineOnline) {
+		return announcement{event: eventOnline}
+	}
+	return announcement{}
+}
+
+// uuidAfter returns the UUID in braces that follows a key, or an empty string if there is
+// none.
+func uuidAfter(line, key []byte) string {
+	_, rest, ok := bytes.Cut(line, key)
 	if !ok {
 		return ""
 	}
@@ -70,9 +89,23 @@ func stepUUID(step []byte) string {
 	return "{" + string(uuid) + "}"
 }
 
+// resultIn returns the status of a result, such as PASSED, or an empty string if there is
+// none.
+func resultIn(line []byte) string {
+	_, rest, ok := bytes.Cut(line, lineResult)
+	if !ok {
+		return ""
+	}
+	end := bytes.IndexFunc(rest, func(c rune) bool { return (c < 'A' || c > 'Z') && c != '_' })
+	if end < 1 || end > maxResult {
+		return ""
+	}
+	return string(rest[:end])
+}
+
 // scanner finds the known lines in a stream, in bounded memory.
 type scanner struct {
-	observe func(found event, step string)
+	observe func(announcement)
 	// keep takes each line; nil if nobody needs them.
 	keep func(line []byte)
 	line []byte
@@ -96,8 +129,8 @@ func (s *scanner) scan(data []byte) {
 			return
 		}
 		s.end()
-		if found, step := parseLine(s.line); found != 0 {
-			s.observe(found, step)
+		if found := parseLine(s.line); found.event != 0 {
+			s.observe(found)
 		}
 		s.line = s.line[:0]
 		data = rest

@@ -6,29 +6,33 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"bitbucket-runner-scaler/jobfactory/sidecar/socket"
 )
 
 func TestKnownLinesAnnounceEvents(t *testing.T) {
 	const uuid = "{0a1b2c3d-1111-4111-8111-111111111111}"
 	for name, tc := range map[string]struct {
-		line  string
-		found event
-		step  string
+		line string
+		want announcement
 	}{
-		"online":              {`[2026-11-23 01:02:03,004] Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.`, eventOnline, ""},
-		"step":                {`[x] Getting step StepId{accountUuid={a}, repositoryUuid={b}, pipelineUuid={c}, stepUuid=` + uuid + `}.`, eventStep, uuid},
-		"step without a UUID": {`Getting step StepId{somethingElse}`, eventStep, ""},
-		"step, other shape":   {`Getting step Step(id=1)`, eventStep, ""},
-		"step with nonsense":  {`Getting step StepId{stepUuid={<script>}}`, eventStep, ""},
-		"completed":           {`Completing step with result Result{status=PASSED, error=None}.`, eventCompleted, ""},
-		"another status":      {`Updating runner status to "OFFLINE"`, 0, ""},
-		"anything":            {`Starting websocket listening to RUNNER_UPDATED events.`, 0, ""},
-		"empty":               {``, 0, ""},
+		"online":              {`[2026-11-23 01:02:03,004] Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.`, announcement{event: eventOnline}},
+		"step":                {`[x] Getting step StepId{accountUuid={a}, repositoryUuid={b}, pipelineUuid={c}, stepUuid=` + uuid + `}.`, announcement{event: eventStep, step: socket.Step{Repository: "{b}", Pipeline: "{c}", UUID: uuid}}},
+		"step without a UUID": {`Getting step StepId{somethingElse}`, announcement{event: eventStep}},
+		"step, other shape":   {`Getting step Step(id=1)`, announcement{event: eventStep}},
+		"step with nonsense":  {`Getting step StepId{stepUuid={<script>}}`, announcement{event: eventStep}},
+		"completed":           {`Completing step with result Result{status=PASSED, error=None}.`, announcement{event: eventCompleted, result: "PASSED"}},
+		"failed":              {`Completing step with result Result{status=FAILED, error=Some{x}}.`, announcement{event: eventCompleted, result: "FAILED"}},
+		"another result":      {`Completing step with result Result{status=<b>, error=None}.`, announcement{event: eventCompleted}},
+		"no result":           {`Completing step with result`, announcement{event: eventCompleted}},
+		"a long result":       {`Completing step with result Result{status=` + strings.Repeat("A", maxResult+1) + `}`, announcement{event: eventCompleted}},
+		"another status":      {`Updating runner status to "OFFLINE"`, announcement{}},
+		"anything":            {`Starting websocket listening to RUNNER_UPDATED events.`, announcement{}},
+		"empty":               {``, announcement{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			found, step := parseLine([]byte(tc.line))
-			if found != tc.found || step != tc.step {
-				t.Errorf("got %v %q, want %v %q", found, step, tc.found, tc.step)
+			if found := parseLine([]byte(tc.line)); found != tc.want {
+				t.Errorf("got %+v, want %+v", found, tc.want)
 			}
 		})
 	}
@@ -36,7 +40,7 @@ func TestKnownLinesAnnounceEvents(t *testing.T) {
 
 func TestALongLineDoesNotHideTheNextOne(t *testing.T) {
 	var found []event
-	s := scanner{observe: func(one event, _ string) { found = append(found, one) }}
+	s := scanner{observe: func(one announcement) { found = append(found, one.event) }}
 	s.scan([]byte(strings.Repeat("x", 10*maxLine)))
 	s.scan([]byte("\nCompleting step with result\n"))
 	if diff := cmp.Diff([]event{eventCompleted}, found); diff != "" {
@@ -63,16 +67,10 @@ func TestALineIsObservedBeforeItIsInTheOutput(t *testing.T) {
 			t.Errorf("%q is in the output, %d events are observed", data, observed)
 		}
 	})
-	pass(copied, strings.NewReader("Getting step x\n"), scanner{observe: func(event, string) { observed++ }})
+	pass(copied, strings.NewReader("Getting step x\n"), scanner{observe: func(announcement) { observed++ }})
 	if observed != 1 {
 		t.Errorf("%d events, want 1", observed)
 	}
-}
-
-// announced is an event with its step.
-type announced struct {
-	found event
-	step  string
 }
 
 func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
@@ -83,10 +81,10 @@ func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
 		if cut < 1 {
 			cut = 1
 		}
-		var whole, pieces, lines []announced
-		s := scanner{observe: func(found event, step string) { whole = append(whole, announced{found, step}) }}
+		var whole, pieces, lines []announcement
+		s := scanner{observe: func(found announcement) { whole = append(whole, found) }}
 		s.scan(data)
-		p := scanner{observe: func(found event, step string) { pieces = append(pieces, announced{found, step}) }}
+		p := scanner{observe: func(found announcement) { pieces = append(pieces, found) }}
 		for rest := data; len(rest) > 0; {
 			n := min(cut, len(rest))
 			p.scan(rest[:n])
@@ -97,19 +95,24 @@ func FuzzScannerFindsTheSameHoweverTheStreamIsCut(f *testing.F) {
 		}
 		for _, line := range bytes.SplitAfter(data, []byte("\n")) {
 			line, ended := bytes.CutSuffix(line, []byte("\n"))
-			if found, step := parseLine(line[:min(len(line), maxLine)]); found != 0 && ended {
-				lines = append(lines, announced{found, step})
+			if found := parseLine(line[:min(len(line), maxLine)]); found.event != 0 && ended {
+				lines = append(lines, found)
 			}
 		}
-		if diff := cmp.Diff(lines, whole, cmp.AllowUnexported(announced{})); diff != "" {
+		if diff := cmp.Diff(lines, whole, cmp.AllowUnexported(announcement{})); diff != "" {
 			t.Errorf("as a whole (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(lines, pieces, cmp.AllowUnexported(announced{})); diff != "" {
+		if diff := cmp.Diff(lines, pieces, cmp.AllowUnexported(announcement{})); diff != "" {
 			t.Errorf("in pieces (-want +got):\n%s", diff)
 		}
 		for _, r := range whole {
-			if r.step != "" && (len(r.step) > maxUUID+2 || !strings.HasPrefix(r.step, "{")) {
-				t.Errorf("step %q is not a UUID", r.step)
+			for _, uuid := range []string{r.step.Repository, r.step.Pipeline, r.step.UUID} {
+				if uuid != "" && (len(uuid) > maxUUID+2 || !strings.HasPrefix(uuid, "{")) {
+					t.Errorf("%q is not a UUID", uuid)
+				}
+			}
+			if len(r.result) > maxResult || strings.ContainsAny(r.result, " <>\"") {
+				t.Errorf("result %q", r.result)
 			}
 		}
 	})

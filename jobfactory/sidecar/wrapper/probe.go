@@ -117,12 +117,12 @@ type probe struct {
 	lines []ProbeLine
 }
 
-func (p *probe) observe(found event, step string) {
-	p.state.observe(found, step)
+func (p *probe) observe(found announcement) {
+	p.state.observe(found)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.lines) < maxProbeLines {
-		p.lines = append(p.lines, ProbeLine{Announces: eventNames[found], Step: step, After: time.Since(p.begun)})
+		p.lines = append(p.lines, ProbeLine{Announces: eventNames[found.event], Step: found.step.UUID, After: time.Since(p.begun)})
 	}
 }
 

@@ -32,7 +32,7 @@ type process struct {
 // start starts the command in a process group of its own and begins to reap. It
 // calls observe with each event that a line of the output announces, and keep, unless it
 // is nil, with each line.
-func start(command []string, stdout, stderr io.Writer, environment []string, observe func(event, string), keep func([]byte)) (*process, error) {
+func start(command []string, stdout, stderr io.Writer, environment []string, observe func(announcement), keep func([]byte)) (*process, error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return nil, fmt.Errorf("find the runner's command: %w", err)

@@ -34,30 +34,35 @@ type stateTracker struct {
 	warned bool
 	// begun counts the steps.
 	begun uint32
+	// ended is how the last step ended.
+	ended socket.EndedStep
 }
 
 func newStateTracker(log *zap.Logger) *stateTracker {
 	return &stateTracker{reports: socket.NewReports(socket.Report{State: runnerv1.RunnerState_RUNNER_STATE_STARTING}), log: log}
 }
 
-// observe takes an event that a line announces, and the UUID of the step if the
-// line has it.
-func (s *stateTracker) observe(found event, step string) {
+// observe takes what a line announces.
+func (s *stateTracker) observe(found announcement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heard, s.mute = true, false
+	running := s.reports.Latest()
+	if found.event == eventCompleted && running.State == runnerv1.RunnerState_RUNNER_STATE_BUSY {
+		s.ended = socket.EndedStep{Step: running.Step, Result: found.result}
+	}
 	switch {
 	case s.stopping:
-	case found == eventStep:
+	case found.event == eventStep:
 		s.begun++
-		s.put(runnerv1.RunnerState_RUNNER_STATE_BUSY, step)
-	case found == eventCompleted && s.reports.Latest().State != runnerv1.RunnerState_RUNNER_STATE_BUSY:
+		s.put(runnerv1.RunnerState_RUNNER_STATE_BUSY, found.step)
+	case found.event == eventCompleted && running.State != runnerv1.RunnerState_RUNNER_STATE_BUSY:
 		s.contradicted = true
 		s.misread("the end of a step without its beginning")
 	case s.contradicted:
-		s.put(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, "")
+		s.put(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, socket.Step{})
 	default:
-		s.put(runnerv1.RunnerState_RUNNER_STATE_IDLE, "")
+		s.put(runnerv1.RunnerState_RUNNER_STATE_IDLE, socket.Step{})
 	}
 }
 
@@ -78,7 +83,7 @@ func (s *stateTracker) misread(announced string) {
 		s.warned = true
 		s.log.Warn("the format of the runner's log lines is not known, so only Bitbucket knows whether the runner has a step", zap.String("announced", announced))
 	}
-	s.put(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, "")
+	s.put(runnerv1.RunnerState_RUNNER_STATE_UNKNOWN, socket.Step{})
 }
 
 // stop notes that the runner is being stopped.
@@ -86,7 +91,7 @@ func (s *stateTracker) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopping = true
-	s.put(runnerv1.RunnerState_RUNNER_STATE_STOPPING, "")
+	s.put(runnerv1.RunnerState_RUNNER_STATE_STOPPING, socket.Step{})
 }
 
 // terminate notes that a signal is about to end the runner. A runner with a step
@@ -95,11 +100,11 @@ func (s *stateTracker) terminate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.stopping && s.reports.Latest().State != runnerv1.RunnerState_RUNNER_STATE_BUSY {
-		s.put(runnerv1.RunnerState_RUNNER_STATE_STOPPING, "")
+		s.put(runnerv1.RunnerState_RUNNER_STATE_STOPPING, socket.Step{})
 	}
 }
 
 // put reports a state. The caller holds the lock.
-func (s *stateTracker) put(state runnerv1.RunnerState, step string) {
-	s.reports.Put(socket.Report{State: state, Step: step, Begun: s.begun, Unrecognized: s.contradicted || s.mute})
+func (s *stateTracker) put(state runnerv1.RunnerState, step socket.Step) {
+	s.reports.Put(socket.Report{State: state, Step: step, Ended: s.ended, Begun: s.begun, Unrecognized: s.contradicted || s.mute})
 }

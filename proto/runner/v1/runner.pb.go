@@ -418,6 +418,7 @@ type AttachRequest struct {
 	// The current state.
 	State RunnerState `protobuf:"varint,2,opt,name=state,proto3,enum=runner.v1.RunnerState" json:"state,omitempty"`
 	// UUID of the step if state is BUSY, braces included. It is empty if unknown.
+	// Newer sidecars send step as well.
 	StepUuid string `protobuf:"bytes,3,opt,name=step_uuid,json=stepUuid,proto3" json:"step_uuid,omitempty"`
 	// Where the runner is registered, as returned by Register.
 	Place *Place `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
@@ -432,7 +433,11 @@ type AttachRequest struct {
 	UnrecognizedOutput bool `protobuf:"varint,6,opt,name=unrecognized_output,json=unrecognizedOutput,proto3" json:"unrecognized_output,omitempty"`
 	// How many steps the runner has begun, including the current one. It shows a
 	// control plane that was started later that an ephemeral runner has had its step.
-	StepsBegun    uint32 `protobuf:"varint,7,opt,name=steps_begun,json=stepsBegun,proto3" json:"steps_begun,omitempty"`
+	StepsBegun uint32 `protobuf:"varint,7,opt,name=steps_begun,json=stepsBegun,proto3" json:"steps_begun,omitempty"`
+	// The step if state is BUSY. It is absent if unknown, and from older sidecars.
+	Step *Step `protobuf:"bytes,8,opt,name=step,proto3" json:"step,omitempty"`
+	// The step that has ended last. It is absent if none has, and from older sidecars.
+	EndedStep     *EndedStep `protobuf:"bytes,9,opt,name=ended_step,json=endedStep,proto3" json:"ended_step,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,6 +521,137 @@ func (x *AttachRequest) GetStepsBegun() uint32 {
 	return 0
 }
 
+func (x *AttachRequest) GetStep() *Step {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *AttachRequest) GetEndedStep() *EndedStep {
+	if x != nil {
+		return x.EndedStep
+	}
+	return nil
+}
+
+// Step names one step of a pipeline, as the runner's log lines do. All UUIDs have
+// braces. The repository and the pipeline are empty if the lines do not have them.
+type Step struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	RepositoryUuid string                 `protobuf:"bytes,1,opt,name=repository_uuid,json=repositoryUuid,proto3" json:"repository_uuid,omitempty"`
+	PipelineUuid   string                 `protobuf:"bytes,2,opt,name=pipeline_uuid,json=pipelineUuid,proto3" json:"pipeline_uuid,omitempty"`
+	StepUuid       string                 `protobuf:"bytes,3,opt,name=step_uuid,json=stepUuid,proto3" json:"step_uuid,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_runner_v1_runner_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_runner_v1_runner_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Step) GetRepositoryUuid() string {
+	if x != nil {
+		return x.RepositoryUuid
+	}
+	return ""
+}
+
+func (x *Step) GetPipelineUuid() string {
+	if x != nil {
+		return x.PipelineUuid
+	}
+	return ""
+}
+
+func (x *Step) GetStepUuid() string {
+	if x != nil {
+		return x.StepUuid
+	}
+	return ""
+}
+
+// EndedStep is how a step ended.
+type EndedStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Step  *Step                  `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// The status in the runner's log line, such as PASSED or FAILED. It is empty if
+	// the line does not have it.
+	Result        string `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndedStep) Reset() {
+	*x = EndedStep{}
+	mi := &file_runner_v1_runner_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndedStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndedStep) ProtoMessage() {}
+
+func (x *EndedStep) ProtoReflect() protoreflect.Message {
+	mi := &file_runner_v1_runner_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndedStep.ProtoReflect.Descriptor instead.
+func (*EndedStep) Descriptor() ([]byte, []int) {
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EndedStep) GetStep() *Step {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *EndedStep) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
 type AttachResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Order:
@@ -529,7 +665,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_runner_v1_runner_proto_msgTypes[6]
+	mi := &file_runner_v1_runner_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +677,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[6]
+	mi := &file_runner_v1_runner_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +690,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{6}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AttachResponse) GetOrder() isAttachResponse_Order {
@@ -612,7 +748,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_runner_v1_runner_proto_msgTypes[7]
+	mi := &file_runner_v1_runner_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +760,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[7]
+	mi := &file_runner_v1_runner_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +773,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{7}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Drain) GetReason() string {
@@ -656,7 +792,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_runner_v1_runner_proto_msgTypes[8]
+	mi := &file_runner_v1_runner_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +804,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[8]
+	mi := &file_runner_v1_runner_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +817,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{8}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Stop) GetReason() string {
@@ -706,7 +842,7 @@ type DeregisterRequest struct {
 
 func (x *DeregisterRequest) Reset() {
 	*x = DeregisterRequest{}
-	mi := &file_runner_v1_runner_proto_msgTypes[9]
+	mi := &file_runner_v1_runner_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +854,7 @@ func (x *DeregisterRequest) String() string {
 func (*DeregisterRequest) ProtoMessage() {}
 
 func (x *DeregisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[9]
+	mi := &file_runner_v1_runner_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +867,7 @@ func (x *DeregisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterRequest.ProtoReflect.Descriptor instead.
 func (*DeregisterRequest) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{9}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeregisterRequest) GetRunnerUuid() string {
@@ -766,7 +902,7 @@ type DeregisterResponse struct {
 
 func (x *DeregisterResponse) Reset() {
 	*x = DeregisterResponse{}
-	mi := &file_runner_v1_runner_proto_msgTypes[10]
+	mi := &file_runner_v1_runner_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +914,7 @@ func (x *DeregisterResponse) String() string {
 func (*DeregisterResponse) ProtoMessage() {}
 
 func (x *DeregisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runner_v1_runner_proto_msgTypes[10]
+	mi := &file_runner_v1_runner_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +927,7 @@ func (x *DeregisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterResponse.ProtoReflect.Descriptor instead.
 func (*DeregisterResponse) Descriptor() ([]byte, []int) {
-	return file_runner_v1_runner_proto_rawDescGZIP(), []int{10}
+	return file_runner_v1_runner_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeregisterResponse) GetGone() bool {
@@ -825,7 +961,7 @@ const file_runner_v1_runner_proto_rawDesc = "" +
 	"\x0eworkspace_uuid\x18\x02 \x01(\tR\rworkspaceUuid\x12'\n" +
 	"\x0frepository_uuid\x18\x03 \x01(\tR\x0erepositoryUuid\" \n" +
 	"\x06Finish\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x97\x02\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xf1\x02\n" +
 	"\rAttachRequest\x12\x1f\n" +
 	"\vrunner_uuid\x18\x01 \x01(\tR\n" +
 	"runnerUuid\x12,\n" +
@@ -835,7 +971,17 @@ const file_runner_v1_runner_proto_rawDesc = "" +
 	"\vterminating\x18\x05 \x01(\bR\vterminating\x12/\n" +
 	"\x13unrecognized_output\x18\x06 \x01(\bR\x12unrecognizedOutput\x12\x1f\n" +
 	"\vsteps_begun\x18\a \x01(\rR\n" +
-	"stepsBegun\"j\n" +
+	"stepsBegun\x12#\n" +
+	"\x04step\x18\b \x01(\v2\x0f.runner.v1.StepR\x04step\x123\n" +
+	"\n" +
+	"ended_step\x18\t \x01(\v2\x14.runner.v1.EndedStepR\tendedStep\"q\n" +
+	"\x04Step\x12'\n" +
+	"\x0frepository_uuid\x18\x01 \x01(\tR\x0erepositoryUuid\x12#\n" +
+	"\rpipeline_uuid\x18\x02 \x01(\tR\fpipelineUuid\x12\x1b\n" +
+	"\tstep_uuid\x18\x03 \x01(\tR\bstepUuid\"H\n" +
+	"\tEndedStep\x12#\n" +
+	"\x04step\x18\x01 \x01(\v2\x0f.runner.v1.StepR\x04step\x12\x16\n" +
+	"\x06result\x18\x02 \x01(\tR\x06result\"j\n" +
 	"\x0eAttachResponse\x12(\n" +
 	"\x05drain\x18\x01 \x01(\v2\x10.runner.v1.DrainH\x00R\x05drain\x12%\n" +
 	"\x04stop\x18\x02 \x01(\v2\x0f.runner.v1.StopH\x00R\x04stopB\a\n" +
@@ -880,7 +1026,7 @@ func file_runner_v1_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_runner_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_runner_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_runner_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_runner_v1_runner_proto_goTypes = []any{
 	(RunnerState)(0),           // 0: runner.v1.RunnerState
 	(*RegisterRequest)(nil),    // 1: runner.v1.RegisterRequest
@@ -889,33 +1035,38 @@ var file_runner_v1_runner_proto_goTypes = []any{
 	(*Place)(nil),              // 4: runner.v1.Place
 	(*Finish)(nil),             // 5: runner.v1.Finish
 	(*AttachRequest)(nil),      // 6: runner.v1.AttachRequest
-	(*AttachResponse)(nil),     // 7: runner.v1.AttachResponse
-	(*Drain)(nil),              // 8: runner.v1.Drain
-	(*Stop)(nil),               // 9: runner.v1.Stop
-	(*DeregisterRequest)(nil),  // 10: runner.v1.DeregisterRequest
-	(*DeregisterResponse)(nil), // 11: runner.v1.DeregisterResponse
-	nil,                        // 12: runner.v1.Runner.EnvironmentEntry
+	(*Step)(nil),               // 7: runner.v1.Step
+	(*EndedStep)(nil),          // 8: runner.v1.EndedStep
+	(*AttachResponse)(nil),     // 9: runner.v1.AttachResponse
+	(*Drain)(nil),              // 10: runner.v1.Drain
+	(*Stop)(nil),               // 11: runner.v1.Stop
+	(*DeregisterRequest)(nil),  // 12: runner.v1.DeregisterRequest
+	(*DeregisterResponse)(nil), // 13: runner.v1.DeregisterResponse
+	nil,                        // 14: runner.v1.Runner.EnvironmentEntry
 }
 var file_runner_v1_runner_proto_depIdxs = []int32{
 	3,  // 0: runner.v1.RegisterResponse.runner:type_name -> runner.v1.Runner
 	5,  // 1: runner.v1.RegisterResponse.finish:type_name -> runner.v1.Finish
-	12, // 2: runner.v1.Runner.environment:type_name -> runner.v1.Runner.EnvironmentEntry
+	14, // 2: runner.v1.Runner.environment:type_name -> runner.v1.Runner.EnvironmentEntry
 	4,  // 3: runner.v1.Runner.place:type_name -> runner.v1.Place
 	0,  // 4: runner.v1.AttachRequest.state:type_name -> runner.v1.RunnerState
 	4,  // 5: runner.v1.AttachRequest.place:type_name -> runner.v1.Place
-	8,  // 6: runner.v1.AttachResponse.drain:type_name -> runner.v1.Drain
-	9,  // 7: runner.v1.AttachResponse.stop:type_name -> runner.v1.Stop
-	1,  // 8: runner.v1.RunnerService.Register:input_type -> runner.v1.RegisterRequest
-	6,  // 9: runner.v1.RunnerService.Attach:input_type -> runner.v1.AttachRequest
-	10, // 10: runner.v1.RunnerService.Deregister:input_type -> runner.v1.DeregisterRequest
-	2,  // 11: runner.v1.RunnerService.Register:output_type -> runner.v1.RegisterResponse
-	7,  // 12: runner.v1.RunnerService.Attach:output_type -> runner.v1.AttachResponse
-	11, // 13: runner.v1.RunnerService.Deregister:output_type -> runner.v1.DeregisterResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	7,  // 6: runner.v1.AttachRequest.step:type_name -> runner.v1.Step
+	8,  // 7: runner.v1.AttachRequest.ended_step:type_name -> runner.v1.EndedStep
+	7,  // 8: runner.v1.EndedStep.step:type_name -> runner.v1.Step
+	10, // 9: runner.v1.AttachResponse.drain:type_name -> runner.v1.Drain
+	11, // 10: runner.v1.AttachResponse.stop:type_name -> runner.v1.Stop
+	1,  // 11: runner.v1.RunnerService.Register:input_type -> runner.v1.RegisterRequest
+	6,  // 12: runner.v1.RunnerService.Attach:input_type -> runner.v1.AttachRequest
+	12, // 13: runner.v1.RunnerService.Deregister:input_type -> runner.v1.DeregisterRequest
+	2,  // 14: runner.v1.RunnerService.Register:output_type -> runner.v1.RegisterResponse
+	9,  // 15: runner.v1.RunnerService.Attach:output_type -> runner.v1.AttachResponse
+	13, // 16: runner.v1.RunnerService.Deregister:output_type -> runner.v1.DeregisterResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_runner_v1_runner_proto_init() }
@@ -927,18 +1078,18 @@ func file_runner_v1_runner_proto_init() {
 		(*RegisterResponse_Runner)(nil),
 		(*RegisterResponse_Finish)(nil),
 	}
-	file_runner_v1_runner_proto_msgTypes[6].OneofWrappers = []any{
+	file_runner_v1_runner_proto_msgTypes[8].OneofWrappers = []any{
 		(*AttachResponse_Drain)(nil),
 		(*AttachResponse_Stop)(nil),
 	}
-	file_runner_v1_runner_proto_msgTypes[9].OneofWrappers = []any{}
+	file_runner_v1_runner_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runner_v1_runner_proto_rawDesc), len(file_runner_v1_runner_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,10 +29,13 @@ const Patience = 30 * time.Second
 
 // Pieces of a shell script that acts as the runner.
 const (
-	Online    = `echo 'Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.'; `
-	Step      = `echo 'Getting step StepId{accountUuid={aaaaaaaa-1111-4111-8111-111111111111}, repositoryUuid={bb}, pipelineUuid={cc}, stepUuid={dddddddd-1111-4111-8111-111111111111}}.'; `
-	StepUUID  = "{dddddddd-1111-4111-8111-111111111111}"
-	Completed = `echo 'Completing step with result Result{status=PASSED, error=None}.'; `
+	Online   = `echo 'Updating runner status to "ONLINE" and checking for new steps assigned to the runner after 0 seconds and then every 30 seconds.'; `
+	Step     = `echo 'Getting step StepId{accountUuid={aaaaaaaa-1111-4111-8111-111111111111}, repositoryUuid={bbbbbbbb-1111-4111-8111-111111111111}, pipelineUuid={cccccccc-1111-4111-8111-111111111111}, stepUuid={dddddddd-1111-4111-8111-111111111111}}.'; `
+	StepUUID = "{dddddddd-1111-4111-8111-111111111111}"
+	// RepositoryUUID and PipelineUUID are those of Step.
+	RepositoryUUID = "{bbbbbbbb-1111-4111-8111-111111111111}"
+	PipelineUUID   = "{cccccccc-1111-4111-8111-111111111111}"
+	Completed      = `echo 'Completing step with result Result{status=PASSED, error=None}.'; `
 	// Forever keeps a shell and a child of it running.
 	Forever = `sleep 1000 & echo child $!; wait; wait; `
 )
