@@ -46,6 +46,25 @@ func (b *Budget) Pace(listsPerHour float64) (factor float64) {
 	return stretch(listsPerHour/60, max(rate, b.guaranteed())) * float64(int(1)<<min(b.refusals, maxSlowdown))
 }
 
+// readShare is the part of the calls that remain for the queue which its regular reads may use.
+// The rest is for reads that something asks for.
+const readShare = 2.0 / 3
+
+// PaceReads returns the factor, at least 1, by which the intervals between the regular reads of
+// the queue must be longer than wanted so that they take no calls from lists, from registrations,
+// or from reads that cannot wait. readsPerHour is how many the credentials set wants per hour. The
+// factor is infinite if no calls remain.
+func (b *Budget) PaceReads(readsPerHour float64) (factor float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.minute()
+	rate := b.steady(now, float64(b.limit-1)-b.reserved(), 1) - b.listsNeeded/60 - b.others(now)
+	if rate <= 0 {
+		return math.Inf(1)
+	}
+	return stretch(readsPerHour/60, rate*readShare)
+}
+
 // Hurry reports whether a list may be read before its interval ends, for the sake of a
 // runner that is registered or removed.
 func (b *Budget) Hurry() bool {

@@ -70,7 +70,7 @@ func JoinFaults(all []*ConfigError) error {
 // parameters are the keys that the configuration file has below `parameters`.
 var parameters = []string{
 	"min", "max", "scale_up_threshold", "scale_down_threshold", "scale_up_multiplier", "scale_down_multiplier", "spare", "count",
-	"cool_down", "ephemeral", "max_age",
+	"cool_down", "ephemeral", "max_age", "look_ahead",
 }
 
 // ConfigPath returns the configuration file's path, within a group, for a key of

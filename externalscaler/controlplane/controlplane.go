@@ -24,6 +24,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/credentials"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/leader"
+	"bitbucket-runner-scaler/externalscaler/queue"
 	"bitbucket-runner-scaler/externalscaler/reaper"
 	"bitbucket-runner-scaler/externalscaler/registrar"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
@@ -43,6 +44,7 @@ type ControlPlane struct {
 	log       *zap.Logger
 	budgets   *budgets
 	scopes    *scope.Set
+	queue     *queue.Queue
 	fleet     *fleet.Fleet
 	decisions *externalscaler.Decisions
 	service   *externalscaler.Service
@@ -73,10 +75,14 @@ func New(c Config) (*ControlPlane, error) {
 	}, p.budgets.pacer)); err != nil {
 		return nil, err
 	}
+	if p.queue, err = p.newQueue(store); err != nil {
+		return nil, err
+	}
 	if p.fleet, err = p.newFleet(store); err != nil {
 		return nil, err
 	}
 	p.scopes.OnChange(p.fleet.Changed)
+	p.queue.OnChange(p.fleet.Changed)
 	p.crashes = crashloop.New(clock.RealClock{})
 	p.decisions = externalscaler.NewDecisions(p.fleet, p.crashes, clock.RealClock{}, c.Logger.Named("policy"))
 	p.status = status.New(p.fleet, p.decisions, p.crashes, time.Now)
@@ -110,6 +116,20 @@ func (p *ControlPlane) credentials(observe func(method, route string, status int
 	})
 }
 
+func (p *ControlPlane) newQueue(store *credentials.Store) (*queue.Queue, error) {
+	return queue.New(queue.Config{
+		Client: func(name, namespace string) (queue.Bitbucket, error) {
+			client, err := store.Client(name, namespace)
+			if err != nil {
+				return nil, err
+			}
+			return client, nil
+		},
+		Pacer:  func(credentials string) queue.Pacer { return p.budgets.of(credentials) },
+		Logger: p.config.Logger.Named("queue"),
+	})
+}
+
 func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) {
 	c := p.config
 	allow := func(set string, use credentials.Use) error {
@@ -120,7 +140,7 @@ func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) 
 		return err
 	}
 	settings := fleet.Config{
-		Owner: c.Owner, Scopes: p.scopes,
+		Owner: c.Owner, Scopes: p.scopes, Queue: p.queue,
 		Admit: func(key fleet.GroupKey, spec runnergroup.Group) error {
 			return allow(spec.Credentials, credentials.Use{
 				Namespace: key.Namespace, Scope: bitbucket.Scope{Workspace: spec.Workspace, Repository: spec.Repository}, Labels: spec.Labels,

@@ -35,6 +35,7 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 
 	work.Go(func() error { p.budgets.keep(working, p.leads); return nil })
 	work.Go(func() error { return p.scopes.Run(working) })
+	work.Go(func() error { return p.queue.Run(working) })
 	work.Go(func() error { return p.fleet.Run(working) })
 	p.gate.Open(p.leads)
 	if p.reaper != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/queue"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
@@ -24,6 +25,7 @@ type input struct {
 	called     map[GroupKey]calledGroup
 	views      scope.Views
 	reports    map[string]podMemory // by pod UID
+	queue      *queue.Snapshot      // nil if nobody reads it
 	history    history
 }
 
@@ -43,6 +45,8 @@ type snapshot struct {
 	// names are those of the runners of all known pods, with the UUID of the runner
 	// that the pod's sidecar reports; empty if it does not.
 	names map[string]string
+	// unserved are the steps that no group serves.
+	unserved []UnservedStep
 }
 
 // position is where a snapshot has a member.
@@ -60,6 +64,8 @@ type findings struct {
 	// reused counts the runners of ephemeral groups that took another step.
 	reused  int64
 	history history
+	// demand is for the queue.
+	demand queue.Demand
 }
 
 type distrusted struct {
@@ -111,6 +117,7 @@ func (c Config) build(in input) (*snapshot, findings) {
 	} else {
 		b.groupsOfCalls()
 	}
+	b.joinQueue()
 	b.reserve()
 	b.trackIdle()
 	b.trackUse()

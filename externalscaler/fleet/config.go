@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/utils/clock"
 
+	"bitbucket-runner-scaler/externalscaler/queue"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
@@ -30,6 +31,14 @@ type Scopes interface {
 	DistrustSteps(id scope.ID, listBegun time.Time)
 }
 
+// Queue is the steps that wait for runners.
+type Queue interface {
+	// Snapshot returns what is known of them.
+	Snapshot() *queue.Snapshot
+	// Use takes which groups there are, and what their runners report.
+	Use(demand queue.Demand)
+}
+
 // Config is what a Fleet is made of.
 type Config struct {
 	// Owner is the label of the runners of this installation.
@@ -44,6 +53,8 @@ type Config struct {
 	// Kubernetes is the cluster; nil if the scaler runs without one and knows runner
 	// groups from KEDA's calls alone.
 	Kubernetes Kubernetes
+	// Queue knows the steps that wait; nil if nobody reads it.
+	Queue Queue
 	// MaxStaleness is the age up to which a snapshot is acted on; never less than
 	// three poll intervals. Default 3 min.
 	MaxStaleness time.Duration

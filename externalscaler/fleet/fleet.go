@@ -89,6 +89,9 @@ func (f *Fleet) rebuild() {
 		next, found = f.config.build(in)
 	}
 	f.config.Scopes.Use(found.wanted)
+	if f.config.Queue != nil {
+		f.config.Queue.Use(found.demand)
+	}
 	f.telemetry.keep(next.live)
 	f.reused.Add(found.reused)
 	f.history = found.history
@@ -102,6 +105,10 @@ func (f *Fleet) rebuild() {
 // read collects what a snapshot is built from.
 func (f *Fleet) read() input {
 	in := input{now: f.config.Clock.Now(), requested: f.requested.Load(), history: f.history}
+	// The queue first: it then knows no report that the rest does not.
+	if f.config.Queue != nil {
+		in.queue = f.config.Queue.Snapshot()
+	}
 	if k := f.config.Kubernetes; k != nil {
 		// Jobs first: a pod that they show is then among the pods, or has ended.
 		in.jobs, in.pods, in.scaledJobs = k.Jobs(), k.Pods(), k.ScaledJobs()

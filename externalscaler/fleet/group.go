@@ -7,6 +7,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/queue"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
@@ -95,6 +96,8 @@ type GroupSnapshot struct {
 	// Failed are the Jobs of the group that have failed and are still kept.
 	Failed      []Job
 	Observation policy.Observation
+	// Waiting are the steps that wait for its runners, or soon will.
+	Waiting []queue.Step
 	// ListBegun is when the list that this rests on was begun; ListErr is why the
 	// last one failed, nil if it did not.
 	ListBegun time.Time

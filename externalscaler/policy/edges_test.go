@@ -35,7 +35,7 @@ func TestUnknownRunnersNeitherGrowNorShrinkAGroupThatScalesByQueue(t *testing.T)
 		"more queued than unknown":  {6, 8, 8},
 		"none unknown":              {0, 3, 3},
 	} {
-		o := policy.Observation{Unknown: c.unknown, Queued: c.queued, QueueVisible: true}
+		o := policy.Observation{Unknown: c.unknown, Queued: c.queued}
 		if d := policy.Decide(r, &policy.Window{}, o, start); d.Desired != c.want {
 			t.Errorf("%s: got %d (%s), want %d", name, d.Desired, d.Note, c.want)
 		}
@@ -82,19 +82,23 @@ func TestNotesContainTheNumbers(t *testing.T) {
 		o     policy.Observation
 		want  string
 	}{
-		"up":        {rules(), policy.Observation{Busy: 1}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2"},
-		"down":      {rules(), policy.Observation{Idle: 9, Unknown: 1}, "busy 1 of 10 online is 0.10, below 0.20: floor(10 × 0.5) = 5"},
-		"hold":      {rules(), policy.Observation{Busy: 1, Idle: 2}, "busy 1 of 3 online is neither above 0.50 nor below 0.20"},
-		"unknown":   {rules(), policy.Observation{Unknown: 3}, "busy 0 of 3 online (3 of unknown state) is neither above 0.50 nor below 0.20"},
-		"starting":  {rules(), policy.Observation{Starting: 2}, "none online, 2 starting"},
-		"queue":     {queue, policy.Observation{Busy: 1, Queued: 2, QueueVisible: true}, "1 busy and 2 queued"},
-		"no queue":  {queue, policy.Observation{Busy: 1, Idle: 2}, "busy 1 of 3 online is neither above 0.50 nor below 0.20 (the queue cannot be seen)"},
-		"min":       {rules(func(r *policy.Rules) { r.Min = 4 }), policy.Observation{Idle: 1}, "min is 4"},
-		"spare":     {rules(func(r *policy.Rules) { r.Spare = 4 }), policy.Observation{Busy: 1}, "1 busy and 4 spare"},
-		"max":       {rules(func(r *policy.Rules) { r.Max = 2 }), policy.Observation{Busy: 2}, "busy 2 of 2 online is 1.00, above 0.50: ceil(2 × 1.5) = 3, but max is 2"},
-		"full":      {rules(), policy.Observation{Busy: 1, OtherRegistered: 95, OtherReserved: 4}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2, but of the scope's 100 runners 95 belong to others and 4 are reserved for other groups"},
-		"fixed":     {rules(func(r *policy.Rules) { r.Strategy, r.Count = policy.Fixed, 3 }), policy.Observation{}, "count is 3"},
-		"cool-down": {paced, policy.Observation{Idle: 8}, "busy 0 of 8 online is 0.00, below 0.20: floor(8 × 0.5) = 4, but 8 were desired within the last 5m0s"},
+		"up":       {rules(), policy.Observation{Busy: 1}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2"},
+		"down":     {rules(), policy.Observation{Idle: 9, Unknown: 1}, "busy 1 of 10 online is 0.10, below 0.20: floor(10 × 0.5) = 5"},
+		"hold":     {rules(), policy.Observation{Busy: 1, Idle: 2}, "busy 1 of 3 online is neither above 0.50 nor below 0.20"},
+		"unknown":  {rules(), policy.Observation{Unknown: 3}, "busy 0 of 3 online (3 of unknown state) is neither above 0.50 nor below 0.20"},
+		"starting": {rules(), policy.Observation{Starting: 2}, "none online, 2 starting"},
+		"queue": {queue, policy.Observation{Busy: 3, Queued: 4, Predicted: 1, QueuedFrom: "2 of deploy-app build 812"},
+			"3 busy, 4 queued (2 of deploy-app build 812), 1 predicted: 8"},
+		"queue unseen": {queue, policy.Observation{Busy: 2, Idle: 1, QueueUnknown: "throttled"},
+			"2 busy, 0 queued: 2; busy 2 of 3 online is 0.67, above 0.50: ceil(3 × 1.5) = 5, because not all of the queue can be seen: throttled"},
+		"more queued":   {queue, policy.Observation{Busy: 1, Queued: 6, QueueUnknown: "throttled"}, "1 busy, 6 queued: 7; not all of the queue can be seen: throttled"},
+		"queue pending": {queue, policy.Observation{Busy: 1, Idle: 3, QueuePending: true}, "1 busy, 0 queued: 1; 4 are kept until the queue is read"},
+		"min":           {rules(func(r *policy.Rules) { r.Min = 4 }), policy.Observation{Idle: 1}, "min is 4"},
+		"spare":         {rules(func(r *policy.Rules) { r.Spare = 4 }), policy.Observation{Busy: 1}, "1 busy and 4 spare"},
+		"max":           {rules(func(r *policy.Rules) { r.Max = 2 }), policy.Observation{Busy: 2}, "busy 2 of 2 online is 1.00, above 0.50: ceil(2 × 1.5) = 3, but max is 2"},
+		"full":          {rules(), policy.Observation{Busy: 1, OtherRegistered: 95, OtherReserved: 4}, "busy 1 of 1 online is 1.00, above 0.50: ceil(1 × 1.5) = 2, but of the scope's 100 runners 95 belong to others and 4 are reserved for other groups"},
+		"fixed":         {rules(func(r *policy.Rules) { r.Strategy, r.Count = policy.Fixed, 3 }), policy.Observation{}, "count is 3"},
+		"cool-down":     {paced, policy.Observation{Idle: 8}, "busy 0 of 8 online is 0.00, below 0.20: floor(8 × 0.5) = 4, but 8 were desired within the last 5m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := policy.Decide(c.rules, &policy.Window{}, c.o, start).Note
@@ -178,4 +182,16 @@ func TestGroupFollowsItsLoad(t *testing.T) {
 			t.Fatalf("after the load ended: %d online and %d starting, want min %d: %+v", w.online, w.starting, r.Min, d)
 		}
 	})
+}
+
+// A window that kept the number up would have KEDA replace the Jobs of ephemeral runners that have
+// had their step.
+func TestTheWindowOfAQueueAsksForNoRunnersThatNoStepNeeds(t *testing.T) {
+	r := rules(func(r *policy.Rules) { r.Strategy, r.Max, r.CoolDown = policy.QueuedSteps, 20, 5*time.Minute })
+	var window policy.Window
+	policy.Decide(r, &window, policy.Observation{Idle: 1, Queued: 10}, start)
+	d := policy.Decide(r, &window, policy.Observation{Idle: 1, Busy: 3}, start.Add(time.Minute))
+	if d.Desired != 3 || d.Effective != 4 || d.Target != 4 {
+		t.Errorf("got desired %d, effective %d, target %d (%s), want the 3 busy ones and the one that is there", d.Desired, d.Effective, d.Target, d.Note)
+	}
 }

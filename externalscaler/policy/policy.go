@@ -25,9 +25,8 @@ const (
 )
 
 // StartsFromZero reports whether a strategy can ask for a runner while there is none. With
-// PercentageRunnersIdle there is no ratio then, and QueuedSteps uses the ratio until the
-// queue is read.
-func (s Strategy) StartsFromZero() bool { return false }
+// PercentageRunnersIdle there is no ratio then.
+func (s Strategy) StartsFromZero() bool { return s == QueuedSteps }
 
 // ScopeLimit is the maximum number of runners that Bitbucket registers in a
 // workspace or repository.
@@ -83,10 +82,14 @@ type Observation struct {
 	Draining, DrainingBusy, Lost, Outdated int
 	// Successors are the part of the capacity that replaces Outdated runners.
 	Successors int
-	// Queued counts the steps that wait for a runner of the group. It is meaningless
-	// unless QueueVisible is set.
-	Queued       int
-	QueueVisible bool
+	// Queued counts the steps that wait for a runner of the group, and Predicted those
+	// that soon will. QueuedFrom says which pipelines most of them are of.
+	Queued, Predicted int
+	QueuedFrom        string
+	// QueuePending is true while the queue is read for the first time. QueueUnknown says
+	// why not all of the queue can be seen; empty if it can.
+	QueuePending bool
+	QueueUnknown string
 	// OtherRegistered counts the scope's runners that do not belong to this group.
 	OtherRegistered int
 	// OtherReserved is how many slots of the scope other groups will take: for Jobs
@@ -204,6 +207,11 @@ func Decide(rules Rules, window *Window, o Observation, now time.Time) Decision 
 	// The window never raises a Fixed group, whose count is its ceiling. The number
 	// is recorded so that the cool-down applies if the strategy changes.
 	highest := window.record(p.runners, min(o.current(), ceiling, room), rules.CoolDown, now)
+	if rules.Strategy == QueuedSteps {
+		// The window keeps runners, and never asks for others: the steps that they were for
+		// have ended.
+		highest = max(p.runners, min(highest, o.current()))
+	}
 	if d.Effective = min(highest, ceiling, room); d.Effective > d.Desired {
 		d.Reason = ReasonCoolDown
 		d.Note = fmt.Sprintf("%s, but %d were desired within the last %v", p.note, d.Effective, rules.CoolDown)
@@ -222,16 +230,39 @@ func want(rules Rules, o Observation) proposal {
 	switch {
 	case rules.Strategy == Fixed:
 		return proposal{rules.Count, ReasonFixed, fmt.Sprintf("count is %d", rules.Count)}
-	case rules.Strategy == QueuedSteps && o.QueueVisible:
-		// As in byRatio, unknown runners count as idle if the queue grows the group
-		// and as busy if it shrinks the group.
-		return proposal{o.Busy + max(o.Queued, o.Unknown), ReasonQueue, fmt.Sprintf("%d busy and %d queued%s", o.Busy, o.Queued, o.unknown())}
 	case rules.Strategy == QueuedSteps:
-		p := byRatio(rules, o)
-		p.note += " (the queue cannot be seen)"
-		return p
+		return byQueue(rules, o)
 	}
 	return byRatio(rules, o)
+}
+
+// byQueue asks for one runner per busy runner and per step that waits or soon will. If not all
+// of the queue can be seen, the ratio is the floor. While it is read for the first time, the
+// group keeps what it has.
+func byQueue(rules Rules, o Observation) proposal {
+	// As in byRatio, unknown runners count as idle if the queue grows the group and as busy if
+	// it shrinks the group.
+	demand := o.Busy + max(o.Queued+o.Predicted, o.Unknown)
+	p := proposal{demand, ReasonQueue, fmt.Sprintf("%d busy%s, %d queued", o.Busy, o.unknown(), o.Queued)}
+	if o.QueuedFrom != "" {
+		p.note += " (" + o.QueuedFrom + ")"
+	}
+	if o.Predicted > 0 {
+		p.note += fmt.Sprintf(", %d predicted", o.Predicted)
+	}
+	p.note += fmt.Sprintf(": %d", demand)
+	switch {
+	case o.QueueUnknown != "":
+		ratio := byRatio(rules, o)
+		if ratio.runners > demand {
+			ratio.note = fmt.Sprintf("%s; %s, because not all of the queue can be seen: %s", p.note, ratio.note, o.QueueUnknown)
+			return ratio
+		}
+		p.note += "; not all of the queue can be seen: " + o.QueueUnknown
+	case o.QueuePending && o.current() > demand:
+		return proposal{o.current(), ReasonHold, p.note + fmt.Sprintf("; %d are kept until the queue is read", o.current())}
+	}
+	return p
 }
 
 // unknown mentions, for a note, the runners that its other numbers leave out.

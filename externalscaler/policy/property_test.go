@@ -27,7 +27,8 @@ func anyObservation(t *rapid.T) policy.Observation {
 	return policy.Observation{
 		Pending: n("pending"), Starting: n("starting"), Idle: n("idle"), Busy: n("busy"), Unknown: n("unknown"),
 		Draining: n("draining"), DrainingBusy: n("drainingBusy"), Lost: n("lost"), Outdated: n("outdated"), Successors: n("successors"),
-		Queued: n("queued"), QueueVisible: rapid.Bool().Draw(t, "visible"),
+		Queued: n("queued"), Predicted: n("predicted"), QueuePending: rapid.Bool().Draw(t, "pending queue"),
+		QueueUnknown:    rapid.SampledFrom([]string{"", "it is throttled"}).Draw(t, "unknown queue"),
 		OtherRegistered: rapid.IntRange(0, 120).Draw(t, "others"), OtherReserved: n("unfilled"),
 		CrashLoop: rapid.SampledFrom([]string{"", "they fail"}).Draw(t, "crashLoop"), Tries: rapid.IntRange(0, 1).Draw(t, "tries"),
 	}
@@ -110,15 +111,19 @@ func TestEffectiveIsTheHighestWithinTheCoolDown(t *testing.T) {
 		var all []decided
 		var window policy.Window
 		now := start
+		capacity := rapid.IntRange(0, 100).Draw(t, "capacity")
 		for range rapid.IntRange(1, 30).Draw(t, "moments") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "later")) * time.Second)
 			queued := rapid.IntRange(0, 100).Draw(t, "queued")
-			d := policy.Decide(r, &window, policy.Observation{Queued: queued, QueueVisible: true}, now)
+			d := policy.Decide(r, &window, policy.Observation{Queued: queued, Idle: capacity}, now)
+			if len(all) == 0 {
+				all = append(all, decided{now, capacity}) // a window begins with it
+			}
 			all = append(all, decided{now, queued})
 			want := queued
 			for _, a := range all {
 				if now.Sub(a.at) < r.CoolDown {
-					want = max(want, a.runners)
+					want = max(want, min(a.runners, capacity)) // it keeps what there is, and asks for no more
 				}
 			}
 			if d.Effective != want {

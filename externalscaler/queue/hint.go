@@ -12,4 +12,6 @@ type Hint struct {
 	Build int
 	// Pipeline is the UUID of the pipeline in braces; empty if it is not known.
 	Pipeline string
+	// Over is true if the delivery says that the pipeline has ended.
+	Over bool
 }

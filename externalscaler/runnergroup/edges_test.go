@@ -91,6 +91,9 @@ func TestAcceptedForms(t *testing.T) {
 		"label like a system": {map[string]string{"labels": "linux.big"}, func(g runnergroup.Group) bool { return g.Labels[0] == "linux.big" }},
 		"credentials of 63":   {map[string]string{"credentials": strings.Repeat("a", 63)}, func(g runnergroup.Group) bool { return len(g.Credentials) == 63 }},
 		"repository":          {map[string]string{"repository": "{22222222-2222-4222-8222-22222222222f}"}, func(g runnergroup.Group) bool { return g.Repository != "" }},
+		"no minimum":          {map[string]string{"strategy": "queuedSteps", "min": "0"}, func(g runnergroup.Group) bool { return g.Rules.Min == 0 }},
+		"look-ahead":          {map[string]string{"strategy": "queuedSteps", "lookAhead": "30"}, func(g runnergroup.Group) bool { return g.LookAhead == 30*time.Second }},
+		"no look-ahead":       {map[string]string{"lookAhead": "0"}, func(g runnergroup.Group) bool { return g.LookAhead == 0 }},
 		"repositories once":   {map[string]string{"strategy": "queuedSteps", "repositories": "web,app,web"}, func(g runnergroup.Group) bool { return cmp.Equal(g.Repositories, []string{"app", "web"}) }},
 		"spare is kept":       {map[string]string{"ephemeral": "true", "spare": "0"}, func(g runnergroup.Group) bool { return g.Rules.Spare == 0 }},
 		"fixed, all": {map[string]string{"strategy": "fixed", "count": "100"}, func(g runnergroup.Group) bool {

@@ -12,7 +12,7 @@ func TestMetadataHasEveryKey(t *testing.T) {
 	ratio := map[string]string{
 		keyWorkspace: "acme", keyLabels: "a,b", keyOS: "linux.arm64", keyStrategy: "queuedSteps", keyMin: "2", keyMax: "20",
 		keyScaleUpThreshold: "0.8", keyScaleDownThreshold: "0.1", keyScaleUpMultiplier: "2", keyScaleDownMultiplier: "0.3",
-		keySpare: "3", keyCoolDown: "1m0s", keyEphemeral: "true", keyMaxAge: "1h0m0s", keyRepositories: "app", keyCredentials: "team",
+		keySpare: "3", keyCoolDown: "1m0s", keyEphemeral: "true", keyMaxAge: "1h0m0s", keyRepositories: "app", keyCredentials: "team", keyLookAhead: "30s",
 	}
 	fixed := map[string]string{keyWorkspace: "acme", keyRepository: "app", keyLabels: "a", keyStrategy: "fixed", keyCount: "3"}
 	seen := map[string]bool{}

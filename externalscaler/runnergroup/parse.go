@@ -33,6 +33,7 @@ const (
 	keyEphemeral           = "ephemeral"
 	keyMaxAge              = "maxAge"
 	keyRepositories        = "repositories"
+	keyLookAhead           = "lookAhead"
 	keyCredentials         = "credentials"
 )
 
@@ -46,7 +47,7 @@ var defaults = map[string]string{
 	keyWorkspace: "", keyRepository: "", keyLabels: "", keyOS: "linux", keyStrategy: string(policy.PercentageRunnersIdle),
 	keyMin: "1", keyMax: "10", keyScaleUpThreshold: "0.5", keyScaleDownThreshold: "0.2",
 	keyScaleUpMultiplier: "1.5", keyScaleDownMultiplier: "0.5", keySpare: "0", keyCount: "",
-	keyCoolDown: "300s", keyEphemeral: "false", keyMaxAge: "24h", keyRepositories: "", keyCredentials: "default",
+	keyCoolDown: "300s", keyEphemeral: "false", keyMaxAge: "24h", keyRepositories: "", keyLookAhead: "0s", keyCredentials: "default",
 }
 
 // ignored lists the keys that only KEDA reads (pkg/scalers/external_scaler.go).
@@ -185,6 +186,10 @@ func (p *parser) group() Group {
 	if len(g.Repositories) > 0 && !p.blamed(keyStrategy) && (g.Rules.Strategy != policy.QueuedSteps || g.Repository != "") {
 		p.fault(keyRepositories, p.values[keyRepositories], "only with strategy queuedSteps in a workspace")
 	}
+	g.LookAhead = p.duration(keyLookAhead)
+	if p.given(keyLookAhead) && g.LookAhead > 0 && !p.blamed(keyStrategy) && g.Rules.Strategy != policy.QueuedSteps {
+		p.fault(keyLookAhead, p.values[keyLookAhead], "only with strategy queuedSteps")
+	}
 	return g
 }
 
@@ -210,7 +215,7 @@ func (p *parser) rules() policy.Rules {
 		r.Spare = 1
 	}
 	if r.Min == 0 && !r.Strategy.StartsFromZero() && !p.blamed(keyMin) && !p.blamed(keyStrategy) {
-		p.fault(keyMin, "0", "at least 1: without a runner nothing would ever ask for one, and a step that finds no runner online fails at once")
+		p.fault(keyMin, "0", "at least 1, or strategy queuedSteps: without a runner nothing else would ever ask for one, and a step that finds no runner online fails at once")
 	}
 	switch {
 	case r.Max == 0 && !p.blamed(keyMax):

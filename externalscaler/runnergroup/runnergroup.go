@@ -28,6 +28,8 @@ type Group struct {
 	MaxAge time.Duration
 	// Repositories are always searched for queued steps.
 	Repositories []string
+	// LookAhead is how long before a step will wait it counts already.
+	LookAhead time.Duration
 	// Credentials names a credentials set.
 	Credentials string
 }
@@ -75,7 +77,7 @@ func (g Group) RunnerLabels(owner string) []string {
 // Equal reports whether two groups are equal in every field.
 func (g Group) Equal(other Group) bool {
 	return g.Workspace == other.Workspace && g.Repository == other.Repository && g.OS == other.OS &&
-		g.Rules == other.Rules && g.MaxAge == other.MaxAge && g.Credentials == other.Credentials &&
+		g.Rules == other.Rules && g.MaxAge == other.MaxAge && g.LookAhead == other.LookAhead && g.Credentials == other.Credentials &&
 		slices.Equal(g.Labels, other.Labels) && slices.Equal(g.Repositories, other.Repositories)
 }
 
@@ -93,7 +95,7 @@ func (g Group) Metadata() map[string]string {
 	given := map[string]string{
 		keyWorkspace: g.Workspace, keyRepository: g.Repository, keyLabels: strings.Join(g.Labels, ","),
 		keyOS: g.OS, keyStrategy: string(r.Strategy), keyCoolDown: r.CoolDown.String(), keyMaxAge: g.MaxAge.String(),
-		keyRepositories: strings.Join(g.Repositories, ","), keyCredentials: g.Credentials,
+		keyRepositories: strings.Join(g.Repositories, ","), keyLookAhead: g.LookAhead.String(), keyCredentials: g.Credentials,
 		keyEphemeral: strconv.FormatBool(r.Ephemeral),
 	}
 	if r.Strategy == policy.Fixed {

@@ -107,7 +107,7 @@ var groupKeys = []key{
 
 // Keys of a group's `parameters`: the scaling rules.
 var parameterKeys = []key{
-	{name: "min", about: "Minimum number of runners, at least 1. Default 1.", kind: aCount},
+	{name: "min", about: "Minimum number of runners, at least 1; with queuedSteps 0 is possible. Default 1.", kind: aCount},
 	{name: "max", about: "Maximum number of runners, 1 to 100. Default 10.", kind: aCount},
 	{name: "scale_up_threshold", about: "Share of busy runners above which the group grows. Default 0.5.", kind: aDecimal},
 	{name: "scale_down_threshold", about: "Share of busy runners below which the group shrinks. Default 0.2.", kind: aDecimal},
@@ -119,6 +119,7 @@ var parameterKeys = []key{
 	{name: "cool_down", about: "How long fewer runners must be wanted before one is removed. Default 300s.", kind: aDuration},
 	{name: "ephemeral", about: "Whether a runner runs only one step.", kind: kind{of: boolean}},
 	{name: "max_age", about: "Age at which an idle runner is replaced; 0 means never. Default 24h.", kind: aDuration},
+	{name: "look_ahead", about: "With queuedSteps: how long before a step will wait it counts already, going by how long the steps before it usually take. Default 0.", kind: aDuration},
 }
 
 // Keys of `constants`.

@@ -55,9 +55,15 @@ func scalingRules() []entry {
 					add(fmt.Sprintf("multipleScalersCalculation is %q", c), "spec", "scalingStrategy", "multipleScalersCalculation")
 				}
 			}},
-		{Rule: rule("ephemeral-without-spare", Warning, "`spare: 0` with ephemeral runners: steps wait until a used runner is replaced", "set `spare` to at least 1, or leave it out"),
+		{Rule: rule("nobody-online", Warning, "`min: 0`: Bitbucket fails a step at once if no runner with its labels is online when it is reached, before one can be started", "set `min` to at least 1, unless another runner with these labels is always online"),
 			one: func(j *job, add report) {
-				if r := j.group.Rules; j.invalid == nil && r.Strategy != policy.Fixed && r.Ephemeral && r.Spare == 0 {
+				if r := j.group.Rules; j.invalid == nil && r.Strategy == policy.QueuedSteps && r.Min == 0 {
+					add("min is 0", j.metadata("min")...)
+				}
+			}},
+		{Rule: rule("ephemeral-without-spare", Warning, "`spare: 0` with ephemeral runners that follow the ratio: steps wait until a used runner is replaced", "set `spare` to at least 1, or leave it out"),
+			one: func(j *job, add report) {
+				if r := j.group.Rules; j.invalid == nil && r.Strategy == policy.PercentageRunnersIdle && r.Ephemeral && r.Spare == 0 {
 					add("spare is 0, and ephemeral is true", j.metadata("spare")...)
 				}
 			}},

@@ -202,6 +202,9 @@ func (s *source) scaling(g object, form Form, extended bool) {
 			if g["repository"] == nil && s.chance(2) {
 				g["repositories"] = []any{"app", "web"}
 			}
+			if s.chance(2) {
+				parameters["look_ahead"] = "30s"
+			}
 		}
 		if extended && s.chance(2) {
 			parameters["spare"] = s.number(0, 5)

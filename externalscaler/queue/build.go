@@ -1,0 +1,329 @@
+package queue
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/builds"
+	"bitbucket-runner-scaler/bitbucket/pipelines"
+)
+
+// build is a live pipeline.
+type build struct {
+	repository *repository
+	builds.Pipeline
+	// since is when it was first known.
+	since time.Time
+	// hinted is true if a webhook named it.
+	hinted bool
+	// definition is what the file says. It is not known before defined.
+	definition pipelines.Pipeline
+	defined    bool
+	// steps are those that Bitbucket lists, in order, if unknown is empty, and else nil. They are
+	// not known before read.
+	steps []step
+	// unknown says why nothing can be said of the steps.
+	unknown string
+	read    time.Time // when the last read of the steps was begun
+	// soon is when it is to be read again before the next regular read; zero if it is not.
+	soon time.Time
+	// held is since when something else than our runners holds it back; zero if nothing does.
+	held     time.Time
+	failures int
+	err      error // of the last read
+	reading  bool
+}
+
+// step is what is known of one step.
+type step struct {
+	id string
+	// shown is Bitbucket's state of the step.
+	shown pipelines.State
+	run   int
+	// reported is what a runner has reported, or a list of runners shows, which Bitbucket's state
+	// may lag behind; zero if nothing. at is when.
+	reported pipelines.State
+	at       time.Time
+	// ours is true if one of our runners runs the step, and reports its end.
+	ours bool
+	// running is when it was first seen running.
+	running time.Time
+	// waiting is when it was first seen to wait; zero if it does not. predicted is true if no
+	// read has shown it waiting.
+	waiting   time.Time
+	predicted bool
+}
+
+func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
+	return &build{repository: r, Pipeline: p, since: now, soon: now}
+}
+
+// title names the pipeline for people.
+func (b *build) title() string { return fmt.Sprintf("%s build %d", b.repository.name, b.Build) }
+
+// state is what is believed of a step.
+func (s step) state() pipelines.State {
+	if s.reported.Name != "" {
+		return s.reported
+	}
+	return s.shown
+}
+
+// rank is the order in which a step goes through its states.
+func rank(s pipelines.State) int {
+	switch s.Name {
+	case pipelines.StateInProgress:
+		return 1
+	case pipelines.StateCompleted:
+		return 2
+	default:
+		return 0
+	}
+}
+
+// show takes Bitbucket's state of a step. What a runner has reported stays in force until
+// Bitbucket shows as much, or has had the time for it.
+func (s *step) show(shown builds.Step, begun time.Time) {
+	rerun := shown.Run > s.run && s.run > 0
+	s.shown, s.run = shown.State, shown.Run
+	if rank(s.shown) >= rank(s.reported) || rerun || begun.Sub(s.at) > settle {
+		s.reported, s.ours = pipelines.State{}, s.ours && rank(s.shown) == 1
+	}
+	if s.running.IsZero() && rank(s.shown) == 1 || rerun {
+		s.running = begun
+	}
+}
+
+// find returns the step of that UUID; nil if there is none.
+func (b *build) find(id string) *step {
+	for i := range b.steps {
+		if b.steps[i].id == id {
+			return &b.steps[i]
+		}
+	}
+	return nil
+}
+
+// index is a step's place in the pipeline.
+func (b *build) index(s *step) int {
+	for i := range b.steps {
+		if &b.steps[i] == s {
+			return i
+		}
+	}
+	return -1
+}
+
+// serves reports whether a group's runners can serve a step, so that their reports of it are
+// believed.
+func (b *build) serves(s *step, group Group) bool {
+	labels := b.definition.Steps[b.index(s)].Labels
+	return len(labels) > 0 && labels.ServedBy(group.Labels)
+}
+
+// begin takes a runner's report that it runs a step.
+func (b *build) begin(id string, group Group, now time.Time) {
+	s := b.find(id)
+	if s == nil || !b.serves(s, group) || rank(s.state()) > 1 {
+		return
+	}
+	s.reported, s.at, s.ours = pipelines.State{Name: pipelines.StateInProgress}, now, true
+	if s.running.IsZero() || rank(s.shown) == 0 {
+		s.running = now
+	}
+}
+
+// passed is the result of a step that was successful, in the words of the runner's log.
+const passed = "PASSED"
+
+// end takes a runner's report that a step has ended. After anything but success Bitbucket decides
+// what follows, so the step counts as running until it is read.
+func (b *build) end(id, result string, group Group, now time.Time) {
+	s := b.find(id)
+	if s == nil || !b.serves(s, group) || rank(s.shown) == 2 {
+		return
+	}
+	if result != passed {
+		s.reported, s.at, s.ours = pipelines.State{Name: pipelines.StateInProgress}, now.Add(-settle), false // the next read decides
+		b.soon = now
+		return
+	}
+	if !s.running.IsZero() {
+		b.repository.set.queue.usual.add(b.usualKey(b.index(s)), now.Sub(s.running))
+	}
+	s.reported, s.at, s.ours = pipelines.Done(), now, false
+}
+
+// show takes the steps that lists of runners show on a runner. It reports whether that is new.
+func (b *build) show(shown map[string]time.Time) (changed bool) {
+	if len(shown) == 0 {
+		return false
+	}
+	for i := range b.steps {
+		s := &b.steps[i]
+		if at, ok := shown[s.id]; ok && rank(s.state()) == 0 && at.After(s.at) && at.After(b.read.Add(-settle)) {
+			s.reported, s.at = pipelines.State{Name: pipelines.StateInProgress}, at
+			s.running, changed = at, true
+		}
+	}
+	return changed
+}
+
+func (b *build) usualKey(i int) usualKey {
+	return usualKey{repository: b.repository.scope.Repository, selector: b.Selector.String(), step: b.definition.Steps[i].Title()}
+}
+
+// define takes the file's definition.
+func (b *build) define(definition pipelines.Pipeline) {
+	b.definition, b.defined, b.unknown, b.steps = definition, true, definition.Unknown, nil
+}
+
+// take takes the steps that Bitbucket lists. It reports whether all of them have ended.
+func (b *build) take(listed []builds.Step, begun, now time.Time) (over bool) {
+	b.read, b.failures, b.err = begun, 0, nil
+	reported := make([]pipelines.Reported, len(listed))
+	for i, s := range listed {
+		reported[i] = s.Reported
+	}
+	_, unknown := b.definition.Align(reported)
+	if b.unknown = unknown; unknown != "" {
+		b.steps = nil
+		return ended(listed)
+	}
+	known := make(map[string]step, len(b.steps))
+	for _, s := range b.steps {
+		known[s.id] = s
+	}
+	b.steps = make([]step, len(listed))
+	for i, s := range listed {
+		next := known[s.UUID]
+		next.id = s.UUID
+		next.show(s, begun)
+		b.steps[i] = next
+		if s.Duration > 0 && s.State.Result == pipelines.ResultSuccessful && rank(known[s.UUID].shown) < 2 {
+			b.repository.set.queue.usual.add(b.usualKey(i), s.Duration)
+		}
+	}
+	for _, r := range b.repository.set.queue.runs { // what was reported before the steps were known
+		if r.Ended.Pipeline == b.UUID {
+			if s := b.find(r.Ended.Step); s != nil && rank(s.shown) < 2 && begun.Before(r.at.Add(settle)) {
+				b.end(r.Ended.Step, r.Result, r.group, now)
+			}
+		}
+		if r.Running.Pipeline == b.UUID {
+			b.begin(r.Running.Step, r.group, now)
+		}
+	}
+	return ended(listed)
+}
+
+func ended(steps []builds.Step) bool {
+	for _, s := range steps {
+		if rank(s.State) < 2 {
+			return false
+		}
+	}
+	return len(steps) > 0
+}
+
+// hint notes that a delivery names the pipeline. It is read again only if something else than
+// our runners decides what comes next.
+func (b *build) hint(over bool, now time.Time) {
+	done := b.defined && b.unknown == "" && b.idle()
+	if over && done {
+		b.repository.end(b, now)
+		return
+	}
+	if over || b.held != (time.Time{}) || b.unknown != "" || !b.defined {
+		if at := b.read.Add(hintFloor); at.After(now) {
+			b.soon = at
+			return
+		}
+		b.soon = now
+	}
+}
+
+// missed notes that a list of live pipelines lacks this one.
+func (b *build) missed(now time.Time) {
+	if b.defined && b.unknown == "" && b.idle() {
+		b.repository.end(b, now)
+		return
+	}
+	b.soon = now
+}
+
+// idle reports whether no step of the pipeline can need a runner any more.
+func (b *build) idle() bool {
+	if !b.defined || b.unknown != "" {
+		return false
+	}
+	for i, definition := range b.definition.Steps {
+		if !definition.NeedsRunner() {
+			continue
+		}
+		if i >= len(b.steps) || rank(b.steps[i].state()) < 2 {
+			return false
+		}
+	}
+	return true
+}
+
+// states are what is believed of all steps.
+func (b *build) states() []pipelines.State {
+	states := make([]pipelines.State, len(b.steps))
+	for i, s := range b.steps {
+		states[i] = s.state()
+	}
+	return states
+}
+
+// lock is something of which one step at a time can have it, in all pipelines of a repository.
+type lock struct{ kind, name string }
+
+// locks are those that a step needs.
+func locks(s pipelines.Step) []lock {
+	var needed []lock
+	if s.Deployment != "" {
+		needed = append(needed, lock{"deployment", strings.ToLower(s.Deployment)})
+	}
+	if s.ConcurrencyGroup != "" {
+		needed = append(needed, lock{"concurrency-group", s.ConcurrencyGroup})
+	}
+	return needed
+}
+
+// lockTaken reports whether another live pipeline of the repository may have a lock that a step
+// needs: it runs a step with it, or has reached one, or nothing is known of it.
+func (b *build) lockTaken(needed pipelines.Step) bool {
+	for _, want := range locks(needed) {
+		for _, other := range b.repository.builds {
+			if other == b {
+				continue
+			}
+			if !other.defined {
+				return true
+			}
+			for i, definition := range other.definition.Steps {
+				for _, has := range locks(definition) {
+					if has == want && i < len(other.steps) && (rank(other.steps[i].state()) == 1 || !other.steps[i].waiting.IsZero()) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+// waits returns the places of the steps that wait for a runner, if the states are these.
+func (b *build) waits(states []pipelines.State) []int {
+	var waits []int
+	for _, ready := range pipelines.Ready(b.definition, states) {
+		reached := states[ready.Index].Name == pipelines.StatePending && states[ready.Index].Stage == pipelines.StagePending
+		if reached || !b.lockTaken(ready) {
+			waits = append(waits, ready.Index)
+		}
+	}
+	return waits
+}

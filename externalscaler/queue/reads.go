@@ -1,0 +1,256 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/bitbucket/builds"
+	"bitbucket-runner-scaler/bitbucket/pipelines"
+)
+
+// open returns the set's client, for a read. Called locked.
+func (s *set) open() (Bitbucket, error) {
+	client, err := s.queue.config.Client(s.name, s.namespace)
+	if err != nil {
+		return nil, fmt.Errorf("credentials %s: %w", s.name, err)
+	}
+	return client, nil
+}
+
+// resolve finds the UUID of a repository that a group names by its slug.
+func (s *set) resolve(n *named) *read {
+	n.reading = true
+	client, unusable := s.open()
+	return &read{set: s, do: func(ctx context.Context) (func(error, time.Time), error) {
+		var found bitbucket.Scope
+		err := unusable
+		if err == nil {
+			found, err = client.ResolveScope(ctx, n.scope)
+		}
+		return func(err error, now time.Time) {
+			n.reading, n.err = false, err
+			if err != nil {
+				n.failures++
+				n.due = now.Add(retry(n.failures))
+				return
+			}
+			n.uuid, n.failures = found.Repository, 0
+			s.own(bitbucket.Scope{Workspace: n.scope.Workspace, Repository: n.uuid}, now)
+			if r := s.repositories[n.uuid]; r != nil && r.name == r.scope.Repository {
+				r.name = n.scope.Repository
+			}
+		}, err
+	}}
+}
+
+// look looks for the repositories of a workspace that have changed.
+func (s *set) look(w *workspace) *read {
+	w.reading = true
+	client, unusable := s.open()
+	begun := s.queue.config.Clock.Now()
+	return &read{set: s, do: func(ctx context.Context) (func(error, time.Time), error) {
+		var changed []builds.Repository
+		err := unusable
+		if err == nil {
+			changed, err = builds.Updated(ctx, client, w.uuid)
+		}
+		return func(err error, now time.Time) {
+			w.reading, w.err = false, err
+			if err != nil {
+				w.failures++
+				w.due = now.Add(retry(w.failures))
+				return
+			}
+			w.failures = 0
+			since := w.latest
+			for _, r := range changed {
+				w.latest = later(w.latest, r.UpdatedOn)
+				// The first look has nothing to compare with: what changed in the last half hour
+				// may have live pipelines.
+				if since.IsZero() && changed[0].UpdatedOn.Sub(r.UpdatedOn) > forgetAfter || !since.IsZero() && !r.UpdatedOn.After(since) {
+					continue
+				}
+				s.touch(w, r, now)
+			}
+			w.looked = begun
+		}, err
+	}}
+}
+
+// touch notes that a repository has changed.
+func (s *set) touch(w *workspace, found builds.Repository, now time.Time) {
+	r := s.repositories[found.UUID]
+	if r == nil {
+		if r = s.add(bitbucket.Scope{Workspace: w.uuid, Repository: found.UUID}, now); r == nil {
+			return
+		}
+	} else if r.hookedSince.IsZero() && r.pushedAt.IsZero() {
+		r.pushedAt = now
+	}
+	r.touched = now
+	if found.FullName != "" {
+		r.name = slugOf(found.FullName)
+	}
+}
+
+// list lists the live pipelines of a repository.
+func (r *repository) list() *read {
+	r.reading = true
+	client, unusable := r.set.open()
+	begun := r.set.queue.config.Clock.Now()
+	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
+		var list []builds.Pipeline
+		err := unusable
+		if err == nil {
+			list, err = builds.Live(ctx, client, r.scope)
+		}
+		return func(err error, now time.Time) {
+			r.reading = false
+			switch {
+			case errors.Is(err, bitbucket.ErrNotFound) && !r.own:
+				delete(r.set.repositories, r.scope.Repository) // it was deleted, or there never was one
+			case err != nil:
+				r.failures++
+				r.listErr, r.retryAt = err, now.Add(retry(r.failures))
+			default:
+				r.live(list, begun, now)
+			}
+		}, err
+	}}
+}
+
+// readHinted reads a pipeline that a hint names.
+func (r *repository) readHinted(id string, h *hinted) *read {
+	h.reading = true
+	client, unusable := r.set.open()
+	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
+		var found builds.Pipeline
+		err := unusable
+		if err == nil {
+			found, err = builds.One(ctx, client, r.scope, id)
+		}
+		return func(err error, now time.Time) {
+			h.reading = false
+			switch {
+			case errors.Is(err, bitbucket.ErrNotFound) && h.failures < 2: // it may not be there yet
+				h.failures++
+				h.due = now.Add(hintFloor << h.failures)
+			case errors.Is(err, bitbucket.ErrNotFound):
+				delete(r.hints, id)
+			case err != nil:
+				h.failures++
+				h.due = now.Add(retry(h.failures))
+			default:
+				delete(r.hints, id)
+				if b := r.adopt(found, now); b != nil {
+					b.hinted = b.hinted || h.webhook
+				}
+			}
+		}, err
+	}}
+}
+
+// readBuild reads what is not known yet of a pipeline, and its steps.
+func (r *repository) readBuild(b *build) *read {
+	b.reading, b.soon = true, time.Time{}
+	client, unusable := r.set.open()
+	begun := r.set.queue.config.Clock.Now()
+	known, defined, definition := b.Pipeline, b.defined, b.definition
+	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
+		var steps []builds.Step
+		listed := false
+		err := unusable
+		if err == nil && !known.Parsed {
+			known, err = builds.One(ctx, client, r.scope, known.UUID)
+		}
+		if err == nil && !defined && known.Parsed && !known.Completed {
+			definition, err = r.define(ctx, client, known)
+			defined = err == nil
+		}
+		if err == nil && defined && needsRunner(definition) && !known.Completed {
+			steps, err = builds.Steps(ctx, client, r.scope, known.UUID)
+			listed = err == nil
+		}
+		return func(err error, now time.Time) {
+			b.reading = false
+			b.Pipeline = known
+			if defined && !b.defined {
+				b.define(definition)
+			}
+			switch {
+			case errors.Is(err, bitbucket.ErrNotFound), known.Completed:
+				r.end(b, now)
+			case err != nil:
+				b.failures++
+				b.err, b.soon = err, now.Add(retry(b.failures))
+			case !known.Parsed:
+				b.failures++
+				b.soon = now.Add(min(hintFloor<<min(b.failures-1, 5), confirmInterval))
+			case listed && b.take(steps, begun, now):
+				r.end(b, now)
+			}
+		}, err
+	}}
+}
+
+// needsRunner reports whether a pipeline has steps that may need a runner of one's own. Of an
+// unknown one that is not known.
+func needsRunner(p pipelines.Pipeline) bool {
+	for _, s := range p.Steps {
+		if s.NeedsRunner() {
+			return true
+		}
+	}
+	return p.Unknown != ""
+}
+
+// define reads the definition of a pipeline from the file at its commit. What the file cannot
+// say is unknown, which is no error.
+func (r *repository) define(ctx context.Context, client Bitbucket, p builds.Pipeline) (pipelines.Pipeline, error) {
+	file, unknown, err := r.file(ctx, client, p.Commit, builds.FileName)
+	if err != nil || unknown != "" {
+		return pipelines.Pipeline{Selector: p.Selector, Unknown: unknown}, err
+	}
+	for range mostImports { // a file that is imported can import others
+		imports := file.Imports()
+		if len(imports) == 0 {
+			break
+		}
+		imported, unknown, err := r.file(ctx, client, p.Commit, imports[0])
+		if err != nil {
+			return pipelines.Pipeline{}, err
+		}
+		if unknown != "" {
+			break // Select says which pipelines that affects
+		}
+		file = file.With(imports[0], imported)
+	}
+	return file.Select(p.Selector), nil
+}
+
+// file returns a file of a commit, or why nothing can be said of it.
+func (r *repository) file(ctx context.Context, client Bitbucket, commit, path string) (file *pipelines.File, unknown string, err error) {
+	key := fileKey{repository: r.scope.Repository, commit: commit, path: path}
+	cache := r.set.queue.files
+	if known, ok := cache.Get(key); ok {
+		return known, "", nil
+	}
+	data, err := builds.File(ctx, client, r.scope, commit, path)
+	if errors.Is(err, bitbucket.ErrNotFound) {
+		return nil, fmt.Sprintf("there is no %s at its commit", path), nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	file, err = pipelines.Parse(data)
+	if file == nil {
+		return nil, fmt.Sprintf("%s cannot be read: %v", path, err), nil
+	}
+	if len(data) <= cachedSize {
+		cache.Add(key, file)
+	}
+	return file, "", nil
+}

@@ -1,0 +1,216 @@
+package queue
+
+import (
+	"strconv"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/bitbucket/builds"
+)
+
+// repository is a repository that is looked at.
+type repository struct {
+	set   *set
+	scope bitbucket.Scope // by UUIDs
+	// name is for people: the slug once it is known, until then the UUID.
+	name string
+	// own is true if a group names it.
+	own bool
+	// touched is the last sign of life.
+	touched time.Time
+	// hookedAt is when the last delivery came, and hookedSince when the first of an unbroken
+	// series did; zero while webhooks are not known to arrive.
+	hookedAt, hookedSince time.Time
+	builds                map[string]*build // the live ones, by UUID
+	// ended are pipelines that have ended, by UUID.
+	ended *lru.Cache[string, endedBuild]
+	// hints are the pipelines to read, by build number or UUID.
+	hints map[string]*hinted
+
+	listed   time.Time // when the last list was begun; zero if there is none
+	retryAt  time.Time // when the first list, or the next one after a failure, may be tried
+	pushedAt time.Time // when a push asked for a list; zero if none does
+	listErr  error
+	failures int
+	reading  bool
+}
+
+// hinted is a pipeline that a hint names.
+type hinted struct {
+	// webhook is true if a webhook names it, and not a runner.
+	webhook  bool
+	due      time.Time
+	failures int
+	reading  bool
+}
+
+// endedBuild is what is remembered of a pipeline that has ended.
+type endedBuild struct {
+	at    time.Time
+	build int
+}
+
+func newRepository(s *set, in bitbucket.Scope, now time.Time) *repository {
+	ended, err := lru.New[string, endedBuild](mostEnded)
+	if err != nil {
+		panic(err) // the size is a positive constant
+	}
+	return &repository{set: s, scope: in, name: in.Repository, touched: now, retryAt: now, builds: map[string]*build{}, ended: ended, hints: map[string]*hinted{}}
+}
+
+// take takes a hint.
+func (r *repository) take(h Hint, now time.Time) bool {
+	r.touched, r.hookedAt = now, now
+	if r.hookedSince.IsZero() {
+		r.hookedSince = now
+	}
+	id := h.Pipeline
+	if id == "" && h.Build > 0 {
+		id = strconv.Itoa(h.Build)
+	}
+	if id == "" { // a push, or something like it
+		if !h.Over && r.pushedAt.IsZero() {
+			r.pushedAt = now.Add(pushDelay)
+		}
+		return true
+	}
+	r.pushedAt = time.Time{}
+	if b := r.find(h); b != nil {
+		b.hinted = true
+		b.hint(h.Over, now)
+		return true
+	}
+	if h.Over {
+		return true // nothing of it waits any more
+	}
+	if r.hasEnded(h, now) {
+		return true // a late or repeated delivery
+	}
+	return r.hint(id, true, now)
+}
+
+// hint notes a pipeline to read. It reports false if too many wait.
+func (r *repository) hint(id string, webhook bool, now time.Time) bool {
+	if _, known := r.hints[id]; known {
+		return true
+	}
+	if len(r.hints) >= mostHints {
+		return false
+	}
+	r.hints[id] = &hinted{webhook: webhook, due: now}
+	return true
+}
+
+func (r *repository) find(h Hint) *build {
+	if b := r.builds[h.Pipeline]; b != nil {
+		return b
+	}
+	for _, b := range r.builds {
+		if h.Build > 0 && b.Build == h.Build {
+			return b
+		}
+	}
+	return nil
+}
+
+// hasEnded reports whether a pipeline has ended just now. Later hints of it come from a rerun.
+func (r *repository) hasEnded(h Hint, now time.Time) bool {
+	if e, ok := r.ended.Get(h.Pipeline); ok {
+		return now.Sub(e.at) < settle
+	}
+	for _, uuid := range r.ended.Keys() {
+		if e, ok := r.ended.Peek(uuid); ok && h.Build > 0 && e.build == h.Build {
+			return now.Sub(e.at) < settle
+		}
+	}
+	return false
+}
+
+// end forgets a pipeline that has ended.
+func (r *repository) end(b *build, now time.Time) {
+	delete(r.builds, b.UUID)
+	r.ended.Add(b.UUID, endedBuild{at: now, build: b.Build})
+}
+
+// adopt makes a pipeline that was read known, or brings a known one up to date.
+func (r *repository) adopt(p builds.Pipeline, now time.Time) *build {
+	if p.Repository.FullName != "" {
+		r.name = slugOf(p.Repository.FullName)
+	}
+	b := r.builds[p.UUID]
+	switch {
+	case b == nil && (p.Completed || len(r.builds) >= mostBuilds):
+		return nil
+	case b == nil:
+		b = newBuild(r, p, now)
+		r.builds[p.UUID] = b
+		r.ended.Remove(p.UUID)
+	default:
+		if p.Parsed && (!b.Parsed || p.Selector != b.Selector || p.Commit != b.Commit) {
+			b.defined, b.soon = false, now // it was not parsed, or is another definition now
+		}
+		b.Pipeline = p
+	}
+	r.touched = now
+	return b
+}
+
+// live takes a list of the live pipelines.
+func (r *repository) live(list []builds.Pipeline, begun, now time.Time) {
+	seen := map[string]bool{}
+	for _, p := range list {
+		seen[p.UUID] = true
+		r.adopt(p, now)
+	}
+	for uuid, b := range r.builds {
+		if !seen[uuid] && b.since.Before(begun) {
+			b.missed(now)
+		}
+		if !b.hinted && !r.hookedSince.IsZero() && b.since.After(r.hookedSince) && now.Sub(b.since) > missedAfter {
+			r.hookedAt, r.hookedSince = time.Time{}, time.Time{} // its webhook did not arrive
+		}
+	}
+	r.listed, r.listErr, r.failures, r.pushedAt = begun, nil, 0, time.Time{}
+}
+
+// interval is the time between two lists; 0 for never.
+func (r *repository) interval(now time.Time) time.Duration {
+	live := false
+	for _, b := range r.builds {
+		live = live || !b.idle()
+	}
+	if r.hookedSince.IsZero() {
+		switch {
+		case live:
+			return hotInterval
+		case r.own:
+			return ownInterval
+		}
+		return foundInterval
+	}
+	last := r.hookedAt
+	if w := r.set.workspaces[r.scope.Workspace]; w != nil && w.hookedAt.After(last) {
+		last = w.hookedAt
+	}
+	if !live && now.Sub(last) < hooksBelieved {
+		return 0 // a delivery would have said so
+	}
+	return hookedInterval
+}
+
+// forgotten reports whether nothing has happened in a found repository for long.
+func (r *repository) forgotten(now time.Time) bool {
+	return !r.own && len(r.builds) == 0 && len(r.hints) == 0 && !r.reading && now.Sub(r.touched) > forgetAfter
+}
+
+// slugOf returns the slug in a full name.
+func slugOf(fullName string) string {
+	for i := len(fullName) - 1; i >= 0; i-- {
+		if fullName[i] == '/' {
+			return fullName[i+1:]
+		}
+	}
+	return fullName
+}

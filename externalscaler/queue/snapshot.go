@@ -1,0 +1,253 @@
+package queue
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/bitbucket/pipelines"
+)
+
+// Step is a step that waits for a runner, or will.
+type Step struct {
+	StepID
+	// Scope has the UUIDs of the repository's workspace and of the repository.
+	Scope bitbucket.Scope
+	// In is the repository's slug, or its UUID if the slug is not known.
+	In    string
+	Build int
+	Name  string
+	// Labels that a runner must have.
+	Labels pipelines.Labels
+	// Since is when it was found to wait. It is zero for a step that will wait: at Expected, if
+	// the steps before it take as long as usual. After Until that was wrong.
+	Since, Expected, Until time.Time
+	// Reported is true if it waits by what a runner has reported, and Bitbucket has not been
+	// asked since.
+	Reported bool
+}
+
+// View is what can be seen of one repository or, if it has no UUID, of a workspace.
+type View struct {
+	Credentials string
+	Scope       bitbucket.Scope
+	// In is the name for people.
+	In string
+	// Found is true if no group names the repository.
+	Found bool
+	// Pending is true while it is read for the first time. Unknown says why not all is known of
+	// it; empty if all is.
+	Pending bool
+	Unknown string
+}
+
+// Snapshot is what is known of all steps that wait. It is immutable.
+type Snapshot struct {
+	// Steps are sorted by repository, build and place in the pipeline.
+	Steps []Step
+	Views []View
+	// Builds counts the live pipelines that are followed.
+	Builds int
+}
+
+// publish makes the snapshot. Called locked.
+func (q *Queue) publish(now time.Time) {
+	next := &Snapshot{}
+	lookAhead := false
+	for _, g := range q.groups {
+		lookAhead = lookAhead || g.ByQueue && g.LookAhead > 0
+	}
+	for _, name := range slices.Sorted(maps.Keys(q.sets)) {
+		set := q.sets[name]
+		for _, w := range set.workspaces {
+			next.Views = append(next.Views, w.view(set, now))
+		}
+		for _, n := range set.named {
+			if n.uuid == "" {
+				next.Views = append(next.Views, n.view(set, now))
+			}
+		}
+		for _, uuid := range slices.Sorted(maps.Keys(set.repositories)) {
+			r := set.repositories[uuid]
+			next.Views = append(next.Views, r.view(now))
+			for _, b := range r.ordered() {
+				next.Builds++
+				b.follow(now, &q.counts)
+				next.Steps = append(next.Steps, b.waitingSteps()...)
+				if lookAhead {
+					next.Steps = append(next.Steps, b.expected()...)
+				}
+			}
+		}
+	}
+	q.current.Store(next)
+}
+
+// ordered are the live pipelines, the oldest first.
+func (r *repository) ordered() []*build {
+	return slices.SortedFunc(maps.Values(r.builds), func(a, b *build) int { return cmp.Or(cmp.Compare(a.Build, b.Build), cmp.Compare(a.UUID, b.UUID)) })
+}
+
+func (w *workspace) view(s *set, now time.Time) View {
+	v := View{Credentials: s.name, Scope: bitbucket.Scope{Workspace: w.uuid}, In: w.uuid}
+	v.Pending, v.Unknown = s.visible(w.looked, w.err, now, "the workspace's repositories")
+	return v
+}
+
+func (n *named) view(s *set, now time.Time) View {
+	v := View{Credentials: s.name, Scope: bitbucket.Scope{Workspace: n.scope.Workspace}, In: n.scope.Repository}
+	v.Pending, v.Unknown = s.visible(time.Time{}, n.err, now, "repository "+n.scope.Repository)
+	return v
+}
+
+func (r *repository) view(now time.Time) View {
+	v := View{Credentials: r.set.name, Scope: r.scope, In: r.name, Found: !r.own}
+	v.Pending, v.Unknown = r.set.visible(r.listed, r.listErr, now, "the pipelines of "+r.name)
+	if !v.Pending && v.Unknown == "" {
+		for _, b := range r.ordered() {
+			if v.Unknown = b.problem(now); v.Unknown != "" {
+				break
+			}
+		}
+	}
+	return v
+}
+
+// visible says whether something that was last read at some time can be seen.
+func (s *set) visible(read time.Time, err error, now time.Time, what string) (pending bool, unknown string) {
+	switch {
+	case s.err != nil:
+		return false, s.blocked()
+	case err != nil:
+		return false, fmt.Sprintf("%s cannot be read: %v", what, err)
+	case read.IsZero() && now.Sub(s.since) < firstReadFor:
+		return true, ""
+	case read.IsZero():
+		return false, what + " have not been read yet"
+	}
+	return false, ""
+}
+
+// problem says why not all is known of a pipeline's steps; empty if all is.
+func (b *build) problem(now time.Time) string {
+	switch {
+	case b.err != nil:
+		return fmt.Sprintf("%s cannot be read: %v", b.title(), b.err)
+	case !b.defined && now.Sub(b.since) > unreadFor:
+		return b.title() + " is not read yet"
+	case b.unknown != "":
+		return fmt.Sprintf("the steps of %s are not known: %s", b.title(), b.unknown)
+	}
+	for i, s := range b.definition.Steps {
+		if s.Unknown != "" && i < len(b.steps) && rank(b.steps[i].state()) == 0 {
+			return fmt.Sprintf("the labels of %q of %s are not known: %s", s.Title(), b.title(), s.Unknown)
+		}
+	}
+	return ""
+}
+
+// follow works out which steps wait and whether something else than our runners decides what
+// comes next.
+func (b *build) follow(now time.Time, counts *Counts) {
+	if len(b.steps) == 0 {
+		b.held = time.Time{}
+		return
+	}
+	states := b.states()
+	waits := b.waits(states)
+	shown := make([]pipelines.State, len(b.steps))
+	for i, s := range b.steps {
+		shown[i] = s.shown
+	}
+	confirmed := b.waits(shown)
+	pending, ours, others := false, len(waits) > 0, false
+	for i := range b.steps {
+		s := &b.steps[i]
+		waiting := slices.Contains(waits, i)
+		b.count(s, waiting, slices.Contains(confirmed, i), now, counts)
+		switch rank(states[i]) {
+		case 0:
+			pending = pending || !waiting && b.definition.Steps[i].NeedsRunner()
+		case 1:
+			ours, others = ours || s.ours, others || !s.ours
+		}
+	}
+	switch {
+	case !pending || ours && !others:
+		b.held = time.Time{}
+	case b.held.IsZero():
+		b.held = now
+	}
+}
+
+// count keeps since when a step waits, and what became of predictions.
+func (b *build) count(s *step, waiting, confirmed bool, now time.Time, counts *Counts) {
+	switch {
+	case waiting && s.waiting.IsZero():
+		s.waiting, s.predicted = now, !confirmed
+		if s.predicted {
+			counts.Predicted++
+		}
+	case waiting:
+		s.predicted = s.predicted && !confirmed
+	case !s.waiting.IsZero():
+		if s.predicted && rank(s.state()) == 0 {
+			counts.Contradicted++
+		}
+		s.waiting, s.predicted = time.Time{}, false
+	}
+}
+
+func (b *build) waitingSteps() []Step {
+	var waiting []Step
+	for i, s := range b.steps {
+		if !s.waiting.IsZero() && len(b.definition.Steps[i].Labels) > 0 {
+			step := b.step(i)
+			step.Since, step.Reported = s.waiting, s.predicted
+			waiting = append(waiting, step)
+		}
+	}
+	return waiting
+}
+
+// expected are the steps that follow once the running ones have taken as long as usual.
+func (b *build) expected() []Step {
+	type ending struct {
+		place int
+		at    time.Time
+		usual time.Duration
+	}
+	var endings []ending
+	for i, s := range b.steps {
+		if usual := b.repository.set.queue.usual.of(b.usualKey(i)); rank(s.state()) == 1 && usual > 0 && !s.running.IsZero() {
+			endings = append(endings, ending{i, s.running.Add(usual), usual})
+		}
+	}
+	slices.SortFunc(endings, func(a, b ending) int { return a.at.Compare(b.at) })
+	states := b.states()
+	var expected []Step
+	for _, e := range endings {
+		states[e.place] = pipelines.Done()
+		for _, i := range b.waits(states) {
+			known := slices.ContainsFunc(expected, func(s Step) bool { return s.Step == b.steps[i].id })
+			if known || !b.steps[i].waiting.IsZero() || len(b.definition.Steps[i].Labels) == 0 {
+				continue
+			}
+			step := b.step(i)
+			step.Expected, step.Until = e.at, e.at.Add(max(e.usual/2, settle))
+			expected = append(expected, step)
+		}
+	}
+	return expected
+}
+
+func (b *build) step(i int) Step {
+	definition := b.definition.Steps[i]
+	return Step{
+		StepID: StepID{Repository: b.repository.scope.Repository, Pipeline: b.UUID, Step: b.steps[i].id},
+		Scope:  b.repository.scope, In: b.repository.name, Build: b.Build, Name: definition.Title(), Labels: definition.Labels,
+	}
+}
