@@ -43,6 +43,8 @@ type world struct {
 
 	mu sync.Mutex
 	*process
+	// oldSidecars report only the UUIDs of steps.
+	oldSidecars bool
 	// lives are what the pods do that are started for each group.
 	lives map[string]life
 	// stale counts, per group, KEDA's calls that got no number after the first minute.

@@ -119,8 +119,9 @@ func (p *virtualPod) refused(err error) {
 }
 
 var (
-	begins = regexp.MustCompile(`Getting step StepId\{.*stepUuid=(\{[^}]*\})\}`)
-	ends   = regexp.MustCompile(`Completing step`)
+	begins = regexp.MustCompile(`Getting step StepId\{.*repositoryUuid=(\{[^}]*\}), pipelineUuid=(\{[^}]*\}), stepUuid=(\{[^}]*\})\}`)
+	ends   = regexp.MustCompile(`Completing step with result Result\{status=([A-Z]+)`)
+	online = []byte(`"ONLINE"`)
 )
 
 // reports is the output of the stand-in runner, which is reported as the sidecar does.
@@ -135,12 +136,20 @@ type reports struct {
 func (r *reports) Write(line []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch found := begins.FindSubmatch(line); {
-	case found != nil:
-		r.report.State, r.report.StepUuid = runnerv1.RunnerState_RUNNER_STATE_BUSY, string(found[1])
+	begun, ended := begins.FindSubmatch(line), ends.FindSubmatch(line)
+	switch {
+	case begun != nil:
+		r.report.State, r.report.StepUuid = runnerv1.RunnerState_RUNNER_STATE_BUSY, string(begun[3])
+		if !r.p.w.oldSidecars {
+			r.report.Step = &runnerv1.Step{RepositoryUuid: string(begun[1]), PipelineUuid: string(begun[2]), StepUuid: string(begun[3])}
+		}
 		r.report.StepsBegun++
-	case ends.Match(line), bytes.Contains(line, []byte(`"ONLINE"`)):
+	case ended != nil, bytes.Contains(line, online):
 		r.report.State, r.report.StepUuid = runnerv1.RunnerState_RUNNER_STATE_IDLE, ""
+		if r.report.GetStep() != nil {
+			r.report.EndedStep = &runnerv1.EndedStep{Step: r.report.GetStep(), Result: string(ended[1])}
+		}
+		r.report.Step = nil
 	default:
 		return len(line), nil
 	}

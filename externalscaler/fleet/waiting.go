@@ -34,7 +34,7 @@ func (b *builder) joinQueue() {
 		labels := pipelines.Labels(spec.RunnerLabels(b.Owner))
 		demand.Groups[i] = queue.Group{
 			Namespace: g.Namespace, Name: g.Name, Credentials: spec.Credentials, Scope: g.view.Resolved, Labels: labels,
-			ByQueue: spec.Rules.Strategy == policy.QueuedSteps, Repositories: spec.Repositories, LookAhead: spec.LookAhead,
+			ByQueue: spec.Rules.Strategy == policy.QueuedSteps, Repositories: spec.Repositories, LookAhead: spec.LookAhead, Ephemeral: spec.Rules.Ephemeral,
 		}
 		for _, m := range g.Members {
 			report := m.Telemetry
@@ -58,7 +58,7 @@ func (b *builder) joinQueue() {
 	answers, unserved := b.in.queue.For(queue.Input{Groups: demand.Groups, Taken: taken, Serves: b.served, Now: b.in.now})
 	for i, a := range answers {
 		o := &groups[i].Observation
-		o.Queued, o.Predicted, o.QueuedFrom, o.QueuePending, o.QueueUnknown = a.Queued, a.Predicted, a.From, a.Pending, a.Unknown
+		o.Queued, o.Predicted, o.Begun, o.QueuedFrom, o.QueuePending, o.QueueUnknown = a.Queued, a.Predicted, a.Begun, a.From, a.Pending, a.Unknown
 		groups[i].Waiting = a.Steps
 	}
 	for _, u := range unserved {

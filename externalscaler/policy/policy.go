@@ -86,6 +86,9 @@ type Observation struct {
 	// that soon will. QueuedFrom says which pipelines most of them are of.
 	Queued, Predicted int
 	QueuedFrom        string
+	// Begun counts the steps that Bitbucket has given to a runner which does not show them
+	// yet.
+	Begun int
 	// QueuePending is true while the queue is read for the first time. QueueUnknown says
 	// why not all of the queue can be seen; empty if it can.
 	QueuePending bool
@@ -240,10 +243,12 @@ func want(rules Rules, o Observation) proposal {
 // of the queue can be seen, the ratio is the floor. While it is read for the first time, the
 // group keeps what it has.
 func byQueue(rules Rules, o Observation) proposal {
+	// A step that has begun is on one of the runners that look idle, or on one of others.
+	busy := o.Busy + min(o.Begun, o.Idle)
 	// As in byRatio, unknown runners count as idle if the queue grows the group and as busy if
 	// it shrinks the group.
-	demand := o.Busy + max(o.Queued+o.Predicted, o.Unknown)
-	p := proposal{demand, ReasonQueue, fmt.Sprintf("%d busy%s, %d queued", o.Busy, o.unknown(), o.Queued)}
+	demand := busy + max(o.Queued+o.Predicted, o.Unknown)
+	p := proposal{demand, ReasonQueue, fmt.Sprintf("%d busy%s, %d queued", busy, o.unknown(), o.Queued)}
 	if o.QueuedFrom != "" {
 		p.note += " (" + o.QueuedFrom + ")"
 	}

@@ -15,8 +15,11 @@ import (
 // Answer is what waits for the runners of one group.
 type Answer struct {
 	// Queued are the steps that wait, and Predicted those that will within the group's
-	// look-ahead.
+	// look-ahead, less the runners that are free by then.
 	Queued, Predicted int
+	// Begun are the steps that Bitbucket has given to a runner within the last half minute and
+	// that no runner shows yet. The runner may be one of the group, which then looks idle.
+	Begun int
 	// From says which pipelines most of the steps are of, such as "2 of deploy-app build 812".
 	From string
 	// Pending is true while the queue is read for the first time. Unknown says why not all of it
@@ -25,6 +28,8 @@ type Answer struct {
 	Unknown string
 	// Steps are the steps themselves.
 	Steps []Step
+	// freed are the running steps whose runners are free for the predicted ones.
+	freed map[string]struct{}
 }
 
 // Unserved is a step that waits and that no group serves.
@@ -77,13 +82,14 @@ func (s *Snapshot) For(in Input) (answers []Answer, unserved []Unserved) {
 		choice := d.choose(step)
 		switch {
 		case choice.group >= 0:
-			answers[choice.group].add(step, in.Groups[choice.group].LookAhead, in.Now)
-		case !choice.served && step.Expected.IsZero():
+			answers[choice.group].add(step, in.Groups[choice.group], in.Now)
+		case !choice.served && step.Expected.IsZero() && !step.Begun:
 			unserved = append(unserved, d.unserved(step))
 		}
 	}
 	for i := range answers {
 		answers[i].From = from(answers[i].Steps)
+		answers[i].Predicted = max(0, answers[i].Predicted-len(answers[i].freed))
 	}
 	return answers, unserved
 }
@@ -164,12 +170,25 @@ func (d division) unserved(step Step) Unserved {
 }
 
 // add counts a step for a group.
-func (a *Answer) add(step Step, lookAhead time.Duration, now time.Time) {
+func (a *Answer) add(step Step, group Group, now time.Time) {
 	switch {
+	case step.Begun && now.Sub(step.Since) < settle:
+		a.Begun++
+		return
+	case step.Begun:
+		return
 	case step.Expected.IsZero():
 		a.Queued++
-	case lookAhead > 0 && !now.Before(step.Expected.Add(-lookAhead)) && now.Before(step.Until):
+	case group.LookAhead > 0 && !now.Before(step.Expected.Add(-group.LookAhead)) && now.Before(step.Until):
 		a.Predicted++
+		for id, labels := range step.After {
+			if !group.Ephemeral && labels.ServedBy(group.Labels) {
+				if a.freed == nil {
+					a.freed = map[string]struct{}{}
+				}
+				a.freed[id] = struct{}{}
+			}
+		}
 	default:
 		return
 	}

@@ -47,6 +47,12 @@ type step struct {
 	at       time.Time
 	// ours is true if one of our runners runs the step, and reports its end.
 	ours bool
+	// paused is true if Bitbucket has shown it waiting for something else than a runner, and
+	// unpaused counts the reads in a row that do not, although all steps before it have ended.
+	// Bitbucket may show no difference between a step that it has not reached and one that only
+	// lacks a runner.
+	paused   bool
+	unpaused int
 	// running is when it was first seen running.
 	running time.Time
 	// waiting is when it was first seen to wait; zero if it does not. predicted is true if no
@@ -56,7 +62,11 @@ type step struct {
 }
 
 func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
-	return &build{repository: r, Pipeline: p, since: now, soon: now}
+	b := &build{repository: r, Pipeline: p, since: now, soon: now}
+	if !p.Parsed {
+		b.soon = now.Add(hintFloor)
+	}
+	return b
 }
 
 // title names the pipeline for people.
@@ -64,10 +74,14 @@ func (b *build) title() string { return fmt.Sprintf("%s build %d", b.repository.
 
 // state is what is believed of a step.
 func (s step) state() pipelines.State {
-	if s.reported.Name != "" {
+	state := s.shown
+	switch {
+	case s.reported.Name != "":
 		return s.reported
+	case state.Stage == "" && (s.unpaused > 1 || s.unpaused > 0 && s.paused):
+		state.Stage = pipelines.StagePending
 	}
-	return s.shown
+	return state
 }
 
 // rank is the order in which a step goes through its states.
@@ -205,6 +219,7 @@ func (b *build) take(listed []builds.Step, begun, now time.Time) (over bool) {
 			b.repository.set.queue.usual.add(b.usualKey(i), s.Duration)
 		}
 	}
+	b.gates(now)
 	for _, r := range b.repository.set.queue.runs { // what was reported before the steps were known
 		if r.Ended.Pipeline == b.UUID {
 			if s := b.find(r.Ended.Step); s != nil && rank(s.shown) < 2 && begun.Before(r.at.Add(settle)) {
@@ -216,6 +231,31 @@ func (b *build) take(listed []builds.Step, begun, now time.Time) (over bool) {
 		}
 	}
 	return ended(listed)
+}
+
+// openedFor is the time to the read that tells an open gate from one that Bitbucket has not shown
+// as closed yet.
+const openedFor = 5 * time.Second
+
+// gates keeps what is known of the steps that a person starts or that have a condition.
+func (b *build) gates(now time.Time) {
+	for i := range b.steps {
+		s, definition := &b.steps[i], b.definition.Steps[i]
+		reached := rank(s.shown) == 0 && (definition.FromHand || definition.Conditional)
+		for _, before := range b.definition.Predecessors(i) {
+			reached = reached && rank(b.steps[before].shown) == 2
+		}
+		switch {
+		case !reached:
+			s.paused, s.unpaused = false, 0
+		case s.shown.Stage == "":
+			if s.unpaused++; s.unpaused == 1 && !s.paused {
+				b.soon = now.Add(openedFor)
+			}
+		default:
+			s.paused, s.unpaused = s.shown.Stage != pipelines.StagePending, 0
+		}
+	}
 }
 
 func ended(steps []builds.Step) bool {

@@ -24,6 +24,8 @@ type Group struct {
 	Repositories []string
 	// LookAhead is how long before a step will wait it counts already.
 	LookAhead time.Duration
+	// Ephemeral is true if a runner ends with its step.
+	Ephemeral bool
 }
 
 // reaches reports whether the group's runners can take steps of a repository.
@@ -93,7 +95,7 @@ func (q *Queue) Use(demand Demand) {
 
 func (g Group) equal(o Group) bool {
 	return g.Namespace == o.Namespace && g.Name == o.Name && g.Credentials == o.Credentials && g.Scope == o.Scope && g.ByQueue == o.ByQueue &&
-		g.LookAhead == o.LookAhead && slices.Equal(g.Labels, o.Labels) && slices.Equal(g.Repositories, o.Repositories)
+		g.LookAhead == o.LookAhead && g.Ephemeral == o.Ephemeral && slices.Equal(g.Labels, o.Labels) && slices.Equal(g.Repositories, o.Repositories)
 }
 
 // compare is the order in which groups that can serve the same step get it: the fewest labels,

@@ -188,9 +188,9 @@ func (b *build) interval(now time.Time) time.Duration {
 	}
 }
 
-// from is when the interval to the next read began: with the last read, or when a step was found
-// to wait since.
-func (b *build) from() time.Time { return later(b.read, b.waiting()) }
+// from is when the interval to the next read began: with the last read, or since then with a step
+// that waits or with what holds the pipeline back.
+func (b *build) from() time.Time { return later(later(b.read, b.waiting()), b.held) }
 
 // waiting is since when the step has waited that waits for longest; zero if none waits.
 func (b *build) waiting() (since time.Time) {

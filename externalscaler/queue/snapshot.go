@@ -25,9 +25,14 @@ type Step struct {
 	// Since is when it was found to wait. It is zero for a step that will wait: at Expected, if
 	// the steps before it take as long as usual. After Until that was wrong.
 	Since, Expected, Until time.Time
+	// After are the labels of the running steps, by UUID, whose end it waits for.
+	After map[string]pipelines.Labels
 	// Reported is true if it waits by what a runner has reported, and Bitbucket has not been
 	// asked since.
 	Reported bool
+	// Begun is true if Bitbucket has shown it as running since Since. A runner reports it a
+	// little later.
+	Begun bool
 }
 
 // View is what can be seen of one repository or, if it has no UUID, of a workspace.
@@ -46,7 +51,8 @@ type View struct {
 
 // Snapshot is what is known of all steps that wait. It is immutable.
 type Snapshot struct {
-	// Steps are sorted by repository, build and place in the pipeline.
+	// Steps are those that wait, that soon will, or that have just begun, sorted by repository,
+	// build and place in the pipeline.
 	Steps []Step
 	Views []View
 	// Builds counts the live pipelines that are followed.
@@ -76,7 +82,7 @@ func (q *Queue) publish(now time.Time) {
 			for _, b := range r.ordered() {
 				next.Builds++
 				b.follow(now, &q.counts)
-				next.Steps = append(next.Steps, b.waitingSteps()...)
+				next.Steps = append(next.Steps, b.waitingSteps(now)...)
 				if lookAhead {
 					next.Steps = append(next.Steps, b.expected()...)
 				}
@@ -172,7 +178,9 @@ func (b *build) follow(now time.Time, counts *Counts) {
 		case 0:
 			pending = pending || !waiting && b.definition.Steps[i].NeedsRunner()
 		case 1:
-			ours, others = ours || s.ours, others || !s.ours
+			// A runner of ours reports its step a little after Bitbucket shows it.
+			mine := s.ours || b.definition.Steps[i].NeedsRunner() && now.Sub(s.running) < settle
+			ours, others = ours || mine, others || !mine
 		}
 	}
 	switch {
@@ -201,12 +209,18 @@ func (b *build) count(s *step, waiting, confirmed bool, now time.Time, counts *C
 	}
 }
 
-func (b *build) waitingSteps() []Step {
+// waitingSteps are the steps that wait, and those that have just begun.
+func (b *build) waitingSteps(now time.Time) []Step {
 	var waiting []Step
 	for i, s := range b.steps {
-		if !s.waiting.IsZero() && len(b.definition.Steps[i].Labels) > 0 {
-			step := b.step(i)
+		step := b.step(i)
+		switch {
+		case len(step.Labels) == 0:
+		case !s.waiting.IsZero():
 			step.Since, step.Reported = s.waiting, s.predicted
+			waiting = append(waiting, step)
+		case rank(s.shown) == 1 && s.reported.Name == "" && !s.ours && now.Sub(s.running) < settle:
+			step.Since, step.Begun = s.running, true
 			waiting = append(waiting, step)
 		}
 	}
@@ -229,15 +243,17 @@ func (b *build) expected() []Step {
 	slices.SortFunc(endings, func(a, b ending) int { return a.at.Compare(b.at) })
 	states := b.states()
 	var expected []Step
+	after := map[string]pipelines.Labels{}
 	for _, e := range endings {
 		states[e.place] = pipelines.Done()
+		after[b.steps[e.place].id] = b.definition.Steps[e.place].Labels
 		for _, i := range b.waits(states) {
 			known := slices.ContainsFunc(expected, func(s Step) bool { return s.Step == b.steps[i].id })
 			if known || !b.steps[i].waiting.IsZero() || len(b.definition.Steps[i].Labels) == 0 {
 				continue
 			}
 			step := b.step(i)
-			step.Expected, step.Until = e.at, e.at.Add(max(e.usual/2, settle))
+			step.Expected, step.Until, step.After = e.at, e.at.Add(max(e.usual/2, settle)), maps.Clone(after)
 			expected = append(expected, step)
 		}
 	}
