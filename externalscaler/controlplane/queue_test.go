@@ -107,7 +107,7 @@ func TestAPipelineCostsThreeCallsWhateverItsLength(t *testing.T) {
 		if calls := after["of a pipeline"] - before["of a pipeline"]; calls > 3 {
 			t.Errorf("the pipeline cost %d calls, want at most 3 (all: %v)", calls, w.server.State().Counters.Calls)
 		}
-		created := w.times(w.created, "fleet")
+		created := slices.DeleteFunc(w.times(w.created, "fleet"), func(at time.Duration) bool { return at > 10*time.Minute })
 		if len(created) != 4 {
 			t.Errorf("%d Jobs were created, at %v, want 4: as many as steps run side by side", len(created), created)
 		}

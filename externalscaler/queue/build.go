@@ -53,8 +53,9 @@ type step struct {
 	// lacks a runner.
 	paused   bool
 	unpaused int
-	// running is when it was first seen running.
-	running time.Time
+	// running is when it was first seen running, and begun when its runner reported that: up to
+	// half a minute after Bitbucket gave it to the runner.
+	running, begun time.Time
 	// waiting is when it was first seen to wait; zero if it does not. predicted is true if no
 	// read has shown it waiting.
 	waiting   time.Time
@@ -104,7 +105,10 @@ func (s *step) show(shown builds.Step, begun time.Time) {
 	if rank(s.shown) >= rank(s.reported) || rerun || begun.Sub(s.at) > settle {
 		s.reported, s.ours = pipelines.State{}, s.ours && rank(s.shown) == 1
 	}
-	if s.running.IsZero() && rank(s.shown) == 1 || rerun {
+	switch {
+	case rank(s.state()) == 0:
+		s.running, s.begun = time.Time{}, time.Time{} // it was retried, or is run again
+	case s.running.IsZero() && rank(s.shown) == 1:
 		s.running = begun
 	}
 }
@@ -142,9 +146,21 @@ func (b *build) begin(id string, group Group, now time.Time) {
 	if s == nil || !b.serves(s, group) || rank(s.state()) > 1 {
 		return
 	}
+	b.surprised(s, now)
 	s.reported, s.at, s.ours = pipelines.State{Name: pipelines.StateInProgress}, now, true
-	if s.running.IsZero() || rank(s.shown) == 0 {
+	if s.running.IsZero() {
 		s.running = now
+	}
+	if s.begun.IsZero() {
+		s.begun = now
+	}
+}
+
+// surprised has the pipeline read again if a step begins that was not known to wait: a gate has
+// been opened, and others may have been too.
+func (b *build) surprised(s *step, at time.Time) {
+	if s.waiting.IsZero() && rank(s.state()) == 0 {
+		b.soon = later(at, b.read.Add(hintFloor))
 	}
 }
 
@@ -155,16 +171,16 @@ const passed = "PASSED"
 // what follows, so the step counts as running until it is read.
 func (b *build) end(id, result string, group Group, now time.Time) {
 	s := b.find(id)
-	if s == nil || !b.serves(s, group) || rank(s.shown) == 2 {
+	if s == nil || !b.serves(s, group) || rank(s.state()) == 2 {
 		return
 	}
 	if result != passed {
 		s.reported, s.at, s.ours = pipelines.State{Name: pipelines.StateInProgress}, now.Add(-settle), false // the next read decides
-		b.soon = now
+		b.soon = later(now, b.read.Add(hintFloor))
 		return
 	}
-	if !s.running.IsZero() {
-		b.repository.set.queue.usual.add(b.usualKey(b.index(s)), now.Sub(s.running))
+	if !s.begun.IsZero() {
+		b.repository.set.queue.usual.add(b.usualKey(b.index(s)), now.Sub(s.begun))
 	}
 	s.reported, s.at, s.ours = pipelines.Done(), now, false
 }
@@ -177,6 +193,7 @@ func (b *build) show(shown map[string]time.Time) (changed bool) {
 	for i := range b.steps {
 		s := &b.steps[i]
 		if at, ok := shown[s.id]; ok && rank(s.state()) == 0 && at.After(s.at) && at.After(b.read.Add(-settle)) {
+			b.surprised(s, at)
 			s.reported, s.at = pipelines.State{Name: pipelines.StateInProgress}, at
 			s.running, changed = at, true
 		}
@@ -215,19 +232,21 @@ func (b *build) take(listed []builds.Step, begun, now time.Time) (over bool) {
 		next.id = s.UUID
 		next.show(s, begun)
 		b.steps[i] = next
-		if s.Duration > 0 && s.State.Result == pipelines.ResultSuccessful && rank(known[s.UUID].shown) < 2 {
+		// Of a step on one of our runners, the runner's report counts: Bitbucket's duration has
+		// the time until the runner began it.
+		if s.Duration > 0 && s.State.Result == pipelines.ResultSuccessful && rank(known[s.UUID].state()) < 2 && next.begun.IsZero() {
 			b.repository.set.queue.usual.add(b.usualKey(i), s.Duration)
 		}
 	}
 	b.gates(now)
 	for _, r := range b.repository.set.queue.runs { // what was reported before the steps were known
 		if r.Ended.Pipeline == b.UUID {
-			if s := b.find(r.Ended.Step); s != nil && rank(s.shown) < 2 && begun.Before(r.at.Add(settle)) {
-				b.end(r.Ended.Step, r.Result, r.group, now)
+			if begun.Before(r.at) || r.Result == passed && begun.Before(r.at.Add(settle)) {
+				b.end(r.Ended.Step, r.Result, r.group, r.at)
 			}
 		}
 		if r.Running.Pipeline == b.UUID {
-			b.begin(r.Running.Step, r.group, now)
+			b.begin(r.Running.Step, r.group, r.at)
 		}
 	}
 	return ended(listed)

@@ -169,7 +169,7 @@ func (b *build) follow(now time.Time, counts *Counts) {
 		shown[i] = s.shown
 	}
 	confirmed := b.waits(shown)
-	pending, ours, others := false, len(waits) > 0, false
+	pending, ours, others := false, len(waits) > 0, false // what is missing, and who decides when it comes
 	for i := range b.steps {
 		s := &b.steps[i]
 		waiting := slices.Contains(waits, i)
@@ -177,6 +177,7 @@ func (b *build) follow(now time.Time, counts *Counts) {
 		switch rank(states[i]) {
 		case 0:
 			pending = pending || !waiting && b.definition.Steps[i].NeedsRunner()
+			others = others || s.paused
 		case 1:
 			// A runner of ours reports its step a little after Bitbucket shows it.
 			mine := s.ours || b.definition.Steps[i].NeedsRunner() && now.Sub(s.running) < settle
@@ -237,7 +238,7 @@ func (b *build) expected() []Step {
 	var endings []ending
 	for i, s := range b.steps {
 		if usual := b.repository.set.queue.usual.of(b.usualKey(i)); rank(s.state()) == 1 && usual > 0 && !s.running.IsZero() {
-			endings = append(endings, ending{i, s.running.Add(usual), usual})
+			endings = append(endings, ending{i, later(s.running, s.begun).Add(usual), usual})
 		}
 	}
 	slices.SortFunc(endings, func(a, b ending) int { return a.at.Compare(b.at) })
