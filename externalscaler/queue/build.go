@@ -2,7 +2,6 @@ package queue
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/builds"
@@ -35,33 +34,6 @@ type build struct {
 	reading  bool
 }
 
-// step is what is known of one step.
-type step struct {
-	id string
-	// shown is Bitbucket's state of the step.
-	shown pipelines.State
-	run   int
-	// reported is what a runner has reported, or a list of runners shows, which Bitbucket's state
-	// may lag behind; zero if nothing. at is when.
-	reported pipelines.State
-	at       time.Time
-	// ours is true if one of our runners runs the step, and reports its end.
-	ours bool
-	// paused is true if Bitbucket has shown it waiting for something else than a runner, and
-	// unpaused counts the reads in a row that do not, although all steps before it have ended.
-	// Bitbucket may show no difference between a step that it has not reached and one that only
-	// lacks a runner.
-	paused   bool
-	unpaused int
-	// running is when it was first seen running, and begun when its runner reported that: up to
-	// half a minute after Bitbucket gave it to the runner.
-	running, begun time.Time
-	// waiting is when it was first seen to wait; zero if it does not. predicted is true if no
-	// read has shown it waiting.
-	waiting   time.Time
-	predicted bool
-}
-
 func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
 	b := &build{repository: r, Pipeline: p, since: now, soon: now}
 	if !p.Parsed {
@@ -72,46 +44,6 @@ func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
 
 // title names the pipeline for people.
 func (b *build) title() string { return fmt.Sprintf("%s build %d", b.repository.name, b.Build) }
-
-// state is what is believed of a step.
-func (s step) state() pipelines.State {
-	state := s.shown
-	switch {
-	case s.reported.Name != "":
-		return s.reported
-	case state.Stage == "" && (s.unpaused > 1 || s.unpaused > 0 && s.paused):
-		state.Stage = pipelines.StagePending
-	}
-	return state
-}
-
-// rank is the order in which a step goes through its states.
-func rank(s pipelines.State) int {
-	switch s.Name {
-	case pipelines.StateInProgress:
-		return 1
-	case pipelines.StateCompleted:
-		return 2
-	default:
-		return 0
-	}
-}
-
-// show takes Bitbucket's state of a step. What a runner has reported stays in force until
-// Bitbucket shows as much, or has had the time for it.
-func (s *step) show(shown builds.Step, begun time.Time) {
-	rerun := shown.Run > s.run && s.run > 0
-	s.shown, s.run = shown.State, shown.Run
-	if rank(s.shown) >= rank(s.reported) || rerun || begun.Sub(s.at) > settle {
-		s.reported, s.ours = pipelines.State{}, s.ours && rank(s.shown) == 1
-	}
-	switch {
-	case rank(s.state()) == 0:
-		s.running, s.begun = time.Time{}, time.Time{} // it was retried, or is run again
-	case s.running.IsZero() && rank(s.shown) == 1:
-		s.running = begun
-	}
-}
 
 // find returns the step of that UUID; nil if there is none.
 func (b *build) find(id string) *step {
@@ -335,44 +267,6 @@ func (b *build) states() []pipelines.State {
 		states[i] = s.state()
 	}
 	return states
-}
-
-// lock is something of which one step at a time can have it, in all pipelines of a repository.
-type lock struct{ kind, name string }
-
-// locks are those that a step needs.
-func locks(s pipelines.Step) []lock {
-	var needed []lock
-	if s.Deployment != "" {
-		needed = append(needed, lock{"deployment", strings.ToLower(s.Deployment)})
-	}
-	if s.ConcurrencyGroup != "" {
-		needed = append(needed, lock{"concurrency-group", s.ConcurrencyGroup})
-	}
-	return needed
-}
-
-// lockTaken reports whether another live pipeline of the repository may have a lock that a step
-// needs: it runs a step with it, or has reached one, or nothing is known of it.
-func (b *build) lockTaken(needed pipelines.Step) bool {
-	for _, want := range locks(needed) {
-		for _, other := range b.repository.builds {
-			if other == b {
-				continue
-			}
-			if !other.defined {
-				return true
-			}
-			for i, definition := range other.definition.Steps {
-				for _, has := range locks(definition) {
-					if has == want && i < len(other.steps) && (rank(other.steps[i].state()) == 1 || !other.steps[i].waiting.IsZero()) {
-						return true
-					}
-				}
-			}
-		}
-	}
-	return false
 }
 
 // waits returns the places of the steps that wait for a runner, if the states are these.
