@@ -11,29 +11,29 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator/webhooks"
 )
 
-// event sends an event to the webhooks that want it.
-func (s *Server) event(key string, payload func(resource.Site) any) {
-	if s.webhooks.Wanted(key) {
-		s.webhooks.Send(key, payload(s.site))
+// event sends an event of a repository to the webhooks that want it.
+func (s *Server) event(key string, n resource.Names, payload func(resource.Site) any) {
+	if s.webhooks.Wanted(key, n) {
+		s.webhooks.Send(key, n, payload(s.site))
 	}
 }
 
 // announce sends what Bitbucket sends of a new pipeline: only the status of its commit.
 func (s *Server) announce(p *pipelines.Pipeline, now time.Time) {
-	s.event(webhooks.CommitStatusCreated, func(site resource.Site) any {
+	s.event(webhooks.CommitStatusCreated, p.Repository.Names(), func(site resource.Site) any {
 		return webhooks.CommitStatus(site, p, Username, now)
 	})
 }
 
 func (s *Server) reportStep(st *pipelines.Step) {
-	s.event(webhooks.SpanCreated, func(resource.Site) any { return webhooks.StepSpan(st) })
+	s.event(webhooks.SpanCreated, st.Pipeline.Repository.Names(), func(resource.Site) any { return webhooks.StepSpan(st) })
 }
 
 func (s *Server) pipelineEnded(p *pipelines.Pipeline, now time.Time) {
-	s.event(webhooks.CommitStatusUpdated, func(site resource.Site) any {
+	s.event(webhooks.CommitStatusUpdated, p.Repository.Names(), func(site resource.Site) any {
 		return webhooks.CommitStatus(site, p, Username, now)
 	})
-	s.event(webhooks.SpanCreated, func(resource.Site) any { return webhooks.RunSpan(p) })
+	s.event(webhooks.SpanCreated, p.Repository.Names(), func(resource.Site) any { return webhooks.RunSpan(p) })
 }
 
 // addWebhook registers a webhook. Links in payloads start with the address of the last such
@@ -73,7 +73,7 @@ func (s *Server) sendEvent(c *call) answer {
 	case repo.source.Head(given.Branch) == "":
 		return failure(http.StatusBadRequest, fmt.Sprintf("branch: no %q, push to it first", given.Branch))
 	}
-	s.event(given.Event, func(site resource.Site) any {
+	s.event(given.Event, repo.Names(), func(site resource.Site) any {
 		return webhooks.Changed(site, repo.Names(), Username, given.Event, webhooks.PullRequest{
 			ID: 1, Branch: given.Branch, Source: repo.source.Head(given.Branch), Target: repo.source.Head(mainBranch),
 		}, c.now)

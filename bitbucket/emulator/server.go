@@ -123,6 +123,7 @@ func (s *Server) routes() {
 	s.api("GET /2.0/repositories/{workspace}/{repo_slug}", access.Repository, s.getRepository)
 	s.api("GET /2.0/repositories/{workspace}", access.Repository, s.listRepositories)
 	s.api("GET /2.0/repositories/{workspace}/{repo_slug}/src/{commit}/{path...}", access.Repository, s.getSource)
+	s.hookRoutes()
 
 	s.open("POST /site/oauth2/access_token", s.consumerToken, true)
 	s.open("POST "+runnerTokenPath, s.runnerToken, false)

@@ -15,7 +15,7 @@ func (s *Server) push(repo *repository, branch string, c *source.Commit, now tim
 	old := repo.source.Head(branch)
 	hash := repo.source.Push(branch, c)
 	repo.updatedOn = now
-	s.event(webhooks.Push, func(site resource.Site) any {
+	s.event(webhooks.Push, repo.Names(), func(site resource.Site) any {
 		return webhooks.Pushed(site, repo.Names(), Username, branch, old, hash, now)
 	})
 	return hash

@@ -14,10 +14,10 @@ func TestAnswersNameTheCredentialsAndTheirScopes(t *testing.T) {
 		kind   string
 		scopes string
 	}{
-		"API token":              {basic(Email, APIToken), 200, "api_token", "read:workspace:bitbucket, read:user:bitbucket, read:repository:bitbucket, read:pipeline:bitbucket, read:runner:bitbucket, write:pipeline:bitbucket, write:runner:bitbucket"},
+		"API token":              {basic(Email, APIToken), 200, "api_token", "read:workspace:bitbucket, read:user:bitbucket, read:repository:bitbucket, read:pipeline:bitbucket, read:runner:bitbucket, write:pipeline:bitbucket, write:runner:bitbucket, read:webhook:bitbucket, write:webhook:bitbucket, delete:webhook:bitbucket"},
 		"read-only API token":    {basic(Email, ReadOnlyAPIToken), 200, "api_token", "read:workspace:bitbucket, read:user:bitbucket, read:repository:bitbucket, read:pipeline:bitbucket, read:runner:bitbucket"},
-		"app password":           {basic(Username, AppPassword), 200, "apppassword", "account, repository, pipeline, runner, pipeline:write, runner:write"},
-		"access token":           {bearerAccess, 403, "workspace_access_token", "account, repository, pipeline, runner, pipeline:write, runner:write"},
+		"app password":           {basic(Username, AppPassword), 200, "apppassword", "account, repository, pipeline, runner, pipeline:write, runner:write, webhook"},
+		"access token":           {bearerAccess, 403, "workspace_access_token", "account, repository, pipeline, runner, pipeline:write, runner:write, webhook"},
 		"read-only access token": {"Bearer " + ReadOnlyToken, 403, "workspace_access_token", "account, repository, pipeline, runner"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,6 +27,7 @@ const minPollInterval = 10 * time.Second
 // too: SCALER_POLL_INTERVAL for --poll-interval.
 type config struct {
 	grpcListen, httpListen            string
+	webhookListen, webhookTLS         string
 	bitbucketURL, bitbucketOAuth      string
 	credentialsDir, cluster           string
 	pollInterval, maxStaleness        time.Duration
@@ -86,6 +87,8 @@ func newCommand(lookup func(string) (string, bool), serve func(context.Context, 
 func (c *config) define(set *flags.Set) {
 	set.StringVar(&c.grpcListen, "grpc-listen", ":9090", "`address` for the calls of KEDA and of the sidecars, health and reflection")
 	set.StringVar(&c.httpListen, "http-listen", ":8080", "`address` for /healthz /readyz /metrics /status")
+	set.StringVar(&c.webhookListen, "webhook-listen", "", "`address` for the deliveries of Bitbucket's webhooks, POST /webhooks/bitbucket; without it none are taken")
+	set.StringVar(&c.webhookTLS, "webhook-tls", "off", "how to secure --webhook-listen, `off|CERT,KEY`; off: plain HTTP, for an Ingress or a Gateway that ends TLS; otherwise PEM files, which are read again when they change")
 	set.StringVar(&c.bitbucketURL, "bitbucket-url", "https://api.bitbucket.org", "`URL` of Bitbucket Cloud's API")
 	set.StringVar(&c.bitbucketOAuth, "bitbucket-oauth-url", "https://bitbucket.org/site/oauth2/access_token", "`URL` where an OAuth consumer gets its token")
 	set.StringVar(&c.credentialsDir, "credentials-dir", "", "`directory` with one folder per credentials set; without it the set \"default\" comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
@@ -131,7 +134,7 @@ func (c config) faults() []error {
 	if c.pollInterval < minPollInterval {
 		add("--poll-interval: %v, want at least %v: Bitbucket allows 1,000 calls per hour", c.pollInterval, minPollInterval)
 	}
-	faults = append(faults, c.tlsFaults()...)
+	faults = append(append(faults, c.tlsFaults()...), c.webhookFaults()...)
 	if c.kubernetes == "auto" && c.namespace == "" {
 		add("--namespace: empty, want the namespace of this installation (or POD_NAMESPACE, or --kubernetes off)")
 	}

@@ -37,6 +37,12 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		PollInterval: c.pollInterval, MaxStaleness: c.maxStaleness, WriteSettle: c.writeSettle, OrphanGrace: c.orphanGrace,
 		DryRun: c.dryRun, UnsafeScaleDown: c.unsafeScaleDown, Logger: log,
 	}
+	webhooks, endWebhooks, err := listenForWebhooks(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer endWebhooks()
+	settings.Webhooks = webhooks
 	if c.kubernetes == "off" {
 		end, err := secure(ctx, c, nil, &settings)
 		if err != nil {

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,6 +70,9 @@ type Config struct {
 	// WatchWarnings finds out why Jobs have no running pod, while this process leads. It
 	// may be nil.
 	WatchWarnings func(context.Context) error
+	// Webhooks accepts the deliveries of Bitbucket's webhooks, with TLS if they need it. Run
+	// closes it. It is nil if there are none.
+	Webhooks net.Listener
 	// Collectors are additional metrics.
 	Collectors []prometheus.Collector
 	// ServerOptions are options of the gRPC server, such as transport credentials.

@@ -30,6 +30,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/externalscaler/webhook"
 )
 
 // The limits of the HTTP server.
@@ -55,6 +56,10 @@ type ControlPlane struct {
 	grpc      *externalscaler.Server
 	http      *http.Server
 	ready     atomic.Bool
+	// hints takes what webhooks say.
+	hints         webhook.Hints
+	webhooks      *webhook.Handler // nil without a listener
+	webhookServer *http.Server
 }
 
 // New wires a ControlPlane. Run starts it.
@@ -95,6 +100,8 @@ func New(c Config) (*ControlPlane, error) {
 		return left
 	})
 	registry.MustRegister(append(c.Collectors, p.leader())...)
+	p.hints = noHints{} // the queue, once it takes hints
+	p.newWebhooks(store, registry)
 	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
 	p.http = &http.Server{
 		Handler:           p.status.Handler(registry, p.ready.Load),
@@ -207,7 +214,8 @@ func (p *ControlPlane) Run(ctx context.Context, grpcListener, httpListener net.L
 	if _, alone := p.config.Election.(leader.Alone); alone {
 		p.gate.Open(p.leads) // before the first call, because no other replica answers it
 	}
-	group.Go(func() error { return p.serveHTTP(serving, httpListener) })
+	group.Go(func() error { return serveHTTP(serving, p.http, httpListener) })
+	group.Go(func() error { return p.serveWebhooks(serving) })
 	group.Go(func() error { return p.grpc.Serve(serving, p.gate.Listener(grpcListener)) })
 	group.Go(func() error {
 		defer stop()
@@ -219,9 +227,9 @@ func (p *ControlPlane) Run(ctx context.Context, grpcListener, httpListener net.L
 	return group.Wait()
 }
 
-func (p *ControlPlane) serveHTTP(ctx context.Context, listener net.Listener) error {
+func serveHTTP(ctx context.Context, server *http.Server, listener net.Listener) error {
 	failed := make(chan error, 1)
-	go func() { failed <- p.http.Serve(listener) }()
+	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve http: %w", err)
@@ -229,9 +237,9 @@ func (p *ControlPlane) serveHTTP(ctx context.Context, listener net.Listener) err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpShutdown)
 	defer cancel()
-	err := p.http.Shutdown(ctx)
+	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = p.http.Close() // disconnects clients that still read
+		err = server.Close() // disconnects clients that still read
 	}
 	if err != nil {
 		return fmt.Errorf("stop http: %w", err)

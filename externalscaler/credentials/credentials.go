@@ -30,6 +30,7 @@ type Store struct {
 	// environment returns the credentials of the environment, which is read once: that of
 	// a process does not change.
 	environment func() (bitbucket.Credentials, error)
+	lookup      func(string) (string, bool)
 	client      func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)
 
 	mu    sync.Mutex
@@ -47,7 +48,7 @@ type set struct {
 // again when the set's credentials change.
 func NewStore(dir string, lookup func(string) (string, bool), newClient func(name string, credentials bitbucket.Credentials) (*bitbucket.Client, error)) *Store {
 	environment := sync.OnceValues(func() (bitbucket.Credentials, error) { return bitbucket.CredentialsFromEnv(lookup) })
-	return &Store{dir: dir, environment: environment, client: newClient, sets: map[string]set{}, files: map[string]files{}}
+	return &Store{dir: dir, environment: environment, lookup: lookup, client: newClient, sets: map[string]set{}, files: map[string]files{}}
 }
 
 // Client returns the client of a set for a group in a namespace. A rotated Secret takes

@@ -46,13 +46,18 @@ func Inspect(dir string, lookup func(string) (string, bool)) ([]Set, error) {
 		}
 	}
 	environment, err := bitbucket.CredentialsFromEnv(lookup)
+	_, webhooks := webhookSecretsOf(lookup)
+	fromEnvironment := Set{
+		Name: Default, Source: Environment, Credentials: environment, Serves: Serves{Namespaces: []string{all}},
+		Faults: append(lines(err), lines(webhooks)...),
+	}
 	i := slices.IndexFunc(sets, func(s Set) bool { return s.Name == Default })
 	switch {
 	case i >= 0 && !errors.Is(err, bitbucket.ErrNoCredentials) && !hasKeys(sets[i].Source):
-		sets[i] = Set{Name: Default, Source: Environment, Credentials: environment, Serves: Serves{Namespaces: []string{all}}, Faults: lines(err)}
+		sets[i] = fromEnvironment
 	case i >= 0: // the folder takes precedence over the environment
 	case err == nil || !errors.Is(err, bitbucket.ErrNoCredentials) || len(sets) == 0:
-		sets = append(sets, Set{Name: Default, Source: Environment, Credentials: environment, Serves: Serves{Namespaces: []string{all}}, Faults: lines(err)})
+		sets = append(sets, fromEnvironment)
 	}
 	return sets, nil
 }
@@ -78,7 +83,8 @@ func inspectFolder(dir, name string) Set {
 	if err == nil {
 		set.Credentials = credentials
 	}
-	for _, line := range lines(err) {
+	_, webhooks := webhookSecretsIn(set.Source)
+	for _, line := range append(lines(err), lines(webhooks)...) {
 		if !slices.ContainsFunc(set.Faults, func(reported string) bool { return sameFile(reported, line) }) {
 			fault("%s", line)
 		}
@@ -96,7 +102,8 @@ func inspectFile(dir, name string) string {
 		return "" // internal to the mounted Secret
 	}
 	keys, variables := bitbucket.CredentialKeys()
-	keys = append(keys, servesFiles()...)
+	webhooks, webhookVariables := webhookFiles()
+	keys, variables = slices.Concat(keys, webhooks, servesFiles()), append(variables, webhookVariables...)
 	if !slices.Contains(keys, name) && !slices.Contains(variables, name) {
 		for _, known := range keys {
 			if strings.EqualFold(known, strings.NewReplacer("_", "", "-", "", ".txt", "").Replace(name)) {

@@ -30,6 +30,9 @@ const (
 	PipelineWrite = "pipeline:write"
 	Runner        = "runner"
 	RunnerWrite   = "runner:write"
+	Webhook       = "webhook"
+	WebhookWrite  = "webhook:write"  // part of webhook, except for API tokens
+	WebhookDelete = "webhook:delete" // the same
 )
 
 // Credential identifies a caller. Each has its own hourly limit.
@@ -45,7 +48,7 @@ var (
 	readScopes = []string{Account, User, Repository, Pipeline, Runner}
 	// allScopes contains the scopes to read too, because those to write do not include
 	// them.
-	allScopes = append(slices.Clone(readScopes), PipelineWrite, RunnerWrite)
+	allScopes = append(slices.Clone(readScopes), PipelineWrite, RunnerWrite, Webhook, WebhookWrite, WebhookDelete)
 
 	// Consumer is the caller with a token of the OAuth consumer.
 	Consumer         = Credential{Name: "consumer " + OAuthClientID, Kind: consumer, Scopes: allScopes}
@@ -79,6 +82,9 @@ var tokenScopeNames = map[string]string{
 	PipelineWrite: "write:pipeline:bitbucket",
 	Runner:        "read:runner:bitbucket",
 	RunnerWrite:   "write:runner:bitbucket",
+	Webhook:       "read:webhook:bitbucket",
+	WebhookWrite:  "write:webhook:bitbucket",
+	WebhookDelete: "delete:webhook:bitbucket",
 }
 
 // Named returns the name of a scope for this kind of credentials.
@@ -86,8 +92,11 @@ func (c Credential) Named(scope string) string {
 	if c.Kind == apiToken {
 		return tokenScopeNames[scope]
 	}
-	if scope == User {
-		return Account // the other kinds have one scope for both
+	switch scope { // the other kinds have one scope for all of these
+	case User:
+		return Account
+	case WebhookWrite, WebhookDelete:
+		return Webhook
 	}
 	return scope
 }

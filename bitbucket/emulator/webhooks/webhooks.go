@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 )
 
 // The limits of Bitbucket, and those that bound the memory.
@@ -64,6 +66,17 @@ type Hook struct {
 	Secret string `json:"-"`
 	// Events are the keys of the events that it receives.
 	Events []string `json:"events"`
+	// Subject is the UUID of the workspace or the repository whose events it receives. If
+	// it is empty, it receives those of all.
+	Subject     string `json:"subject,omitempty"`
+	Description string `json:"description,omitempty"`
+	// Inactive webhooks receive nothing.
+	Inactive bool `json:"inactive,omitempty"`
+}
+
+// wants reports whether the webhook receives an event of a repository.
+func (h Hook) wants(event string, n resource.Names) bool {
+	return !h.Inactive && slices.Contains(h.Events, event) && (h.Subject == "" || h.Subject == n.UUID || h.Subject == n.WorkspaceUUID)
 }
 
 // Delivery is the end of one delivery.
@@ -136,18 +149,10 @@ func New(newUUID func() string, c clock.Clock, anywhere bool) *Sender {
 
 // Add registers a webhook and returns it with its UUID. The error lists all faults.
 func (s *Sender) Add(h Hook) (Hook, error) {
-	var faults []error
-	if u, err := url.Parse(h.URL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		faults = append(faults, fmt.Errorf("url: %q, want http(s)://host[:port]/path", h.URL))
-	}
 	if len(h.Events) == 0 {
 		h.Events = events
 	}
-	for _, e := range h.Events {
-		if !slices.Contains(events, e) {
-			faults = append(faults, fmt.Errorf("events: %q, want some of %q", e, events))
-		}
-	}
+	faults := h.faults()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.record.Hooks) >= maxHooks {
@@ -165,6 +170,40 @@ func (s *Sender) Add(h Hook) (Hook, error) {
 	return h, nil
 }
 
+func (h Hook) faults() (faults []error) {
+	if u, err := url.Parse(h.URL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		faults = append(faults, fmt.Errorf("url: %q, want http(s)://host[:port]/path", h.URL))
+	}
+	for _, e := range h.Events {
+		if !slices.Contains(events, e) {
+			faults = append(faults, fmt.Errorf("events: %q, want some of %q", e, events))
+		}
+	}
+	return faults
+}
+
+// Of returns the webhooks of a workspace or a repository, oldest first.
+func (s *Sender) Of(subject string) []Hook {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.record.Hooks), func(h Hook) bool { return h.Subject != subject })
+}
+
+// Change replaces the webhook that has the UUID of the given one. The error lists all faults.
+func (s *Sender) Change(h Hook) error {
+	if err := errors.Join(h.faults()...); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.record.Hooks {
+		if s.record.Hooks[i].UUID == h.UUID {
+			s.record.Hooks[i] = h
+		}
+	}
+	return nil
+}
+
 // Remove deletes a webhook. It returns false if there is none of that UUID.
 func (s *Sender) Remove(uuid string) bool {
 	s.mu.Lock()
@@ -174,16 +213,16 @@ func (s *Sender) Remove(uuid string) bool {
 	return len(s.record.Hooks) < before
 }
 
-// Wanted reports whether a webhook wants an event, so that the caller need not make its
-// payload otherwise.
-func (s *Sender) Wanted(event string) bool {
+// Wanted reports whether a webhook wants an event of a repository, so that the caller need not
+// make its payload otherwise.
+func (s *Sender) Wanted(event string, n resource.Names) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.record.Hooks, func(h Hook) bool { return slices.Contains(h.Events, event) })
+	return slices.ContainsFunc(s.record.Hooks, func(h Hook) bool { return h.wants(event, n) })
 }
 
-// Send queues an event for the webhooks that want it. It does not wait.
-func (s *Sender) Send(event string, payload any) {
+// Send queues an event of a repository for the webhooks that want it. It does not wait.
+func (s *Sender) Send(event string, n resource.Names, payload any) {
 	data, err := json.Marshal(payload)
 	if err != nil {
 		data = fmt.Appendf(nil, "%q", err) // all payloads of this package can be encoded
@@ -191,7 +230,7 @@ func (s *Sender) Send(event string, payload any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.record.Hooks {
-		if !slices.Contains(h.Events, event) {
+		if !h.wants(event, n) {
 			continue
 		}
 		select {

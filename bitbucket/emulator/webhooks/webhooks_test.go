@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,8 +86,8 @@ func TestDeliveriesAreSigned(t *testing.T) {
 	s, _ := newSender(t, false)
 	url, got := receiver(t)
 	hook := s.add(t, Hook{URL: url, Secret: "s3cret", Events: []string{Push}})
-	s.Send(CommitStatusCreated, "not wanted")
-	s.Send(Push, map[string]string{"a": "b"})
+	s.Send(CommitStatusCreated, resource.Names{}, "not wanted")
+	s.Send(Push, resource.Names{}, map[string]string{"a": "b"})
 	d := <-got
 	sum := hmac.New(sha256.New, []byte("s3cret"))
 	sum.Write([]byte(d.body))
@@ -107,7 +109,7 @@ func TestAWebhookWithoutASecretHasNoSignature(t *testing.T) {
 	s, _ := newSender(t, false)
 	url, got := receiver(t)
 	s.add(t, Hook{URL: url})
-	s.Send(Push, 1)
+	s.Send(Push, resource.Names{}, 1)
 	if d := <-got; d.header["X-Hub-Signature"] != nil {
 		t.Errorf("signature %q", d.header.Get("X-Hub-Signature"))
 	}
@@ -130,7 +132,7 @@ func TestServerErrorsAreTriedTwiceMore(t *testing.T) {
 			s, clock := newSender(t, false)
 			url, got := receiver(t, c.answers...)
 			s.add(t, Hook{URL: url})
-			s.Send(Push, 1)
+			s.Send(Push, resource.Names{}, 1)
 			d := s.settled(t, clock, 1)[0]
 			if d.Attempts != c.attempts || d.Status != c.status {
 				t.Errorf("got %+v, want %d attempts and %d", d, c.attempts, c.status)
@@ -169,7 +171,7 @@ func TestWhatIsNotDelivered(t *testing.T) {
 			t.Parallel()
 			s, clock := newSender(t, false)
 			s.add(t, Hook{URL: c.url})
-			s.Send(Push, c.payload)
+			s.Send(Push, resource.Names{}, c.payload)
 			d := s.settled(t, clock, 1)[0]
 			if d.Attempts != c.attempts || d.Status != 0 || !strings.Contains(d.Error, c.says) {
 				t.Errorf("got %+v, want %d attempts and %q", d, c.attempts, c.says)
@@ -187,7 +189,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 	t.Cleanup(func() { close(held) })
 	s.add(t, Hook{URL: server.URL})
 	for range maxWaiting + 10 {
-		s.Send(Push, 1)
+		s.Send(Push, resource.Names{}, 1)
 	}
 	if got := s.Record().Dropped; got < 9 || got > 10 { // one may be on its way
 		t.Errorf("%d dropped, want 9 or 10", got)
@@ -206,10 +208,10 @@ func TestWrongWebhooksAreRefused(t *testing.T) {
 	}
 	url, got := receiver(t)
 	hook := s.add(t, Hook{URL: url})
-	if !s.Remove(hook.UUID) || s.Remove(hook.UUID) || s.Wanted(Push) {
+	if !s.Remove(hook.UUID) || s.Remove(hook.UUID) || s.Wanted(Push, resource.Names{}) {
 		t.Error("a webhook is removed once")
 	}
-	s.Send(Push, 1)
+	s.Send(Push, resource.Names{}, 1)
 	select {
 	case d := <-got:
 		t.Errorf("delivered %s to a removed webhook", d.body)
