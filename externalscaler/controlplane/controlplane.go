@@ -56,8 +56,6 @@ type ControlPlane struct {
 	grpc      *externalscaler.Server
 	http      *http.Server
 	ready     atomic.Bool
-	// hints takes what webhooks say.
-	hints         webhook.Hints
 	webhooks      *webhook.Handler // nil without a listener
 	webhookServer *http.Server
 }
@@ -100,7 +98,6 @@ func New(c Config) (*ControlPlane, error) {
 		return left
 	})
 	registry.MustRegister(append(c.Collectors, p.leader())...)
-	p.hints = noHints{} // the queue, once it takes hints
 	p.newWebhooks(store, registry)
 	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
 	p.http = &http.Server{

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/net/netutil"
 
 	"bitbucket-runner-scaler/externalscaler/credentials"
-	"bitbucket-runner-scaler/externalscaler/queue"
 	"bitbucket-runner-scaler/externalscaler/status"
 	"bitbucket-runner-scaler/externalscaler/webhook"
 )
@@ -22,12 +21,6 @@ const (
 	webhookIdle        = 30 * time.Second
 )
 
-// noHints drops what deliveries say.
-type noHints struct{}
-
-// Hint implements webhook.Hints.
-func (noHints) Hint(queue.Hint) {}
-
 // newWebhooks makes the handler and the server of the deliveries. They stay nil without a
 // listener.
 func (p *ControlPlane) newWebhooks(store *credentials.Store, registry *prometheus.Registry) {
@@ -36,7 +29,7 @@ func (p *ControlPlane) newWebhooks(store *credentials.Store, registry *prometheu
 	}
 	var metrics *status.WebhookMetrics
 	p.webhooks = webhook.New(webhook.Config{
-		Secrets: store, Hints: p.hints, Leads: p.gate.Leads,
+		Secrets: store, Hints: p.queue, Leads: p.gate.Leads,
 		Observe: func(event, outcome string, took time.Duration) { metrics.Delivery(event, outcome, took) },
 		Logger:  p.log.Named("webhook"),
 	})

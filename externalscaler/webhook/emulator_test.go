@@ -80,6 +80,7 @@ func TestDeliveriesOfBitbucketBecomeHints(t *testing.T) {
 		want(at)       // the push
 		want(build)    // the status of the commit
 		want(pipeline) // the end of the step
+		build.Over, pipeline.Over = true, true
 		want(build)    // the end of the pipeline, as a status
 		want(pipeline) // and as a span
 	}

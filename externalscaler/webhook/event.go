@@ -63,6 +63,8 @@ type place struct {
 	// build and pipeline are empty if they are not known.
 	build    int
 	pipeline string
+	// over is true if the pipeline has ended.
+	over bool
 }
 
 // The parts of payloads that are read. A part of another type counts as missing.
@@ -77,7 +79,8 @@ type (
 			} `json:"workspace"`
 		} `json:"repository"`
 		CommitStatus struct {
-			URL string `json:"url"`
+			URL   string `json:"url"`
+			State string `json:"state"`
 		} `json:"commit_status"`
 		Push struct {
 			Changes []struct {
@@ -121,6 +124,7 @@ func read(event string, body []byte) ([]place, error) {
 		if at.build = buildOf(p.CommitStatus.URL); at.build == 0 {
 			return nil, nil // the status of another system
 		}
+		at.over = slices.Contains([]string{"SUCCESSFUL", "FAILED", "STOPPED"}, p.CommitStatus.State)
 	case event == push && p.onlyDeletes(), !slices.Contains(events, event):
 		return nil, nil
 	}
@@ -157,7 +161,14 @@ func (p payload) spans() (places []place) {
 		for _, scope := range resource.ScopeSpans {
 			for _, span := range scope.Spans {
 				at, ok := span.place()
-				if ok && !slices.Contains(places, at) && len(places) < maxPlaces {
+				if !ok {
+					continue
+				}
+				known := slices.IndexFunc(places, func(p place) bool { return p.pipeline == at.pipeline })
+				switch {
+				case known >= 0:
+					places[known].over = places[known].over || at.over
+				case len(places) < maxPlaces:
 					places = append(places, at)
 				}
 			}
@@ -183,6 +194,7 @@ func (s span) place() (at place, ok bool) {
 			at.pipeline = value
 		}
 	}
+	at.over = s.Name == "bbc.pipeline_run"
 	return at, at.workspace.uuid != "" && at.repository.uuid != "" && at.pipeline != ""
 }
 

@@ -52,6 +52,13 @@ func ran(pipelines ...string) (places []place) {
 	return places
 }
 
+func over(places []place) []place {
+	for i := range places {
+		places[i].over = true
+	}
+	return places
+}
+
 func TestWhatADeliverySays(t *testing.T) {
 	t.Parallel()
 	other := "{44444444-4444-4444-8444-444444444444}"
@@ -60,6 +67,8 @@ func TestWhatADeliverySays(t *testing.T) {
 		want        []place
 	}{
 		"status, results":                    {statusCreated, statusOf("https://bitbucket.org/acme/app/pipelines/results/812"), built(812)},
+		"status of success":                  {statusUpdated, strings.Replace(statusOf("https://bitbucket.org/acme/app/pipelines/results/812"), "INPROGRESS", "SUCCESSFUL", 1), over(built(812))},
+		"status of a stop":                   {statusUpdated, strings.Replace(statusOf("https://bitbucket.org/acme/app/pipelines/results/812"), "INPROGRESS", "STOPPED", 1), over(built(812))},
 		"status, home":                       {statusUpdated, statusOf("https://bitbucket.org/acme/app/addon/pipelines/home#!/results/7"), built(7)},
 		"status, slash at the end":           {statusUpdated, statusOf("https://bitbucket.org/acme/app/pipelines/results/7/"), built(7)},
 		"status, escaped":                    {statusCreated, statusOf(`https:\/\/bitbucket.org\/acme\/app\/addon\/pipelines\/home\u0023!\/results\/7`), built(7)},
@@ -94,13 +103,13 @@ func TestWhatADeliverySays(t *testing.T) {
 		"repository without a name":          {push, `{"repository":{}}`, nil},
 		"nothing":                            {push, `null`, nil},
 		"a list":                             {push, `[{}]`, nil},
-		"span of a run":                      {spanCreated, spansOf(spanOf("bbc.pipeline_run", pipelineUUID, `{"key":"pipeline_run.run_number","value":{"stringValue":"1"}}`)), ran(pipelineUUID)},
-		"span with a number as an integer":   {spanCreated, spansOf(spanOf("bbc.pipeline_run", pipelineUUID, `{"key":"pipeline_run.run_number","value":{"intValue":1}}`)), ran(pipelineUUID)},
+		"span of a run":                      {spanCreated, spansOf(spanOf("bbc.pipeline_run", pipelineUUID, `{"key":"pipeline_run.run_number","value":{"stringValue":"1"}}`)), over(ran(pipelineUUID))},
+		"span with a number as an integer":   {spanCreated, spansOf(spanOf("bbc.pipeline_run", pipelineUUID, `{"key":"pipeline_run.run_number","value":{"intValue":1}}`)), over(ran(pipelineUUID))},
 		"span of a step":                     {spanCreated, spansOf(spanOf("bbc.pipeline_step", pipelineUUID)), ran(pipelineUUID)},
 		"span of a step by its other name":   {spanCreated, spansOf(spanOf("bbc.step", pipelineUUID)), ran(pipelineUUID)},
 		"span of a name not seen before":     {spanCreated, spansOf(spanOf("bbc.new", pipelineUUID)), ran(pipelineUUID)},
 		"span of a command":                  {spanCreated, spansOf(spanOf("bbc.command", pipelineUUID), spanOf("bbc.pipeline_container", pipelineUUID)), nil},
-		"spans of one pipeline":              {spanCreated, spansOf(spanOf("bbc.pipeline_step", pipelineUUID), spanOf("bbc.command", other), spanOf("bbc.pipeline_run", pipelineUUID)), ran(pipelineUUID)},
+		"spans of one pipeline":              {spanCreated, spansOf(spanOf("bbc.pipeline_step", pipelineUUID), spanOf("bbc.command", other), spanOf("bbc.pipeline_run", pipelineUUID)), over(ran(pipelineUUID))},
 		"spans of two pipelines":             {spanCreated, spansOf(spanOf("bbc.step", other), spanOf("bbc.step", pipelineUUID), spanOf("bbc.step", other)), ran(other, pipelineUUID)},
 		"span without braces":                {spanCreated, strings.NewReplacer("{3", "3", "3}", "3").Replace(spansOf(spanOf("bbc.step", pipelineUUID))), ran(pipelineUUID)},
 		"span with a wrong UUID":             {spanCreated, spansOf(spanOf("bbc.step", "x/../y"), spanOf("bbc.step", pipelineUUID)), ran(pipelineUUID)},

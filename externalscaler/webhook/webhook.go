@@ -284,7 +284,7 @@ func hintsOf(places []place, sets []credentials.Webhook) []queue.Hint {
 			if set.Serves.Covers(at.workspace.all(), at.repository.all()) {
 				hints = append(hints, queue.Hint{
 					Credentials: set.Name, Workspace: at.workspace.best(), Repository: at.repository.best(),
-					Build: at.build, Pipeline: at.pipeline,
+					Build: at.build, Pipeline: at.pipeline, Over: at.over,
 				})
 			}
 		}
