@@ -41,21 +41,21 @@ const (
 
 // ControlPlane is a wired control plane.
 type ControlPlane struct {
-	config    Config
-	log       *zap.Logger
-	budgets   *budgets
-	scopes    *scope.Set
-	queue     *queue.Queue
-	fleet     *fleet.Fleet
-	decisions *externalscaler.Decisions
-	service   *externalscaler.Service
-	crashes   *crashloop.Loops
-	status    *status.Status
-	reaper    *reaper.Reaper // nil without a cluster
-	gate      leader.Gate
-	grpc      *externalscaler.Server
-	http      *http.Server
-	ready     atomic.Bool
+	config        Config
+	log           *zap.Logger
+	budgets       *budgets
+	scopes        *scope.Set
+	queue         *queue.Queue
+	fleet         *fleet.Fleet
+	decisions     *externalscaler.Decisions
+	service       *externalscaler.Service
+	crashes       *crashloop.Loops
+	status        *status.Status
+	reaper        *reaper.Reaper // nil without a cluster
+	gate          leader.Gate
+	grpc          *externalscaler.Server
+	http          *http.Server
+	ready         atomic.Bool
 	webhooks      *webhook.Handler // nil without a listener
 	webhookServer *http.Server
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/testbed/inprocess"
 )
 
 // fiveSeconds is how often KEDA polls in these tests.
@@ -20,7 +21,7 @@ func (w *world) api(method, path string) {
 		w.t.Fatal(err)
 	}
 	req.SetBasicAuth("dev@example.com", "emulator-token")
-	resp, err := inProcess{w.server}.RoundTrip(req)
+	resp, err := inprocess.Transport{Handler: w.server}.RoundTrip(req)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
 	"bitbucket-runner-scaler/externalscaler/testbed"
+	"bitbucket-runner-scaler/externalscaler/testbed/inprocess"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -74,7 +75,7 @@ func virtually(t *testing.T, workspaces int, test func(w *world), change ...func
 			lives: map[string]life{}, stale: map[string]int{}, created: map[string][]time.Duration{}, registered: map[string][]time.Duration{},
 			config: controlplane.Config{
 				Owner: scope.OwnerLabel("virtual", "kube-system", "virtual"), HourlyBudget: 1000, Logger: zap.NewNop(),
-				Bitbucket: bitbucket.Config{BaseURL: bitbucketURL, OAuthURL: bitbucketURL + "/site/oauth2/access_token", Transport: inProcess{server}},
+				Bitbucket: bitbucket.Config{BaseURL: bitbucketURL, OAuthURL: bitbucketURL + "/site/oauth2/access_token", Transport: inprocess.Transport{Handler: server}},
 				Usage:     &memoryUsage{},
 				Lookup: func(name string) (string, bool) {
 					value, ok := map[string]string{

@@ -4,38 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/testbed/inprocess"
 )
 
 const bitbucketURL = "http://bitbucket.test"
-
-// inProcess sends requests to a handler of this process.
-type inProcess struct{ handler http.Handler }
-
-func (p inProcess) RoundTrip(req *http.Request) (resp *http.Response, err error) {
-	defer func() {
-		if recovered := recover(); recovered != nil { // how a handler drops a connection
-			resp, err = nil, io.ErrUnexpectedEOF
-		}
-	}()
-	served := req.Clone(req.Context())
-	served.Host = req.URL.Host
-	if served.Body == nil {
-		served.Body = http.NoBody
-	}
-	recorder := httptest.NewRecorder()
-	recorder.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	p.handler.ServeHTTP(recorder, served)
-	return recorder.Result(), nil
-}
 
 // workspacesOf returns so many workspaces, w0 and so on, with a repository each.
 func workspacesOf(n int) (all []emulator.Workspace) {
@@ -60,7 +39,7 @@ func (w *world) post(path string, in any) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	resp, err := inProcess{w.server}.RoundTrip(req)
+	resp, err := inprocess.Transport{Handler: w.server}.RoundTrip(req)
 	if err != nil {
 		w.t.Fatal(err)
 	}

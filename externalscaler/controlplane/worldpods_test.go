@@ -14,6 +14,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator/standin"
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/testbed/inprocess"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
 
@@ -66,7 +67,7 @@ func works(p *virtualPod) {
 	config := standin.FromEnvironment(func(name string) (string, bool) { value, ok := environment[name]; return value, ok })
 	config.TokenEndpoint = bitbucketURL + "/oauth/token"
 	config.Startup, config.Heartbeat, config.Poll = runnerStart, 30*time.Second, 30*time.Second
-	config.Transport = inProcess{p.w.server}
+	config.Transport = inprocess.Transport{Handler: p.w.server}
 	_ = standin.Run(ctx, config, told)
 	cancel()
 	p.deregister(runner)

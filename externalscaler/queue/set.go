@@ -138,7 +138,7 @@ func (s *set) drop() (empty bool) {
 // reaches reports whether a group of the set can take steps of a repository.
 func (s *set) reaches(in bitbucket.Scope) bool {
 	if r := s.repositories[in.Repository]; r != nil && r.own {
-		return true
+		return r.scope == in
 	}
 	return s.workspaces[in.Workspace] != nil
 }
