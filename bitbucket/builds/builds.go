@@ -39,9 +39,10 @@ type Pipeline struct {
 	// Build is the build number, which counts per repository. Run counts the reruns of the
 	// pipeline, from 1; 0 if it is not known.
 	Build, Run int
-	// Completed is true once the pipeline has ended, whatever its result.
-	Completed bool
-	CreatedOn time.Time
+	// Completed is true once the pipeline has ended, with Result.
+	Completed              bool
+	Result                 string
+	CreatedOn, CompletedOn time.Time
 	// Repository has the UUIDs and the full name of the repository, as far as the answer has
 	// them.
 	Repository Repository

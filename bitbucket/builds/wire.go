@@ -13,8 +13,10 @@ type wirePipeline struct {
 	BuildNumber int             `json:"build_number"`
 	RunNumber   json.RawMessage `json:"run_number"`
 	CreatedOn   string          `json:"created_on"`
+	CompletedOn string          `json:"completed_on"`
 	State       struct {
-		Name string `json:"name"`
+		Name   string `json:"name"`
+		Result *named `json:"result"`
 	} `json:"state"`
 	Repository wireRepository `json:"repository"`
 	Target     struct {
@@ -30,7 +32,7 @@ type wirePipeline struct {
 
 func (w wirePipeline) pipeline() Pipeline {
 	p := Pipeline{
-		UUID: w.UUID, Build: w.BuildNumber, Run: number(w.RunNumber), CreatedOn: moment(w.CreatedOn),
+		UUID: w.UUID, Build: w.BuildNumber, Run: number(w.RunNumber), CreatedOn: moment(w.CreatedOn), CompletedOn: moment(w.CompletedOn), Result: w.State.Result.text(),
 		Completed: w.State.Name == pipelines.StateCompleted, Repository: w.Repository.repository(), Commit: w.Target.Commit.Hash,
 	}
 	if s := w.Target.Selector; s != nil && s.Type != "" && w.State.Name != "PARSING" {

@@ -98,6 +98,7 @@ func New(c Config) (*ControlPlane, error) {
 		return left
 	})
 	registry.MustRegister(append(c.Collectors, p.leader())...)
+	status.NewQueueMetrics(registry, p.status, p.queue.Counts)
 	p.newWebhooks(store, registry)
 	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
 	p.http = &http.Server{

@@ -154,3 +154,25 @@ func TestAWorkspacesRepositoriesAreFound(t *testing.T) {
 		}
 	}, fiveSeconds)
 }
+
+func TestAStepThatNobodyServesIsReportedOnce(t *testing.T) {
+	virtually(t, 1, func(w *world) {
+		w.apply("builds", "w0", byQueue(nil), works)
+		w.after(5 * time.Minute)
+		// The first step is served, so that the pipeline lives long enough to be found by a poll.
+		w.push("w0", strings.Replace(strings.ReplaceAll(fanOut, "fleet", "buids"), "buids", "builds", 1))
+		w.after(20 * time.Minute)
+		events := w.events("builds", "StepNotServed")
+		if len(events) != 1 {
+			t.Fatalf("%d Events, want 1: %v", len(events), events)
+		}
+		for _, want := range []string{`step "Test" of app build 1`, "self.hosted, linux, buids", "lacks buids (this group has builds)"} {
+			if !strings.Contains(events[0].Message, want) {
+				t.Errorf("Event %q, want %q in it", events[0].Message, want)
+			}
+		}
+		if got := len(w.times(w.created, "builds")); got != 1 {
+			t.Errorf("%d Jobs, want the minimum alone", got)
+		}
+	}, fiveSeconds)
+}

@@ -11,7 +11,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
-// UnservedStep is a step that waits and that no runner known to the fleet serves.
+// UnservedStep is a step that asks for a runner, now, later or before it failed, and that no
+// runner known to the fleet serves.
 type UnservedStep struct {
 	queue.Step
 	// Nearest is the group whose labels come closest, and UID that of its ScaledJob; zero if no
@@ -102,5 +103,5 @@ func (b *builder) served(repository bitbucket.Scope, labels pipelines.Labels) bo
 	return false
 }
 
-// Unserved are the steps that wait and that no runner known to the fleet serves.
+// Unserved are the steps that ask for a runner and that no runner known to the fleet serves.
 func (f *Fleet) Unserved() []UnservedStep { return f.current.Load().unserved }

@@ -32,7 +32,8 @@ type Answer struct {
 	freed map[string]struct{}
 }
 
-// Unserved is a step that waits and that no group serves.
+// Unserved is a step that asks for a runner, now, later or before it failed, and that nobody
+// serves.
 type Unserved struct {
 	Step
 	// Nearest is the index of the group whose labels come closest; -1 if none reaches the
@@ -84,6 +85,11 @@ func (s *Snapshot) For(in Input) (answers []Answer, unserved []Unserved) {
 		case choice.group >= 0:
 			answers[choice.group].add(step, in.Groups[choice.group], in.Now)
 		case !choice.served && step.Expected.IsZero() && !step.Begun:
+			unserved = append(unserved, d.unserved(step))
+		}
+	}
+	for _, step := range s.Asked {
+		if !d.choose(step).served {
 			unserved = append(unserved, d.unserved(step))
 		}
 	}

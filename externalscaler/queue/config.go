@@ -55,6 +55,8 @@ const (
 	// missedAfter is the age at which a pipeline that no webhook has named shows that
 	// webhooks do not arrive.
 	missedAfter = time.Minute
+	// askedFor is how long the labels of failed steps are kept after the end of their pipeline.
+	askedFor = time.Minute
 	// readTimeout bounds one read, which can be several calls.
 	readTimeout = 30 * time.Second
 	// retryBase and retryMost bound the time to the next try after a failed read.
@@ -71,6 +73,8 @@ const (
 	mostRepositories = 1000
 	mostBuilds       = 500
 	mostHints        = 500
+	// mostAsked bounds the failed steps of a repository whose labels are kept for askedFor.
+	mostAsked = 100
 	// mostEnded bounds the ended pipelines of a repository that are remembered.
 	mostEnded = 500
 	// mostImports bounds the files that one file imports from.

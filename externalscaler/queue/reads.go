@@ -166,11 +166,12 @@ func (r *repository) readBuild(b *build) *read {
 		if err == nil && !known.Parsed {
 			known, err = builds.One(ctx, client, r.scope, known.UUID)
 		}
-		if err == nil && !defined && known.Parsed && !known.Completed {
+		over := known.Completed && !failedAtOnce(known)
+		if err == nil && !defined && known.Parsed && !over {
 			definition, err = r.define(ctx, client, known)
 			defined = err == nil
 		}
-		if err == nil && defined && needsRunner(definition) && !known.Completed {
+		if err == nil && defined && needsRunner(definition) && !over {
 			steps, err = builds.Steps(ctx, client, r.scope, known.UUID)
 			listed = err == nil
 		}
@@ -181,7 +182,7 @@ func (r *repository) readBuild(b *build) *read {
 				b.define(definition)
 			}
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound), known.Completed:
+			case errors.Is(err, bitbucket.ErrNotFound), over:
 				r.end(b, now)
 			case err != nil:
 				b.failures++
@@ -189,7 +190,7 @@ func (r *repository) readBuild(b *build) *read {
 			case !known.Parsed:
 				b.failures++
 				b.soon = now.Add(min(hintFloor<<min(b.failures-1, 5), confirmInterval))
-			case listed && b.take(steps, begun, now):
+			case listed && b.take(steps, begun, now), known.Completed:
 				r.end(b, now)
 			}
 		}, err

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/builds"
+	"bitbucket-runner-scaler/bitbucket/pipelines"
 )
 
 // repository is a repository that is looked at.
@@ -26,6 +28,8 @@ type repository struct {
 	builds                map[string]*build // the live ones, by UUID
 	// ended are pipelines that have ended, by UUID.
 	ended *lru.Cache[string, endedBuild]
+	// asked are the labels of failed steps of pipelines that have ended, for a while.
+	asked []asked
 	// hints are the pipelines to read, by build number or UUID.
 	hints map[string]*hinted
 
@@ -128,9 +132,21 @@ func (r *repository) hasEnded(h Hint, now time.Time) bool {
 	return false
 }
 
-// end forgets a pipeline that has ended.
+// asked is a step that has failed, perhaps because no runner has its labels.
+type asked struct {
+	Step
+	until time.Time
+}
+
+// end forgets a pipeline that has ended, except the labels of its failed steps.
 func (r *repository) end(b *build, now time.Time) {
 	delete(r.builds, b.UUID)
+	r.asked = slices.DeleteFunc(r.asked, func(a asked) bool { return a.until.Before(now) })
+	for _, step := range b.asks() {
+		if len(r.asked) < mostAsked {
+			r.asked = append(r.asked, asked{step, now.Add(askedFor)})
+		}
+	}
 	r.ended.Add(b.UUID, endedBuild{at: now, build: b.Build})
 }
 
@@ -141,7 +157,7 @@ func (r *repository) adopt(p builds.Pipeline, now time.Time) *build {
 	}
 	b := r.builds[p.UUID]
 	switch {
-	case b == nil && (p.Completed || len(r.builds) >= mostBuilds):
+	case b == nil && (p.Completed && !failedAtOnce(p) || len(r.builds) >= mostBuilds):
 		return nil
 	case b == nil:
 		b = newBuild(r, p, now)
@@ -155,6 +171,12 @@ func (r *repository) adopt(p builds.Pipeline, now time.Time) *build {
 	}
 	r.touched = now
 	return b
+}
+
+// failedAtOnce reports whether a pipeline has failed so soon that no runner may have been online
+// for it.
+func failedAtOnce(p builds.Pipeline) bool {
+	return p.Completed && p.Parsed && p.Result != pipelines.ResultSuccessful && p.Result != pipelines.ResultStopped && p.CompletedOn.Sub(p.CreatedOn) < missedAfter
 }
 
 // live takes a list of the live pipelines.

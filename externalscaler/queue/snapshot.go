@@ -54,6 +54,9 @@ type Snapshot struct {
 	// Steps are those that wait, that soon will, or that have just begun, sorted by repository,
 	// build and place in the pipeline.
 	Steps []Step
+	// Asked are steps of other states that ask for a runner, one per pipeline and labels: steps
+	// that have not been reached, and ones that have failed.
+	Asked []Step
 	Views []View
 	// Builds counts the live pipelines that are followed.
 	Builds int
@@ -79,10 +82,16 @@ func (q *Queue) publish(now time.Time) {
 		for _, uuid := range slices.Sorted(maps.Keys(set.repositories)) {
 			r := set.repositories[uuid]
 			next.Views = append(next.Views, r.view(now))
+			for _, a := range r.asked {
+				if now.Before(a.until) {
+					next.Asked = append(next.Asked, a.Step)
+				}
+			}
 			for _, b := range r.ordered() {
 				next.Builds++
 				b.follow(now, &q.counts)
 				next.Steps = append(next.Steps, b.waitingSteps(now)...)
+				next.Asked = append(next.Asked, b.asks()...)
 				if lookAhead {
 					next.Steps = append(next.Steps, b.expected()...)
 				}
@@ -226,6 +235,22 @@ func (b *build) waitingSteps(now time.Time) []Step {
 		}
 	}
 	return waiting
+}
+
+// asks are steps that ask for a runner and do not wait for it, one for each set of labels: those
+// that have not been reached, and those that have failed.
+func (b *build) asks() (asks []Step) {
+	for i, s := range b.steps {
+		labels, state := b.definition.Steps[i].Labels, s.state()
+		failed := state.Result == pipelines.ResultFailed || state.Result == pipelines.ResultError
+		if len(labels) == 0 || !s.waiting.IsZero() || rank(state) != 0 && !failed || slices.ContainsFunc(asks, func(a Step) bool { return slices.Equal(a.Labels, labels) }) {
+			continue
+		}
+		step := b.step(i)
+		step.Since = b.since
+		asks = append(asks, step)
+	}
+	return asks
 }
 
 // expected are the steps that follow once the running ones have taken as long as usual.

@@ -46,6 +46,9 @@ type Group struct {
 	Hold         string    `json:"scaleDownHeld,omitempty"`
 	// Waiting are the reasons why Jobs of the group do not come to a runner.
 	Waiting []Waiting `json:"waiting,omitempty"`
+	// Queue is what waits for the group's runners. It is left out of groups that do not scale by
+	// it.
+	Queue *Queue `json:"queue,omitempty"`
 	// CrashLoop is set while the group's Jobs keep failing.
 	CrashLoop *CrashLoop `json:"crashLoop,omitempty"`
 }
@@ -79,6 +82,8 @@ type Fleet interface {
 	Observed() (valid []*fleet.GroupSnapshot, faulty map[fleet.GroupKey]error)
 	// Reused counts the runners of ephemeral groups that took another step.
 	Reused() int64
+	// Unserved returns the steps that ask for a runner and that no known runner serves.
+	Unserved() []fleet.UnservedStep
 }
 
 // Decider decides how many runners a group should have.
@@ -133,6 +138,9 @@ func (s *Status) group(g *fleet.GroupSnapshot) Group {
 		shown.CrashLoop = &CrashLoop{
 			Failures: state.Failures, Reason: state.Cause.Reason, Message: state.Cause.Message, LastLine: state.LastLine, Wait: state.Wait.Seconds(),
 		}
+	}
+	if g.Spec.Rules.Strategy == policy.QueuedSteps {
+		shown.Queue = queueOf(g)
 	}
 	if since := g.NotFound.Since; !since.IsZero() {
 		shown.NotFoundSince = &since

@@ -16,6 +16,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/crashloop"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/policy"
+	"bitbucket-runner-scaler/externalscaler/queue"
+	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
 )
@@ -35,6 +37,9 @@ func (g groups) Observed() ([]*fleet.GroupSnapshot, map[fleet.GroupKey]error) {
 	return g.known, g.faulty
 }
 func (g groups) Reused() int64 { return 3 }
+func (g groups) Unserved() []fleet.UnservedStep {
+	return []fleet.UnservedStep{{Step: queue.Step{In: "app", Build: 7, Name: "Test"}}}
+}
 func (g groups) State(group *fleet.GroupSnapshot) crashloop.State {
 	if group.Name != "well" {
 		return crashloop.State{}
@@ -55,11 +60,15 @@ func world() groups {
 	acme := scope.ID{Credentials: "default", Scope: bitbucket.Scope{Workspace: "acme"}}
 	return groups{
 		known: []*fleet.GroupSnapshot{
-			{GroupKey: key("well"), Scope: acme, ListBegun: now.Add(-30 * time.Second), ListInterval: time.Minute, Hold: "paused", Members: []fleet.Member{
-				{State: fleet.Idle}, {State: fleet.Pending, Job: &fleet.Job{Name: "a", Waits: fleet.Cause{Reason: "FailedCreate", Message: "quota"}}},
-				{State: fleet.Pending, Job: &fleet.Job{Name: "b"}, Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "ImagePullBackOff"}}},
-				{State: fleet.Pending, Job: &fleet.Job{Name: "c"}, Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "ImagePullBackOff"}}}, {State: fleet.Busy}, {State: fleet.Busy, Telemetry: fleet.Telemetry{Unrecognized: true}},
-			}},
+			{GroupKey: key("well"), Spec: runnergroup.Group{Rules: policy.Rules{Strategy: policy.QueuedSteps}},
+				Observation: policy.Observation{Queued: 2, Predicted: 1, QueueUnknown: "throttled"},
+				Waiting: []queue.Step{
+					{StepID: queue.StepID{Step: "{s}"}, In: "app", Build: 6, Name: "Build", Labels: []string{"self.hosted", "x"}, Since: now}, {In: "app", Build: 6, Expected: now},
+				}, Scope: acme, ListBegun: now.Add(-30 * time.Second), ListInterval: time.Minute, Hold: "paused", Members: []fleet.Member{
+					{State: fleet.Idle}, {State: fleet.Pending, Job: &fleet.Job{Name: "a", Waits: fleet.Cause{Reason: "FailedCreate", Message: "quota"}}},
+					{State: fleet.Pending, Job: &fleet.Job{Name: "b"}, Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "ImagePullBackOff"}}},
+					{State: fleet.Pending, Job: &fleet.Job{Name: "c"}, Pod: &fleet.Pod{Waits: fleet.Cause{Reason: "ImagePullBackOff"}}}, {State: fleet.Busy}, {State: fleet.Busy, Telemetry: fleet.Telemetry{Unrecognized: true}},
+				}},
 			{GroupKey: key("new"), Scope: acme},
 		},
 		faulty:  map[fleet.GroupKey]error{key("faulty"): errors.New("labels: missing")},
@@ -72,6 +81,7 @@ func serve(w groups, ready bool) http.Handler {
 	registry := prometheus.NewRegistry()
 	s := status.New(w, w, w, func() time.Time { return now })
 	m := status.NewMetrics(registry, s, func() map[string]int { return map[string]int{"default": 900} })
+	status.NewQueueMetrics(registry, s, func() queue.Counts { return queue.Counts{Hints: 5, Dropped: 1, Predicted: 4, Contradicted: 1} })
 	m.Registration("registered")
 	m.Removal("Surplus")
 	m.Call("GET", "/2.0/workspaces/{workspace}", 200, time.Second)
@@ -99,7 +109,10 @@ func TestStatusShowsEachGroupWithItsDecision(t *testing.T) {
 		{
 			Namespace: "ns", Name: "well", Scope: "acme", ListAge: 30, ListInterval: 60, Runners: map[string]int{"idle": 1, "busy": 2, "pending": 3}, Unrecognized: 1,
 			Desired: 4, Target: 5, Reason: "ScaleUp", Note: "why", Decided: now, Hold: "paused",
-			Waiting:   []status.Waiting{{Reason: "FailedCreate", Message: "quota", Job: "a", Jobs: 1}, {Reason: "ImagePullBackOff", Job: "b", Jobs: 2}},
+			Waiting: []status.Waiting{{Reason: "FailedCreate", Message: "quota", Job: "a", Jobs: 1}, {Reason: "ImagePullBackOff", Job: "b", Jobs: 2}},
+			Queue: &status.Queue{Queued: 2, Predicted: 1, Unknown: "throttled", Steps: []status.Step{
+				{Repository: "app", Build: 6, Name: "Build", UUID: "{s}", Labels: []string{"self.hosted", "x"}, Since: &now}, {Repository: "app", Build: 6, Expected: &now},
+			}},
 			CrashLoop: &status.CrashLoop{Failures: 4, Reason: "OOMKilled", Message: "exit code 137", LastLine: "bye", Wait: 20},
 		},
 	}
@@ -127,6 +140,14 @@ func TestMetricsShowEachGroup(t *testing.T) {
 		`registrations_total{outcome="registered"} 1`,
 		`removals_total{reason="Surplus"} 1`,
 		`runners_reused_total 3`,
+		`queued_steps{namespace="ns",scaledjob="well"} 2`,
+		`predicted_steps{namespace="ns",scaledjob="well"} 1`,
+		`queue_unknown{namespace="ns",scaledjob="well"} 1`,
+		`unserved_steps 1`,
+		`hints_total{outcome="taken"} 5`,
+		`hints_total{outcome="dropped"} 1`,
+		`predictions_total{outcome="not_contradicted"} 3`,
+		`predictions_total{outcome="contradicted"} 1`,
 		`api_budget_remaining{credentials="default"} 900`,
 		`api_request_duration_seconds_count{method="GET",route="/2.0/workspaces/{workspace}",status="200"} 1`,
 	} {
