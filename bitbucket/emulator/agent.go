@@ -3,6 +3,7 @@ package emulator
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator/agent"
@@ -80,23 +81,19 @@ func (s *Server) agentStep(c *call) answer {
 	repo := home(st)
 	return jsonAnswer(http.StatusOK, agent.Assignment{
 		Account: repo.workspace.UUID, Repository: repo.UUID, Pipeline: st.Pipeline.UUID, Step: st.UUID,
-		Duration: st.Duration.String(),
+		Duration: st.Duration.String(), Status: st.Result,
 	})
 }
 
 func (s *Server) agentResult(c *call) answer {
 	var result agent.Result
-	if err := json.Unmarshal(c.body, &result); err != nil || (result.Status != agent.Passed && result.Status != agent.Failed) {
-		return failure(http.StatusBadRequest, "The request body is not a step's result: want step, and status PASSED or FAILED.")
+	if err := json.Unmarshal(c.body, &result); err != nil || !slices.Contains([]string{agent.Passed, agent.Failed, agent.Error}, result.Status) {
+		return failure(http.StatusBadRequest, "The request body is not a step's result: want step, and status PASSED, FAILED or ERROR.")
 	}
 	if c.runner.running == nil || c.runner.step != result.Step {
 		return failure(http.StatusConflict, "The runner does not have this step.")
 	}
-	if result.Status == agent.Passed {
-		s.finish(c.runner, OutcomePassed, "", c.now)
-	} else {
-		s.finish(c.runner, OutcomeFailed, CauseStepFailed, c.now)
-	}
+	s.conclude(c.runner, result.Status, c.now)
 	s.dispatch(c.now)
 	return noContent()
 }

@@ -19,7 +19,7 @@ const (
 	ActionOnline = "online"
 	// ActionStep assigns a step to the runner, a queued one or one with any UUID.
 	ActionStep = "step"
-	// ActionIdle ends the runner's step as passed.
+	// ActionIdle ends the runner's step as planned, which is passed by default.
 	ActionIdle = "idle"
 	// ActionOffline loses the runner's heartbeat.
 	ActionOffline = "offline"
@@ -81,9 +81,10 @@ func (c *Control) State(ctx context.Context) (State, error) {
 	return state, nil
 }
 
-// SetFaults replaces all fault rules. Without rules it ends the faults.
-func (c *Control) SetFaults(ctx context.Context, rules []FaultRule) error {
-	if err := c.call(ctx, http.MethodPost, "/faults", FaultRules{Rules: rules}, nil); err != nil {
+// SetFaults replaces all fault rules. Without rules it ends the faults, also those of
+// deliveries.
+func (c *Control) SetFaults(ctx context.Context, rules []FaultRule, deliveries ...DeliveryFault) error {
+	if err := c.call(ctx, http.MethodPost, "/faults", FaultRules{Rules: rules, Deliveries: deliveries}, nil); err != nil {
 		return fmt.Errorf("set faults: %w", err)
 	}
 	return nil
@@ -97,7 +98,31 @@ func (c *Control) StopPipeline(ctx context.Context, uuid string) error {
 	return nil
 }
 
-// Push pushes a commit with a bitbucket-pipelines.yml, which starts its pipeline.
+// Rerun starts a new run of a completed pipeline.
+func (c *Control) Rerun(ctx context.Context, uuid string, request RerunRequest) error {
+	if err := c.call(ctx, http.MethodPost, "/pipelines/"+url.PathEscape(uuid)+"/rerun", request, nil); err != nil {
+		return fmt.Errorf("rerun pipeline %s: %w", uuid, err)
+	}
+	return nil
+}
+
+// StartStep starts a paused step, or the stage that it begins, as a user does.
+func (c *Control) StartStep(ctx context.Context, uuid string) error {
+	if err := c.call(ctx, http.MethodPost, "/steps/"+url.PathEscape(uuid)+"/start", nil, nil); err != nil {
+		return fmt.Errorf("start step %s: %w", uuid, err)
+	}
+	return nil
+}
+
+// Plan replaces the plan of how steps go. The zero StepPlan ends it.
+func (c *Control) Plan(ctx context.Context, steps StepPlan) error {
+	if err := c.call(ctx, http.MethodPost, "/plan", steps, nil); err != nil {
+		return fmt.Errorf("plan steps: %w", err)
+	}
+	return nil
+}
+
+// Push pushes a commit with a bitbucket-pipelines.yml, which starts its pipelines.
 func (c *Control) Push(ctx context.Context, request PushRequest) (Pushed, error) {
 	var pushed Pushed
 	if err := c.call(ctx, http.MethodPost, "/push", request, &pushed); err != nil {

@@ -26,7 +26,8 @@ func (s *Server) controlRoutes() {
 	s.control("GET /_emulator/state", func(c *call) answer { return jsonAnswer(http.StatusOK, s.state(c.now)) })
 	s.control("POST /_emulator/faults", s.setFaults)
 	s.control("POST /_emulator/runners/{uuid}/{action}", s.setRunner)
-	s.control("POST /_emulator/pipelines/{uuid}/stop", s.stopByUUID)
+	s.control("POST /_emulator/pipelines/{uuid}/{action}", s.changePipeline)
+	s.control("POST /_emulator/plan", s.planSteps)
 	s.control("POST /_emulator/steps/{uuid}/start", s.startStep)
 	s.control("POST /_emulator/push", s.pushFile)
 	s.control("POST /_emulator/webhooks", s.addWebhook)
@@ -62,7 +63,10 @@ func (s *Server) queueSteps(c *call) answer {
 	if err != nil {
 		return failure(http.StatusBadRequest, err.Error())
 	}
-	p := s.enqueue(repo, given.Labels, duration, count, c.now)
+	p, err := s.enqueue(repo, given.Labels, duration, count, c.now)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
+	}
 	queued := StepsQueued{Pipeline: p.UUID}
 	for _, st := range p.Steps {
 		queued.Steps = append(queued.Steps, st.UUID)
@@ -98,7 +102,7 @@ func (s *Server) readSteps(given StepRequest) (repo *repository, duration time.D
 	if count < 1 || count > maxSteps {
 		faults = append(faults, fmt.Errorf("count: %d, want 1 to %d", given.Count, maxSteps))
 	}
-	if !s.hasRoom(count) {
+	if !s.pipelines.HasRoom(count) {
 		faults = append(faults, fmt.Errorf("count: %d, want no more than %d open steps at once", count, maxOpenSteps))
 	}
 	return repo, duration, count, errors.Join(faults...)
@@ -120,7 +124,7 @@ func (s *Server) setRunner(c *call) answer {
 		}
 	case ActionIdle:
 		if r.step != "" {
-			s.finish(r, OutcomePassed, "", c.now)
+			return s.endStep(c, r)
 		}
 	case ActionOffline:
 		s.disconnect(r, c.now)
@@ -133,6 +137,24 @@ func (s *Server) setRunner(c *call) answer {
 	default:
 		return failure(http.StatusNotFound, fmt.Sprintf("Action %q: want online, step, idle, offline, unhealthy, gone, cordon or uncordon", c.PathValue("action")))
 	}
+	s.dispatch(c.now)
+	return jsonAnswer(http.StatusOK, r.info())
+}
+
+// endStep ends the runner's step with the result in the call, or as planned.
+func (s *Server) endStep(c *call, r *runner) answer {
+	var given struct {
+		Result string `json:"result"`
+	}
+	if len(c.body) > 0 {
+		if refusal, ok := decodeStrict(c.body, &given); !ok {
+			return refusal
+		}
+	}
+	if given.Result == "" && r.running != nil {
+		given.Result = r.running.Result
+	}
+	s.conclude(r, given.Result, c.now)
 	s.dispatch(c.now)
 	return jsonAnswer(http.StatusOK, r.info())
 }
@@ -177,9 +199,9 @@ func (r *runner) info() RunnerInfo {
 func stepInfo(st *pipelines.Step) StepInfo {
 	names := home(st).Names()
 	return StepInfo{
-		UUID: st.UUID, PipelineUUID: st.Pipeline.UUID, Workspace: names.Workspace, Repository: names.Slug,
+		UUID: st.UUID, PipelineUUID: st.Pipeline.UUID, Name: st.Title(), Workspace: names.Workspace, Repository: names.Slug,
 		Labels: st.Labels, Duration: st.Duration.String(), QueuedOn: st.QueuedOn, StartedOn: st.StartedOn,
-		CompletedOn: st.CompletedOn, RunnerUUID: st.Runner, Outcome: st.Outcome, Cause: st.Cause,
+		CompletedOn: st.CompletedOn, RunnerUUID: st.Runner, Outcome: st.Outcome, Cause: st.Cause, Retries: st.Retries,
 	}
 }
 
@@ -192,8 +214,8 @@ func (s *Server) state(now time.Time) State {
 			}
 		}
 	}
-	for _, p := range s.pipelines {
-		for _, st := range p.Steps {
+	for _, p := range s.pipelines.All {
+		for _, st := range slices.Concat(p.Earlier, p.Steps) {
 			state.Steps = append(state.Steps, stepInfo(st))
 		}
 	}

@@ -14,26 +14,42 @@ import (
 // event sends an event of a repository to the webhooks that want it.
 func (s *Server) event(key string, n resource.Names, payload func(resource.Site) any) {
 	if s.webhooks.Wanted(key, n) {
-		s.webhooks.Send(key, n, payload(s.site))
+		s.deliver(key, n, payload(s.site))
 	}
 }
 
-// announce sends what Bitbucket sends of a new pipeline: only the status of its commit.
-func (s *Server) announce(p *pipelines.Pipeline, now time.Time) {
-	s.event(webhooks.CommitStatusCreated, p.Repository.Names(), func(site resource.Site) any {
+// host is the emulator for the engine of its pipelines.
+type host struct{ server *Server }
+
+// Started sends what Bitbucket sends of a new pipeline: only the status of its commit.
+func (h host) Started(p *pipelines.Pipeline, now time.Time) {
+	if repo, ok := p.Repository.(*repository); ok {
+		repo.updatedOn = now
+	}
+	h.server.event(webhooks.CommitStatusCreated, p.Repository.Names(), func(site resource.Site) any {
 		return webhooks.CommitStatus(site, p, Username, now)
 	})
 }
 
-func (s *Server) reportStep(st *pipelines.Step) {
-	s.event(webhooks.SpanCreated, st.Pipeline.Repository.Names(), func(resource.Site) any { return webhooks.StepSpan(st) })
+// StepEnded sends the span of a step.
+func (h host) StepEnded(st *pipelines.Step) {
+	h.server.event(webhooks.SpanCreated, st.Pipeline.Repository.Names(), func(resource.Site) any { return webhooks.StepSpan(st) })
 }
 
-func (s *Server) pipelineEnded(p *pipelines.Pipeline, now time.Time) {
-	s.event(webhooks.CommitStatusUpdated, p.Repository.Names(), func(site resource.Site) any {
+// Completed sends the status of the commit and the span of a pipeline.
+func (h host) Completed(p *pipelines.Pipeline, forgotten []*pipelines.Pipeline, now time.Time) {
+	if repo, ok := p.Repository.(*repository); ok {
+		repo.updatedOn = now
+	}
+	h.server.event(webhooks.CommitStatusUpdated, p.Repository.Names(), func(site resource.Site) any {
 		return webhooks.CommitStatus(site, p, Username, now)
 	})
-	s.event(webhooks.SpanCreated, p.Repository.Names(), func(resource.Site) any { return webhooks.RunSpan(p) })
+	h.server.event(webhooks.SpanCreated, p.Repository.Names(), func(resource.Site) any { return webhooks.RunSpan(p) })
+	for _, old := range forgotten {
+		if repo, ok := old.Repository.(*repository); ok {
+			repo.source.Drop(old.Target.Commit)
+		}
+	}
 }
 
 // addWebhook registers a webhook. Links in payloads start with the address of the last such
@@ -73,10 +89,14 @@ func (s *Server) sendEvent(c *call) answer {
 	case repo.source.Head(given.Branch) == "":
 		return failure(http.StatusBadRequest, fmt.Sprintf("branch: no %q, push to it first", given.Branch))
 	}
-	s.event(given.Event, repo.Names(), func(site resource.Site) any {
-		return webhooks.Changed(site, repo.Names(), Username, given.Event, webhooks.PullRequest{
-			ID: 1, Branch: given.Branch, Source: repo.source.Head(given.Branch), Target: repo.source.Head(mainBranch),
-		}, c.now)
-	})
+	s.changePullRequest(repo, given.Event, given.Branch, c.now)
 	return noContent()
+}
+
+func (s *Server) changePullRequest(repo *repository, event, branch string, now time.Time) {
+	s.event(event, repo.Names(), func(site resource.Site) any {
+		return webhooks.Changed(site, repo.Names(), Username, event, webhooks.PullRequest{
+			ID: 1, Branch: branch, Source: repo.source.Head(branch), Target: repo.source.Head(mainBranch),
+		}, now)
+	})
 }

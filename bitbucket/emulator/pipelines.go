@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator/access"
-	"bitbucket-runner-scaler/bitbucket/emulator/definition"
 	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+	"bitbucket-runner-scaler/bitbucket/emulator/plan"
 )
 
 // pipelineRoutes registers the routes of pipelines under a root. Clients use both roots.
@@ -38,15 +36,16 @@ func (s *Server) ofPipeline(serve func(*call, *pipelines.Pipeline) answer) handl
 		if !ok {
 			return refusal
 		}
-		given := c.PathValue("uuid")
-		i := slices.IndexFunc(s.pipelines, func(p *pipelines.Pipeline) bool {
-			return p.Repository == repo && (strings.EqualFold(p.UUID, given) || strconv.Itoa(p.Number) == given)
-		})
-		if i < 0 {
-			return failure(http.StatusNotFound, fmt.Sprintf("Pipeline %s not found", given))
+		p := s.pipelines.Find(repo, c.PathValue("uuid"))
+		if p == nil {
+			return noPipeline(c)
 		}
-		return serve(c, s.pipelines[i])
+		return serve(c, p)
 	}
+}
+
+func noPipeline(c *call) answer {
+	return failure(http.StatusNotFound, fmt.Sprintf("Pipeline %s not found", c.PathValue("uuid")))
 }
 
 // ofStep passes the step in the call's path.
@@ -73,7 +72,7 @@ func (s *Server) listPipelines(c *call) answer {
 	}
 	query := c.URL.Query()
 	var found []*pipelines.Pipeline
-	for _, p := range s.pipelines {
+	for _, p := range s.pipelines.All {
 		if p.Repository == repo && p.In(query) && !c.fault.EmptyList {
 			found = append(found, p)
 		}
@@ -115,63 +114,62 @@ func (s *Server) stopPipeline(c *call, p *pipelines.Pipeline) answer {
 	if p.Ended() {
 		return failure(http.StatusBadRequest, "The pipeline has already completed.")
 	}
-	for _, st := range p.Steps {
-		if st.Ended() {
-			continue
-		}
-		if r := s.runners[st.Runner]; r != nil && r.running == st {
-			s.free(r, c.now)
-		}
-	}
-	open := slices.DeleteFunc(slices.Clone(p.Steps), (*pipelines.Step).Ended)
-	p.Stop(c.now)
-	for _, st := range open {
-		s.stepEnded(st, c.now)
-	}
-	s.completed(p, c.now)
+	s.pipelines.Stop(p, c.now)
 	s.dispatch(c.now)
 	return noContent()
 }
 
-// stopByUUID is the control that stops a pipeline of any repository.
-func (s *Server) stopByUUID(c *call) answer {
-	i := slices.IndexFunc(s.pipelines, func(p *pipelines.Pipeline) bool { return p.UUID == c.PathValue("uuid") })
-	if i < 0 {
-		return failure(http.StatusNotFound, fmt.Sprintf("Pipeline %s not found", c.PathValue("uuid")))
+// changePipeline is the control that stops a pipeline of any repository, or runs it again.
+func (s *Server) changePipeline(c *call) answer {
+	p := s.pipelines.Find(nil, c.PathValue("uuid"))
+	if p == nil {
+		return noPipeline(c)
 	}
-	if s.pipelines[i].Ended() {
+	switch action := c.PathValue("action"); {
+	case action == "stop" && p.Ended():
 		return noContent()
+	case action == "stop":
+		return s.stopPipeline(c, p)
+	case action != "rerun":
+		return failure(http.StatusNotFound, fmt.Sprintf("Action %q: want stop or rerun", action))
 	}
-	return s.stopPipeline(c, s.pipelines[i])
-}
-
-// startStep is the control that starts a paused step, as a user does. Bitbucket has no
-// public route for it.
-func (s *Server) startStep(c *call) answer {
-	for _, p := range s.pipelines {
-		for _, st := range p.Steps {
-			if st.UUID != c.PathValue("uuid") {
-				continue
-			}
-			if err := st.Start(c.now); err != nil {
-				return failure(http.StatusConflict, err.Error())
-			}
-			s.enter(st, c.now)
-			s.dispatch(c.now)
-			return noContent()
+	var given RerunRequest
+	if len(c.body) > 0 {
+		if refusal, ok := decodeStrict(c.body, &given); !ok {
+			return refusal
 		}
 	}
-	return failure(http.StatusNotFound, fmt.Sprintf("Step %s not found", c.PathValue("uuid")))
+	if err := s.pipelines.Rerun(p, given.All, c.now); err != nil {
+		return failure(http.StatusConflict, err.Error())
+	}
+	s.dispatch(c.now)
+	return noContent()
 }
 
-// queued returns the definition of parallel steps.
-func queued(labels []string, duration time.Duration, count int) definition.Pipeline {
-	group := make([]definition.Step, 0, count)
-	for n := range count {
-		group = append(group, definition.Step{
-			Name: fmt.Sprintf("Step %d", n+1), Labels: slices.Clone(labels),
-			Script: []string{fmt.Sprintf("sleep %g", duration.Seconds())}, Duration: duration,
-		})
+// startStep is the control that starts a paused step or stage, as a user does. Bitbucket has no
+// public route for it.
+func (s *Server) startStep(c *call) answer {
+	st := s.pipelines.Step(c.PathValue("uuid"))
+	if st == nil {
+		return failure(http.StatusNotFound, fmt.Sprintf("Step %s not found", c.PathValue("uuid")))
 	}
-	return definition.Pipeline{Selector: definition.Selector{Type: definition.SelectDefault}, Groups: [][]definition.Step{group}}
+	if err := s.pipelines.StartStep(st, c.now); err != nil {
+		return failure(http.StatusConflict, err.Error())
+	}
+	s.dispatch(c.now)
+	return noContent()
+}
+
+// planSteps is the control that replaces the plan of how steps go.
+func (s *Server) planSteps(c *call) answer {
+	var given StepPlan
+	if refusal, ok := decodeStrict(c.body, &given); !ok {
+		return refusal
+	}
+	rules, err := plan.New(given)
+	if err != nil {
+		return failure(http.StatusBadRequest, err.Error())
+	}
+	s.pipelines.Plan = rules
+	return noContent()
 }

@@ -33,21 +33,20 @@ type Server struct {
 
 	mu         sync.Mutex
 	workspaces []*workspace
-	runners    map[string]*runner    // by UUID
-	clients    map[string]*runner    // by OAuth client id
-	sessions   map[string]*runner    // by the token of a runner's process
-	late       []lateWrite           // in order of time
-	queue      []*pipelines.Step     // steps that wait for a runner, oldest first
-	hosted     []*pipelines.Step     // steps on Bitbucket's own runners
-	parsing    []*pipelines.Pipeline // those whose file is not read yet
-	pipelines  []*pipelines.Pipeline // oldest first
-	ended      int                   // steps of the pipelines that have ended
+	runners    map[string]*runner // by UUID
+	clients    map[string]*runner // by OAuth client id
+	sessions   map[string]*runner // by the token of a runner's process
+	late       []lateWrite        // in order of time
+	queue      []*pipelines.Step  // steps that wait for a runner, oldest first
+	pipelines  *pipelines.Engine
 	begun      time.Time
 	site       resource.Site // for the payloads of webhooks
 	webhooks   *webhooks.Sender
 	tokens     map[string]token // of OAuth consumers
 	spent      map[string][]time.Time
 	rules      faults.Rules
+	deliveries faults.Deliveries
+	past       faults.Memory[answer]
 	counters   Counters
 	lives      []peaks.Life // of processes whose runner was deleted or got a new process
 }
@@ -66,6 +65,7 @@ func New(options Options) *Server {
 	}
 	s.closed, s.close = context.WithCancel(context.Background())
 	s.begun = s.clock.Now()
+	s.pipelines = pipelines.NewEngine(host{s}, host{s}, newUUID, pipelines.Limits{ParseLag: options.ParseLag, Open: maxOpenSteps, Keep: options.KeepSteps})
 	s.webhooks = webhooks.New(newUUID, s.clock, options.WebhooksAnywhere)
 	for _, w := range options.Workspaces {
 		s.workspaces = append(s.workspaces, newWorkspace(w, s.begun))
@@ -146,6 +146,7 @@ func (s *Server) api(pattern, scope string, serve handler) {
 				limit = serve(c)
 			}
 		}
+		s.stale(c, &limit)
 		partial(c, &limit)
 		s.limitHeaders(c, &limit)
 		scopeHeaders(c, scope, &limit)

@@ -12,6 +12,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
 	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 	"bitbucket-runner-scaler/bitbucket/emulator/source"
+	"bitbucket-runner-scaler/bitbucket/emulator/webhooks"
 )
 
 const mainBranch = resource.MainBranch
@@ -24,7 +25,8 @@ func (s *Server) startPipeline(c *call) answer {
 		return refusal
 	}
 	var given struct {
-		Target pipelines.Request `json:"target"`
+		Target    pipelines.Request   `json:"target"`
+		Variables pipelines.Variables `json:"variables"`
 	}
 	var file []byte
 	switch kind, _, _ := mime.ParseMediaType(c.Header.Get("Content-Type")); kind {
@@ -40,11 +42,14 @@ func (s *Server) startPipeline(c *call) answer {
 		return failure(http.StatusBadRequest, err.Error())
 	}
 	if file == nil {
-		if file, ok = repo.source.Read(target.Commit); !ok {
+		if file, ok = repo.source.Read(target.Commit, source.File); !ok {
 			return failure(http.StatusBadRequest, fmt.Sprintf("There is no %s at commit %s", source.File, target.Commit))
 		}
 	}
-	p, err := s.start(repo, target, wanted, file, pipelines.TriggerManual, c.now)
+	read, fault := definition.Parse(file, filesOf{s, repo, target.Commit})
+	p, err := s.start(repo, pipelines.Order{
+		Target: target, File: read, Fault: fault, Wanted: wanted, Trigger: pipelines.TriggerManual, Variables: given.Variables.Map(),
+	}, c.now)
 	if err != nil {
 		return failure(http.StatusBadRequest, err.Error())
 	}
@@ -54,30 +59,15 @@ func (s *Server) startPipeline(c *call) answer {
 	return a
 }
 
-// start creates the pipeline that a file defines. Its steps are reached once it is parsed.
-// A file that cannot be read makes a pipeline in error.
-func (s *Server) start(repo *repository, target pipelines.Target, wanted definition.Wanted, file []byte, trigger string, now time.Time) (*pipelines.Pipeline, error) {
-	read, err := definition.Read(file, wanted)
-	if errors.Is(err, definition.ErrNoPipeline) {
-		return nil, err
-	}
-	if !s.hasRoom(definition.MaxSteps) {
-		return nil, fmt.Errorf("more than %d steps are open", maxOpenSteps)
-	}
-	p := s.create(repo, target, trigger, now)
-	p.Parsing = true
-	if err != nil {
-		p.Fault = err.Error()
-	} else {
-		p.Define(read, newUUID)
-	}
-	s.parsing = append(s.parsing, p)
-	s.announce(p, now)
-	s.advance(now) // without a lag it is parsed at once
-	return p, nil
+// start starts a pipeline in a repository.
+func (s *Server) start(repo *repository, order pipelines.Order, now time.Time) (*pipelines.Pipeline, error) {
+	order.Repository, order.Changes = repo, repo.source.Changes(order.Target.Commit)
+	p, err := s.pipelines.Start(order, now)
+	s.dispatch(now)
+	return p, err
 }
 
-// pushFile is the control that pushes a commit with a file, which starts its pipeline.
+// pushFile is the control that pushes a commit with files, which starts its pipelines.
 func (s *Server) pushFile(c *call) answer {
 	var given PushRequest
 	if refusal, ok := decodeStrict(c.body, &given); !ok {
@@ -87,21 +77,38 @@ func (s *Server) pushFile(c *call) answer {
 	if !ok {
 		return failure(http.StatusBadRequest, fmt.Sprintf("workspace, repository: no %q in %q", given.Repository, given.Workspace))
 	}
-	if given.Branch == "" {
-		given.Branch = mainBranch
+	if err := given.Check(); err != nil {
+		return failure(http.StatusBadRequest, err.Error())
 	}
-	pushed := &source.Commit{}
-	if given.File != "" {
-		pushed.File = []byte(given.File)
+	_, ref := given.Ref()
+	var answered Pushed
+	if given.Names() {
+		if answered.Commit = repo.source.Head(given.Branch); answered.Commit == "" {
+			return failure(http.StatusBadRequest, fmt.Sprintf("branch: no %q", given.Branch))
+		}
+		s.pushed(repo, ref, repo.source.Head(ref), answered.Commit, c.now)
+		repo.source.Name(ref, answered.Commit)
+	} else {
+		answered.Commit = s.push(repo, ref, given.Commit(), c.now)
 	}
-	answered := Pushed{Commit: s.push(repo, given.Branch, pushed, c.now)}
-	if pushed.File != nil {
-		target := pipelines.Target{Kind: pipelines.RefTarget, RefType: "branch", RefName: given.Branch, Commit: answered.Commit}
-		wanted := definition.Wanted{RefType: "branch", RefName: given.Branch}
-		p, err := s.start(repo, target, wanted, pushed.File, pipelines.TriggerPush, c.now)
+	if given.PullRequest != "" {
+		s.changePullRequest(repo, webhooks.PullRequestPush, given.Branch, c.now)
+	}
+	file, ok := repo.source.Read(answered.Commit, source.File)
+	if !ok {
+		return jsonAnswer(http.StatusOK, answered)
+	}
+	if given.Runs != "" {
+		file = []byte(given.Runs)
+	}
+	read, fault := definition.Parse(file, filesOf{s, repo, answered.Commit})
+	for _, order := range given.Orders(read, answered.Commit) {
+		order.File, order.Fault = read, fault
+		p, err := s.start(repo, order, c.now)
 		switch {
 		case err == nil:
-			answered.Pipeline = p.UUID
+			answered.Pipelines = append(answered.Pipelines, p.UUID)
+			answered.Pipeline = answered.Pipelines[0]
 		case !errors.Is(err, definition.ErrNoPipeline):
 			return failure(http.StatusBadRequest, err.Error())
 		}

@@ -5,6 +5,8 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator/faults"
 	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+	"bitbucket-runner-scaler/bitbucket/emulator/plan"
+	"bitbucket-runner-scaler/bitbucket/emulator/push"
 )
 
 // The outcomes of a step.
@@ -19,13 +21,17 @@ const (
 	OutcomePaused  = pipelines.Paused
 	OutcomeHalted  = pipelines.Halted
 	OutcomeNotRun  = pipelines.NotRun
+	// OutcomeError is a failure that is neither retried nor ignored. OutcomeSkipped is that of a
+	// step whose condition did not hold.
+	OutcomeError   = pipelines.Broken
+	OutcomeSkipped = pipelines.Skipped
 )
 
 // The causes of a step's failure.
 const (
 	// CauseNoRunner means that no runner with all its labels was ONLINE when it was
 	// queued.
-	CauseNoRunner = "no runner"
+	CauseNoRunner = pipelines.CauseNoRunner
 	// CauseRunnerDeleted means that its runner was deleted while it ran.
 	CauseRunnerDeleted = "runner deleted"
 	// CauseDisconnected means that its runner's heartbeat was lost.
@@ -38,8 +44,11 @@ const (
 	CauseStepTimeout = "step timeout"
 	// CauseStopped means that it was cancelled with its pipeline.
 	CauseStopped = pipelines.CauseStopped
-	// CauseStepFailed means that the runner reported the failure.
-	CauseStepFailed = "step failed"
+	// CauseNoChild means that a step could not start its pipeline.
+	CauseNoChild = pipelines.CauseNoChild
+	// CauseStepFailed means that the runner reported the failure, or that the plan of steps has
+	// it.
+	CauseStepFailed = pipelines.CauseStepFailed
 )
 
 // State is the answer of GET /_emulator/state.
@@ -77,6 +86,8 @@ type RunnerInfo struct {
 type StepInfo struct {
 	UUID         string `json:"uuid"`
 	PipelineUUID string `json:"pipelineUuid"`
+	// Name is the one that Bitbucket shows. It may be empty.
+	Name string `json:"name,omitempty"`
 	// Workspace and Repository are slugs.
 	Workspace  string   `json:"workspace"`
 	Repository string   `json:"repository"`
@@ -89,12 +100,14 @@ type StepInfo struct {
 	StartedOn   time.Time `json:"startedOn,omitzero"`
 	CompletedOn time.Time `json:"completedOn,omitzero"`
 	RunnerUUID  string    `json:"runnerUuid,omitempty"`
-	// Outcome is "queued", "running", "passed" or "failed", or for later steps of pipelines
-	// that were pushed or started "waiting", "paused", "halted" or
+	// Outcome is "queued", "running", "passed", "failed" or "error", or for later steps of
+	// pipelines that were pushed or started "waiting", "paused", "halted", "skipped" or
 	// "not run".
 	Outcome string `json:"outcome"`
 	// Cause is the cause of a failure, one of the Cause constants.
 	Cause string `json:"cause,omitempty"`
+	// Retries is how often it was run again.
+	Retries int `json:"retries,omitempty"`
 }
 
 // Counters counts since the emulator's start.
@@ -139,24 +152,11 @@ type StepRequest struct {
 	Count int `json:"count,omitempty"`
 }
 
-// PushRequest pushes a commit with a bitbucket-pipelines.yml to a branch, which starts the
-// pipeline that the file defines for the branch.
-type PushRequest struct {
-	// Workspace and Repository are slugs or {uuid}s.
-	Workspace  string `json:"workspace"`
-	Repository string `json:"repository"`
-	// Branch is created if it does not exist. Default main.
-	Branch string `json:"branch,omitempty"`
-	// File is the bitbucket-pipelines.yml. A commit without one starts nothing.
-	File string `json:"file"`
-}
+// PushRequest pushes a commit with a bitbucket-pipelines.yml, which starts its pipelines.
+type PushRequest = push.Request
 
 // Pushed is the answer to a PushRequest.
-type Pushed struct {
-	Commit string `json:"commit"`
-	// Pipeline is empty if the file defines none for the branch.
-	Pipeline string `json:"pipeline,omitempty"`
-}
+type Pushed = push.Answer
 
 // WebhookRequest registers a webhook.
 type WebhookRequest struct {
@@ -190,4 +190,21 @@ type FaultRule = faults.Rule
 // FaultRules is the body of POST /_emulator/faults, which replaces all rules.
 type FaultRules struct {
 	Rules []FaultRule `json:"rules"`
+	// Deliveries inject faults in what webhooks receive.
+	Deliveries []DeliveryFault `json:"deliveries,omitempty"`
+}
+
+// DeliveryFault loses, doubles or delays events.
+type DeliveryFault = faults.Delivery
+
+// StepPlan says how steps go: their durations, results and conditions.
+type StepPlan = plan.Plan
+
+// StepRule is one rule of a StepPlan.
+type StepRule = plan.Rule
+
+// RerunRequest starts a new run of a pipeline that has completed.
+type RerunRequest struct {
+	// All runs all steps again. By default those run that did not end well, and the final one.
+	All bool `json:"all,omitempty"`
 }

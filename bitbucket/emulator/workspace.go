@@ -106,6 +106,12 @@ func noWorkspace(c *call) answer {
 	return failure(http.StatusNotFound, fmt.Sprintf("No workspace with identifier '%s'.", c.PathValue("workspace")))
 }
 
+// NextBuild returns the next build number.
+func (r *repository) NextBuild() int {
+	r.builds++
+	return r.builds
+}
+
 // Names returns the repository's names, which may change.
 func (r *repository) Names() resource.Names {
 	return resource.Names{WorkspaceUUID: r.workspace.UUID, Workspace: r.workspace.Slug, UUID: r.UUID, Slug: r.Slug}

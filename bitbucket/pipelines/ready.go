@@ -19,7 +19,7 @@ package pipelines
 //   - it needs a self-hosted runner. Its labels may be unknown.
 //
 // A failed step that is retried has not ended until Bitbucket shows that the retries are used up:
-// a later step that did not run. Results and strategies that are not known do not count as an end
+// a later step did not run, or only the final step is left. Results and strategies that are not known do not count as an end
 // either.
 //
 // Locks that other pipelines hold are not known here: Bitbucket shows a step that waits for a
@@ -90,10 +90,11 @@ func (w *walk) node(node Node, reached bool, condition Condition) end {
 	return worst
 }
 
-// stopped reports whether a step has failed whose failure stops a parallel group.
+// stopped reports whether a step has failed whose failure stops a parallel group. A step that did
+// not run stops nothing.
 func (w *walk) stopped(group Node) bool {
 	for _, i := range indexes(group) {
-		if w.pipeline.Steps[i].FailFast && w.end(i) == failed {
+		if w.pipeline.Steps[i].FailFast && w.end(i) == failed && w.states[i].Result != ResultNotRun && w.states[i].Result != ResultSkipped {
 			return true
 		}
 	}
@@ -164,15 +165,18 @@ func (w *walk) end(i int) end {
 	return unfinished
 }
 
-// over reports whether a later step shows that the pipeline went no further.
+// over reports whether a failed step is not retried any more: a later step shows that the
+// pipeline went no further, or no step but the final one is left.
 func (w *walk) over(i int) bool {
-	for j := i + 1; j < len(w.states); j++ {
-		later := w.states[j]
-		if later.Name == StateCompleted && (later.Result == ResultNotRun || later.Result == ResultStopped) && !w.pipeline.Steps[j].Conditional {
+	left := false
+	for j, other := range w.states {
+		step := w.pipeline.Steps[j]
+		left = left || !step.Final && other.Name != StateCompleted
+		if j > i && other.Name == StateCompleted && (other.Result == ResultNotRun || other.Result == ResultStopped) && !step.Conditional {
 			return true
 		}
 	}
-	return false
+	return !left && !w.pipeline.Steps[i].Final
 }
 
 // running reports whether a step other than the given one is running.

@@ -31,6 +31,16 @@ pipelines:
     - step: {name: Other, on-fail: {strategy: ask}}
     - step: {name: End}
     - final: {name: F}
+    retry-last:
+    - step: {name: A, on-fail: {strategy: retry}}
+    - step: {name: B, condition: {state: a == b}}
+    - final: {name: F}
+    retry-beside:
+    - parallel: [step: {name: A, on-fail: {strategy: retry}}, step: {name: B, on-fail: {strategy: ignore}}]
+    - final: {name: F}
+    retry-final:
+    - step: {name: A}
+    - final: {name: F, on-fail: {strategy: retry}}
     gates:
     - step: {name: A}
     - step: {name: Manual, trigger: manual}
@@ -93,12 +103,19 @@ func TestWhichStepsAreReady(t *testing.T) {
 		"one of a group that fails fast":         {"fast", "A FAILED", ""},
 		"the rest of it was stopped":             {"fast", "A FAILED, B STOPPED, C STOPPED", "F"},
 		"one that fails without stopping it":     {"fast", "C FAILED", "A, B"},
+		"one that did not run stops nothing":     {"fast", "A NOT_RUN, C FAILED", "B"},
 		"a failure that is ignored":              {"on-fail", "Ignored FAILED", "Retried"},
 		"an error is not ignored":                {"on-fail", "Ignored ERROR", ""},
 		"an error is not ignored and ends it":    {"on-fail", "Ignored ERROR, Retried NOT_RUN", "F"},
 		"a failure that is retried":              {"on-fail", "Ignored SUCCESSFUL, Retried FAILED", ""},
 		"its retry waits":                        {"on-fail", "Ignored SUCCESSFUL, Retried PENDING/PENDING", "Retried"},
 		"its retries are used up":                {"on-fail", "Ignored SUCCESSFUL, Retried FAILED, Other NOT_RUN, End NOT_RUN", "F"},
+		"the last one failed and is retried":     {"retry-last", "A FAILED", ""},
+		"the last one has used up its retries":   {"retry-last", "A FAILED, B NOT_RUN", "F"},
+		"a step beside it is not done":           {"retry-beside", "A FAILED, B IN_PROGRESS", ""},
+		"nothing but the final step is left":     {"retry-beside", "A FAILED, B SUCCESSFUL", "F"},
+		"an error that nothing can ignore":       {"retry-beside", "A SUCCESSFUL, B ERROR", "F"},
+		"the final step is retried":              {"retry-final", "A SUCCESSFUL, F PENDING", "F"},
 		"a strategy that nobody knows":           {"on-fail", "Ignored SUCCESSFUL, Retried SUCCESSFUL, Other FAILED", ""},
 		"a manual step before it is started":     {"gates", "A SUCCESSFUL", ""},
 		"its gate is open":                       {"gates", "A SUCCESSFUL, Manual PENDING/PAUSED", ""},

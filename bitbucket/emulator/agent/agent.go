@@ -24,13 +24,15 @@ type Assignment struct {
 	Step       string `json:"step"`
 	// Duration as "30s".
 	Duration string `json:"duration"`
+	// Status is how it ends. Empty means PASSED.
+	Status string `json:"status,omitempty"`
 }
 
 // Result is how a step ended.
 type Result struct {
 	// Step is its UUID.
 	Step string `json:"step"`
-	// Status is PASSED or FAILED.
+	// Status is PASSED, FAILED or ERROR.
 	Status string `json:"status"`
 }
 
@@ -38,4 +40,5 @@ type Result struct {
 const (
 	Passed = "PASSED"
 	Failed = "FAILED"
+	Error  = "ERROR"
 )

@@ -1,21 +1,15 @@
 // Package definition reads from a bitbucket-pipelines.yml what the emulator needs to play a
-// pipeline: its steps in order, which of them run side by side, the runners that they want,
-// and how long they take. Read is all of it.
+// pipeline: which steps a step comes after, which groups are around it, what holds it back, the
+// runners that it wants, and how long it takes. Parse and File.Pipeline are all of it.
 //
-// It is a small reader on purpose. It knows step, parallel, stage, runs-on (of a step and
-// of options), trigger: manual, deployment and concurrency-group, and it takes the time of a
-// step from the `sleep`s of its script. It ignores conditions, retries, fail-fast and the
-// final step, and refuses imports.
+// The package reads the rules of Bitbucket on its own, and has nothing in common with package
+// bitbucket/pipelines: two readings find each other's mistakes. A file that Bitbucket would
+// refuse is an error as a whole.
 package definition
 
 import (
 	"errors"
-	"fmt"
-	"regexp"
-	"strconv"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Bitbucket's limits.
@@ -33,8 +27,13 @@ var ErrNoPipeline = errors.New("no pipeline is defined for this selector")
 type Pipeline struct {
 	// Selector names it.
 	Selector Selector
-	// Groups run one after the other. The steps of a group run side by side.
-	Groups [][]Step
+	// Variables are those of a custom pipeline with their defaults.
+	Variables map[string]string
+	// Steps are in the order in which Bitbucket lists them. A step comes after its
+	// predecessors, and the final step is the last.
+	Steps []Step
+	// Groups are the stages and parallel groups.
+	Groups []Group
 }
 
 // Step is one step.
@@ -43,178 +42,71 @@ type Step struct {
 	Name string
 	// Labels are its runs-on. Without labels it runs on Bitbucket's own runners.
 	Labels []string
+	// After are the steps that come directly before it. The final step comes after all.
+	After []int
+	// Groups are the groups around it, the outermost first.
+	Groups []int
 	// Manual means that a user starts it.
 	Manual bool
-	// Lock is held from when the step is reached until it ends: a deployment or a
-	// concurrency group. Empty means none.
-	Lock string
+	// When decides whether it runs. It runs without one.
+	When *Condition
+	// Locks are held from when the step is reached until it ends.
+	Locks []Lock
+	// Failure is what becomes of the pipeline if it fails.
+	Failure Failure
+	// Stops is the group whose other steps its failure stops, or -1.
+	Stops int
+	// Child is the custom pipeline that the step starts instead of running commands.
+	Child string
+	// Final means that it runs at the end whatever has happened.
+	Final bool
 	// Script contains the commands. Pipes are left out.
 	Script []string
-	// Duration is the sum of the script's sleeps.
+	// Duration is the sum of the script's sleeps. Sleeps is false if there are none.
 	Duration time.Duration
+	Sleeps   bool
 }
 
-// Read returns the pipeline that a file defines for a selector and a ref.
-func Read(file []byte, want Wanted) (Pipeline, error) {
-	var f document
-	if err := yaml.Unmarshal(file, &f); err != nil {
-		return Pipeline{}, fmt.Errorf("bitbucket-pipelines.yml: %w", err)
-	}
-	selector, items, ok := f.Pipelines.find(want)
-	if !ok {
-		return Pipeline{}, ErrNoPipeline
-	}
-	p := Pipeline{Selector: selector}
-	for _, it := range items {
-		p.Groups = append(p.Groups, it.groups()...)
-	}
-	count := 0
-	for _, group := range p.Groups {
-		for i := range group {
-			st := &group[i]
-			if len(st.Labels) == 0 {
-				st.Labels = f.Options.RunsOn
-			}
-			if err := st.check(); err != nil {
-				return Pipeline{}, err
-			}
-			count++
-		}
-	}
-	if count == 0 || count > MaxSteps {
-		return Pipeline{}, fmt.Errorf("bitbucket-pipelines.yml: %d steps, want 1 to %d", count, MaxSteps)
-	}
-	if p.Groups[0][0].Manual {
-		return Pipeline{}, errors.New("bitbucket-pipelines.yml: the first step of a pipeline can't be manually triggered")
-	}
-	return p, nil
+// Group is a stage, whose steps run one after the other, or a parallel group.
+type Group struct {
+	// Name is that of a stage.
+	Name     string
+	Parallel bool
+	// Manual means that a user starts it, and When decides whether it runs.
+	Manual bool
+	When   *Condition
+	// Steps are all in the group, and First those with which it begins.
+	Steps, First []int
 }
 
-func (s Step) check() error {
-	if len(s.Labels) > maxLabels {
-		return fmt.Errorf("bitbucket-pipelines.yml: step %q has %d labels, want at most %d", s.Name, len(s.Labels), maxLabels)
-	}
-	for _, l := range s.Labels {
-		if len(l) > maxLabel {
-			return fmt.Errorf("bitbucket-pipelines.yml: label %q, want at most %d characters", l, maxLabel)
-		}
-	}
-	return nil
+// Lock is a deployment or a concurrency group, of which one holder runs at a time.
+type Lock struct {
+	Name string
+	// Group is the stage that holds it as a whole, or -1 if the step does.
+	Group int
 }
 
-// document is a bitbucket-pipelines.yml.
-type document struct {
-	Options struct {
-		RunsOn texts `yaml:"runs-on"`
-	} `yaml:"options"`
-	Pipelines sections `yaml:"pipelines"`
+// Condition decides whether a step or a stage runs.
+type Condition struct {
+	// Changes is true if it depends on the files that were changed: one of Include and
+	// not of Exclude.
+	Changes          bool
+	Include, Exclude []string
+	// State is an expression over variables.
+	State string
 }
 
-// item is one entry of a pipeline's list. Entries of other kinds, such as variables, are
-// ignored.
-type item struct {
-	Step     *step     `yaml:"step"`
-	Parallel *parallel `yaml:"parallel"`
-	Stage    *struct {
-		Trigger string `yaml:"trigger"`
-		Steps   []item `yaml:"steps"`
-	} `yaml:"stage"`
+// Failure is what happens if a step fails. The zero Failure ends the pipeline.
+type Failure struct {
+	// Ignore lets the pipeline go on.
+	Ignore bool
+	// Retries is how often the step is run again.
+	Retries int
 }
 
-// groups returns the groups of steps to which an item comes.
-func (it item) groups() [][]Step {
-	switch {
-	case it.Step != nil:
-		return [][]Step{{it.Step.step()}}
-	case it.Parallel != nil:
-		var group []Step
-		for _, side := range it.Parallel.Steps {
-			for _, steps := range side.groups() {
-				group = append(group, steps...)
-			}
-		}
-		if len(group) > 0 {
-			return [][]Step{group}
-		}
-	case it.Stage != nil:
-		var groups [][]Step
-		for _, next := range it.Stage.Steps {
-			groups = append(groups, next.groups()...)
-		}
-		if it.Stage.Trigger == manual && len(groups) > 0 {
-			groups[0][0].Manual = true
-		}
-		return groups
-	}
-	return nil
-}
-
-const manual = "manual"
-
-type step struct {
-	Name    string  `yaml:"name"`
-	RunsOn  texts   `yaml:"runs-on"`
-	Trigger string  `yaml:"trigger"`
-	Script  scripts `yaml:"script"`
-	// Steps with the same deployment or concurrency group run one after the other.
-	Deployment string `yaml:"deployment"`
-	Group      string `yaml:"concurrency-group"`
-}
-
-var sleep = regexp.MustCompile(`^\s*sleep ([0-9]+(?:\.[0-9]+)?)\s*$`)
-
-func (s *step) step() Step {
-	made := Step{Name: s.Name, Labels: s.RunsOn, Manual: s.Trigger == manual, Script: s.Script}
-	switch {
-	case s.Group != "":
-		made.Lock = "concurrency-group " + s.Group
-	case s.Deployment != "":
-		made.Lock = "deployment " + s.Deployment
-	}
-	for _, line := range s.Script {
-		if found := sleep.FindStringSubmatch(line); found != nil {
-			seconds, _ := strconv.ParseFloat(found[1], 64) // the pattern is a number
-			made.Duration += time.Duration(seconds * float64(time.Second))
-		}
-	}
-	return made
-}
-
-// parallel is a list of steps, or a mapping with steps.
-type parallel struct {
-	Steps []item `yaml:"steps"`
-}
-
-// UnmarshalYAML reads both forms.
-func (p *parallel) UnmarshalYAML(node *yaml.Node) error {
-	if node.Kind == yaml.SequenceNode {
-		return node.Decode(&p.Steps)
-	}
-	type mapping parallel
-	return node.Decode((*mapping)(p))
-}
-
-// texts is a string or a list of strings.
-type texts []string
-
-// UnmarshalYAML reads both forms.
-func (t *texts) UnmarshalYAML(node *yaml.Node) error {
-	if node.Kind == yaml.ScalarNode {
-		*t = texts{node.Value}
-		return nil
-	}
-	return node.Decode((*[]string)(t))
-}
-
-// scripts are the lines of a script. Entries that are no strings are pipes.
-type scripts []string
-
-// UnmarshalYAML leaves pipes out.
-func (s *scripts) UnmarshalYAML(node *yaml.Node) error {
-	for _, line := range node.Content {
-		if line.Kind == yaml.ScalarNode {
-			*s = append(*s, line.Value)
-		}
-	}
-	return nil
+// Files reads the files that others import.
+type Files interface {
+	// Read returns a file of the commit, or of another repository of the workspace at a
+	// branch, tag or commit.
+	Read(repository, ref, path string) (file []byte, ok bool)
 }

@@ -1,12 +1,12 @@
 package definition
 
 import (
-	"errors"
 	"fmt"
-	"regexp"
-	"strings"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"bitbucket-runner-scaler/bitbucket/emulator/condition"
 )
 
 // The types of selectors.
@@ -36,7 +36,7 @@ type Wanted struct {
 
 // sections are the lists of pipelines of a file.
 type sections struct {
-	Default      list     `yaml:"default"`
+	Default      *list    `yaml:"default"`
 	Branches     patterns `yaml:"branches"`
 	Tags         patterns `yaml:"tags"`
 	Bookmarks    patterns `yaml:"bookmarks"`
@@ -58,90 +58,75 @@ func (s sections) of(selector string) patterns {
 	case SelectCustom:
 		return s.Custom
 	}
-	return nil
+	return patterns{}
 }
 
-// find returns what the file defines for a selector, or for a ref: the first pattern that
-// matches, or for branches the default.
-func (s sections) find(want Wanted) (Selector, list, bool) {
+// refs are the types of selectors by the type of a ref.
+var refs = map[string]string{
+	"": SelectDefault, "branch": SelectBranches, "named_branch": SelectBranches, "tag": SelectTags,
+	"bookmark": SelectBookmarks, "pullrequest": SelectPullRequests,
+}
+
+// find returns what the file defines for a selector, or for a ref: the pattern that decides, or
+// for branches and bookmarks the default.
+func (s sections) find(want Wanted) (Selector, *list) {
 	selector := want.Selector
 	if selector.Type == "" {
-		selector.Type = map[string]string{
-			"tag": SelectTags, "bookmark": SelectBookmarks, "pullrequest": SelectPullRequests, "": SelectDefault,
-		}[want.RefType]
-		if selector.Type == "" {
-			selector.Type = SelectBranches
+		selector.Type = refs[want.RefType]
+		section := s.of(selector.Type)
+		if i := condition.Best(section.names, want.RefName); i >= 0 {
+			return Selector{selector.Type, section.names[i]}, &section.lists[i]
 		}
-		for _, p := range s.of(selector.Type) {
-			if matches(p.pattern, want.RefName) {
-				return Selector{selector.Type, p.pattern}, p.items, true
-			}
-		}
-		if selector.Type == SelectBranches {
+		if selector.Type == SelectBranches || selector.Type == SelectBookmarks {
 			selector.Type = SelectDefault
 		}
 	}
 	if selector.Type == SelectDefault {
-		return Selector{Type: SelectDefault}, s.Default, len(s.Default) > 0
+		return Selector{Type: SelectDefault}, s.Default
 	}
-	for _, p := range s.of(selector.Type) {
-		if p.pattern == selector.Pattern {
-			return selector, p.items, true
+	section := s.of(selector.Type)
+	for i, name := range section.names {
+		if name == selector.Pattern {
+			return selector, &section.lists[i]
 		}
 	}
-	return Selector{}, nil, false
-}
-
-// matches reports whether a pattern of a file matches a name. * does not match slashes, **
-// does, and {a,b} matches either.
-func matches(pattern, name string) bool {
-	expression := regexp.QuoteMeta(pattern)
-	for from, to := range map[string]string{`\{`: "(", `\}`: ")", `,`: "|"} {
-		if strings.Contains(pattern, "{") {
-			expression = strings.ReplaceAll(expression, from, to)
-		}
-	}
-	expression = strings.ReplaceAll(expression, `\*\*`, "\x00")
-	expression = strings.ReplaceAll(expression, `\*`, "[^/]*")
-	expression = strings.ReplaceAll(expression, "\x00", ".*")
-	compiled, err := regexp.Compile("^" + expression + "$")
-	return err == nil && compiled.MatchString(name)
+	return Selector{}, nil
 }
 
 // patterns are the pipelines of a section, in the order of the file.
-type patterns []struct {
-	pattern string
-	items   list
+type patterns struct {
+	names []string
+	lists []list
 }
 
-// UnmarshalYAML keeps the order of the file.
+// UnmarshalYAML keeps the order of the file. What is merged comes last.
 func (p *patterns) UnmarshalYAML(node *yaml.Node) error {
-	if node.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: want a mapping of patterns", node.Line)
-	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		entry := struct {
-			pattern string
-			items   list
-		}{pattern: node.Content[i].Value}
-		if err := node.Content[i+1].Decode(&entry.items); err != nil {
-			return err
-		}
-		*p = append(*p, entry)
-	}
-	return nil
-}
-
-// list is a pipeline's list.
-type list []item
-
-// UnmarshalYAML refuses a pipeline that is defined elsewhere.
-func (l *list) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
 	}
-	if node.Kind != yaml.SequenceNode {
-		return errors.New("the emulator reads only pipelines that are lists, no imports")
+	if node.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: want a mapping of patterns", node.Line)
 	}
-	return node.Decode((*[]item)(l))
+	var merged []*yaml.Node
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		switch {
+		case key.ShortTag() == "!!merge" && value.Kind == yaml.SequenceNode:
+			merged = append(merged, value.Content...)
+		case key.ShortTag() == "!!merge":
+			merged = append(merged, value)
+		case !slices.Contains(p.names, key.Value):
+			var l list
+			if err := value.Decode(&l); err != nil {
+				return err
+			}
+			p.names, p.lists = append(p.names, key.Value), append(p.lists, l)
+		}
+	}
+	for _, from := range merged {
+		if err := p.UnmarshalYAML(from); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -32,7 +32,8 @@ type Rule struct {
 	// ApplyAfter answers a write at once and applies it after this time.
 	ApplyAfter string `json:"applyAfter,omitempty"`
 	// StaleFor makes lists of runners lag by this time, but not show a state from before
-	// the rule was set.
+	// the rule was set. On other routes a GET is answered as the same call was answered at
+	// least this time ago, if there was one since the rule was set.
 	StaleFor string `json:"staleFor,omitempty"`
 	// EmptyList makes lists empty.
 	EmptyList bool `json:"emptyList,omitempty"`
@@ -81,13 +82,18 @@ func parse(given Rule) (*active, error) {
 	if given.Status != 0 && (given.Status < http.StatusOK || given.Status > 599) {
 		faults = append(faults, fmt.Errorf("status: %d, want 200 to 599", given.Status))
 	}
-	if given.Probability < 0 || given.Probability > 1 {
-		faults = append(faults, fmt.Errorf("probability: %v, want 0 to 1", given.Probability))
+	return r, errors.Join(append(faults, bounds(given.Probability, given.Count))...)
+}
+
+func bounds(probability float64, count int) error {
+	var faults []error
+	if probability < 0 || probability > 1 {
+		faults = append(faults, fmt.Errorf("probability: %v, want 0 to 1", probability))
 	}
-	if given.Count < 0 {
-		faults = append(faults, fmt.Errorf("count: %d, want 0 or more", given.Count))
+	if count < 0 {
+		faults = append(faults, fmt.Errorf("count: %d, want 0 or more", count))
 	}
-	return r, errors.Join(faults...)
+	return errors.Join(faults...)
 }
 
 // Rules are the rules in force.
@@ -119,22 +125,29 @@ func (rules Rules) LongestLag() time.Duration {
 // Take returns the first rule that fires for a request, and counts it.
 func (rules Rules) Take(r *http.Request) Fault {
 	for _, rule := range rules {
-		if rule.Count > 0 && rule.left == 0 {
-			continue
-		}
 		if rule.Method != "" && !strings.EqualFold(rule.Method, r.Method) {
 			continue
 		}
 		if rule.Path != "" && !glob(rule.Path, r.URL.Path) && !glob(rule.Path, r.URL.EscapedPath()) {
 			continue
 		}
-		if rule.Probability > 0 && rand.Float64() >= rule.Probability { //nolint:gosec // random, but not a secret
-			continue
+		if fires(rule.Probability, rule.Count, &rule.left) {
+			return rule.Fault
 		}
-		rule.left--
-		return rule.Fault
 	}
 	return Fault{}
+}
+
+// fires reports whether a rule with these bounds fires, and counts it.
+func fires(probability float64, count int, left *int) bool {
+	if count > 0 && *left == 0 {
+		return false
+	}
+	if probability > 0 && rand.Float64() >= probability { //nolint:gosec // random, but not a secret
+		return false
+	}
+	*left--
+	return true
 }
 
 // glob reports whether a pattern matches the whole text. * matches any characters.

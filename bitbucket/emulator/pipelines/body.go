@@ -1,6 +1,8 @@
 package pipelines
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator/definition"
@@ -87,7 +89,7 @@ const maxMinutes = 120
 func (p *Pipeline) Body(site resource.Site, creator string) Body {
 	n := p.Repository.Names()
 	b := Body{
-		Type: "pipeline", UUID: p.UUID, BuildNumber: p.Number, RunNumber: 1, State: p.State(), Target: p.target(site),
+		Type: "pipeline", UUID: p.UUID, BuildNumber: p.Number, RunNumber: max(1, p.Run), State: p.State(), Target: p.target(site),
 		Trigger: Typed{"pipeline_trigger_push", p.Trigger}, Creator: site.User(creator), Repository: site.Repository(n),
 		CreatedOn: p.CreatedOn.UTC(),
 		Links: resource.Links{
@@ -96,8 +98,11 @@ func (p *Pipeline) Body(site resource.Site, creator string) Body {
 			"html":  site.Page(p.Page()...),
 		},
 	}
-	if p.Trigger == TriggerManual {
+	switch p.Trigger {
+	case TriggerManual:
 		b.Trigger.Type = "pipeline_trigger_manual"
+	case TriggerParent:
+		b.Trigger.Type = "pipeline_trigger_parent_step"
 	}
 	for _, st := range p.Steps {
 		b.BuildTime += st.seconds()
@@ -130,15 +135,31 @@ func (st *Step) seconds() int {
 	return int(st.CompletedOn.Sub(st.StartedOn).Seconds())
 }
 
+// Title is the name that Bitbucket shows. It may be empty.
+func (st *Step) Title() string {
+	if st.Final {
+		return strings.TrimSpace("[Final Step] " + st.Name)
+	}
+	return st.Name
+}
+
+// byHand reports whether a user starts the step, or the stage that it begins.
+func (st *Step) byHand() bool {
+	return st.Manual || slices.ContainsFunc(st.Groups, func(i int) bool {
+		g := st.Pipeline.groups[i]
+		return g.Manual && slices.Contains(g.First, st.index)
+	})
+}
+
 // Body returns the step's JSON.
 func (st *Step) Body(stages StepStages) StepBody {
 	b := StepBody{
-		Type: "pipeline_step", UUID: st.UUID, Name: st.Name, State: st.State(stages),
-		Trigger: TypeOnly{"pipeline_step_trigger_automatic"}, Pipeline: Reference{"pipeline", st.Pipeline.UUID}, RunNumber: 1,
+		Type: "pipeline_step", UUID: st.UUID, Name: st.Title(), State: st.State(stages),
+		Trigger: TypeOnly{"pipeline_step_trigger_automatic"}, Pipeline: Reference{"pipeline", st.Pipeline.UUID}, RunNumber: st.Run,
 		Image: Image{"atlassian/default-image:4"}, MaxTime: maxMinutes, Setup: []Command{}, Script: []Command{},
 		Duration: st.seconds(), BuildTime: st.seconds(),
 	}
-	if st.Manual {
+	if st.byHand() {
 		b.Trigger.Type = "pipeline_step_trigger_manual"
 	}
 	for _, line := range st.Script {

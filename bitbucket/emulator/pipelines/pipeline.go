@@ -1,14 +1,14 @@
 // Package pipelines is the life of pipelines and steps at Bitbucket: in which order steps
-// are reached, which states the API shows, and the JSON of both. It assigns no step to a
-// runner and has no lock: its caller decides when something happens, and at what time.
+// are reached, what holds them back, which states the API shows, and the JSON of both. It
+// assigns no step to a runner and has no lock: its caller decides when something happens, and
+// at what time.
 package pipelines
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket/emulator/condition"
 	"bitbucket-runner-scaler/bitbucket/emulator/definition"
 	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 )
@@ -26,16 +26,33 @@ const (
 	Running = "running"
 	Passed  = "passed"
 	Failed  = "failed"
+	// Broken means that it ended with an error, which is neither retried nor ignored.
+	Broken = "error"
 	// NotRun means that an earlier step failed.
 	NotRun = "not run"
+	// Skipped means that its condition did not hold.
+	Skipped = "skipped"
 )
 
-// CauseStopped is the cause of steps that were stopped with their pipeline.
-const CauseStopped = "stopped"
+// The causes of failures that are not those of runners.
+const (
+	// CauseStopped is that of steps that were stopped with their pipeline, or with the parallel
+	// group in which a step failed.
+	CauseStopped = "stopped"
+	// CauseNoRunner means that no runner with all its labels was ONLINE when it was queued.
+	CauseNoRunner = "no runner"
+	// CauseNoChild means that a step could not start its pipeline.
+	CauseNoChild = "no child pipeline"
+	// CauseStepFailed means that the step itself failed.
+	CauseStepFailed = "step failed"
+)
 
-// Repository is the repository of a pipeline. Its names may change.
+// Repository is the repository of a pipeline.
 type Repository interface {
+	// Names returns its names, which may change.
 	Names() resource.Names
+	// NextBuild returns the next build number.
+	NextBuild() int
 }
 
 // The kinds of targets.
@@ -62,6 +79,8 @@ type Target struct {
 const (
 	TriggerPush   = "PUSH"
 	TriggerManual = "MANUAL"
+	// TriggerParent is that of a child pipeline. Bitbucket's own name is not known.
+	TriggerParent = "PARENT_STEP"
 )
 
 // Pipeline is a pipeline of a repository.
@@ -72,8 +91,19 @@ type Pipeline struct {
 	Target     Target
 	Trigger    string
 	CreatedOn  time.Time
-	// Steps are in pipeline order.
-	Steps []*Step
+	// Run counts the runs, from 1.
+	Run int
+	// Parent is the step that started it, nil for none.
+	Parent *Step
+	// Variables decide about conditions, and so does Changes: the files that its commit
+	// changed, nil if that is not known.
+	Variables map[string]string
+	Changes   []string
+	// Steps are in pipeline order. Earlier are those of earlier runs that a later run
+	// replaced.
+	Steps, Earlier []*Step
+	// File is the file that defines it, nil if it has none.
+	File *definition.File
 	// Parsing means that Bitbucket has not read the file yet: neither selector nor steps
 	// are known.
 	Parsing bool
@@ -82,6 +112,14 @@ type Pipeline struct {
 	// CompletedOn is zero until all steps have ended.
 	CompletedOn time.Time
 	stopped     bool
+	groups      []group
+}
+
+// group is a stage or a parallel group, and how far it has come.
+type group struct {
+	definition.Group
+	// judged means that its condition holds, and opened that a user has started it.
+	judged, opened bool
 }
 
 // Step is a step of a pipeline.
@@ -89,20 +127,37 @@ type Step struct {
 	UUID     string
 	Pipeline *Pipeline
 	definition.Step
-	// group numbers the steps that run side by side.
-	group                            int
+	// Run is the run of the pipeline in which it runs.
+	Run                              int
 	QueuedOn, StartedOn, CompletedOn time.Time
 	// Runner is the UUID of the runner to which it was assigned.
 	Runner         string
 	Outcome, Cause string
+	// Retries is how often it was run again.
+	Retries int
+	// Duration and Result are how it goes once it runs.
+	Duration time.Duration
+	Result   string
+	index    int
+	// gate is the stage for which it is paused, or -1.
+	gate int
 }
 
 // Hosted reports whether the step runs on Bitbucket's own runners.
-func (st *Step) Hosted() bool { return len(st.Labels) == 0 }
+func (st *Step) Hosted() bool { return len(st.Labels) == 0 && st.Child == "" }
 
 // Ended reports whether the step has ended or will never run.
 func (st *Step) Ended() bool {
-	return st.Outcome == Passed || st.Outcome == Failed || st.Outcome == NotRun
+	switch st.Outcome {
+	case Passed, Failed, Broken, NotRun, Skipped:
+		return true
+	}
+	return false
+}
+
+// fine reports whether the step ended in a way that lets the next one go on.
+func (st *Step) fine() bool {
+	return st.Outcome == Passed || st.Outcome == Skipped || st.Outcome == Failed && st.Failure.Ignore && st.Cause != CauseStopped
 }
 
 // Ended reports whether the pipeline is completed.
@@ -110,69 +165,30 @@ func (p *Pipeline) Ended() bool { return !p.CompletedOn.IsZero() }
 
 // Define gives the pipeline its steps.
 func (p *Pipeline) Define(d definition.Pipeline, newUUID func() string) {
-	p.Target.Selector = d.Selector
-	for n, group := range d.Groups {
-		for _, st := range group {
-			p.Steps = append(p.Steps, &Step{UUID: newUUID(), Pipeline: p, Step: st, group: n, Outcome: Waiting})
-		}
+	p.Target.Selector, p.Run = d.Selector, 1
+	for _, g := range d.Groups {
+		p.groups = append(p.groups, group{Group: g})
+	}
+	for i, st := range d.Steps {
+		p.Steps = append(p.Steps, &Step{UUID: newUUID(), Pipeline: p, Step: st, Duration: st.Duration, Run: 1, Outcome: Waiting, index: i, gate: -1})
 	}
 }
 
-// Proceed marks the steps that are reached now as queued, and returns them. It pauses at
-// manual steps. If a step has failed, what follows is not run.
-func (p *Pipeline) Proceed(now time.Time) []*Step {
-	var reached []*Step
-	group := -1
-	for _, st := range p.Steps {
-		switch {
-		case group >= 0 && st.group > group:
-			p.complete(now)
-			return reached
-		case (st.Outcome == Waiting || st.Outcome == Paused) && p.count(Failed) > 0:
-			st.Outcome = NotRun
-		case st.Outcome == Waiting && st.Manual:
-			st.Outcome, group = Paused, st.group
-		case st.Outcome == Waiting:
-			st.Outcome, st.QueuedOn, group = Queued, now, st.group
-			reached = append(reached, st)
-		case !st.Ended():
-			group = st.group
-		}
+// Holds reports whether a condition holds as far as the pipeline's variables and the changes of
+// its commit say so. If they say nothing, it does.
+func (p *Pipeline) Holds(c definition.Condition) bool {
+	changed := func(file string) bool {
+		matches := func(pattern string) bool { return condition.Match(pattern, file) }
+		return (len(c.Include) == 0 || slices.ContainsFunc(c.Include, matches)) && !slices.ContainsFunc(c.Exclude, matches)
 	}
-	p.complete(now)
-	return reached
-}
-
-// Start queues a paused step, as a user does.
-func (st *Step) Start(now time.Time) error {
-	if st.Outcome != Paused {
-		return fmt.Errorf("step %s is %s, not paused", st.UUID, st.Outcome)
+	if c.Changes && p.Changes != nil && !slices.ContainsFunc(p.Changes, changed) {
+		return false
 	}
-	st.Outcome, st.QueuedOn = Queued, now
-	return nil
-}
-
-// End ends a step.
-func (st *Step) End(outcome, cause string, now time.Time) {
-	st.Outcome, st.Cause, st.CompletedOn = outcome, cause, now
-}
-
-// Stop ends all steps that have not ended. The caller has taken them from their runners.
-func (p *Pipeline) Stop(now time.Time) {
-	p.stopped, p.Parsing = true, false
-	for _, st := range p.Steps {
-		if !st.Ended() {
-			st.End(Failed, CauseStopped, now)
-		}
+	if c.State == "" {
+		return true
 	}
-	p.complete(now)
-}
-
-// complete records the time at which the last step ended.
-func (p *Pipeline) complete(now time.Time) {
-	if p.CompletedOn.IsZero() && !p.Parsing && !slices.ContainsFunc(p.Steps, func(st *Step) bool { return !st.Ended() }) {
-		p.CompletedOn = now
-	}
+	holds, err := condition.Evaluate(c.State, p.Variables)
+	return holds || err != nil
 }
 
 // count returns how many of the pipeline's steps have an outcome.
@@ -186,33 +202,7 @@ func (p *Pipeline) count(outcome string) int {
 	return n
 }
 
-// File returns a bitbucket-pipelines.yml that defines the pipeline's steps. Labels are
-// quoted, because YAML reads a plain 1.0 as a number.
-func (p *Pipeline) File() []byte {
-	var b strings.Builder
-	b.WriteString("pipelines:\n  default:\n    - parallel:\n")
-	for _, st := range p.Steps {
-		fmt.Fprintf(&b, "        - step:\n            name: %s\n            runs-on:\n", st.Name)
-		for _, l := range st.Labels {
-			fmt.Fprintf(&b, "              - %q\n", l)
-		}
-		fmt.Fprintf(&b, "            script:\n              - sleep %g\n", st.Duration.Seconds())
-	}
-	return []byte(b.String())
-}
-
-// Log returns what the step has written up to now.
-func (st *Step) Log() []byte {
-	var b strings.Builder
-	b.WriteString("Runner matching labels:\n")
-	for _, l := range st.Labels {
-		fmt.Fprintf(&b, "    - %s\n", l)
-	}
-	for _, line := range st.Script {
-		fmt.Fprintf(&b, "+ %s\n", line)
-	}
-	if st.Ended() {
-		fmt.Fprintf(&b, "Build %s\n", st.Outcome)
-	}
-	return []byte(b.String())
+// failed reports whether a step ended in a way that ends the pipeline.
+func (p *Pipeline) failed() bool {
+	return slices.ContainsFunc(p.Steps, func(st *Step) bool { return st.Ended() && !st.fine() })
 }

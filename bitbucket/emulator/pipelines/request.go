@@ -79,3 +79,54 @@ func (g Request) Read(commits Commits) (Target, definition.Wanted, error) {
 	t.Commit = hash
 	return t, wanted, nil
 }
+
+// Order is a pipeline to start.
+type Order struct {
+	Repository Repository
+	Target     Target
+	Trigger    string
+	// File defines it, as the pipeline that is Wanted, and Fault is why it cannot be read.
+	// Without a file, Definition does.
+	File       *definition.File
+	Wanted     definition.Wanted
+	Fault      error
+	Definition definition.Pipeline
+	// Changes are the files that the commit changes.
+	Changes []string
+	// Variables are given by the caller. They replace those of the file.
+	Variables map[string]string
+	// Parent is the step that starts it, nil for none.
+	Parent *Step
+}
+
+// Variables returns Bitbucket's own variables for a target.
+func (t Target) Variables() map[string]string {
+	v := map[string]string{"BITBUCKET_COMMIT": t.Commit}
+	switch t.RefType {
+	case "branch", "named_branch":
+		v["BITBUCKET_BRANCH"] = t.RefName
+	case "tag":
+		v["BITBUCKET_TAG"] = t.RefName
+	case "bookmark":
+		v["BITBUCKET_BOOKMARK"] = t.RefName
+	}
+	if t.Kind == PullRequestTarget {
+		v["BITBUCKET_BRANCH"], v["BITBUCKET_PR_DESTINATION_BRANCH"], v["BITBUCKET_PR_ID"] = t.Source, t.Destination, strconv.Itoa(t.PullRequest)
+	}
+	return v
+}
+
+// Variables are the variables of a call that starts a pipeline.
+type Variables []struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Map returns them by key.
+func (v Variables) Map() map[string]string {
+	all := make(map[string]string, len(v))
+	for _, one := range v {
+		all[one.Key] = one.Value
+	}
+	return all
+}

@@ -73,9 +73,9 @@ func (p *Pipeline) State() State {
 		state := completed(kind, "ERROR")
 		state.Result.Error = &Fault{Type: "pipeline_error", Key: "plan-service.parse.bad-config", Message: p.Fault}
 		return state
-	case p.stopped:
+	case p.Ended() && p.stopped:
 		return completed(kind, "STOPPED")
-	case p.Ended() && p.count(Failed) > 0:
+	case p.Ended() && p.failed():
 		return completed(kind, "FAILED")
 	case p.Ended():
 		return completed(kind, "SUCCESSFUL")
@@ -125,8 +125,10 @@ func (st *Step) State(stages StepStages) State {
 		return staged(kind, "IN_PROGRESS", "RUNNING")
 	case Passed:
 		return completed(kind, "SUCCESSFUL")
-	case NotRun:
+	case NotRun, Skipped:
 		return completed(kind, "NOT_RUN")
+	case Broken:
+		return completed(kind, "ERROR")
 	}
 	if st.Cause == CauseStopped {
 		return completed(kind, "STOPPED")

@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -114,8 +115,9 @@ func (r *runner) loop(ctx context.Context) {
 		case <-poll.C:
 		case <-slept:
 			r.slept = nil
-			r.log("Completing step with result Result{status=PASSED, error=None}.")
-			r.result = &agent.Result{Step: r.step.Step, Status: agent.Passed}
+			status := cmp.Or(r.step.Status, agent.Passed)
+			r.log("Completing step with result Result{status=%s, error=None}.", status)
+			r.result = &agent.Result{Step: r.step.Step, Status: status}
 		}
 	}
 }
