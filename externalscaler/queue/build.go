@@ -14,8 +14,9 @@ type build struct {
 	builds.Pipeline
 	// since is when it was first known.
 	since time.Time
-	// hinted is true if a webhook named it.
-	hinted bool
+	// hinted is true if a webhook named it, at hintedAt.
+	hinted   bool
+	hintedAt time.Time
 	// definition is what the file says. It is not known before defined.
 	definition pipelines.Pipeline
 	defined    bool
@@ -37,7 +38,7 @@ type build struct {
 func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
 	b := &build{repository: r, Pipeline: p, since: now, soon: now}
 	if !p.Parsed {
-		b.soon = now.Add(hintFloor)
+		b.soon = now.Add(r.set.parseRetry(0))
 	}
 	return b
 }

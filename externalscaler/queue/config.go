@@ -52,6 +52,10 @@ const (
 	settle = 30 * time.Second
 	// hintFloor is the least time between two reads of a pipeline for hints.
 	hintFloor = 2 * time.Second
+	// parseFloor is the least time between two looks at a pipeline that has not been parsed, and
+	// mostParsing the longest wait before the first one.
+	parseFloor  = 500 * time.Millisecond
+	mostParsing = 10 * time.Second
 	// missedAfter is the age at which a pipeline that no webhook has named shows that
 	// webhooks do not arrive.
 	missedAfter = time.Minute

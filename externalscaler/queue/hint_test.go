@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,4 +149,27 @@ func TestManyRepositoriesAreBounded(t *testing.T) {
 			}
 		}
 	}, fleet("x", ""))
+}
+
+func TestReadsWaitForBitbucketToParse(t *testing.T) {
+	virtually(t, emulator.Options{WaitOffline: true, RateLimit: -1, ParseLag: 3 * time.Second}, func(r *rig) {
+		r.wait(10 * time.Second)
+		var calls []int
+		for build := range 20 {
+			var pushed emulator.Pushed
+			r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: twoSteps}, &pushed)
+			before := r.calls("/pipelines/{") + r.calls("/src/")
+			r.Hint(created(app, pushed.Pipeline))
+			r.wait(3*time.Second + parseFloor)
+			if got := r.answers()[0].Queued; build > 0 && got != build+1 { // the first one is not expected
+				t.Errorf("%d steps are queued half a second after the file was parsed, want %d", got, build+1)
+			}
+			r.wait(5 * time.Second)
+			calls = append(calls, r.calls("/pipelines/{")+r.calls("/src/")-before)
+		}
+		slices.Sort(calls)
+		if calls[10] > 3 {
+			t.Errorf("pipelines cost %v calls, want 3 in the median", calls)
+		}
+	}, fleet("x", app))
 }

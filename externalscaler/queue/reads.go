@@ -145,8 +145,12 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 				h.due = now.Add(retry(h.failures))
 			default:
 				delete(r.hints, id)
-				if b := r.adopt(found, now); b != nil {
-					b.hinted = b.hinted || h.webhook
+				b := r.adopt(found, now)
+				if b != nil && h.webhook {
+					b.hinted, b.hintedAt = true, h.at
+				}
+				if h.webhook && found.Parsed {
+					r.set.parsed(h.at, false, now)
 				}
 			}
 		}, err
@@ -177,6 +181,9 @@ func (r *repository) readBuild(b *build) *read {
 		}
 		return func(err error, now time.Time) {
 			b.reading = false
+			if known.Parsed && !b.Parsed && !b.hintedAt.IsZero() {
+				r.set.parsed(b.hintedAt, true, now)
+			}
 			b.Pipeline = known
 			if defined && !b.defined {
 				b.define(definition)
@@ -189,7 +196,7 @@ func (r *repository) readBuild(b *build) *read {
 				b.err, b.soon = err, now.Add(retry(b.failures))
 			case !known.Parsed:
 				b.failures++
-				b.soon = now.Add(min(hintFloor<<min(b.failures-1, 5), confirmInterval))
+				b.soon = now.Add(r.set.parseRetry(b.failures))
 			case listed && b.take(steps, begun, now), known.Completed:
 				r.end(b, now)
 			}

@@ -45,6 +45,7 @@ type repository struct {
 type hinted struct {
 	// webhook is true if a webhook names it, and not a runner.
 	webhook  bool
+	at       time.Time
 	due      time.Time
 	failures int
 	reading  bool
@@ -103,7 +104,11 @@ func (r *repository) hint(id string, webhook bool, now time.Time) bool {
 	if len(r.hints) >= mostHints {
 		return false
 	}
-	r.hints[id] = &hinted{webhook: webhook, due: now}
+	h := &hinted{webhook: webhook, at: now, due: now}
+	if webhook {
+		h.due = now.Add(r.set.parsing)
+	}
+	r.hints[id] = h
 	return true
 }
 

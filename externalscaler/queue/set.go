@@ -23,6 +23,9 @@ type set struct {
 	named map[string]*named
 	// reported bounds the repositories that runners bring to notice.
 	reported *rate.Limiter
+	// parsing is how long Bitbucket takes, lately, from the delivery that names a pipeline until
+	// it has parsed the file. A read before that is a call for nothing.
+	parsing time.Duration
 	// reading counts the reads in progress.
 	reading int
 	// pausedUntil is when the next read may be tried after the budget refused one, and err why.
@@ -196,6 +199,21 @@ func (s *set) note(err error, now time.Time) {
 		return
 	}
 	s.err = err
+}
+
+// parsed learns from a pipeline that was named by a delivery at some time. early is true if a read
+// before this one found it not parsed.
+func (s *set) parsed(hinted time.Time, early bool, now time.Time) {
+	if early {
+		s.parsing = min(now.Sub(hinted), mostParsing)
+	} else {
+		s.parsing -= s.parsing / 64 // it may be faster by now
+	}
+}
+
+// parseRetry is the time to the next look at a pipeline that has not been parsed.
+func (s *set) parseRetry(failures int) time.Duration {
+	return min(max(s.parsing/8, parseFloor)<<min(failures, 7), confirmInterval)
 }
 
 // blocked says why nothing can be read now; empty if it can.
