@@ -167,3 +167,18 @@ func (c *Client) Get(ctx context.Context, class Class, route, path string, query
 	}
 	return r.body, nil
 }
+
+// Hooks calls the webhooks of a scope, or one of them if uuid is not empty, and returns the
+// answer's body. Package webhooks knows what they contain.
+func (c *Client) Hooks(ctx context.Context, method string, scope Scope, uuid string, query url.Values, body any) ([]byte, error) {
+	if err := scope.Validate(); err != nil {
+		return nil, err
+	}
+	template, path := scope.route()
+	cl := call{method: method, route: publicRoot + template + "/hooks", path: publicRoot + path + "/hooks", query: query, body: body, class: ClassRegistration}
+	if uuid != "" {
+		cl.route, cl.path = cl.route+"/{uid}", cl.path+"/"+url.PathEscape(uuid)
+	}
+	r, err := c.do(ctx, cl)
+	return r.body, err
+}

@@ -97,6 +97,9 @@ func TestGoodValuesAreTaken(t *testing.T) {
 		"where it runs":               `{nodeSelector: {pool: system}, tolerations: [{key: pool, operator: Exists}], priorityClassName: high}`,
 		"a ConfigMap of one's own":    `existingCABundle: mine`,
 		"a subchart's global values":  `global: {anything: true}`,
+		"webhooks without a route":    `{webhook: {enabled: true}, credentials: {default: {accessToken: t, namespaces: [x], webhookSecret: 0123456789abcdef}}}`,
+		"webhooks by an Ingress":      `webhook: {enabled: true, host: runners.example.com, ingress: {enabled: true, annotations: {cert-manager.io/cluster-issuer: mine}}}`,
+		"webhooks by a Gateway here":  `webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true, gateway: {name: mine}}}`,
 		"policies for two namespaces": `networkPolicy: {enabled: true, runnerNamespaces: [team-a, team-b]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,6 +137,11 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"cert-manager without an issuer":     {`tls: {mode: certManager}`, "/tls/issuer/name"},
 		"an issuer of another kind":          {`tls: {issuer: {kind: CA}}`, "/tls/issuer/kind"},
 		"policies for no runners":            {`networkPolicy: {runnerNamespaces: []}`, "/networkPolicy/runnerNamespaces"},
+		"an Ingress without a host":          {`webhook: {enabled: true, ingress: {enabled: true}}`, "/webhook/host"},
+		"an Ingress without webhooks":        {`webhook: {host: runners.example.com, ingress: {enabled: true}}`, "/webhook/enabled"},
+		"a route without a Gateway":          {`webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true}}`, "/webhook/httpRoute/gateway/name"},
+		"an address as host":                 {`webhook: {enabled: true, host: "https://runners.example.com"}`, "/webhook/host"},
+		"a short secret of webhooks":         {`credentials: {default: {accessToken: c, namespaces: [x], webhookSecret: short}}`, "/credentials/default/webhookSecret"},
 		"a proxy without a scheme":           {`proxy: {url: "proxy:3128"}`, "/proxy/url"},
 		"a flag without dashes":              {`extraArgs: [poll-interval=2m]`, "/extraArgs/0"},
 		"flags that are no list":             {`extraArgs: "--poll-interval=2m"`, "/extraArgs"},

@@ -34,6 +34,8 @@ func typed(t *testing.T, all objects) {
 			into[policyv1.PodDisruptionBudget](t, fields)
 		case "NetworkPolicy":
 			into[networkingv1.NetworkPolicy](t, fields)
+		case "Ingress":
+			into[networkingv1.Ingress](t, fields)
 		case "Role":
 			into[rbacv1.Role](t, fields)
 		case "RoleBinding":
@@ -51,6 +53,8 @@ func typed(t *testing.T, all objects) {
 		case "TriggerAuthentication":
 			into[kedav1alpha1.TriggerAuthentication](t, fields)
 		case "Certificate": // cert-manager's own; its fields are in the overlay's test
+		case "HTTPRoute": // the Gateway API's own
+			into[route](t, object{"spec": fields["spec"]})
 		default:
 			t.Errorf("%s: an unexpected kind %v", key, kind)
 		}

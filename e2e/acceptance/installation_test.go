@@ -21,15 +21,28 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// certificates stands for cert-manager's CRD, whose own schema it does not have: the
-// test of deploy/ compares what is rendered with the fields that are documented.
-const certificates = `
+// definitions stand for the CRDs of cert-manager and of the Gateway API, whose own schemas they
+// do not have: the tests of deploy/ compare what is rendered with the fields that are documented.
+const definitions = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: certificates.cert-manager.io, annotations: {api-approved.kubernetes.io: unapproved}}
 spec:
   group: cert-manager.io
   names: {kind: Certificate, listKind: CertificateList, plural: certificates, singular: certificate}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: httproutes.gateway.networking.k8s.io, annotations: {api-approved.kubernetes.io: unapproved}}
+spec:
+  group: gateway.networking.k8s.io
+  names: {kind: HTTPRoute, listKind: HTTPRouteList, plural: httproutes, singular: httproute}
   scope: Namespaced
   versions:
     - name: v1
@@ -121,6 +134,7 @@ func present(t *testing.T) []string {
 		{Version: "v1", Resource: "secrets"}, {Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "pods"},
 		{Group: "apps", Version: "v1", Resource: "deployments"}, {Group: "apps", Version: "v1", Resource: "replicasets"}, {Group: "batch", Version: "v1", Resource: "jobs"},
 		{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}, {Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
+		{Group: "networking.k8s.io", Version: "v1", Resource: "ingresses"}, {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings"},
 		{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"}, {Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicybindings"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings"},
@@ -159,8 +173,8 @@ func admitted(t *testing.T, namespace, level string, pod *corev1.Pod) {
 }
 
 func TestEveryInstallationIsAcceptedRepeatedlyAndCanBeRemoved(t *testing.T) {
-	kubectl(t, certificates, "apply", "--server-side", "-f", "-")
-	kubectl(t, "", "wait", "--for=condition=Established", "crd/certificates.cert-manager.io", "--timeout=60s")
+	kubectl(t, definitions, "apply", "--server-side", "-f", "-")
+	kubectl(t, "", "wait", "--for=condition=Established", "crd/certificates.cert-manager.io", "crd/httproutes.gateway.networking.k8s.io", "--timeout=60s")
 	all := installations(t)
 	before := present(t)
 	for _, name := range slices.Sorted(maps.Keys(all)) {

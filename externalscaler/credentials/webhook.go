@@ -18,8 +18,8 @@ import (
 // guesses it can make the scaler read repositories.
 const MinWebhookSecret = 16
 
-// maxWebhookSecret bounds what is read. Bitbucket accepts less.
-const maxWebhookSecret = 1 << 10
+// maxWebhookSecret is the length of the longest secret that Bitbucket accepts.
+const maxWebhookSecret = 128
 
 // webhookKey is a key of a set that contains a webhook's secret.
 type webhookKey struct{ file, env string }
@@ -162,7 +162,7 @@ func CheckWebhookSecret(secret string) error {
 		return errors.New("contains a space or a control character")
 	}
 	if len(secret) > maxWebhookSecret {
-		return fmt.Errorf("more than %d bytes", maxWebhookSecret)
+		return fmt.Errorf("%d bytes, want at most %d", len(secret), maxWebhookSecret)
 	}
 	return nil
 }
