@@ -16,6 +16,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/registration"
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 )
 
 // TestMain passes over net/http's wait of half a second before it closes a connection
@@ -49,6 +50,11 @@ func start(t *testing.T, options Options) *bench {
 	return &bench{t: t, url: url, server: server, clock: clock, auth: bearerAccess,
 		client: &http.Client{Transport: transport, Timeout: 20 * time.Second}}
 }
+
+type (
+	runnerBody = resource.Runner
+	stepRef    = resource.StepRef
+)
 
 // page is a page of a list.
 type page[T any] = paging.Page[T]

@@ -192,7 +192,10 @@ func TestDeliveriesAreLostDoubledAndLate(t *testing.T) {
 			events := b.events("repo:push", "pullrequest:created")
 			pushes := func() (n int) {
 				b.call(204, "POST", "/_emulator/events", `{"workspace":"acme","repository":"app","event":"pullrequest:created","branch":"main"}`)
-				for got := <-events; got.key == "repo:push"; got = <-events {
+				for got := range events {
+					if got.key != "repo:push" {
+						break
+					}
 					n++
 				}
 				return n

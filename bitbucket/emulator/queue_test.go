@@ -58,7 +58,7 @@ func TestStepShowsOnItsRunner(t *testing.T) {
 			step := b.queue(1, "linux")[0]
 			var want *stepRef
 			if !hide {
-				want = &stepRef{"PIPELINE_STEP", step}
+				want = &stepRef{Type: "PIPELINE_STEP", UUID: step}
 			}
 			if got := b.get(uuid).State.Step; !cmp.Equal(got, want) {
 				t.Errorf("get: %s", cmp.Diff(want, got))

@@ -257,7 +257,7 @@ func TestARerunIsANewRunOfTheSamePipeline(t *testing.T) {
 	b := start(t, Options{ParseLag: -1})
 	b.plan(StepPlan{Rules: []StepRule{{Step: "b", Result: "FAILED", Count: 1}}})
 	id := b.push("main", `pipelines: {default: [step: {name: a, script: [sleep 5]}, step: {name: b, script: [x]}, step: {script: [x]}]}`).Pipeline
-	b.rerun(409, id, "") // it runs
+	b.rerun(409, id, `{"all":true}`) // it runs
 	b.clock.Step(5 * time.Second)
 	b.wantStates(id, failed, passed, failed, notRun)
 	before := b.steps(id)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 )
 
 // The statuses of Bitbucket's schema pipelines_runner_state.
@@ -75,54 +76,19 @@ func (r *runner) connected() bool { return r.link == statusOnline || r.link == s
 // steps can wait for it.
 func (r *runner) takesSteps() bool { return r.link == statusOnline && !r.disabled && !r.cordoned }
 
-type (
-	runnerBody struct {
-		Type        string     `json:"type"`
-		UUID        string     `json:"uuid"`
-		Name        string     `json:"name"`
-		Labels      []string   `json:"labels"`
-		State       stateBody  `json:"state"`
-		CreatedOn   time.Time  `json:"created_on"`
-		UpdatedOn   time.Time  `json:"updated_on"`
-		OAuthClient clientBody `json:"oauth_client"`
-	}
-	stateBody struct {
-		Type      string       `json:"type"`
-		Status    string       `json:"status"`
-		Version   *versionBody `json:"version,omitempty"`
-		UpdatedOn time.Time    `json:"updated_on"`
-		Cordoned  bool         `json:"cordoned"`
-		Step      *stepRef     `json:"step,omitempty"`
-	}
-	versionBody struct {
-		Version string `json:"version"`
-		Current string `json:"current"`
-	}
-	stepRef struct {
-		Type string `json:"type"`
-		UUID string `json:"uuid"`
-	}
-	clientBody struct {
-		ID            string `json:"id"`
-		Secret        string `json:"secret,omitempty"`
-		TokenEndpoint string `json:"token_endpoint"`
-		Audience      string `json:"audience"`
-	}
-)
-
 // body returns a runner's JSON without its secret, which only the registration returns.
-func (s *Server) body(r *runner, base string) runnerBody {
-	b := runnerBody{
+func (s *Server) body(r *runner, base string) resource.Runner {
+	b := resource.Runner{
 		Type: "pipeline_runner", UUID: r.uuid, Name: r.name, Labels: r.labels,
-		State:     stateBody{Type: "pipeline_runner_state", Status: r.status(), UpdatedOn: r.stateUpdatedOn.UTC(), Cordoned: r.cordoned},
+		State:     resource.RunnerState{Type: "pipeline_runner_state", Status: r.status(), UpdatedOn: r.stateUpdatedOn.UTC(), Cordoned: r.cordoned},
 		CreatedOn: r.createdOn.UTC(), UpdatedOn: r.updatedOn.UTC(),
-		OAuthClient: clientBody{ID: r.clientID, TokenEndpoint: base + runnerTokenPath, Audience: "api.atlassian.com"},
+		OAuthClient: resource.OAuthClient{ID: r.clientID, TokenEndpoint: base + runnerTokenPath, Audience: "api.atlassian.com"},
 	}
 	if r.link != statusUnregistered {
-		b.State.Version = &versionBody{Version: runnerVersion, Current: runnerVersion}
+		b.State.Version = &resource.RunnerVersion{Version: runnerVersion, Current: runnerVersion}
 	}
 	if r.step != "" && !s.options.HideStep {
-		b.State.Step = &stepRef{Type: "PIPELINE_STEP", UUID: r.step}
+		b.State.Step = &resource.StepRef{Type: "PIPELINE_STEP", UUID: r.step}
 	}
 	return b
 }

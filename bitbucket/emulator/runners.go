@@ -9,6 +9,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/registration"
+	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 )
 
 func (s *Server) listRunners(c *call) answer {
@@ -20,7 +21,7 @@ func (s *Server) listRunners(c *call) answer {
 	if err != nil {
 		return failure(http.StatusBadRequest, err.Error())
 	}
-	var bodies []runnerBody
+	var bodies []resource.Runner
 	switch {
 	case c.fault.EmptyList:
 	case c.fault.StaleFor > 0:
@@ -39,7 +40,7 @@ func (s *Server) listRunners(c *call) answer {
 }
 
 // shown returns a runner as the caller sees it.
-func (s *Server) shown(c *call, r *runner) runnerBody {
+func (s *Server) shown(c *call, r *runner) resource.Runner {
 	b := s.body(r, c.base)
 	if c.fault.HideStep {
 		b.State.Step = nil

@@ -139,9 +139,9 @@ func (st *Step) StopOthers(now time.Time) []*Step {
 }
 
 // Stop ends all open steps, as a user does, and returns them. The caller takes them from their
-// runners. The final step still runs, unless the pipeline is PARSING or was stopped before.
+// runners. The final step still runs, unless it has begun already or the pipeline is PARSING.
 func (p *Pipeline) Stop(now time.Time) []*Step {
-	final := p.stopped || p.Parsing
+	final := p.Parsing
 	p.stopped, p.Parsing = true, false
 	var stopped []*Step
 	for _, st := range p.Steps {

@@ -137,6 +137,28 @@ func TestRunnerRunsStepsAndLogsAsTheRealOne(t *testing.T) {
 	}
 }
 
+func TestRunnerReportsTheResultThatIsPlanned(t *testing.T) {
+	t.Parallel()
+	url, server := emulator.NewTestServer(t, emulator.Options{AssignLag: -1})
+	if err := emulator.NewControl(url).Plan(t.Context(), emulator.StepPlan{Rules: []emulator.StepRule{{Result: "FAILED", Count: 1}, {Result: "ERROR"}}}); err != nil {
+		t.Fatal(err)
+	}
+	log, _ := run(t, register(t, url))
+	waitFor(t, "the runner to be ONLINE", online(server))
+	queue(t, url, "1ms", 1)
+	waitFor(t, "the first step to fail", outcome(server, 0, "failed"))
+	queue(t, url, "1ms", 1)
+	waitFor(t, "the second step to end with an error", outcome(server, 1, "error"))
+	if got := server.State().Steps[0].Cause; got != emulator.CauseStepFailed {
+		t.Errorf("the cause is %q", got)
+	}
+	for _, status := range []string{"FAILED", "ERROR"} {
+		if want := "Result{status=" + status + ", error=None}"; !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, log)
+		}
+	}
+}
+
 func TestHeartbeatsKeepARunnerOnline(t *testing.T) {
 	t.Parallel()
 	url, server := emulator.NewTestServer(t, emulator.Options{AssignLag: -1, OfflineAfter: 2 * time.Second})
