@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/bitbucket/emulator/access"
@@ -99,6 +100,19 @@ const (
 	defaultParseLag      = 2 * time.Second
 )
 
+// Acme is the workspace that exists by default, with more repositories than app and web. Their
+// UUIDs follow from their slugs.
+func Acme(more ...string) Workspace {
+	w := Workspace{
+		UUID: WorkspaceUUID, Slug: "acme",
+		Repositories: []Repository{{UUID: AppRepositoryUUID, Slug: "app"}, {UUID: WebRepositoryUUID, Slug: "web"}},
+	}
+	for _, slug := range more {
+		w.Repositories = append(w.Repositories, Repository{UUID: "{" + uuid.NewSHA1(uuid.NameSpaceURL, []byte("acme/"+slug)).String() + "}", Slug: slug})
+	}
+	return w
+}
+
 // Validate reports all faults of the options at once.
 func (o Options) Validate() error {
 	var faults []error
@@ -158,10 +172,7 @@ func (o Options) withDefaults() Options {
 		o.StepStages = pipelines.StagesNone
 	}
 	if len(o.Workspaces) == 0 {
-		o.Workspaces = []Workspace{{
-			UUID: WorkspaceUUID, Slug: "acme",
-			Repositories: []Repository{{UUID: AppRepositoryUUID, Slug: "app"}, {UUID: WebRepositoryUUID, Slug: "web"}},
-		}}
+		o.Workspaces = []Workspace{Acme()}
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,7 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls per rolling hour a credential may make; -1: no limit")
 	set.Duration(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token is valid")
 	set.Int(&options.KeepSteps, "keep-steps", 10_000, 1, "how many ended steps to keep")
+	repositories := set.String("repositories", "", "`slugs` of more repositories of the workspace acme, comma separated")
 	uncertain(set, &options)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
@@ -44,6 +46,9 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 		}
 		if options.RateLimit == 0 {
 			set.Fault("--rate-limit: 0, want 1 or more, or -1 for no limit")
+		}
+		if *repositories != "" {
+			options.Workspaces = []emulator.Workspace{emulator.Acme(strings.Split(*repositories, ",")...)}
 		}
 		set.Add(options.Validate())
 		if err := set.Err(); err != nil {

@@ -175,7 +175,7 @@ func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 // client, and sees each of them at work.
 func TestFlagsSwitchWhatIsUncertain(t *testing.T) {
 	serve, out := start(t, []string{"EMULATOR_LISTEN=127.0.0.1:0", "EMULATOR_ADD_LABELS=true"}, "serve",
-		"--rename-on-put", "--wait-offline", "--step-stages=reached", "--parse-lag=0s", "--webhooks-anywhere")
+		"--rename-on-put", "--wait-offline", "--step-stages=reached", "--parse-lag=0s", "--webhooks-anywhere", "--repositories=api,lib")
 	_, address, _ := strings.Cut(await(t, out, "listens on"), "listens on ")
 	call := func(want int, method, path, body string) string {
 		t.Helper()
@@ -211,6 +211,7 @@ func TestFlagsSwitchWhatIsUncertain(t *testing.T) {
 	if got := call(200, "GET", "/2.0/repositories/acme/app/pipelines/1/steps", ""); !strings.Contains(got, `"stage":{"type":"pipeline_step_state_pending_pending"`) {
 		t.Errorf("the step does not wait: %s", got)
 	}
+	call(200, "GET", "/2.0/repositories/acme/lib/pipelines", "")
 	if err := control.AddWebhook(t.Context(), emulator.WebhookRequest{URL: address}); err != nil {
 		t.Error(err)
 	}

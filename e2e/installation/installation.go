@@ -25,6 +25,9 @@ const (
 	Runners      = "bitbucket-runner"
 	Emulator     = "bitbucket-emulator"
 	Scaler       = "bitbucket-runner-scaler"
+	// WebhookURL is where the scaler takes deliveries, and WebhookSecret signs them.
+	WebhookURL    = "http://" + Scaler + "-webhook." + ControlPlane + ".svc.cluster.local:8090/webhooks/bitbucket"
+	WebhookSecret = "emulator-webhook-secret"
 	// ScalerImage and EmulatorImage are the images in the overlay.
 	ScalerImage   = "e2e.local/bitbucket-runner-scaler:dev"
 	EmulatorImage = "e2e.local/bitbucket-emulator:dev"

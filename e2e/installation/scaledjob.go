@@ -25,6 +25,8 @@ type Edit struct {
 	Metadata map[string]string
 	// Images replace the local ones.
 	Images Images
+	// PollingInterval is how often KEDA asks, in whole seconds. Default 1 s.
+	PollingInterval time.Duration
 	// GracePeriod is the grace period of its pods. Default 2 min.
 	GracePeriod time.Duration
 	// TokenLife is the lifetime of its sidecars' tokens, at least 10 min. Default: the
@@ -105,7 +107,7 @@ func (e Edit) apply(scaledJob *unstructured.Unstructured) error {
 	if !ok {
 		return errNoSpec
 	}
-	spec["pollingInterval"] = int64(1)
+	spec["pollingInterval"] = int64(cmp.Or(e.PollingInterval, time.Second).Seconds())
 	if maximum, err := strconv.ParseInt(e.Metadata["max"], 10, 32); err == nil {
 		spec["maxReplicaCount"] = maximum
 	}

@@ -1,0 +1,318 @@
+package suite
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/e2e/installation"
+)
+
+// byQueue are the settings of a group that scales by the steps that wait in a repository.
+func byQueue(repository string, settings map[string]string) map[string]string {
+	all := map[string]string{"strategy": "queuedSteps", "repository": repository, "min": "1", "max": "30"}
+	maps.Copy(all, settings)
+	return all
+}
+
+// hook has a repository's webhook deliver to the scaler until the test ends.
+func hook(t *testing.T, repository string) {
+	t.Helper()
+	hooks := shared.BitbucketURL + "/2.0/repositories/acme/" + repository + "/hooks"
+	var made struct{ UUID string }
+	hookCall(t, http.MethodPost, hooks, map[string]any{
+		"description": "bitbucket-runner-scaler", "url": installation.WebhookURL, "active": true, "secret": installation.WebhookSecret,
+		"events": []string{"repo:push", "repo:commit_status_created", "repo:commit_status_updated"},
+	}, &made)
+	t.Cleanup(func() { hookCall(t, http.MethodDelete, hooks+"/"+made.UUID, nil, nil) })
+}
+
+func hookCall(t *testing.T, method, url string, in, out any) {
+	t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+emulator.AccessToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode > 299 {
+		t.Fatalf("%s %s: %s", method, url, resp.Status)
+	}
+	if out != nil {
+		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// created are the times at which the Jobs of a group are created, as the API server announces
+// them.
+type created struct {
+	mu    sync.Mutex
+	times []time.Time
+}
+
+// watchJobs follows the Jobs of a group until the test ends.
+func watchJobs(t *testing.T, group string) *created {
+	t.Helper()
+	c := &created{}
+	jobs, err := shared.client.BatchV1().Jobs(installation.Runners).Watch(t.Context(), metav1.ListOptions{LabelSelector: "scaledjob.keda.sh/name=" + group})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for event := range jobs.ResultChan() {
+			if _, ok := event.Object.(*batchv1.Job); ok && event.Type == watch.Added {
+				c.mu.Lock()
+				c.times = append(c.times, time.Now())
+				c.mu.Unlock()
+			}
+		}
+	})
+	t.Cleanup(func() { jobs.Stop(); reading.Wait() })
+	return c
+}
+
+// after returns the times after a moment.
+func (c *created) after(begun time.Time) []time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.times), func(at time.Time) bool { return at.Before(begun) })
+}
+
+// inOnePoll queues steps of several groups at once, and checks that each group gets exactly its
+// own runners, all in one of KEDA's polls, and that all steps pass.
+func inOnePoll(t *testing.T, repository string, counts map[string]int) {
+	t.Helper()
+	jobs := map[string]*created{}
+	for name := range counts {
+		group(t, name, byQueue(repository, map[string]string{"coolDown": "30s"}))
+		jobs[name] = watchJobs(t, name)
+	}
+	for name := range counts {
+		untilOnline(t, name, 1, 0)
+	}
+	begun := time.Now()
+	var steps []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		steps = append(steps, queueIn(t, repository, name, counts[name], "20s")...)
+	}
+	untilWithin(t, 2*patience, "the Jobs of all groups", func() (bool, error) {
+		for name, count := range counts {
+			if len(jobs[name].after(begun)) < count-1 { // one runner was there
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	untilPassed(t, steps)
+	for name, count := range counts {
+		times := jobs[name].after(begun)
+		if len(times) != count-1 {
+			t.Errorf("%s: %d Jobs for %d steps and one runner that was there, want %d", name, len(times), count, count-1)
+			continue
+		}
+		span := times[len(times)-1].Sub(times[0])
+		t.Logf("%s: %d Jobs for %d steps from %s after the steps on, within %s", name, len(times), count, times[0].Sub(begun).Round(100*time.Millisecond), span.Round(10*time.Millisecond))
+	}
+}
+
+func TestEachGroupGetsTheRunnersOfItsWaitingSteps(t *testing.T) {
+	t.Parallel()
+	hook(t, "api")
+	inOnePoll(t, "api", map[string]int{"queued.a": 6, "queued.b": 4, "queued.c": 2})
+}
+
+func TestLongFiftyStepsOfThreeLabelSets(t *testing.T) {
+	for name, hooked := range map[string]bool{"with webhooks": true, "by polls": false} {
+		t.Run(name, func(t *testing.T) {
+			if hooked {
+				hook(t, "lib")
+			}
+			inOnePoll(t, "lib", map[string]int{"fifty.a": 25, "fifty.b": 15, "fifty.c": 10})
+		})
+	}
+}
+
+const fiveSteps = `pipelines:
+  default:
+    - step: {name: Build, runs-on: [self.hosted, linux, LABEL], script: [sleep 5]}
+    - parallel:
+        - step: &test {name: Test, runs-on: [self.hosted, linux, LABEL], script: [sleep 5]}
+        - step: *test
+        - step: *test
+    - step: {name: Deploy, runs-on: [self.hosted, linux, LABEL], script: [sleep 5]}
+`
+
+// queueCalls counts the calls to Bitbucket of one pipeline each, and those of a repository.
+func queueCalls(t *testing.T) (perPipeline, perRepository int) {
+	t.Helper()
+	for route, n := range state(t).Counters.Calls {
+		switch {
+		case strings.Contains(route, "/pipelines/{"), strings.Contains(route, "/src/"):
+			perPipeline += n
+		case strings.HasSuffix(route, "/pipelines"):
+			perRepository += n
+		}
+	}
+	return perPipeline, perRepository
+}
+
+func TestLongTwentyPipelinesInFourRepositories(t *testing.T) {
+	for name, hooked := range map[string]bool{"with webhooks": true, "by polls": false} {
+		t.Run(name, func(t *testing.T) {
+			repositories := []string{"api", "lib", "docs", "tools"}
+			if hooked {
+				for _, repository := range repositories {
+					hook(t, repository)
+				}
+			}
+			const label = "twenty"
+			group(t, label, map[string]string{"strategy": "queuedSteps", "min": "1", "max": "20", "repositories": strings.Join(repositories, ",")})
+			untilOnline(t, label, 1, 0)
+			time.Sleep(time.Minute) // the first reads of the repositories
+			one, all := queueCalls(t)
+			for i := range 20 { //nolint:intrange // one every half minute
+				if _, err := shared.Control.Push(t.Context(), emulator.PushRequest{
+					Workspace: "acme", Repository: repositories[i%4], Branch: "main", File: strings.ReplaceAll(fiveSteps, "LABEL", label),
+				}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(30 * time.Second)
+			}
+			until(t, "all steps to pass", func() (bool, error) {
+				passed := 0
+				for _, step := range state(t).Steps {
+					if slices.Contains(step.Labels, label) {
+						if step.Outcome == emulator.OutcomeFailed {
+							t.Fatalf("step %+v", step)
+						}
+						if step.Outcome == emulator.OutcomePassed {
+							passed++
+						}
+					}
+				}
+				return passed >= 100, nil
+			})
+			oneAfter, allAfter := queueCalls(t)
+			calls, lists := oneAfter-one, allAfter-all
+			t.Logf("20 pipelines of 5 steps in ten minutes: %d calls of a pipeline (%.2f per pipeline), %d lists of a repository's pipelines", calls, float64(calls)/20, lists)
+			if calls > 3*20 {
+				t.Errorf("%d calls of a pipeline, want at most 3 per pipeline", calls)
+			}
+		})
+	}
+}
+
+// percentile returns a percentile of sorted durations.
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	return sorted[min(len(sorted)-1, int(p*float64(len(sorted))))].Round(10 * time.Millisecond)
+}
+
+// TestLongReaction measures the time from a step that waits to the creation of its Job. The
+// runners are ephemeral, and the one that is there is busy, so that each step has a Job of its
+// own.
+func TestLongReaction(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		repository string
+		hooked     bool
+		sequence   bool // each step follows another one
+		polling    time.Duration
+	}{
+		{"webhook, 5 s", "api", true, false, 5 * time.Second},
+		{"webhook, 2 s", "lib", true, false, 2 * time.Second},
+		{"report of a runner, 5 s", "docs", true, true, 5 * time.Second},
+		{"report of a runner, 2 s", "tools", true, true, 2 * time.Second},
+		{"polls alone, 5 s", "app", false, false, 5 * time.Second},
+		{"polls alone, 2 s", "web", false, false, 2 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			label := fmt.Sprintf("react-%s-%d", c.repository, int(c.polling.Seconds()))
+			if c.hooked {
+				hook(t, c.repository)
+			}
+			edited(t, installation.Edit{Name: label, PollingInterval: c.polling, Metadata: byQueue(c.repository, map[string]string{
+				"labels": strings.ReplaceAll(label, "-", "."), "ephemeral": "true", "spare": "0", "max": "10",
+			})})
+			wanted := strings.ReplaceAll(label, "-", ".")
+			untilOnline(t, wanted, 1, 0)
+			queueIn(t, c.repository, wanted, 1, "30m") // keeps the first runner busy
+			untilOnline(t, wanted, 1, 1)
+			jobs := watchJobs(t, label)
+			time.Sleep(time.Minute)
+			begun := time.Now()
+			waits := react(t, c.repository, wanted, c.sequence)
+			var took []time.Duration
+			for i, at := range jobs.after(begun)[:len(waits)] {
+				took = append(took, at.Sub(waits[i]))
+			}
+			slices.Sort(took)
+			t.Logf("%s: %d steps, from waiting to the Job: p50 %s, p90 %s, p95 %s, p99 %s, most %s", c.name, len(took),
+				percentile(took, 0.5), percentile(took, 0.9), percentile(took, 0.95), percentile(took, 0.99), took[len(took)-1].Round(10*time.Millisecond))
+			if goal := c.polling + time.Second; c.hooked && percentile(took, 0.95) > goal {
+				t.Errorf("p95 is %s, want at most %s", percentile(took, 0.95), goal)
+			}
+		})
+	}
+}
+
+// react runs steps, and returns when each began to wait, in order: with sequence four pipelines of
+// steps that follow each other, else a pipeline of one step every few seconds.
+func react(t *testing.T, repository, label string, sequence bool) (waits []time.Time) {
+	t.Helper()
+	step := "    - step: {name: Step, runs-on: [self.hosted, linux, " + label + "], script: [sleep 1]}\n"
+	count, length, every := 100, 1, 4*time.Second
+	if sequence {
+		count, length, every = 4, 26, 11*time.Second
+	}
+	pipelines := map[string]bool{}
+	for range count {
+		pushed, err := shared.Control.Push(t.Context(), emulator.PushRequest{
+			Workspace: "acme", Repository: repository, Branch: "main", File: "pipelines:\n  default:\n" + strings.Repeat(step, length),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pipelines[pushed.Pipeline] = true
+		time.Sleep(every)
+	}
+	untilWithin(t, 15*time.Minute, "the pipelines to pass", func() (bool, error) {
+		waits = nil
+		for _, s := range state(t).Steps {
+			if !pipelines[s.PipelineUUID] {
+				continue
+			}
+			if s.Outcome != emulator.OutcomePassed {
+				return false, nil
+			}
+			waits = append(waits, s.QueuedOn)
+		}
+		return len(waits) == count*length, nil
+	})
+	slices.SortFunc(waits, time.Time.Compare)
+	return waits
+}
