@@ -93,6 +93,8 @@ type Sender struct {
 	waiting chan delivery
 	ended   sync.WaitGroup
 
+	begun time.Time
+
 	mu      sync.Mutex
 	started bool
 	record  Record
@@ -112,7 +114,7 @@ func New(newUUID func() string, c clock.Clock, anywhere bool) *Sender {
 		}
 	}
 	s := &Sender{
-		newUUID: newUUID, clock: c, waiting: make(chan delivery, maxWaiting),
+		newUUID: newUUID, clock: c, begun: c.Now(), waiting: make(chan delivery, maxWaiting),
 		client: &http.Client{
 			Timeout:       timeout,
 			Transport:     &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
@@ -145,28 +147,6 @@ func (s *Sender) Add(h Hook) (Hook, error) {
 		s.ended.Go(s.work)
 	}
 	return h, nil
-}
-
-// Of returns the webhooks of a workspace or a repository, oldest first.
-func (s *Sender) Of(subject string) []Hook {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.record.Hooks), func(h Hook) bool { return h.Subject != subject })
-}
-
-// Change replaces the webhook that has the UUID of the given one. The error lists all faults.
-func (s *Sender) Change(h Hook) error {
-	if err := errors.Join(h.faults()...); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.record.Hooks {
-		if s.record.Hooks[i].UUID == h.UUID {
-			s.record.Hooks[i] = h
-		}
-	}
-	return nil
 }
 
 // Remove deletes a webhook. It returns false if there is none of that UUID.
