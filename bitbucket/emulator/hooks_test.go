@@ -15,7 +15,9 @@ func TestWebhooksOfWorkspacesAndRepositories(t *testing.T) {
 		b := start(t, Options{})
 		made := b.call(201, "POST", scope+"/hooks", `{"description":"d","url":"http://127.0.0.1:1/x","active":true,"events":["repo:push"],"secret":"s3cret"}`).body
 		has(t, made, `{"type":"webhook_subscription","description":"d","url":"http://127.0.0.1:1/x","active":true,"events":["repo:push"],"secret_set":true}`)
-		uuid := decode[hookBody](t, made).UUID
+		uuid := decode[struct {
+			UUID string `json:"uuid"`
+		}](t, made).UUID
 		one := scope + "/hooks/" + url.PathEscape(uuid)
 		has(t, b.call(200, "PUT", one, `{"events":["repo:push","pipeline:span_created"]}`).body, `{"url":"http://127.0.0.1:1/x","secret_set":true,"events":["repo:push","pipeline:span_created"]}`)
 		has(t, b.call(200, "PUT", one, `{"active":false,"secret":""}`).body, `{"active":false,"secret_set":false}`)

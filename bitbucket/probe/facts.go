@@ -120,7 +120,7 @@ func Facts() []Fact {
 		{"delete-busy", "deleting a busy runner is not refused, and its step hangs", Inferred, LookNone, "never deletes a busy runner; unknown counts as busy", "would cost a step"},
 		{"retry-after", "a 429 may lack Retry-After", Unknown, LookNone, "honours it if present, else backs off", "would use up the hourly allowance"},
 		{"waiting-steps", "steps in the stages `pending_pending` and `in_progress_pending` wait for a runner", Inferred, LookNone, "does not read the queue yet", "needs a pipeline"},
-		{"status-webhook", "Pipelines posts an INPROGRESS commit status when a pipeline starts", Inferred, LookNone, "does not read webhooks yet", "needs a pipeline"},
+		{"status-webhook", "Pipelines posts an INPROGRESS commit status when a pipeline starts", Inferred, LookNone, "also takes pushes and the ends of steps as hints, and never relies on them alone", "needs a pipeline"},
 	}
 }
 

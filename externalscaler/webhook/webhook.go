@@ -36,8 +36,8 @@ const MaxBody = 256 << 10
 // The bounds of what deliveries may cost. A delivery of Bitbucket waits up to 10 s for its
 // answer.
 const (
-	// bodies is how many bodies are read and checked at a time, for up to bodyTimeout
-	// each. Others wait for up to slotTimeout.
+	// bodies is how many bodies are read and checked at a time. Others wait for up to
+	// slotTimeout. A body must have arrived within bodyTimeout, the wait included.
 	bodies      = 64
 	bodyTimeout = 5 * time.Second
 	slotTimeout = 2 * time.Second
@@ -140,7 +140,7 @@ func (h *Handler) Last() map[string]time.Time {
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := h.config.Clock.Now()
-	h.limit(w) // for a body that is not read, too: the server reads it before it answers
+	h.limit(w)
 	event := known(r.Header.Get("X-Event-Key"))
 	outcome := h.receive(w, r)
 	answer := answers[outcome]
@@ -199,9 +199,8 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) string {
 	return h.take(r.Header, body.Bytes(), sets)
 }
 
-// read reads the body under a deadline. outcome is empty if it could be read.
+// read reads the body. outcome is empty if it could be read.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) (outcome string) {
-	h.limit(w)
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
 	var large *http.MaxBytesError
 	switch {
@@ -213,7 +212,8 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, body *bytes.Buffe
 	return ""
 }
 
-// limit bounds the time until the body has arrived.
+// limit bounds the time until the body has arrived, also of one that is not read here: the
+// server reads it before it sends the answer.
 func (h *Handler) limit(w http.ResponseWriter) {
 	// It fails for the writers of some tests, which have no connection.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))

@@ -16,7 +16,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -57,28 +56,6 @@ var events = []string{
 	PullRequestCreated, PullRequestUpdated, PullRequestPush, PullRequestMerged,
 }
 
-// Hook is a webhook.
-type Hook struct {
-	// UUID is in braces.
-	UUID string `json:"uuid"`
-	URL  string `json:"url"`
-	// Secret signs the deliveries. Without it they have no signature.
-	Secret string `json:"-"`
-	// Events are the keys of the events that it receives.
-	Events []string `json:"events"`
-	// Subject is the UUID of the workspace or the repository whose events it receives. If
-	// it is empty, it receives those of all.
-	Subject     string `json:"subject,omitempty"`
-	Description string `json:"description,omitempty"`
-	// Inactive webhooks receive nothing.
-	Inactive bool `json:"inactive,omitempty"`
-}
-
-// wants reports whether the webhook receives an event of a repository.
-func (h Hook) wants(event string, n resource.Names) bool {
-	return !h.Inactive && slices.Contains(h.Events, event) && (h.Subject == "" || h.Subject == n.UUID || h.Subject == n.WorkspaceUUID)
-}
-
 // Delivery is the end of one delivery.
 type Delivery struct {
 	Hook  string `json:"hook"`
@@ -116,6 +93,8 @@ type Sender struct {
 	waiting chan delivery
 	ended   sync.WaitGroup
 
+	begun time.Time
+
 	mu      sync.Mutex
 	started bool
 	record  Record
@@ -135,7 +114,7 @@ func New(newUUID func() string, c clock.Clock, anywhere bool) *Sender {
 		}
 	}
 	s := &Sender{
-		newUUID: newUUID, clock: c, waiting: make(chan delivery, maxWaiting),
+		newUUID: newUUID, clock: c, begun: c.Now(), waiting: make(chan delivery, maxWaiting),
 		client: &http.Client{
 			Timeout:       timeout,
 			Transport:     &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
@@ -168,40 +147,6 @@ func (s *Sender) Add(h Hook) (Hook, error) {
 		s.ended.Go(s.work)
 	}
 	return h, nil
-}
-
-func (h Hook) faults() (faults []error) {
-	if u, err := url.Parse(h.URL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		faults = append(faults, fmt.Errorf("url: %q, want http(s)://host[:port]/path", h.URL))
-	}
-	for _, e := range h.Events {
-		if !slices.Contains(events, e) {
-			faults = append(faults, fmt.Errorf("events: %q, want some of %q", e, events))
-		}
-	}
-	return faults
-}
-
-// Of returns the webhooks of a workspace or a repository, oldest first.
-func (s *Sender) Of(subject string) []Hook {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.record.Hooks), func(h Hook) bool { return h.Subject != subject })
-}
-
-// Change replaces the webhook that has the UUID of the given one. The error lists all faults.
-func (s *Sender) Change(h Hook) error {
-	if err := errors.Join(h.faults()...); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.record.Hooks {
-		if s.record.Hooks[i].UUID == h.UUID {
-			s.record.Hooks[i] = h
-		}
-	}
-	return nil
 }
 
 // Remove deletes a webhook. It returns false if there is none of that UUID.
