@@ -199,7 +199,7 @@ func (r *runner) info() RunnerInfo {
 func stepInfo(st *pipelines.Step) StepInfo {
 	names := home(st).Names()
 	return StepInfo{
-		UUID: st.UUID, PipelineUUID: st.Pipeline.UUID, Name: st.Title(), Workspace: names.Workspace, Repository: names.Slug,
+		UUID: st.UUID, PipelineUUID: st.Pipeline.UUID, Build: st.Pipeline.Number, Name: st.Title(), Workspace: names.Workspace, Repository: names.Slug,
 		Labels: st.Labels, Duration: st.Duration.String(), QueuedOn: st.QueuedOn, StartedOn: st.StartedOn,
 		CompletedOn: st.CompletedOn, RunnerUUID: st.Runner, Outcome: st.Outcome, Cause: st.Cause, Retries: st.Retries,
 	}

@@ -108,6 +108,13 @@ func (a *author) step(indent int, key, more string, first bool) {
 		a.line(indent, "- %s: *%s", key, a.pick(a.anchors...))
 	case len(a.anchors) > 0 && a.oneIn(6):
 		a.line(indent, "- %s: {<<: *%s, name: %s%s}", key, a.pick(a.anchors...), a.name(), more)
+	case len(a.anchors) > 1 && a.oneIn(9):
+		a.line(indent, "- %s:", key)
+		a.line(indent+4, "<<: *%s", a.pick(a.anchors...))
+		a.line(indent+4, "<<: *%s", a.pick(a.anchors...))
+		if more != "" {
+			a.line(indent+4, "%s", more[2:])
+		}
 	default:
 		a.line(indent, "- %s: %s", key, a.fields(more, !first))
 	}
@@ -188,7 +195,7 @@ func (a *author) parallel(indent int, first, shared bool) {
 func (a *author) stage(indent int, first bool) {
 	a.line(indent, "- stage:")
 	a.line(indent+4, "name: %s", a.pick("S", "T"))
-	if !first && a.oneIn(3) {
+	if a.oneIn(3) {
 		a.line(indent+4, "trigger: manual")
 	}
 	if a.oneIn(4) {

@@ -36,13 +36,17 @@ func TestReadyAgreesWithTheEmulator(t *testing.T) {
 	for shard := range shards {
 		t.Run(fmt.Sprint(shard), func(t *testing.T) {
 			t.Parallel()
-			var w *world
+			worlds := map[emulated.StepStages]*world{}
 			waited, compared := 0, 0
 			for n := shard; n < *pipelineCount && !t.Failed(); n += shards {
-				if (n/shards)%perServer == 0 {
-					w = newWorld(t, []emulated.StepStages{emulated.StagesNone, emulated.StagesReached, emulated.StagesAll}[(n/shards/perServer)%3])
+				seed := *firstSeed + uint64(n)
+				stages := []emulated.StepStages{emulated.StagesNone, emulated.StagesReached, emulated.StagesAll}[seed%3]
+				w := worlds[stages]
+				if w == nil || w.played == perServer {
+					w = newWorld(t, stages)
+					worlds[stages] = w
 				}
-				w.play(*firstSeed + uint64(n))
+				w.play(seed)
 				waited, compared = waited+w.waited, compared+w.compared
 			}
 			t.Logf("compared %d states of steps, %d of them waiting", compared, waited)
@@ -61,6 +65,7 @@ type world struct {
 	clock   *clocktesting.FakeClock
 	server  *emulator.Server
 	workers []string // runners that take steps by hand alone
+	played  int      // how many files
 	*rand.Rand
 
 	seed   uint64
@@ -142,12 +147,12 @@ func (w *world) note(format string, args ...any) {
 func (w *world) play(seed uint64) {
 	w.Rand = rand.New(rand.NewPCG(seed, 0))
 	w.seed, w.events, w.models = seed, nil, map[string]pipelines.Pipeline{}
-	w.compared, w.waited = 0, 0
+	w.compared, w.waited, w.played = 0, 0, w.played+1
 	writer := &author{Rand: w.Rand}
 	no, yes := false, true
 	w.call("POST", "/_emulator/plan", emulator.StepPlan{Duration: "7s", Rules: []emulator.StepRule{
 		{Step: writer.name(), Condition: &no}, {Step: "S", Condition: [...]*bool{&no, &yes}[w.IntN(2)]}, {Step: writer.name(), Condition: &yes},
-		{Step: writer.name(), Result: "FAILED"}, {Step: writer.name(), Result: "FAILED", Probability: 0.5}, {Result: "ERROR", Probability: 0.02},
+		{Step: writer.name(), Result: "FAILED"}, {Step: writer.name(), Result: "FAILED", Count: 1 + w.IntN(3)}, {Step: writer.name(), Result: "ERROR", Count: w.IntN(2)},
 	}}, nil)
 	push := emulator.PushRequest{
 		Workspace: "acme", Repository: "app",

@@ -174,6 +174,21 @@ func TestAnswersAboutPipelinesLag(t *testing.T) {
 	b.wantStates(id, passed, passed, passed)
 }
 
+func TestFaultsHitPipelinesStepsAndFiles(t *testing.T) {
+	t.Parallel()
+	b := start(t, Options{ParseLag: -1})
+	b.push("main", "pipelines: {default: [step: {script: [x]}]}")
+	for pattern, path := range map[string]string{
+		"*/pipelines": appPipelines, "*/pipelines/*": appPipelines + "/1", "*/steps": appPipelines + "/1/steps",
+		"*/src/*": "/2.0/repositories/acme/app/src/main/bitbucket-pipelines.yml",
+	} {
+		b.faults(FaultRule{Path: pattern, Status: 503, Count: 1}, FaultRule{Path: pattern, Status: 429, Count: 1})
+		for _, want := range []int{503, 429, 200} {
+			b.call(want, "GET", path, "")
+		}
+	}
+}
+
 func TestDeliveriesAreLostDoubledAndLate(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

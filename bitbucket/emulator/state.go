@@ -86,6 +86,8 @@ type RunnerInfo struct {
 type StepInfo struct {
 	UUID         string `json:"uuid"`
 	PipelineUUID string `json:"pipelineUuid"`
+	// Build is the build number of the pipeline.
+	Build int `json:"build"`
 	// Name is the one that Bitbucket shows. It may be empty.
 	Name string `json:"name,omitempty"`
 	// Workspace and Repository are slugs.

@@ -80,6 +80,7 @@ var played = map[place]int{
 	{"docs/configure.md", "What a pipelines file asks for"}: 3,
 	{"docs/emulator.md", "The Bitbucket emulator"}:          2,
 	{"docs/emulator.md", "Pipelines"}:                       1,
+	{"docs/emulator.md", "How steps go"}:                    1,
 	{"docs/emulator.md", "Webhooks"}:                        1,
 	{"docs/install.md", "The image"}:                        1,
 	{"docs/install.md", "An overlay of your own"}:           1,

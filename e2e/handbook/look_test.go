@@ -62,6 +62,9 @@ func (j *journey) tryEmulator(t *testing.T) {
 	if shown := j.types(t, j.block(t, "docs/emulator.md", "Pipelines", 0)); !strings.Contains(shown, `"pipeline_step"`) || strings.Contains(shown, `"type":"error"`) {
 		t.Errorf("the pipelines are not as described:\n%s", shown)
 	}
+	if shown := j.types(t, j.block(t, "docs/emulator.md", "How steps go", 0)); !strings.Contains(shown, `"pipelines":[`) || strings.Contains(shown, `"type":"error"`) {
+		t.Errorf("the plan is not as described:\n%s", shown)
+	}
 	if shown := j.types(t, j.block(t, "docs/emulator.md", "Webhooks", 0)); !strings.Contains(shown, `"deliveries":[]`) {
 		t.Errorf("the webhook is not registered:\n%s", shown)
 	}

@@ -46,7 +46,7 @@ func build(items []item, options *texts) (Pipeline, error) {
 	switch count := len(b.made.Steps); {
 	case count == 0 || count > MaxSteps:
 		b.fault(fmt.Errorf("%d steps, want 1 to %d", count, MaxSteps))
-	case b.made.Steps[0].Manual || slices.ContainsFunc(b.made.Steps[0].Groups, func(g int) bool { return b.made.Groups[g].Manual }):
+	case b.made.Steps[0].Manual: // whether the first stage may be is not known
 		b.fault(errors.New("the first step of a pipeline can't be manually triggered"))
 	}
 	return b.made, errors.Join(b.faults...)

@@ -2,6 +2,7 @@ package definition
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -19,10 +20,48 @@ type File struct {
 // Parse reads a file. What it imports is read from files, which may be nil, when it is needed.
 func Parse(data []byte, files Files) (*File, error) {
 	f := &File{files: files}
-	if err := yaml.Unmarshal(data, &f.document); err != nil {
+	var err error
+	if f.document, err = decode(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", FileName, err)
 	}
 	return f, nil
+}
+
+func decode(data []byte) (d document, err error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		return d, err
+	}
+	joinMerges(&root)
+	return d, root.Decode(&d)
+}
+
+// joinMerges makes one merge of several in a mapping. The library refuses the second one as a key
+// that is given twice, but Bitbucket accepts it.
+func joinMerges(node *yaml.Node) {
+	var merge *yaml.Node
+	for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		switch {
+		case key.ShortTag() != "!!merge":
+		case merge == nil:
+			merge = value
+			if value.Kind != yaml.SequenceNode {
+				merge = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: []*yaml.Node{value}}
+				node.Content[i+1] = merge
+			}
+		default:
+			if value.Kind != yaml.SequenceNode {
+				value = &yaml.Node{Content: []*yaml.Node{value}}
+			}
+			merge.Content = append(merge.Content, value.Content...)
+			node.Content = slices.Delete(node.Content, i, i+2)
+			i -= 2
+		}
+	}
+	for _, below := range node.Content {
+		joinMerges(below)
+	}
 }
 
 // Pipeline returns the pipeline that the file defines for a selector or a ref. Without one the
@@ -81,8 +120,8 @@ func (f *File) imported(from string) (document, []item, error) {
 	if !ok {
 		return document{}, nil, fmt.Errorf("no file %s", path)
 	}
-	var other document
-	if err := yaml.Unmarshal(data, &other); err != nil {
+	other, err := decode(data)
+	if err != nil {
 		return document{}, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	exported, ok := other.Definitions.Pipelines[name]
