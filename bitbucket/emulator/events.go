@@ -21,12 +21,17 @@ func (s *Server) event(key string, payload func(resource.Site) any) {
 // host is the emulator for the engine of its pipelines.
 type host struct{ server *Server }
 
-// Started sends what Bitbucket sends of a new pipeline: only the status of its commit.
+// Started sends what Bitbucket sends of a new pipeline: only the status of its commit. A further
+// run changes that status.
 func (h host) Started(p *pipelines.Pipeline, now time.Time) {
 	if repo, ok := p.Repository.(*repository); ok {
 		repo.updatedOn = now
 	}
-	h.server.event(webhooks.CommitStatusCreated, func(site resource.Site) any {
+	event := webhooks.CommitStatusCreated
+	if p.Run > 1 {
+		event = webhooks.CommitStatusUpdated
+	}
+	h.server.event(event, func(site resource.Site) any {
 		return webhooks.CommitStatus(site, p, Username, now)
 	})
 }

@@ -278,3 +278,18 @@ func TestARerunIsANewRunOfTheSamePipeline(t *testing.T) {
 	}
 	b.call(404, "POST", "/_emulator/pipelines/"+url.PathEscape(b.pipeline(id).UUID)+"/start", "")
 }
+
+func TestARerunChangesTheStatusOfItsCommit(t *testing.T) {
+	t.Parallel()
+	b := start(t, Options{ParseLag: -1})
+	events := b.events("repo:commit_status_created", "repo:commit_status_updated")
+	id := b.push("main", `pipelines: {default: [step: {script: [x]}]}`).Pipeline
+	b.rerun(204, id, `{"all":true}`)
+	b.wantStates(id, passed, passed)
+	for _, want := range []struct{ key, state string }{
+		{"repo:commit_status_created", "INPROGRESS"}, {"repo:commit_status_updated", "SUCCESSFUL"},
+		{"repo:commit_status_updated", "INPROGRESS"}, {"repo:commit_status_updated", "SUCCESSFUL"},
+	} {
+		has(t, next(t, events, want.key), `{"commit_status":{"state":"`+want.state+`"}}`)
+	}
+}
