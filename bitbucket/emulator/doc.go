@@ -10,9 +10,9 @@
 //
 // This package has the routes, the runners and the queue. What needs neither lock nor clock
 // is in the packages below it: pipelines (the life and the JSON of pipelines and steps),
-// definition (bitbucket-pipelines.yml), source, webhooks, registration, access, faults,
-// fields, paging, peaks, resource (JSON that several share), and agent, the protocol of the
-// stand-in runner, which is in package standin. The emulator writes nothing to disk.
+// definition (bitbucket-pipelines.yml), condition, plan (how steps go), push, source, webhooks,
+// registration, access, faults, fields, paging, peaks, resource (JSON that several share), and
+// agent, the protocol of the stand-in runner, which is in package standin. The emulator writes nothing to disk.
 //
 // The package shares no code with the client in package bitbucket. Both were written
 // from the documentation, so that each reveals mistakes in the other.

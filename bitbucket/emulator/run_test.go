@@ -82,6 +82,12 @@ func TestTheFinalStepRunsWhateverHappens(t *testing.T) {
 	b.push("main", file)
 	b.call(204, "POST", appPipelines+"/1/stopPipeline", "")
 	b.wantStates("1", stopped, stopped, stopped, stopped) // it was PARSING
+
+	no := false
+	b = start(t, Options{ParseLag: -1})
+	b.plan(StepPlan{Rules: []StepRule{{Step: "[Final Step] f", Condition: &no}}})
+	b.push("main", `pipelines: {default: [step: {name: f, condition: {state: "true"}, script: [x]}, final: {name: f, condition: {state: "true"}, script: [x]}]}`)
+	b.wantStates("1", passed, passed, notRun)
 }
 
 func TestWhatHappensAfterAFailedStep(t *testing.T) {
@@ -285,6 +291,7 @@ func TestARerunChangesTheStatusOfItsCommit(t *testing.T) {
 	events := b.events("repo:commit_status_created", "repo:commit_status_updated")
 	id := b.push("main", `pipelines: {default: [step: {script: [x]}]}`).Pipeline
 	b.rerun(204, id, `{"all":true}`)
+	b.wantStates(id, passed, passed)
 	for _, want := range []struct{ key, state string }{
 		{"repo:commit_status_created", "INPROGRESS"}, {"repo:commit_status_updated", "SUCCESSFUL"},
 		{"repo:commit_status_updated", "INPROGRESS"}, {"repo:commit_status_updated", "SUCCESSFUL"},

@@ -60,7 +60,7 @@ func (p *Pipeline) reach(st *Step, failed bool, now time.Time, holds Judge) bool
 			return st.pause(i, failed)
 		}
 	}
-	if st.When != nil && !holds(p, st.Name, *st.When) {
+	if st.When != nil && !holds(p, st.Title(), *st.When) {
 		st.Outcome = Skipped
 		return false
 	}
