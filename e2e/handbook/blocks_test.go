@@ -77,6 +77,7 @@ var played = map[place]int{
 
 	{"docs/cli.md", "Checks"}:                               1,
 	{"docs/configure.md", "Configuring runner groups"}:      2,
+	{"docs/configure.md", "By the steps that wait"}:         1,
 	{"docs/configure.md", "What a pipelines file asks for"}: 3,
 	{"docs/emulator.md", "The Bitbucket emulator"}:          2,
 	{"docs/emulator.md", "Pipelines"}:                       1,

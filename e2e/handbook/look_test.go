@@ -98,6 +98,10 @@ func (j *journey) configure(t *testing.T) {
 	if count := strings.Count(printed, "kind: ScaledJob"); count != 2 {
 		t.Errorf("%d ScaledJobs, want one to stdout and one from the folder:\n%s", count, printed)
 	}
+	write(t, j.dir, "queue.yaml", j.block(t, "docs/configure.md", "By the steps that wait", 0))
+	if printed := j.types(t, "runnerctl lint queue.yaml && runnerctl render -f queue.yaml"); !strings.Contains(printed, "lookAhead: 30s") {
+		t.Errorf("no look-ahead:\n%s", printed)
+	}
 	j.types(t, "runnerctl lint --rules && runnerctl schema")
 	j.pipelines(t)
 }
