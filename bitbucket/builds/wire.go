@@ -32,7 +32,7 @@ type wirePipeline struct {
 
 func (w wirePipeline) pipeline() Pipeline {
 	p := Pipeline{
-		UUID: w.UUID, Build: w.BuildNumber, Run: number(w.RunNumber), CreatedOn: moment(w.CreatedOn), CompletedOn: moment(w.CompletedOn), Result: w.State.Result.text(),
+		UUID: strings.ToLower(w.UUID), Build: w.BuildNumber, Run: number(w.RunNumber), CreatedOn: moment(w.CreatedOn), CompletedOn: moment(w.CompletedOn), Result: w.State.Result.text(),
 		Completed: w.State.Name == pipelines.StateCompleted, Repository: w.Repository.repository(), Commit: w.Target.Commit.Hash,
 	}
 	if s := w.Target.Selector; s != nil && s.Type != "" && w.State.Name != "PARSING" {
@@ -68,7 +68,7 @@ func (n *named) text() string {
 
 func (w wireStep) step() Step {
 	return Step{
-		UUID: w.UUID, Run: number(w.RunNumber), Duration: time.Duration(w.Seconds * float64(time.Second)),
+		UUID: strings.ToLower(w.UUID), Run: number(w.RunNumber), Duration: time.Duration(w.Seconds * float64(time.Second)),
 		Reported: pipelines.Reported{Name: w.Name, State: pipelines.State{Name: w.State.Name, Stage: w.State.Stage.text(), Result: w.State.Result.text()}},
 	}
 }

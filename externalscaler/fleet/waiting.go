@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket"
@@ -40,6 +41,7 @@ func (b *builder) joinQueue() {
 		for _, m := range g.Members {
 			report := m.Telemetry
 			for _, id := range []string{report.StepUUID, report.Run.Running.Step, report.Run.Ended.Step} {
+				id = strings.ToLower(id)
 				if _, shown := taken[id]; id != "" && !shown {
 					taken[id] = labels
 				}
@@ -80,7 +82,7 @@ func (b *builder) shown() map[string]time.Time {
 		}
 		for _, runner := range view.Runners {
 			if runner.State.Step != nil {
-				shown[runner.State.Step.UUID] = view.ListBegun
+				shown[strings.ToLower(runner.State.Step.UUID)] = view.ListBegun
 			}
 		}
 	}

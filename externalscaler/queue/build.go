@@ -38,7 +38,7 @@ type build struct {
 func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
 	b := &build{repository: r, Pipeline: p, since: now, soon: now}
 	if !p.Parsed {
-		b.soon = now.Add(r.set.parseRetry(0))
+		b.soon = now.Add(hintFloor)
 	}
 	return b
 }
@@ -116,6 +116,14 @@ func (b *build) end(id, result string, group Group, now time.Time) {
 		b.repository.set.queue.usual.add(b.usualKey(b.index(s)), now.Sub(s.begun))
 	}
 	s.reported, s.at, s.ours = pipelines.Done(), now, false
+}
+
+// lose notes that no runner reports a step any more that ran.
+func (b *build) lose(id string, now time.Time) {
+	if s := b.find(id); s != nil && s.ours {
+		s.at, s.ours = now.Add(-settle), false // the next read decides
+		b.soon = later(now, b.read.Add(hintFloor))
+	}
 }
 
 // show takes the steps that lists of runners show on a runner. It reports whether that is new.

@@ -56,6 +56,8 @@ const (
 	// mostParsing the longest wait before the first one.
 	parseFloor  = 500 * time.Millisecond
 	mostParsing = 10 * time.Second
+	// endedFor is how long a delivery may be late that names a pipeline which has ended.
+	endedFor = 5 * time.Second
 	// missedAfter is the age at which a pipeline that no webhook has named shows that
 	// webhooks do not arrive.
 	missedAfter = time.Minute
@@ -80,7 +82,7 @@ const (
 	// mostAsked bounds the failed steps of a repository whose labels are kept for askedFor.
 	mostAsked = 100
 	// mostEnded bounds the ended pipelines of a repository that are remembered.
-	mostEnded = 500
+	mostEnded = 100
 	// mostImports bounds the files that one file imports from.
 	mostImports = 10
 	// cachedFiles is how many files are kept, and cachedSize their greatest size.

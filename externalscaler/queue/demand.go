@@ -71,6 +71,7 @@ func (q *Queue) Use(demand Demand) {
 		if last, known := q.runs[reported.Pod]; known && last.Run == reported.Run {
 			continue
 		}
+		q.lose(q.runs[reported.Pod], reported.Run, now)
 		group := demand.Groups[reported.Group]
 		q.runs[reported.Pod] = report{Run: reported.Run, group: group, at: now}
 		q.hear(reported.Run, group, now)
@@ -78,7 +79,9 @@ func (q *Queue) Use(demand Demand) {
 	}
 	for pod := range q.runs {
 		if _, ok := current[pod]; !ok {
+			q.lose(q.runs[pod], Run{}, now)
 			delete(q.runs, pod)
+			changed = true
 		}
 	}
 	for _, set := range q.sets {
@@ -141,6 +144,22 @@ func (q *Queue) hear(run Run, group Group, now time.Time) {
 		} else {
 			b.begin(id.Step, group, now)
 		}
+	}
+}
+
+// lose has a step's pipeline read if its runner no longer runs the step and has not reported how
+// it ended.
+func (q *Queue) lose(last report, next Run, now time.Time) {
+	id := last.Running
+	if id == (StepID{}) || id == next.Running || id == next.Ended {
+		return
+	}
+	set := q.sets[last.group.Credentials]
+	if set == nil || set.repositories[id.Repository] == nil {
+		return
+	}
+	if b := set.repositories[id.Repository].builds[id.Pipeline]; b != nil {
+		b.lose(id.Step, now)
 	}
 }
 

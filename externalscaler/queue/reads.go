@@ -148,6 +148,9 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 				b := r.adopt(found, now)
 				if b != nil && h.webhook {
 					b.hinted, b.hintedAt = true, h.at
+					if !b.Parsed {
+						b.soon = now.Add(r.set.parseRetry(0))
+					}
 				}
 				if h.webhook && found.Parsed {
 					r.set.parsed(h.at, false, now)
@@ -196,7 +199,10 @@ func (r *repository) readBuild(b *build) *read {
 				b.err, b.soon = err, now.Add(retry(b.failures))
 			case !known.Parsed:
 				b.failures++
-				b.soon = now.Add(r.set.parseRetry(b.failures))
+				b.soon = now.Add(min(hintFloor<<min(b.failures, 5), confirmInterval))
+				if !b.hintedAt.IsZero() {
+					b.soon = now.Add(r.set.parseRetry(b.failures))
+				}
 			case listed && b.take(steps, begun, now), known.Completed:
 				r.end(b, now)
 			}

@@ -115,3 +115,35 @@ func TestRunnersBringAFewRepositoriesToNotice(t *testing.T) {
 		}
 	}, fleet("x", ""))
 }
+
+func TestARerunWaitsAgain(t *testing.T) {
+	for name, tracked := range map[string]bool{"after its end was noticed": false, "before": true} {
+		t.Run(name, func(t *testing.T) {
+			virtually(t, waiting(), func(r *rig) {
+				r.wait(10 * time.Second)
+				steps := r.push(twoSteps)
+				pipeline := steps[0].Pipeline
+				r.says(0, Run{Running: steps[0]})
+				r.says(0, Run{Ended: steps[0], Result: "PASSED"})
+				r.says(0, Run{Running: steps[1]})
+				r.post("/pipelines/"+pipeline+"/stop", nil, nil)
+				if !tracked {
+					over := created(app, pipeline)
+					over.Over = true
+					r.Hint(over)
+					r.wait(endedFor + time.Second)
+					if got := r.Snapshot().Builds; got != 0 {
+						t.Fatalf("%d pipelines are followed after the end", got)
+					}
+				}
+				r.post("/pipelines/"+pipeline+"/rerun", map[string]bool{"all": true}, nil)
+				r.says(0, Run{})
+				r.Hint(created(app, pipeline))
+				r.wait(settle + confirmInterval)
+				if got := r.answers()[0]; got.Queued != 1 || got.Steps[0].Name != "Build" {
+					t.Errorf("got %+v, want the first step of the new run", got)
+				}
+			}, fleet("x", app))
+		})
+	}
+}

@@ -127,11 +127,11 @@ func (r *repository) find(h Hint) *build {
 // hasEnded reports whether a pipeline has ended just now. Later hints of it come from a rerun.
 func (r *repository) hasEnded(h Hint, now time.Time) bool {
 	if e, ok := r.ended.Get(h.Pipeline); ok {
-		return now.Sub(e.at) < settle
+		return now.Sub(e.at) < endedFor
 	}
 	for _, uuid := range r.ended.Keys() {
 		if e, ok := r.ended.Peek(uuid); ok && h.Build > 0 && e.build == h.Build {
-			return now.Sub(e.at) < settle
+			return now.Sub(e.at) < endedFor
 		}
 	}
 	return false
@@ -171,6 +171,9 @@ func (r *repository) adopt(p builds.Pipeline, now time.Time) *build {
 	default:
 		if p.Parsed && (!b.Parsed || p.Selector != b.Selector || p.Commit != b.Commit) {
 			b.defined, b.soon = false, now // it was not parsed, or is another definition now
+		}
+		if p.Run > b.Run && b.Run > 0 {
+			b.soon = now // it is run again
 		}
 		b.Pipeline = p
 	}

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -177,7 +178,7 @@ func runOf(request *runnerv1.AttachRequest) queue.Run {
 
 // stepOf returns a step of which all UUIDs are known, else zero.
 func stepOf(step *runnerv1.Step) queue.StepID {
-	id := queue.StepID{Repository: step.GetRepositoryUuid(), Pipeline: step.GetPipelineUuid(), Step: step.GetStepUuid()}
+	id := queue.StepID{Repository: strings.ToLower(step.GetRepositoryUuid()), Pipeline: strings.ToLower(step.GetPipelineUuid()), Step: strings.ToLower(step.GetStepUuid())}
 	if !bitbucket.IsUUID(id.Repository) || !bitbucket.IsUUID(id.Pipeline) || !bitbucket.IsUUID(id.Step) {
 		return queue.StepID{}
 	}
