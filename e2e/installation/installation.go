@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/externalscaler/webhook"
 )
 
 // The names of the installed objects.
@@ -155,6 +156,14 @@ func (i Images) in(manifests string) string {
 		manifests = strings.ReplaceAll(manifests, EmulatorImage, i.Emulator)
 	}
 	return manifests
+}
+
+// Hook registers the scaler's webhook at the emulator.
+func (i *Installation) Hook(ctx context.Context) error {
+	return i.Control.AddWebhook(ctx, emulator.WebhookRequest{
+		URL:    "http://" + Scaler + "." + ControlPlane + ".svc.cluster.local:8090" + webhook.Path,
+		Secret: "emulator-webhook-secret", // as in controlplane/kustomization.yaml
+	})
 }
 
 // Close ends the connection to the emulator. It does not uninstall anything.

@@ -23,6 +23,8 @@ type Edit struct {
 	Name string
 	// Metadata is set in the trigger.
 	Metadata map[string]string
+	// Poll is its pollingInterval, in seconds. Default 1.
+	Poll int64
 	// Images replace the local ones.
 	Images Images
 	// GracePeriod is the grace period of its pods. Default 2 min.
@@ -105,7 +107,7 @@ func (e Edit) apply(scaledJob *unstructured.Unstructured) error {
 	if !ok {
 		return errNoSpec
 	}
-	spec["pollingInterval"] = int64(1)
+	spec["pollingInterval"] = cmp.Or(e.Poll, 1)
 	if maximum, err := strconv.ParseInt(e.Metadata["max"], 10, 32); err == nil {
 		spec["maxReplicaCount"] = maximum
 	}
