@@ -158,11 +158,14 @@ func (i Images) in(manifests string) string {
 	return manifests
 }
 
+// hookKey signs the deliveries. It is also in controlplane/kustomization.yaml.
+const hookKey = "emulator-webhook-secret"
+
 // Hook registers the scaler's webhook at the emulator.
 func (i *Installation) Hook(ctx context.Context) error {
 	return i.Control.AddWebhook(ctx, emulator.WebhookRequest{
 		URL:    "http://" + Scaler + "." + ControlPlane + ".svc.cluster.local:8090" + webhook.Path,
-		Secret: "emulator-webhook-secret", // as in controlplane/kustomization.yaml
+		Secret: hookKey,
 	})
 }
 

@@ -155,8 +155,8 @@ func (b *Bed) serveBitbucket(ctx context.Context) error {
 	return nil
 }
 
-// webhookSecret signs what the emulator delivers.
-const webhookSecret = "emulator-webhook-secret"
+// hookKey signs what the emulator delivers.
+const hookKey = "emulator-webhook-secret"
 
 // listenForWebhooks gives the control plane a listener for deliveries, if there are any.
 func (b *Bed) listenForWebhooks(ctx context.Context) error {
@@ -177,7 +177,7 @@ func (b *Bed) hook(ctx context.Context) error {
 		return nil
 	}
 	return b.Control.AddWebhook(ctx, emulator.WebhookRequest{
-		URL: "http://" + b.config.ControlPlane.Webhooks.Addr().String() + webhook.Path, Secret: webhookSecret,
+		URL: "http://" + b.config.ControlPlane.Webhooks.Addr().String() + webhook.Path, Secret: hookKey,
 	})
 }
 
@@ -196,7 +196,7 @@ func (b *Bed) startControlPlane(grpcListener, httpListener net.Listener) error {
 	settings.Lookup = func(name string) (string, bool) {
 		value, ok := map[string]string{
 			"BITBUCKET_OAUTH_CLIENT_ID": "emulator-client", "BITBUCKET_OAUTH_CLIENT_SECRET": "emulator-secret",
-			"BITBUCKET_WEBHOOK_SECRET": webhookSecret,
+			"BITBUCKET_WEBHOOK_SECRET": hookKey,
 		}[name]
 		return value, ok
 	}

@@ -122,17 +122,16 @@ func TestWithoutWebhooksNoJobIsExpectedAtOnce(t *testing.T) {
 // Two pipelines may begin to wait at nearly the same time. Each of them has a poll.
 func TestBurstsOfTwoPipelinesHaveAPollEach(t *testing.T) {
 	begun := time.Date(2026, 11, 26, 13, 0, 0, 0, time.UTC)
-	after := func(d time.Duration) time.Time { return begun.Add(d) }
 	p := &player{settings: settings, jobs: map[string][]Job{"tests": {
-		{"a", after(900 * time.Millisecond)}, {"b", after(910 * time.Millisecond)}, {"c", after(1900 * time.Millisecond)},
+		{"a", begun.Add(900 * time.Millisecond)}, {"b", begun.Add(910 * time.Millisecond)}, {"c", begun.Add(1900 * time.Millisecond)},
 	}}}
 	for range fanOut {
-		p.view.Bitbucket.Steps = append(p.view.Bitbucket.Steps, emulator.StepInfo{Repository: app, Labels: []string{"tests"}, QueuedOn: after(0), StartedOn: after(4 * time.Second)})
+		p.view.Bitbucket.Steps = append(p.view.Bitbucket.Steps, emulator.StepInfo{Repository: app, Labels: []string{"tests"}, QueuedOn: begun, StartedOn: begun.Add(4 * time.Second)})
 	}
 	if _, err := p.burst(); err == nil || !strings.Contains(err.Error(), "in 2 polls, want one") {
 		t.Errorf("one pipeline: got %v", err)
 	}
-	p.view.Bitbucket.Steps = append(p.view.Bitbucket.Steps, emulator.StepInfo{Repository: web, Labels: []string{"tests"}, QueuedOn: after(time.Second), StartedOn: after(3 * time.Second)})
+	p.view.Bitbucket.Steps = append(p.view.Bitbucket.Steps, emulator.StepInfo{Repository: web, Labels: []string{"tests"}, QueuedOn: begun.Add(time.Second), StartedOn: begun.Add(3 * time.Second)})
 	if b, err := p.burst(); err != nil || b.String() != "3 Jobs in one poll for each pipeline after 0.9 s" {
 		t.Errorf("two pipelines: got %q, %v", b, err)
 	}
