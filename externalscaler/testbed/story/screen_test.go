@@ -150,7 +150,7 @@ func TestTheScreenIsDrawnInPlace(t *testing.T) {
 	})
 }
 
-// cut finds lines that fill the terminal, because they are longer.
+// A line that fills the terminal was longer.
 func TestNoLineOfAScreenIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVT(80, 24)
@@ -190,9 +190,9 @@ func TestASmallOrChangedTerminalKeepsTheScreenWhole(t *testing.T) {
 		v, drawn := newVT(40, 10), 0
 		size := func() (int, int) {
 			if drawn++; drawn == 20 {
-				v.width, v.height = 70, 12
+				v.width, v.height = 70, 30
 				v.erase()
-				v.row, v.column = 5, 3 // wherever the terminal's own wrapping has left it
+				v.row, v.column = 25, 3 // wherever the terminal's own wrapping has left it
 			}
 			return v.size()
 		}
