@@ -61,8 +61,10 @@ func inShort(waits []wait) (text string) {
 			steps = fmt.Sprint(len(w.steps))
 		}
 		switch {
+		case text == "":
+			text = fmt.Sprintf("; waits: %s %s %s", w.repository, steps, w.why)
 		case w.repository != repository:
-			text += fmt.Sprintf("; %s: %s %s", w.repository, steps, w.why)
+			text += fmt.Sprintf("; %s %s %s", w.repository, steps, w.why)
 		default:
 			text += fmt.Sprintf(", %s %s", steps, w.why)
 		}

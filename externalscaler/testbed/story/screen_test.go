@@ -250,9 +250,9 @@ func TestTheLogHasALineForEachChange(t *testing.T) {
 		}
 		for _, want := range []string{
 			"story   now: Deploy waits for a person: nothing is started for it before\n",
-			"builds  1 idle, desired 1; app: Build until it is heard of, Deploy after Build; web: Bun...\n",
-			"tests   1 idle, desired 1; app: 5 until it is heard of; web: 2 after Bundle\n",
-			"tests   1 busy, 4 starting, desired 5; app: 4 for a runner; web: 2 after Bundle\n",
+			"builds  1 idle, desired 1; waits: app Build until it is heard of, Deploy after Build; we...\n",
+			"tests   1 idle, desired 1; waits: app 5 until it is heard of; web 2 after Bundle\n",
+			"tests   1 busy, 4 starting, desired 5; waits: app 4 for a runner; web 2 after Bundle\n",
 			"Five tests began to wait: 4 Jobs in one poll after 0.7 s.\n",
 			"A webhook told of a step without a runner: its Job after 0.7 s.\n",
 		} {
