@@ -26,12 +26,15 @@ import (
 
 const preface = `bitbucket-runner-scaler, the main job on this machine.
 
-  real:     scaler (gRPC server, rules, registrar, reaper), sidecar and exec as processes,
-            all calls to Bitbucket over HTTP, KEDA's calls over gRPC
-  stand-in: Bitbucket Cloud (the emulator), Atlassian's runner (a process that sleeps),
-            Kubernetes (in memory) and KEDA (its arithmetic over the scaler's real answers)
+  real:     scaler (gRPC server, queue, rules, registrar, reaper), sidecar and
+            exec as processes, all calls to Bitbucket over HTTP, webhooks,
+            KEDA's calls over gRPC
+  stand-in: Bitbucket Cloud (the emulator), Atlassian's runner (a process that
+            sleeps), Kubernetes (in memory) and KEDA (its arithmetic over the
+            scaler's real answers)
 
 "make demo-cluster" shows the same on a real Kubernetes with KEDA.
+
 `
 
 func main() {
@@ -101,11 +104,18 @@ func find(dir string) (testbed.Binaries, error) {
 	return testbed.Binaries{Sidecar: sidecar, Runner: []string{runner, "runner"}}, errors.Join(faults...)
 }
 
+// The times of the demo: those of the installation, in short.
+const (
+	kedaInterval = time.Second
+	assignLag    = 500 * time.Millisecond
+	coolDown     = 5 * time.Second
+)
+
 // runStory runs the story. With keep, the bed keeps running until ctx ends.
 func runStory(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
-	groups := story.Groups()
-	stage := testbed.NewStage(bed, groups, 6*time.Second)
-	if err := story.Run(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 2 * time.Minute, Keep: keep}, out); err != nil {
+	stage := testbed.NewStage(bed, story.Groups(), map[string]string{"coolDown": coolDown.String()})
+	settings := story.Settings{Pace: time.Second, Poll: kedaInterval, Webhooks: true, Patience: 2 * time.Minute, Keep: keep}
+	if err := story.Run(ctx, stage, bed.Control, settings, out); err != nil {
 		return err
 	}
 	if keep {
@@ -132,11 +142,15 @@ func start(ctx context.Context, binaries testbed.Binaries, dir string) (*testbed
 		return nil, fmt.Errorf("log: %w", err)
 	}
 	return testbed.Start(ctx, testbed.Config{
-		Dir:          dir,
-		Binaries:     binaries,
-		Emulator:     emulator.Options{AssignLag: 500 * time.Millisecond},
-		ControlPlane: controlplane.Config{PollInterval: 10 * time.Second, MaxStaleness: time.Minute, WriteSettle: 5 * time.Second, OrphanGrace: 5 * time.Second, ReaperInterval: time.Second},
-		KEDAInterval: time.Second,
+		Dir:      dir,
+		Binaries: binaries,
+		Emulator: emulator.Options{AssignLag: assignLag, ParseLag: time.Second},
+		Webhooks: true,
+		ControlPlane: controlplane.Config{
+			PollInterval: 3 * time.Second, MaxStaleness: time.Minute, WriteSettle: 2 * time.Second, OrphanGrace: 4 * time.Second,
+			ReaperInterval: 500 * time.Millisecond, StepAssignDelay: 6 * assignLag,
+		},
+		KEDAInterval: kedaInterval,
 		Logger:       log,
 	})
 }

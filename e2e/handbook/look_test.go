@@ -18,10 +18,10 @@ func (j *journey) firstLook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range append(lines(j.block(t, "README.md", "Try it", 0)), lines(j.block(t, "README.md", "Try it", 1))...) {
+	for _, command := range append(lines(j.block(t, "README.md", "Try it", 0)), lines(j.block(t, "README.md", "Try it", 2))...) {
 		switch command {
 		case "make demo":
-			j.types(t, command)
+			j.demo(t, j.types(t, command))
 		case "make demo-cluster": // a second local cluster beside the test's cannot be
 			j.types(t, command+" KUBECONFIG="+j.kube.Kubeconfig+" IMAGE="+installation.ScalerImage+" EMULATOR_IMAGE="+installation.EmulatorImage)
 		default:
@@ -32,6 +32,21 @@ func (j *journey) firstLook(t *testing.T) {
 	}
 	if figure := j.block(t, "README.md", "How it works", 0); !strings.Contains(figure, "──▶") {
 		t.Errorf("it is no figure any more, but\n%s", figure)
+	}
+}
+
+// demo compares what the demo prints with the chapters of the README's screen.
+func (j *journey) demo(t *testing.T, printed string) {
+	chapters, _, _ := strings.Cut(j.block(t, "README.md", "Try it", 1), "\n\n")
+	for _, line := range lines(chapters)[1:] {
+		title := strings.TrimSpace(line)
+		for _, state := range []string{"done ", "now "} {
+			title = strings.TrimPrefix(title, state)
+		}
+		title, _, _ = strings.Cut(title, "  ")
+		if !strings.Contains(printed, "done: "+title+" (") {
+			t.Errorf("no chapter %q in\n%s", title, printed)
+		}
 	}
 }
 

@@ -25,7 +25,8 @@ const (
 	Runners      = "bitbucket-runner"
 	Emulator     = "bitbucket-emulator"
 	Scaler       = "bitbucket-runner-scaler"
-	// WebhookURL is where the scaler takes deliveries, and WebhookSecret signs them.
+	// WebhookURL is where the scaler takes deliveries, and WebhookSecret signs them. The secret is
+	// also in controlplane/kustomization.yaml.
 	WebhookURL    = "http://" + Scaler + "-webhook." + ControlPlane + ".svc.cluster.local:8090/webhooks/bitbucket"
 	WebhookSecret = "emulator-webhook-secret"
 	// ScalerImage and EmulatorImage are the images in the overlay.
@@ -158,6 +159,14 @@ func (i Images) in(manifests string) string {
 		manifests = strings.ReplaceAll(manifests, EmulatorImage, i.Emulator)
 	}
 	return manifests
+}
+
+
+// Hook registers the scaler's webhook at the emulator.
+func (i *Installation) Hook(ctx context.Context) error {
+	return i.Control.AddWebhook(ctx, emulator.WebhookRequest{
+		URL: WebhookURL, Secret: WebhookSecret,
+	})
 }
 
 // Close ends the connection to the emulator. It does not uninstall anything.

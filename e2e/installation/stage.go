@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/status"
 	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
@@ -21,45 +20,69 @@ type Stage struct {
 
 // jobs contains the fields of a list of Jobs that are read.
 type jobs struct {
-	Items []struct {
-		Metadata struct {
-			Labels map[string]string `json:"labels"`
-		} `json:"metadata"`
-		Status struct {
-			Conditions []struct {
-				Type   string `json:"type"`
-				Status string `json:"status"`
-			} `json:"conditions"`
-		} `json:"status"`
-	} `json:"items"`
+	Items []job `json:"items"`
+}
+
+type job struct {
+	Metadata struct {
+		Name      string            `json:"name"`
+		CreatedOn time.Time         `json:"creationTimestamp"`
+		Labels    map[string]string `json:"labels"`
+	} `json:"metadata"`
+	Status struct {
+		Conditions []struct {
+			Type   string `json:"type"`
+			Status string `json:"status"`
+		} `json:"conditions"`
+	} `json:"status"`
+}
+
+// The conditions of Jobs that have ended.
+const (
+	complete = "Complete"
+	failure  = "Failed"
+)
+
+// ended returns the condition with which it has ended; empty if it has not.
+func (j job) ended() string {
+	for _, condition := range j.Status.Conditions {
+		if condition.Status == "True" && (condition.Type == complete || condition.Type == failure) {
+			return condition.Type
+		}
+	}
+	return ""
+}
+
+// group returns the name of its ScaledJob.
+func (j job) group() string { return j.Metadata.Labels["scaledjob.keda.sh/name"] }
+
+func (i *Installation) list(ctx context.Context) (list jobs, err error) {
+	text, err := i.Kube.Run(ctx, "", "--namespace", Runners, "get", "jobs", "-o", "json")
+	if err != nil {
+		return jobs{}, err
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return jobs{}, fmt.Errorf("jobs: %w", err)
+	}
+	return list, nil
 }
 
 // Jobs returns the number of unfinished Jobs per ScaledJob, and the numbers of all
 // completed and failed Jobs.
 func (i *Installation) Jobs(ctx context.Context) (unfinished map[string]int, completed, failed int, err error) {
-	text, err := i.Kube.Run(ctx, "", "--namespace", Runners, "get", "jobs", "-o", "json")
+	list, err := i.list(ctx)
 	if err != nil {
 		return nil, 0, 0, err
 	}
-	var list jobs
-	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		return nil, 0, 0, fmt.Errorf("jobs: %w", err)
-	}
 	unfinished = map[string]int{}
 	for _, job := range list.Items {
-		ended := ""
-		for _, condition := range job.Status.Conditions {
-			if condition.Status == "True" && (condition.Type == "Complete" || condition.Type == "Failed") {
-				ended = condition.Type
-			}
-		}
-		switch ended {
-		case "Complete":
+		switch job.ended() {
+		case complete:
 			completed++
-		case "Failed":
+		case failure:
 			failed++
 		default:
-			unfinished[job.Metadata.Labels["scaledjob.keda.sh/name"]]++
+			unfinished[job.group()]++
 		}
 	}
 	return unfinished, completed, failed, nil
@@ -72,8 +95,16 @@ func (s *Stage) Look(ctx context.Context) (story.View, error) {
 		return story.View{}, err
 	}
 	view := story.View{Bitbucket: state}
-	if view.Jobs, _, _, err = s.Jobs(ctx); err != nil {
+	list, err := s.list(ctx)
+	if err != nil {
 		return story.View{}, err
+	}
+	view.Jobs = map[string][]story.Job{}
+	for _, job := range list.Items {
+		if job.ended() == "" {
+			group := job.group()
+			view.Jobs[group] = append(view.Jobs[group], story.Job{Name: job.Metadata.Name, CreatedOn: job.Metadata.CreatedOn})
+		}
 	}
 	var groups []status.Group
 	if err := s.Get(ctx, "/status", &groups); err != nil {
@@ -81,14 +112,6 @@ func (s *Stage) Look(ctx context.Context) (story.View, error) {
 	}
 	view.Groups = groups
 	return view, nil
-}
-
-// Queue implements story.Stage.
-func (s *Stage) Queue(ctx context.Context, label string, count int, duration time.Duration) error {
-	_, err := s.Control.QueueSteps(ctx, emulator.StepRequest{
-		Workspace: "acme", Repository: "app", Labels: []string{"self.hosted", "linux", label}, Duration: duration.String(), Count: count,
-	})
-	return err
 }
 
 // Orphan implements story.Stage. The runner has the owner label of a real one.

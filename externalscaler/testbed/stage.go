@@ -2,11 +2,9 @@ package testbed
 
 import (
 	"context"
+	"maps"
 	"net/http"
-	"strconv"
-	"time"
 
-	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/testbed/story"
 )
@@ -17,15 +15,15 @@ type Stage struct {
 	uids []string // of the ScaledJobs
 }
 
-// NewStage applies a ScaledJob for each group in the emulator's workspace.
-// coolDown is that of the triggers.
-func NewStage(bed *Bed, groups []story.Group, coolDown time.Duration) *Stage {
+// NewStage applies a ScaledJob for each group in the emulator's workspace. The settings are
+// those that the triggers have beside the groups' own.
+func NewStage(bed *Bed, groups []story.Group, settings map[string]string) *Stage {
 	s := &Stage{bed: bed}
 	for _, g := range groups {
-		s.uids = append(s.uids, bed.Apply(fleet.GroupKey{Namespace: "bitbucket-runner", Name: g.Name}, map[string]string{
-			"scalerAddress": bed.GRPCAddress, "workspace": "acme", "labels": g.Label,
-			"min": strconv.Itoa(g.Min), "max": strconv.Itoa(g.Max), "coolDown": coolDown.String(),
-		}).UID)
+		metadata := map[string]string{"scalerAddress": bed.GRPCAddress, "workspace": story.Workspace}
+		maps.Copy(metadata, g.Metadata())
+		maps.Copy(metadata, settings)
+		s.uids = append(s.uids, bed.Apply(fleet.GroupKey{Namespace: "bitbucket-runner", Name: g.Name}, metadata).UID)
 	}
 	return s
 }
@@ -36,22 +34,16 @@ func (s *Stage) Look(ctx context.Context) (story.View, error) {
 	if err != nil {
 		return story.View{}, err
 	}
-	view := story.View{Bitbucket: state, Groups: s.bed.Groups(), Jobs: map[string]int{}}
+	view := story.View{Bitbucket: state, Groups: s.bed.Groups(), Jobs: map[string][]story.Job{}}
+	names := map[string]string{} // of the ScaledJobs, by UID
 	for _, scaledJob := range s.bed.Cluster.ScaledJobs() {
-		view.Jobs[scaledJob.Name] = len(s.bed.Cluster.JobsOf(scaledJob.UID))
+		names[scaledJob.UID] = scaledJob.Name
 	}
-	if len(s.uids) == 0 {
-		view.Jobs["deleted"] = len(s.bed.Cluster.Unfinished())
+	for _, job := range s.bed.Cluster.Unfinished() {
+		group := names[job.ScaledJobUID]
+		view.Jobs[group] = append(view.Jobs[group], story.Job{Name: job.Name, CreatedOn: job.CreatedOn})
 	}
 	return view, nil
-}
-
-// Queue implements story.Stage.
-func (s *Stage) Queue(ctx context.Context, label string, count int, duration time.Duration) error {
-	_, err := s.bed.Control.QueueSteps(ctx, emulator.StepRequest{
-		Workspace: "acme", Repository: "app", Labels: []string{"linux", label}, Duration: duration.String(), Count: count,
-	})
-	return err
 }
 
 // Orphan implements story.Stage.

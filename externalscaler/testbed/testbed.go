@@ -31,6 +31,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/externalscaler/webhook"
 )
 
 // Config configures a Bed.
@@ -49,6 +50,8 @@ type Config struct {
 	Namespace string
 	// ControlPlane contains the control plane's times. Start sets the other fields.
 	ControlPlane controlplane.Config
+	// Webhooks makes the emulator deliver its events to the control plane.
+	Webhooks bool
 	// KEDAInterval is the ScaledJobs' pollingInterval.
 	KEDAInterval time.Duration
 	// RunnerEnv is additional environment of the runner containers.
@@ -100,7 +103,13 @@ func Start(ctx context.Context, config Config) (bed *Bed, err error) {
 		}
 	}
 	b.Control = emulator.NewControl(b.BitbucketURL)
+	if err := b.listenForWebhooks(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.startControlPlane(listeners[0], listeners[1]); err != nil {
+		return nil, err
+	}
+	if err := b.hook(ctx); err != nil {
 		return nil, err
 	}
 	if b.conn, err = grpc.NewClient(b.GRPCAddress, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
@@ -146,6 +155,32 @@ func (b *Bed) serveBitbucket(ctx context.Context) error {
 	return nil
 }
 
+// hookKey signs what the emulator delivers.
+const hookKey = "emulator-webhook-secret"
+
+// listenForWebhooks gives the control plane a listener for deliveries, if there are any.
+func (b *Bed) listenForWebhooks(ctx context.Context) error {
+	if !b.config.Webhooks {
+		return nil
+	}
+	listeners, err := listen(ctx, 1)
+	if err != nil {
+		return err
+	}
+	b.config.ControlPlane.Webhooks = listeners[0]
+	return nil
+}
+
+// hook registers the webhook at the emulator, if there is one.
+func (b *Bed) hook(ctx context.Context) error {
+	if !b.config.Webhooks {
+		return nil
+	}
+	return b.Control.AddWebhook(ctx, emulator.WebhookRequest{
+		URL: "http://" + b.config.ControlPlane.Webhooks.Addr().String() + webhook.Path, Secret: hookKey,
+	})
+}
+
 // HourlyBudget is the default budget of 1,000 calls per hour for the default poll
 // interval of a minute, in proportion for a shorter one: an hour shrinks with it.
 func HourlyBudget(pollInterval time.Duration) int {
@@ -161,6 +196,7 @@ func (b *Bed) startControlPlane(grpcListener, httpListener net.Listener) error {
 	settings.Lookup = func(name string) (string, bool) {
 		value, ok := map[string]string{
 			"BITBUCKET_OAUTH_CLIENT_ID": "emulator-client", "BITBUCKET_OAUTH_CLIENT_SECRET": "emulator-secret",
+			"BITBUCKET_WEBHOOK_SECRET": hookKey,
 		}[name]
 		return value, ok
 	}

@@ -55,8 +55,17 @@ func TestArithmetic(t *testing.T) {
 	}
 }
 
+// kedaInterval is the pollingInterval of the test beds.
+const kedaInterval = 500 * time.Millisecond
+
 // bed starts a test bed with the real programs.
 func bed(t *testing.T) *testbed.Bed {
+	t.Helper()
+	return bedWith(t, testbed.Config{})
+}
+
+// bedWith is bed with additional settings.
+func bedWith(t *testing.T, config testbed.Config) *testbed.Bed {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "brs-") // short: it is part of a socket's path
 	if err != nil {
@@ -71,14 +80,12 @@ func bed(t *testing.T) *testbed.Bed {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the programs: %v: %s", err, out)
 	}
-	b, err := testbed.Start(t.Context(), testbed.Config{
-		Dir:          dir,
-		Binaries:     testbed.Binaries{Sidecar: filepath.Join(dir, "sidecar"), Runner: []string{filepath.Join(dir, "bitbucket-emulator"), "runner"}},
-		Emulator:     emulator.Options{AssignLag: 200 * time.Millisecond},
-		ControlPlane: controlplane.Config{PollInterval: time.Second, MaxStaleness: time.Minute, WriteSettle: time.Second, OrphanGrace: time.Second, ReaperInterval: 200 * time.Millisecond, StepAssignDelay: time.Second},
-		KEDAInterval: 500 * time.Millisecond,
-		Logger:       zaptest.NewLogger(t),
-	})
+	config.Dir = dir
+	config.Binaries = testbed.Binaries{Sidecar: filepath.Join(dir, "sidecar"), Runner: []string{filepath.Join(dir, "bitbucket-emulator"), "runner"}}
+	config.Emulator = emulator.Options{AssignLag: 200 * time.Millisecond}
+	config.ControlPlane = controlplane.Config{PollInterval: time.Second, MaxStaleness: time.Minute, WriteSettle: time.Second, OrphanGrace: time.Second, ReaperInterval: 200 * time.Millisecond, StepAssignDelay: time.Second}
+	config.KEDAInterval, config.Logger = kedaInterval, zaptest.NewLogger(t)
+	b, err := testbed.Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,16 +258,17 @@ func TestEphemeralRunnersTakeOneStepEach(t *testing.T) {
 	}
 }
 
-// A short form of the demo runs to its end and nothing remains.
+// A short form of the demo runs to its end and nothing remains: webhooks bring the first Job,
+// and the Jobs for steps that begin to wait at once are created at once.
 func TestStoryRunsToItsEnd(t *testing.T) {
-	b := bed(t)
-	groups := []story.Group{{Name: "builds", Label: "builds", Min: 1, Max: 2, Burst: 2}, {Name: "tests", Label: "tests", Min: 1, Max: 2, Burst: 1}}
+	b := bedWith(t, testbed.Config{Webhooks: true})
 	var out bytes.Buffer
-	err := story.Run(t.Context(), testbed.NewStage(b, groups, time.Second), story.Settings{Groups: groups, Step: time.Second, Patience: patience}, &out)
+	stage := testbed.NewStage(b, story.Groups(), map[string]string{"coolDown": "1s"})
+	err := story.Run(t.Context(), stage, b.Control, story.Settings{Pace: time.Second, Poll: kedaInterval, Webhooks: true, Patience: patience}, &out)
 	if err := errors.Join(err, b.Close()); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	if want := "3 steps passed, 0 failed; 0 runners left"; !strings.Contains(out.String(), want) {
+	if want := "10 of 10 steps passed; 0 runners left"; !strings.Contains(out.String(), want) {
 		t.Errorf("lacks %q in\n%s", want, &out)
 	}
 }

@@ -22,9 +22,12 @@ import (
 
 const preface = `bitbucket-runner-scaler, the main job on a real cluster.
 
-  real:     etcd, API server, controllers, scheduler, kubelet and containerd, KEDA; the scaler, deployed
-            from deploy/ by kustomize; sidecars in real pods
-  stand-in: Bitbucket Cloud (the emulator, as a Deployment), Atlassian's runner (a process that sleeps)
+  real:     etcd, API server, controllers, scheduler, kubelet and containerd,
+            KEDA; the scaler, deployed from deploy/ by kustomize; webhooks;
+            sidecars in real pods
+  stand-in: Bitbucket Cloud (the emulator, as a Deployment), Atlassian's runner
+            (a process that sleeps)
+
 `
 
 func main() {
@@ -124,13 +127,14 @@ func runStory(ctx context.Context, kube installation.Kube, o options, out io.Wri
 		err = errors.Join(err, installed.Uninstall(clean))
 		installed.Close()
 	}()
-	groups := story.Groups()
+	if err := installed.Hook(ctx); err != nil {
+		return err
+	}
 	stage := &installation.Stage{Installation: installed}
-	for _, g := range groups {
+	for _, g := range story.Groups() {
 		stage.Groups = append(stage.Groups, g.Name)
-		edit := installation.Edit{Name: g.Name, Images: o.images, Metadata: map[string]string{
-			"labels": g.Label, "min": fmt.Sprint(g.Min), "max": fmt.Sprint(g.Max), "coolDown": "10s",
-		}}
+		edit := installation.Edit{Name: g.Name, Images: o.images, PollingInterval: poll, Metadata: g.Metadata()}
+		edit.Metadata["coolDown"] = "10s"
 		if err := installed.Apply(ctx, edit); err != nil {
 			return err
 		}
@@ -144,8 +148,13 @@ func runStory(ctx context.Context, kube installation.Kube, o options, out io.Wri
 			}
 		}()
 	}
-	return story.Run(ctx, stage, story.Settings{Groups: groups, Step: 5 * time.Second, Patience: 5 * time.Minute, Keep: o.keep}, out)
+	settings := story.Settings{Pace: 3 * time.Second, Poll: poll, Webhooks: true, Patience: 5 * time.Minute, Keep: o.keep}
+	return story.Run(ctx, stage, installed.Control, settings, out)
 }
+
+// poll is the pollingInterval of the groups. Kubernetes keeps the seconds of a
+// Job's creation, so that shorter polls could not be told apart.
+const poll = 3 * time.Second
 
 func printKept(kube installation.Kube, installed *installation.Installation, out io.Writer) {
 	_, _ = fmt.Fprintf(out, `
