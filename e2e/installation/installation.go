@@ -161,7 +161,6 @@ func (i Images) in(manifests string) string {
 	return manifests
 }
 
-
 // Hook registers the scaler's webhook at the emulator.
 func (i *Installation) Hook(ctx context.Context) error {
 	return i.Control.AddWebhook(ctx, emulator.WebhookRequest{
