@@ -43,7 +43,11 @@ func (m *maker) byQueue(g *Group) {
 // load makes at least MinSteps steps, including some of each kind.
 func (m *maker) load() {
 	p := &m.plan
-	for steps := 0; steps < MinSteps+m.IntN(25) || len(p.Pipelines) < 5; {
+	least := 5
+	if p.Queue {
+		least = 10 // so that most shapes occur
+	}
+	for steps := 0; steps < MinSteps+m.IntN(25) || len(p.Pipelines) < least; {
 		one := Pipeline{At: m.between(0, p.Length*8/10), Group: m.IntN(len(p.Groups)), Steps: choose(m, 1, 1, 2, 3, 5, 8)}
 		one.Duration = m.between(3*time.Second, 15*time.Second)
 		if m.chance(0.3) {
