@@ -34,7 +34,9 @@ func (r *Round) queue(ctx context.Context, one plan.Pipeline) {
 	}
 }
 
+// violate records a violation, and notes when it was found.
 func (r *Round) violate(format string, args ...any) {
+	r.note("VIOLATED: "+format, args...)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.record.violate(format, args...)

@@ -16,15 +16,15 @@ import (
 // watching runs a test with a round of one group that scales by the queue.
 func watching(t *testing.T, test func(r *Round, g plan.Group)) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "clock")
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c, err := clock.New(path, 1)
+		c, err := clock.New(filepath.Join(dir, "clock"), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
 		g := plan.Group{Name: "g", Namespace: "a", Min: 1, Max: 5, CoolDown: 20 * time.Second, ByQueue: true}
-		test(&Round{id: "r", plan: plan.Plan{Rate: 1, Groups: []plan.Group{g}}, clock: c, watch: newWatch()}, g)
+		test(&Round{id: "r", dir: dir, plan: plan.Plan{Rate: 1, Groups: []plan.Group{g}}, clock: c, watch: newWatch()}, g)
 	})
 }
 
