@@ -110,7 +110,7 @@ func (t *tally) one(ctx context.Context, suite *round.Suite, o options, seed uin
 	if err != nil {
 		_, _ = fmt.Fprintf(out, "seed %d: %v\n", seed, err)
 	}
-	_, _ = fmt.Fprintf(out, "its files are in %s; again: go run ./chaos -rate %d -seed %d\n%s", record.Dir, o.rate, seed, p)
+	_, _ = fmt.Fprintf(out, "its files are in %s; again: go run ./chaos -rate %d -queue=%v -seed %d\n%s", record.Dir, o.rate, o.queue, seed, p)
 }
 
 // restartAPI repeatedly kills and starts the API server while rounds run.
