@@ -59,9 +59,13 @@ type Pipeline struct {
 	Rerun bool
 }
 
-// File returns the bitbucket-pipelines.yml of a pipeline that is not a Bag, for a label.
+// File returns the bitbucket-pipelines.yml of a pipeline that is not a Bag, for a label. Without a
+// label its steps run on Bitbucket's own runners.
 func (p Pipeline) File(label string) string {
-	runsOn := fmt.Sprintf("runs-on: [self.hosted, linux, %s], ", label)
+	runsOn := ""
+	if label != "" {
+		runsOn = fmt.Sprintf("runs-on: [self.hosted, linux, %s], ", label)
+	}
 	step := func(name, more string) string {
 		return fmt.Sprintf("step: {name: %s, %s%sscript: [sleep %d]}", name, runsOn, more, int(p.Duration.Seconds()))
 	}

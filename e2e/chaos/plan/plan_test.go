@@ -116,6 +116,15 @@ func TestFilesOfAllShapesDefineTheirSteps(t *testing.T) {
 			}
 		}
 	}
+	file, err := pipelines.Parse([]byte(Pipeline{Shape: FanOut, Steps: 3, Duration: time.Second}.File("")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range file.Select(pipelines.Selector{Type: "default"}).Steps {
+		if step.NeedsRunner() {
+			t.Errorf("step %q without a label has labels %v", step.Title(), step.Labels)
+		}
+	}
 	if len(shapes) != 7 {
 		t.Errorf("%d shapes, want 7", len(shapes))
 	}

@@ -120,8 +120,8 @@ func (r *Round) queueGroup(pick int) plan.Group {
 	return groups[pick%len(groups)]
 }
 
-// changeFile pushes a file of which Bitbucket runs another version: with fewer or more steps, or
-// with other ones of the same names.
+// changeFile pushes a file of which Bitbucket runs another version: with fewer or more steps, or with
+// steps of the same names on its own runners.
 func (r *Round) changeFile(ctx context.Context, f plan.Fault) bool {
 	g := r.queueGroup(f.Pick)
 	read := plan.Pipeline{Shape: plan.FanOut, Steps: 3, Duration: 5 * time.Second}
@@ -130,7 +130,7 @@ func (r *Round) changeFile(ctx context.Context, f plan.Fault) bool {
 	r.note("%s: %d instead of %d parallel steps for %s", f, runs.Steps, read.Steps, g.Name)
 	file := runs.File(r.label(g))
 	if runs.Steps == read.Steps {
-		file = read.File("") // on Bitbucket's own runners
+		file = read.File("")
 	}
 	_, err := r.push(ctx, emulator.PushRequest{Repository: g.StepsIn, File: read.File(r.label(g)), Runs: file})
 	if err != nil {
