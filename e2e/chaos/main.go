@@ -67,6 +67,7 @@ type options struct {
 	dir              string
 	source           string
 	keep, list       bool
+	queue            bool
 	without          []plan.Kind
 }
 
@@ -95,6 +96,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	set.StringVar(&o.dir, "dir", "", "folder for the rounds' files, a short path (default: a new one among temporary files)")
 	set.StringVar(&o.source, "source", "", "folder of the product to build (default: this checkout)")
 	set.StringVar(&without, "without", "", "kinds of faults to leave out, comma separated")
+	set.BoolVar(&o.queue, "queue", false, "only rounds with groups that scale by the steps that wait; otherwise about half of the rounds have some")
 	set.BoolVar(&o.keep, "keep", false, "keep the files of good rounds too")
 	set.BoolVar(&o.list, "list", false, "print the plans and play nothing")
 	if err := set.Parse(args); err != nil {
@@ -112,7 +114,7 @@ func parse(args []string, out io.Writer) (options, error) {
 }
 
 func (o options) plan(seed uint64) plan.Plan {
-	return plan.New(seed, plan.Options{Rate: o.rate, Without: o.without})
+	return plan.New(seed, plan.Options{Rate: o.rate, OnlyQueue: o.queue, Without: o.without})
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {

@@ -24,6 +24,7 @@ type tally struct {
 	pods, scalers                             int
 	faults                                    map[plan.Kind]int
 	slowest                                   time.Duration // to be at rest
+	phantom                                   time.Duration // the longest
 	seeds                                     []uint64      // of bad rounds
 }
 
@@ -93,6 +94,7 @@ func (t *tally) one(ctx context.Context, suite *round.Suite, o options, seed uin
 	t.pods += record.Pods
 	t.scalers += record.ScalerStarts
 	t.slowest = max(t.slowest, record.Rest)
+	t.phantom = max(t.phantom, record.Phantom)
 	for kind, n := range record.Faults {
 		t.faults[kind] += n
 	}
@@ -108,7 +110,7 @@ func (t *tally) one(ctx context.Context, suite *round.Suite, o options, seed uin
 	if err != nil {
 		_, _ = fmt.Fprintf(out, "seed %d: %v\n", seed, err)
 	}
-	_, _ = fmt.Fprintf(out, "its files are in %s; again: go run ./chaos -rate %d -seed %d\n%s", record.Dir, o.rate, seed, p)
+	_, _ = fmt.Fprintf(out, "its files are in %s; again: go run ./chaos -rate %d -queue=%v -seed %d\n%s", record.Dir, o.rate, o.queue, seed, p)
 }
 
 // restartAPI repeatedly kills and starts the API server while rounds run.
@@ -137,8 +139,8 @@ func restartAPI(ctx context.Context, suite *round.Suite, o options, t *tally, ou
 
 func (t *tally) print(out io.Writer, o options, took time.Duration) {
 	_, _ = fmt.Fprintf(out, "\n%d rounds in %v with clocks %d times as fast: %d failed\n", t.rounds, took.Round(time.Second), o.rate, t.bad)
-	_, _ = fmt.Fprintf(out, "%d steps: %d passed, %d stopped, %d found no runner, %d lost to the rounds' own kills; %d pods, %d starts of scalers; slowest to be at rest: %v\n",
-		t.steps, t.passed, t.stopped, t.noRunner, t.toKills, t.pods, t.scalers, t.slowest.Round(time.Second))
+	_, _ = fmt.Fprintf(out, "%d steps: %d passed, %d stopped, %d found no runner, %d lost to the rounds' own kills; %d pods, %d starts of scalers; slowest to be at rest: %v; longest that a step counted as waiting and did not: %v\n",
+		t.steps, t.passed, t.stopped, t.noRunner, t.toKills, t.pods, t.scalers, t.slowest.Round(time.Second), t.phantom.Round(time.Second))
 	for _, kind := range append(plan.Kinds, "API server restarted (under all rounds)") {
 		_, _ = fmt.Fprintf(out, "  %-40s %d\n", kind, t.faults[kind])
 	}

@@ -129,6 +129,7 @@ func (r *repository) candidates(now time.Time, stretched func(time.Duration) tim
 		c.worth = worthFirst
 	case !r.pushedAt.IsZero():
 		c.worth, c.due = worthPush, later(r.retryAt, r.pushedAt)
+	case r.listErr != nil: // the repository counts as unknown until a list succeeds, at retryAt
 	case interval == 0:
 		return
 	default:

@@ -68,11 +68,45 @@ const (
 	TokenFlood Kind = "token flood"
 )
 
+// In rounds with groups that scale by the queue.
+const (
+	// HooksLost, HooksDoubled and HooksLate affect what Bitbucket delivers.
+	HooksLost    Kind = "webhooks lost"
+	HooksDoubled Kind = "webhooks doubled"
+	HooksLate    Kind = "webhooks late"
+	// HooksForged delivers events with a wrong signature, and with a right one events of
+	// pipelines and repositories that there are not, or that say of live pipelines that they are
+	// over.
+	HooksForged Kind = "webhooks forged"
+	// HookFlood delivers hundreds of events per second, most with wrong signatures.
+	HookFlood Kind = "webhook flood"
+	// PipelinesFail, PipelinesLag and PipelinesThrottled affect the reads of pipelines, steps
+	// and files.
+	PipelinesFail      Kind = "pipelines fail"
+	PipelinesLag       Kind = "pipelines lag"
+	PipelinesThrottled Kind = "pipelines throttled"
+	// FileChanged pushes a file of which Bitbucket runs another version.
+	FileChanged Kind = "file changed"
+	// WrongPrediction stops a pipeline as soon as a step has passed, and mostly runs it again.
+	WrongPrediction Kind = "wrong prediction"
+)
+
+// queueKinds are those of rounds with Plan.Queue.
+var queueKinds = []Kind{
+	HooksLost, HooksDoubled, HooksLate, HooksForged, HookFlood, PipelinesFail, PipelinesLag, PipelinesThrottled, FileChanged, WrongPrediction,
+}
+
+// Blinds reports whether a fault keeps the scaler from reading pipelines.
+func (k Kind) Blinds() bool {
+	return slices.Contains([]Kind{Gone, PipelinesFail, PipelinesLag, PipelinesThrottled}, k)
+}
+
 // Kinds are all of them.
 var Kinds = []Kind{
 	Status429, Status500, Status503, Timeouts, LostReplies, SlowBodies, Truncated, Gone, HiddenSteps, EmptyLists, StaleLists, LateWrites,
 	ScalerKilled, ScalerStopped, LeaderLost, SidecarKilled, PodKilled, NodeGone, PodDeleted, NodeDrained, ScaledJobChanged,
 	APIServerAway, WatchDropped, ClockStepped, CrashLoop, FalseReports, TokenFlood,
+	HooksLost, HooksDoubled, HooksLate, HooksForged, HookFlood, PipelinesFail, PipelinesLag, PipelinesThrottled, FileChanged, WrongPrediction,
 }
 
 // TakesRunners reports whether a fault removes runners, so that a group can have none for
@@ -84,14 +118,22 @@ func (k Kind) TakesRunners() bool {
 // faults makes at least MinFaults of at least MinFaultKinds kinds.
 func (m *maker) faults() {
 	p := &m.plan
-	kinds := slices.DeleteFunc(slices.Clone(Kinds), func(k Kind) bool { return slices.Contains(m.without, k) })
-	m.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
-	kinds = kinds[:min(len(kinds), MinFaultKinds+m.IntN(5))]
+	kinds := m.some(slices.DeleteFunc(slices.Clone(Kinds), func(k Kind) bool { return slices.Contains(queueKinds, k) }), MinFaultKinds+m.IntN(5))
+	if p.Queue {
+		kinds = slices.Concat(m.some(queueKinds, MinFaultKinds+m.IntN(3)), kinds)
+	}
 	for i := range max(MinFaults, len(kinds)) + m.IntN(4) {
 		kind := kinds[i%len(kinds)] // so each kind occurs
 		p.Faults = append(p.Faults, m.fault(kind))
 	}
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+}
+
+// some chooses some of the kinds, in a random order.
+func (m *maker) some(kinds []Kind, count int) []Kind {
+	kinds = slices.DeleteFunc(slices.Clone(kinds), func(k Kind) bool { return slices.Contains(m.without, k) })
+	m.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+	return kinds[:min(len(kinds), count)]
 }
 
 func (m *maker) fault(kind Kind) Fault {
@@ -110,6 +152,18 @@ func (m *maker) fault(kind Kind) Fault {
 		if m.real {
 			f.For = m.between(30*time.Second, 60*time.Second)
 		}
+	case HooksLost, HooksDoubled, HooksLate, HooksForged, PipelinesFail:
+		f.For, f.Probability = m.spell(20*time.Second, 60*time.Second), choose(m, 0.3, 0.6, 1)
+		f.Lag = m.between(time.Second, 40*time.Second) // of late ones
+	case PipelinesLag:
+		f.For, f.Probability, f.Lag = m.spell(20*time.Second, 60*time.Second), choose(m, 0.5, 1), m.between(time.Second, 20*time.Second)
+	case PipelinesThrottled:
+		f.For, f.Probability = 10*time.Minute, 1
+		if m.real {
+			f.For = 10 * m.plan.Times.PollInterval // ten polls, as at the defaults
+		}
+	case HookFlood:
+		f.For = 10 * time.Second
 	case CrashLoop, FalseReports, TokenFlood:
 		f.For = m.spell(20*time.Second, 60*time.Second)
 	case LeaderLost, APIServerAway:

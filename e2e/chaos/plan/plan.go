@@ -5,7 +5,6 @@ package plan
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 )
@@ -27,8 +26,11 @@ type Plan struct {
 	Rate int
 	// HideStep is true if Bitbucket shows no steps in the whole round.
 	HideStep bool
-	Times    Times
-	Groups   []Group
+	// Queue is true if some groups scale by the steps that wait. Webhooks is true if Bitbucket
+	// delivers events to the scaler.
+	Queue, Webhooks bool
+	Times           Times
+	Groups          []Group
 	// Pipelines and Faults are sorted by time.
 	Pipelines []Pipeline
 	Faults    []Fault
@@ -52,6 +54,10 @@ type Group struct {
 	Min, Max            int
 	CoolDown, MaxAge    time.Duration
 	Ephemeral           bool
+	// ByQueue is true if the group scales by the steps that wait. Listed is true if it names
+	// StepsIn, so that the repository need not be found.
+	ByQueue, Listed bool
+	LookAhead       time.Duration
 }
 
 // Spare returns how many spare runners the group keeps.
@@ -64,17 +70,6 @@ func (g Group) Spare() int {
 
 // Rest returns how many runners the group has without load.
 func (g Group) Rest() int { return max(g.Min, g.Spare()) }
-
-// Pipeline is a burst of parallel steps for a group.
-type Pipeline struct {
-	At    time.Duration
-	Group int // index of Plan.Groups
-	Steps int
-	// Duration is the duration of each step.
-	Duration time.Duration
-	// StopAfter is the time after which the pipeline is cancelled. 0 means never.
-	StopAfter time.Duration
-}
 
 // Fault is a fault that the round injects.
 type Fault struct {
@@ -97,6 +92,8 @@ type Fault struct {
 type Options struct {
 	// Rate is Plan.Rate.
 	Rate int
+	// OnlyQueue makes Plan.Queue true.
+	OnlyQueue bool
 	// Without lists kinds that must not occur.
 	Without []Kind
 }
@@ -108,6 +105,8 @@ func New(seed uint64, options Options) Plan {
 		Rand: rand.New(rand.NewPCG(seed, 0xC4A05)), //nolint:gosec // reproducible, and not a secret
 		plan: Plan{Seed: seed, Rate: rate}, real: rate == 1, without: options.Without,
 	}
+	m.plan.Queue = m.chance(0.5) || options.OnlyQueue
+	m.plan.Webhooks = m.plan.Queue && m.chance(0.8)
 	m.times()
 	m.groups()
 	m.load()
@@ -163,47 +162,6 @@ func (m *maker) times() {
 	}
 }
 
-// repositories are the repositories of the workspace. The empty one is the workspace itself.
-var repositories = []string{"", "app", "web"}
-
-func (m *maker) groups() {
-	scopes := m.Perm(len(repositories))[:MinScopes+m.IntN(len(repositories)-MinScopes+1)]
-	for i := range MinGroups + m.IntN(2) {
-		scope := scopes[i%len(scopes)] // so each scope has one
-		g := Group{
-			Name: fmt.Sprintf("g%d", i+1), Namespace: choose(m, "a", "b"), Repository: repositories[scope],
-			Min: 1 + m.IntN(2), Ephemeral: m.chance(0.3), CoolDown: m.between(10*time.Second, 25*time.Second),
-		}
-		g.StepsIn = g.Repository
-		if g.StepsIn == "" {
-			g.StepsIn = choose(m, "app", "web")
-		}
-		g.Max = max(g.Min, g.Rest()) + 1 + m.IntN(4)
-		if m.chance(0.2) {
-			g.MaxAge = m.between(60*time.Second, 120*time.Second)
-		}
-		m.plan.Groups = append(m.plan.Groups, g)
-	}
-}
-
-// load makes at least MinSteps steps, including some of each kind.
-func (m *maker) load() {
-	p := &m.plan
-	for steps := 0; steps < MinSteps+m.IntN(25) || len(p.Pipelines) < 5; {
-		one := Pipeline{At: m.between(0, p.Length*8/10), Group: m.IntN(len(p.Groups)), Steps: choose(m, 1, 1, 2, 3, 5, 8)}
-		one.Duration = m.between(3*time.Second, 15*time.Second)
-		if m.chance(0.3) {
-			one.Duration = m.spell(30*time.Second, 60*time.Second)
-		}
-		if m.chance(0.15) {
-			one.StopAfter = m.between(2*time.Second, 30*time.Second)
-		}
-		steps += one.Steps
-		p.Pipelines = append(p.Pipelines, one)
-	}
-	slices.SortStableFunc(p.Pipelines, func(a, b Pipeline) int { return int(a.At - b.At) })
-}
-
 // Steps returns the number of steps.
 func (p Plan) Steps() int {
 	n := 0
@@ -237,18 +195,14 @@ func (p Plan) Kinds() map[Kind]int {
 // String describes the complete plan.
 func (p Plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, clock x%d, %v of load, hide steps: %v, poll %v, write settle %v, orphan grace %v\n",
-		p.Seed, p.Rate, p.Length, p.HideStep, p.Times.PollInterval, p.Times.WriteSettle, p.Times.OrphanGrace)
+	fmt.Fprintf(&b, "seed %d, clock x%d, %v of load, hide steps: %v, webhooks: %v, poll %v, write settle %v, orphan grace %v\n",
+		p.Seed, p.Rate, p.Length, p.HideStep, p.Webhooks, p.Times.PollInterval, p.Times.WriteSettle, p.Times.OrphanGrace)
 	for _, g := range p.Groups {
-		fmt.Fprintf(&b, "  group %s in %s: scope %q, steps in %s, min %d, max %d, cool-down %v, max age %v, ephemeral %v\n",
-			g.Name, g.Namespace, g.Repository, g.StepsIn, g.Min, g.Max, g.CoolDown, g.MaxAge, g.Ephemeral)
+		fmt.Fprintf(&b, "  group %s in %s: scope %q, steps in %s, min %d, max %d, cool-down %v, max age %v, ephemeral %v, by queue %v, listed %v, look-ahead %v\n",
+			g.Name, g.Namespace, g.Repository, g.StepsIn, g.Min, g.Max, g.CoolDown, g.MaxAge, g.Ephemeral, g.ByQueue, g.Listed, g.LookAhead)
 	}
 	for _, one := range p.Pipelines {
-		fmt.Fprintf(&b, "  at %v: %d steps of %v for %s", one.At, one.Steps, one.Duration, p.Groups[one.Group].Name)
-		if one.StopAfter > 0 {
-			fmt.Fprintf(&b, ", stopped after %v", one.StopAfter)
-		}
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, "  at %v: %s for %s\n", one.At, one, p.Groups[one.Group].Name)
 	}
 	for _, f := range p.Faults {
 		fmt.Fprintf(&b, "  at %v: %s\n", f.At, f)

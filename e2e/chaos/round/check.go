@@ -40,11 +40,11 @@ func (r *Round) rest(ctx context.Context) error {
 			return err
 		}
 		for _, step := range state.Steps {
-			if step.Outcome == emulator.OutcomeQueued || step.Outcome == emulator.OutcomeRunning {
+			if open(step) && step.Outcome != emulator.OutcomePaused && !behindGate(state, step) {
 				return fmt.Errorf("step %s for %v is %s on %q", step.UUID, step.Labels, step.Outcome, step.RunnerUUID)
 			}
 		}
-		var unrest []error
+		unrest := []error{r.haunted()}
 		for _, g := range r.plan.Groups {
 			if rested[g.Name] && g.MaxAge > 0 {
 				continue
@@ -184,9 +184,10 @@ func (r *Round) judge(ctx context.Context) error {
 // judgeSteps checks that exactly the steps on runners that the round killed are lost.
 func (r *Round) judgeSteps(state emulator.State) {
 	lostCauses := []string{emulator.CauseRunnerDeleted, emulator.CauseDisconnected, emulator.CauseProcessGone}
-	lost := 0
+	lost, retried := 0, 0
 	for _, step := range state.Steps {
 		r.record.Steps++
+		retried += step.Retries
 		_, killed := r.killed[step.RunnerUUID]
 		isLost := slices.Contains(lostCauses, step.Cause)
 		switch {
@@ -199,6 +200,10 @@ func (r *Round) judgeSteps(state emulator.State) {
 			}
 		case step.Cause == emulator.CauseNoRunner:
 			r.record.NoRunner++
+		case step.Cause == emulator.CauseStepFailed && failsAsPlanned(step):
+			r.record.Failed++
+		case step.Outcome == emulator.OutcomeNotRun || step.Outcome == emulator.OutcomeSkipped || open(step):
+			r.record.NotReached++ // open ones are behind a gate, as rest has seen
 		case isLost && killed:
 			lost++
 		default:
@@ -210,7 +215,7 @@ func (r *Round) judgeSteps(state emulator.State) {
 	for _, n := range state.Counters.StepsLost {
 		total += n
 	}
-	if total != lost {
+	if total < lost || total > lost+retried { // a step that is retried keeps no cause
 		r.violate("%d steps lost, %d of them to the round's own kills: %v", total, lost, state.Counters.StepsLost)
 	}
 	taken := false
@@ -252,4 +257,14 @@ func (r *Round) judgeForeign(state emulator.State) {
 			r.violate("a runner of others, %s, is %s with step %q, was %s", runner.Name, runner.Status, runner.StepUUID, f.status)
 		}
 	}
+}
+
+// failsAsPlanned reports whether the plan has steps of that name fail.
+func failsAsPlanned(step emulator.StepInfo) bool { return plan.Results()[step.Name] > 0 }
+
+// behindGate reports whether a step waits for a gate of its pipeline that nobody has opened.
+func behindGate(state emulator.State, step emulator.StepInfo) bool {
+	return step.Outcome == emulator.OutcomeWaiting && slices.ContainsFunc(state.Steps, func(other emulator.StepInfo) bool {
+		return other.PipelineUUID == step.PipelineUUID && other.Outcome == emulator.OutcomePaused
+	})
 }

@@ -23,6 +23,7 @@ func (r *Round) fail(ctx context.Context, number int, f plan.Fault) {
 		return
 	}
 	done := true
+	defer r.blind(f)()
 	switch f.Kind {
 	case plan.Gone:
 		r.note("%s", f)
@@ -62,6 +63,14 @@ func (r *Round) fail(ctx context.Context, number int, f plan.Fault) {
 		done = r.reportFalsely(ctx, number, f)
 	case plan.TokenFlood:
 		done = r.flood(ctx, f)
+	case plan.HooksForged:
+		done = r.forge(ctx, f)
+	case plan.HookFlood:
+		done = r.floodHooks(ctx, f)
+	case plan.FileChanged:
+		done = r.changeFile(ctx, f)
+	case plan.WrongPrediction:
+		done = r.mislead(ctx, f)
 	default:
 		done = r.failBitbucket(ctx, number, f)
 	}
@@ -76,12 +85,28 @@ const (
 	runnerList = "*/pipelines-config/runners"
 )
 
+// pipelineReads are the paths of pipelines, steps and files at Bitbucket.
+var pipelineReads = []string{"*/pipelines", "*/pipelines/*", "*/src/*"}
+
+// injected are the emulator's rules for a fault.
+type injected struct {
+	calls      []emulator.FaultRule
+	deliveries []emulator.DeliveryFault
+}
+
 // rules returns the emulator's rules for a fault of Bitbucket.
 func rules(f plan.Fault) []emulator.FaultRule {
 	rule := emulator.FaultRule{Path: anyRunners, Probability: f.Probability}
 	writes := func(rule emulator.FaultRule) (all []emulator.FaultRule) {
 		for _, method := range []string{"POST", "PUT", "DELETE"} {
 			rule.Method = method
+			all = append(all, rule)
+		}
+		return all
+	}
+	reads := func(rule emulator.FaultRule) (all []emulator.FaultRule) {
+		for _, path := range pipelineReads {
+			rule.Method, rule.Path = "GET", path
 			all = append(all, rule)
 		}
 		return all
@@ -111,30 +136,42 @@ func rules(f plan.Fault) []emulator.FaultRule {
 		rule.Method, rule.Path, rule.EmptyList = "GET", runnerList, true
 	case plan.StaleLists:
 		rule.Method, rule.Path, rule.StaleFor = "GET", runnerList, f.Lag.String()
+	case plan.PipelinesFail:
+		rule.Status = 503
+		return reads(rule)
+	case plan.PipelinesThrottled:
+		rule.Status = 429
+		return reads(rule)
+	case plan.PipelinesLag:
+		rule.StaleFor = f.Lag.String()
+		return reads(rule)
+	case plan.HooksLost, plan.HooksDoubled, plan.HooksLate:
+		return nil
 	}
 	return []emulator.FaultRule{rule}
 }
 
 func (r *Round) failBitbucket(ctx context.Context, number int, f plan.Fault) bool {
 	r.note("%s", f)
-	if !r.setRules(ctx, number, rules(f)) {
+	if !r.setRules(ctx, number, injected{rules(f), deliveries(f)}) {
 		return false
 	}
 	r.pause(ctx, f.For)
-	return r.setRules(context.WithoutCancel(ctx), number, nil)
+	return r.setRules(context.WithoutCancel(ctx), number, injected{})
 }
 
 // setRules sets or removes a fault's rules. If there are several faults, the first of the
 // plan takes precedence.
-func (r *Round) setRules(ctx context.Context, number int, rules []emulator.FaultRule) bool {
+func (r *Round) setRules(ctx context.Context, number int, rules injected) bool {
 	r.ruling.Lock()
 	defer r.ruling.Unlock()
 	r.active[number] = rules
-	var all []emulator.FaultRule
+	var all injected
 	for _, n := range slices.Sorted(maps.Keys(r.active)) {
-		all = append(all, r.active[n]...)
+		all.calls = append(all.calls, r.active[n].calls...)
+		all.deliveries = append(all.deliveries, r.active[n].deliveries...)
 	}
-	if err := r.control.SetFaults(ctx, all); err != nil {
+	if err := r.control.SetFaults(ctx, all.calls, all.deliveries...); err != nil {
 		r.violate("faults were not set: %v", err)
 		return false
 	}

@@ -84,6 +84,15 @@ func (r *Round) metadata(g plan.Group) map[string]string {
 	if g.Ephemeral {
 		metadata["ephemeral"] = "true"
 	}
+	if g.ByQueue {
+		metadata["strategy"] = "queuedSteps"
+	}
+	if g.LookAhead > 0 {
+		metadata["lookAhead"] = g.LookAhead.String()
+	}
+	if g.Listed {
+		metadata["repositories"] = g.StepsIn
+	}
 	if g.MaxAge > 0 {
 		metadata["maxAge"] = g.MaxAge.String()
 	}

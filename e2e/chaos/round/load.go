@@ -4,41 +4,39 @@ import (
 	"context"
 	"time"
 
-	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/e2e/chaos/plan"
 )
 
 // readyPatience is how long the groups may take to have their first runners.
 const readyPatience = 5 * time.Minute
 
-// queue queues a pipeline at its time, and stops it at its.
+// queue starts a pipeline at its time, and opens, stops and repeats it as planned.
 func (r *Round) queue(ctx context.Context, one plan.Pipeline) {
 	if !r.at(ctx, one.At) {
 		return
 	}
-	group := r.plan.Groups[one.Group]
-	queued, err := r.control.QueuePipeline(ctx, emulator.StepRequest{
-		Workspace: "acme", Repository: group.StepsIn, Labels: []string{"self.hosted", "linux", r.label(group)},
-		Duration: one.Duration.String(), Count: one.Steps,
-	})
+	name := r.plan.Groups[one.Group].Name
+	pipeline, err := r.start(ctx, one)
 	if err != nil {
-		r.violate("%d steps were not queued: %v", one.Steps, err)
+		r.violate("%s was not started: %v", one, err)
 		return
 	}
-	r.note("queued %d steps of %v for %s", one.Steps, one.Duration, group.Name)
-	if one.StopAfter == 0 || !r.pause(ctx, one.StopAfter) {
-		return
+	r.note("started %s: %s for %s", pipeline, one, name)
+	if one.OpenAfter > 0 && r.pause(ctx, one.OpenAfter) {
+		r.open(ctx, pipeline)
 	}
-	r.mu.Lock()
-	r.stopped[queued.Pipeline] = struct{}{}
-	r.mu.Unlock()
-	if err := r.control.StopPipeline(ctx, queued.Pipeline); err != nil {
-		r.violate("pipeline %s was not stopped: %v", queued.Pipeline, err)
+	if one.StopAfter > 0 && r.pause(ctx, one.StopAfter) {
+		r.stop(ctx, pipeline)
+		r.note("stopped %s", pipeline)
 	}
-	r.note("stopped the %d steps for %s that were queued %v ago", one.Steps, group.Name, one.StopAfter)
+	if one.Rerun {
+		r.rerun(ctx, pipeline)
+	}
 }
 
+// violate records a violation, and notes when it was found.
 func (r *Round) violate(format string, args ...any) {
+	r.note("VIOLATED: "+format, args...)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.record.violate(format, args...)

@@ -13,7 +13,7 @@ import (
 
 // secret matches what must be in no log: runners' secrets have this form at the
 // emulator, and so have its tokens.
-var secret = regexp.MustCompile(`\b[0-9a-f]{64}\b|` + regexp.QuoteMeta(emulator.OAuthClientSecret))
+var secret = regexp.MustCompile(`\b[0-9a-f]{64}\b|` + regexp.QuoteMeta(emulator.OAuthClientSecret) + `|` + hookSecret)
 
 // broken matches a program that ended as none may.
 var broken = regexp.MustCompile(`(?m)^(panic:|fatal error:|WARNING: DATA RACE).*`)

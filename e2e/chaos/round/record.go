@@ -24,6 +24,11 @@ type Record struct {
 	Steps, Passed, Stopped, NoRunner int
 	// LostToKills is the number of steps on runners that the round killed.
 	LostToKills int
+	// Failed is the number of steps that failed as planned, and NotReached that of steps that
+	// were never to run.
+	Failed, NotReached int
+	// Phantom is the longest time for which a step counted as waiting that did not wait.
+	Phantom time.Duration
 	// Faults counts the faults that took effect, by kind.
 	Faults map[plan.Kind]int
 	// Pods is the number of pods that ran. ScalerStarts is how often a scaler was
@@ -47,6 +52,6 @@ func (r Record) String() string {
 	for _, kind := range slices.Sorted(maps.Keys(r.Faults)) {
 		faults = append(faults, fmt.Sprintf("%s %d", kind, r.Faults[kind]))
 	}
-	return fmt.Sprintf("seed %d, %.0fs, at rest after %v: %d steps (%d passed, %d stopped, %d without a runner, %d lost to kills), %d pods, %d scalers; %s: %s",
-		r.Seed, r.Took.Seconds(), r.Rest.Round(time.Second), r.Steps, r.Passed, r.Stopped, r.NoRunner, r.LostToKills, r.Pods, r.ScalerStarts, strings.Join(faults, ", "), verdict)
+	return fmt.Sprintf("seed %d, %.0fs, at rest after %v: %d steps (%d passed, %d stopped, %d without a runner, %d lost to kills, %d failed as planned, %d not reached), wrongly waiting for up to %v, %d pods, %d scalers; %s: %s",
+		r.Seed, r.Took.Seconds(), r.Rest.Round(time.Second), r.Steps, r.Passed, r.Stopped, r.NoRunner, r.LostToKills, r.Failed, r.NotReached, r.Phantom.Round(time.Second), r.Pods, r.ScalerStarts, strings.Join(faults, ", "), verdict)
 }

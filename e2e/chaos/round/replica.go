@@ -33,6 +33,8 @@ type replica struct {
 	round     *Round
 	pod       string
 	address   string // gRPC
+	http      string // /status and /metrics
+	hooks     string // deliveries of webhooks
 	api       *network.API
 	arguments []string
 	env       []string
@@ -50,6 +52,9 @@ const restartAfter = 2 * time.Second
 // startReplicas starts the scalers, and the way to the one that leads.
 func (r *Round) startReplicas(ctx context.Context) (err error) {
 	if r.service, err = network.NewGate(ctx, r.leaderAddress); err != nil {
+		return err
+	}
+	if r.hooks, err = network.NewGate(ctx, r.leaderHooks); err != nil {
 		return err
 	}
 	token, err := r.scalerToken(ctx)
@@ -113,10 +118,14 @@ func (p *replica) prepare(ctx context.Context, token string) (err error) {
 	if err != nil {
 		return err
 	}
-	p.address = "127.0.0.1:" + grpcPort
+	hookPort, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	p.address, p.http, p.hooks = "127.0.0.1:"+grpcPort, "127.0.0.1:"+httpPort, "127.0.0.1:"+hookPort
 	times := r.plan.Times
 	p.arguments = []string{
-		"--grpc-listen", p.address, "--http-listen", "127.0.0.1:" + httpPort,
+		"--grpc-listen", p.address, "--http-listen", p.http, "--webhook-listen", p.hooks,
 		"--bitbucket-url", r.bitbucketURL(), "--bitbucket-oauth-url", r.bitbucketURL() + "/site/oauth2/access_token",
 		"--cluster", clusterName, "--namespace", r.namespace("cp"), "--pod-name", p.pod, "--leader-elect",
 		"--scaler-address", r.service.Address(), "--tls", "off", "--hourly-budget", strconv.Itoa(testbed.HourlyBudget(times.PollInterval)),
@@ -125,6 +134,7 @@ func (p *replica) prepare(ctx context.Context, token string) (err error) {
 	p.env = []string{
 		"PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + kubeconfig, r.scalerClock.Environment(),
 		"BITBUCKET_OAUTH_CLIENT_ID=" + emulator.OAuthClientID, "BITBUCKET_OAUTH_CLIENT_SECRET=" + emulator.OAuthClientSecret,
+		"BITBUCKET_WEBHOOK_SECRET=" + hookSecret,
 	}
 	return nil
 }
@@ -208,4 +218,13 @@ func (r *Round) leaderAddress() (string, bool) {
 		return "", false
 	}
 	return one.address, true
+}
+
+// leaderHooks is where the leader takes deliveries of webhooks.
+func (r *Round) leaderHooks() (string, bool) {
+	one, ok := r.leader(context.Background())
+	if !ok {
+		return "", false
+	}
+	return one.hooks, true
 }

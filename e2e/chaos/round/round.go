@@ -54,12 +54,15 @@ type Round struct {
 	// bitbucket forwards the scalers to the emulator. service forwards everyone to the
 	// leader.
 	bitbucket, service *network.Gate
-	replicas           []*replica
-	foreign            map[string]foreigner // by UUID
-	began              time.Time            // of the load
+	// hooks forwards deliveries of webhooks to the leader.
+	hooks    *network.Gate
+	watch    *watch
+	replicas []*replica
+	foreign  map[string]foreigner // by UUID
+	began    time.Time            // of the load
 
 	ruling sync.Mutex
-	active map[int][]emulator.FaultRule // by number of the fault
+	active map[int]injected // by number of the fault
 
 	mu      sync.Mutex
 	nodes   []*node.Node
@@ -75,7 +78,7 @@ type Round struct {
 func (s *Suite) Play(ctx context.Context, p plan.Plan) (Record, error) {
 	r := &Round{
 		suite: s, plan: p, id: fmt.Sprintf("r%d", p.Seed), log: s.Logger.With(zap.Uint64("seed", p.Seed)),
-		active: map[int][]emulator.FaultRule{}, killed: map[string]struct{}{}, stopped: map[string]struct{}{},
+		active: map[int]injected{}, watch: newWatch(), killed: map[string]struct{}{}, stopped: map[string]struct{}{},
 	}
 	r.dir = filepath.Join(s.Dir, r.id)
 	r.record = Record{Seed: p.Seed, Dir: r.dir, Faults: map[plan.Kind]int{}}
@@ -100,16 +103,26 @@ func (r *Round) play(ctx context.Context) (err error) {
 		return fmt.Errorf("before the load: %w", err)
 	}
 	r.began = time.Now()
-	if err := r.chaos(ctx); err != nil {
-		return err
-	}
-	if err := r.rest(ctx); err != nil {
+	if err := r.watched(ctx); err != nil {
 		return err
 	}
 	if err := r.leave(ctx); err != nil {
 		return err
 	}
 	return r.judge(ctx)
+}
+
+// watched runs load and faults, and waits for rest, while it compares what the scaler shows of the
+// queue with what waits.
+func (r *Round) watched(ctx context.Context) error {
+	watching, end := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { r.watchQueue(watching) })
+	defer func() { end(); watcher.Wait() }()
+	if err := r.chaos(ctx); err != nil {
+		return err
+	}
+	return r.rest(ctx)
 }
 
 // chaos runs load and faults until both have ended.

@@ -55,7 +55,10 @@ func (r *Round) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return r.startReplicas(ctx)
+	if err := r.startReplicas(ctx); err != nil {
+		return err
+	}
+	return errors.Join(r.planSteps(ctx), r.addWebhook(ctx))
 }
 
 // startEmulator starts Bitbucket, and the scalers' way to it.
@@ -133,7 +136,7 @@ func (r *Round) strike(ctx context.Context) error {
 		n.Vanish()
 		errs = append(errs, r.until(ctx, "the node "+n.Name()+" to be deleted", 0, n.Unregister)) // the API server may be away
 	}
-	for _, gate := range []*network.Gate{r.bitbucket, r.service} {
+	for _, gate := range []*network.Gate{r.bitbucket, r.service, r.hooks} {
 		if gate != nil {
 			errs = append(errs, gate.Close())
 		}
