@@ -28,7 +28,7 @@ const (
 	// WebhookURL is where the scaler takes deliveries, and WebhookSecret signs them. The secret is
 	// also in controlplane/kustomization.yaml.
 	WebhookURL    = "http://" + Scaler + "-webhook." + ControlPlane + ".svc.cluster.local:8090/webhooks/bitbucket"
-	WebhookSecret = "emulator-webhook-secret"
+	WebhookSecret = "emulator-webhook-secret" //nolint:gosec // of the emulated Bitbucket
 	// ScalerImage and EmulatorImage are the images in the overlay.
 	ScalerImage   = "e2e.local/bitbucket-runner-scaler:dev"
 	EmulatorImage = "e2e.local/bitbucket-emulator:dev"
