@@ -25,7 +25,7 @@ func (s *Server) listRunners(c *call) answer {
 	switch {
 	case c.fault.EmptyList:
 	case c.fault.StaleFor > 0:
-		for _, r := range sc.asOf(c.now.Add(-c.fault.StaleFor)) {
+		for _, r := range sc.history.AsOf(c.now.Add(-c.fault.StaleFor)) {
 			bodies = append(bodies, s.shown(c, &r))
 		}
 	default:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket/emulator/history"
 	"bitbucket-runner-scaler/bitbucket/emulator/paging"
 	"bitbucket-runner-scaler/bitbucket/emulator/resource"
 	"bitbucket-runner-scaler/bitbucket/emulator/source"
@@ -37,7 +38,7 @@ type scope struct {
 	runners    []*runner   // oldest first
 	// coming counts the registrations that were answered but not applied yet.
 	coming  int
-	history []snapshot
+	history history.History[runner]
 }
 
 func newWorkspace(given Workspace, now time.Time) *workspace {
