@@ -194,13 +194,17 @@ func TestLongTwentyPipelinesInFourRepositories(t *testing.T) {
 			untilOnline(t, label, 1, 0)
 			time.Sleep(time.Minute) // the first reads of the repositories
 			one, all := queueCalls(t)
+			costs := make([]int, 0, 20) // the calls until the next pipeline is pushed
 			for i := range 20 { //nolint:intrange // one every half minute
 				if _, err := shared.Control.Push(t.Context(), emulator.PushRequest{
 					Workspace: "acme", Repository: repositories[i%4], Branch: "main", File: strings.ReplaceAll(fiveSteps, "LABEL", label),
 				}); err != nil {
 					t.Fatal(err)
 				}
+				before, _ := queueCalls(t)
 				time.Sleep(30 * time.Second)
+				after, _ := queueCalls(t)
+				costs = append(costs, after-before)
 			}
 			until(t, "all steps to pass", func() (bool, error) {
 				passed := 0
@@ -218,9 +222,10 @@ func TestLongTwentyPipelinesInFourRepositories(t *testing.T) {
 			})
 			oneAfter, allAfter := queueCalls(t)
 			calls, lists := oneAfter-one, allAfter-all
-			t.Logf("20 pipelines of 5 steps in ten minutes: %d calls of a pipeline (%.2f per pipeline), %d lists of a repository's pipelines", calls, float64(calls)/20, lists)
-			if calls > 3*20 {
-				t.Errorf("%d calls of a pipeline, want at most 3 per pipeline", calls)
+			slices.Sort(costs)
+			t.Logf("20 pipelines of 5 steps in ten minutes: %d calls of a pipeline (in the median %d, at most %d), %d lists of a repository's pipelines", calls, costs[10], costs[19], lists)
+			if costs[10] > 3 {
+				t.Errorf("a pipeline costs %d calls in the median, want at most 3: %v", costs[10], costs)
 			}
 		})
 	}

@@ -92,7 +92,7 @@ func (b *build) begin(id string, group Group, now time.Time) {
 // surprised has the pipeline read again if a step begins that was not known to wait: a gate has
 // been opened, and others may have been too.
 func (b *build) surprised(s *step, at time.Time) {
-	if s.waiting.IsZero() && rank(s.state()) == 0 {
+	if s.waiting.IsZero() && rank(s.state()) == 0 && at.After(b.read) { // else the read knew of it
 		b.soon = later(at, b.read.Add(hintFloor))
 	}
 }

@@ -173,3 +173,33 @@ func TestReadsWaitForBitbucketToParse(t *testing.T) {
 		}
 	}, fleet("x", app))
 }
+
+// A runner that is there may report its step before the pipeline is read that a delivery names.
+func TestAPipelineThatARunnerReportsTooIsReadOnce(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.Hint(created(app, r.steps("app", "x", 1))) // webhooks arrive
+		r.wait(time.Second)
+		before := r.calls("/pipelines/{") + r.calls("/src/")
+		pipeline := r.steps("app", "x", 2)
+		for _, step := range r.server.State().Steps {
+			if step.PipelineUUID == pipeline {
+				r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 2})
+				r.says(0, Run{Running: StepID{Repository: app, Pipeline: pipeline, Step: step.UUID}})
+				break
+			}
+		}
+		r.wait(5 * time.Second)
+		if calls := r.calls("/pipelines/{") + r.calls("/src/") - before; calls != 3 {
+			t.Errorf("%d calls, want 3", calls)
+		}
+		r.wait(hookedInterval + missedAfter)
+		for _, s := range r.sets {
+			for _, known := range s.repositories {
+				if known.hookedSince.IsZero() {
+					t.Error("a webhook counts as missed, although it has named the pipeline")
+				}
+			}
+		}
+	}, fleet("x", app))
+}

@@ -108,6 +108,11 @@ func (r *repository) hint(id string, webhook bool, now time.Time) bool {
 	if webhook {
 		h.due = now.Add(r.set.parsing)
 	}
+	for _, other := range r.hints { // it may be of the same pipeline, by its number
+		if !webhook && other.webhook && other.failures == 0 {
+			h.due = later(h.due, other.due.Add(parseFloor))
+		}
+	}
 	r.hints[id] = h
 	return true
 }
@@ -176,6 +181,12 @@ func (r *repository) adopt(p builds.Pipeline, now time.Time) *build {
 			b.soon = now // it is run again
 		}
 		b.Pipeline = p
+	}
+	for _, id := range []string{p.UUID, strconv.Itoa(p.Build)} {
+		if h := r.hints[id]; h != nil && h.webhook && !b.hinted {
+			b.hinted, b.hintedAt = true, h.at
+		}
+		delete(r.hints, id)
 	}
 	r.touched = now
 	return b
