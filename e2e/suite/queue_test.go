@@ -196,12 +196,12 @@ func TestLongTwentyPipelinesInFourRepositories(t *testing.T) {
 			one, all := queueCalls(t)
 			costs := make([]int, 0, 20) // the calls until the next pipeline is pushed
 			for i := range 20 { //nolint:intrange // one every half minute
+				before, _ := queueCalls(t)
 				if _, err := shared.Control.Push(t.Context(), emulator.PushRequest{
 					Workspace: "acme", Repository: repositories[i%4], Branch: "main", File: strings.ReplaceAll(fiveSteps, "LABEL", label),
 				}); err != nil {
 					t.Fatal(err)
 				}
-				before, _ := queueCalls(t)
 				time.Sleep(30 * time.Second)
 				after, _ := queueCalls(t)
 				costs = append(costs, after-before)
