@@ -245,3 +245,47 @@ func TestUsageSurvivesARestart(t *testing.T) {
 		t.Errorf("used %d after rows that are not understood, want %d", got, want)
 	}
 }
+
+// The regular reads of the queue take two thirds of what lists, the reserve and other calls leave,
+// for hours, and the rest remains for reads that something asks for.
+func TestReadsOfTheQueueTakeWhatListsLeave(t *testing.T) {
+	for name, c := range map[string]struct {
+		lists, wanted float64
+		most          int // reads per hour
+	}{
+		"few reads":      {60, 100, 100},
+		"many reads":     {60, 5000, 840 * 2 / 3},
+		"many lists too": {600, 5000, 300 * 2 / 3},
+		"no room":        {2000, 5000, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHours(1000, c.lists)
+			h.play(120, none)
+			reads, hinted, due := 0, 0, 0.0
+			for range 120 {
+				factor := h.PaceReads(c.wanted)
+				if c.most == 0 && !math.IsInf(factor, 1) {
+					t.Fatalf("factor %g, want no reads", factor)
+				}
+				for due += c.wanted / 60 / factor; due >= 1; due-- {
+					if h.take(ClassQueue) == nil {
+						reads++
+					}
+				}
+				if c.most > 0 && h.take(ClassQueue) == nil {
+					hinted++
+				}
+				h.play(1, none)
+			}
+			if perHour := reads / 2; perHour > c.most+5 || float64(perHour) < 0.7*float64(c.most) {
+				t.Errorf("%d reads per hour, want about %d", perHour, c.most)
+			}
+			if c.most > 0 && hinted < 110 {
+				t.Errorf("%d of 120 reads for hints were possible", hinted)
+			}
+			if h.refusedLists > 0 || c.lists <= 600 && h.last() > 1.01 {
+				t.Errorf("%d lists refused, factor %g: reads took calls from lists", h.refusedLists, h.last())
+			}
+		})
+	}
+}
