@@ -46,3 +46,22 @@ func TestStepsThatHaveEndedCountUntilTheNextRead(t *testing.T) {
 		})
 	}
 }
+
+// TestTheQueueIsSeenAgainOnceTheBudgetAllows uses up the budget for longer than the longest wait
+// after failures.
+func TestTheQueueIsSeenAgainOnceTheBudgetAllows(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.push(twoSteps)
+		r.broke.Store(true)
+		r.wait(30 * time.Minute)
+		if got := r.answers()[0]; got.Unknown == "" {
+			t.Errorf("got %+v without calls left, want the reason", got)
+		}
+		r.broke.Store(false)
+		r.wait(time.Minute + time.Second)
+		if got := r.answers()[0]; got.Queued != 1 || got.Unknown != "" {
+			t.Errorf("got %+v, want the step that waits", got)
+		}
+	}, fleet("x", app))
+}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +37,22 @@ type rig struct {
 	t      *testing.T
 	server *emulator.Server
 	demand Demand
+	// broke makes the budget refuse all reads.
+	broke atomic.Bool
+}
+
+// client is a client whose budget a test can use up.
+type client struct {
+	Bitbucket
+	broke *atomic.Bool
+}
+
+// Get implements Bitbucket.
+func (c client) Get(ctx context.Context, class bitbucket.Class, route, path string, query url.Values) ([]byte, error) {
+	if c.broke.Load() {
+		return nil, bitbucket.ErrBudgetExhausted
+	}
+	return c.Bitbucket.Get(ctx, class, route, path, query)
 }
 
 // virtually runs a test with a rig whose groups are of one credentials set.
@@ -42,7 +60,8 @@ func virtually(t *testing.T, options emulator.Options, test func(r *rig), groups
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		server := emulator.New(options)
-		client, err := bitbucket.NewClient(bitbucket.Config{
+		r := &rig{t: t, server: server, demand: Demand{Groups: groups}}
+		api, err := bitbucket.NewClient(bitbucket.Config{
 			BaseURL: base, Transport: inprocess.Transport{Handler: server}, Credentials: bitbucket.Credentials{AccessToken: emulator.AccessToken},
 			Budget: bitbucket.NewBudget(bitbucket.DefaultBudget, bitbucket.DefaultReserve, clock.RealClock{}),
 		})
@@ -50,13 +69,13 @@ func virtually(t *testing.T, options emulator.Options, test func(r *rig), groups
 			t.Fatal(err)
 		}
 		q, err := New(Config{
-			Client: func(string, string) (Bitbucket, error) { return client, nil },
-			Pacer:  func(string) Pacer { return client.Budget() },
+			Client: func(string, string) (Bitbucket, error) { return client{api, &r.broke}, nil },
+			Pacer:  func(string) Pacer { return api.Budget() },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &rig{Queue: q, t: t, server: server, demand: Demand{Groups: groups}}
+		r.Queue = q
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- q.Run(ctx) }()
@@ -68,7 +87,7 @@ func virtually(t *testing.T, options emulator.Options, test func(r *rig), groups
 			server.Close()
 		}()
 		for _, label := range []string{"x", "y"} { // steps wait for registered runners
-			_, err := client.CreateRunner(ctx, bitbucket.Scope{Workspace: acme}, bitbucket.NewRunner{Name: label, Labels: pipelines.Runner("linux", label)})
+			_, err := api.CreateRunner(ctx, bitbucket.Scope{Workspace: acme}, bitbucket.NewRunner{Name: label, Labels: pipelines.Runner("linux", label)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -33,8 +33,7 @@ func (s *set) resolve(n *named) *read {
 		return func(err error, now time.Time) {
 			n.reading, n.err = false, err
 			if err != nil {
-				n.failures++
-				n.due = now.Add(retry(n.failures))
+				n.due = s.retry(&n.failures, err, now)
 				return
 			}
 			n.uuid, n.failures = found.Repository, 0
@@ -60,8 +59,7 @@ func (s *set) look(w *workspace) *read {
 		return func(err error, now time.Time) {
 			w.reading, w.err = false, err
 			if err != nil {
-				w.failures++
-				w.due = now.Add(retry(w.failures))
+				w.due = s.retry(&w.failures, err, now)
 				return
 			}
 			w.failures = 0
@@ -113,8 +111,7 @@ func (r *repository) list() *read {
 			case errors.Is(err, bitbucket.ErrNotFound) && !r.own:
 				delete(r.set.repositories, r.scope.Repository) // it was deleted, or there never was one
 			case err != nil:
-				r.failures++
-				r.listErr, r.retryAt = err, now.Add(retry(r.failures))
+				r.listErr, r.retryAt = err, r.set.retry(&r.failures, err, now)
 			default:
 				r.live(list, begun, now)
 			}
@@ -141,8 +138,7 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 			case errors.Is(err, bitbucket.ErrNotFound):
 				delete(r.hints, id)
 			case err != nil:
-				h.failures++
-				h.due = now.Add(retry(h.failures))
+				h.due = r.set.retry(&h.failures, err, now)
 			default:
 				delete(r.hints, id)
 				b := r.adopt(found, now)
@@ -195,8 +191,7 @@ func (r *repository) readBuild(b *build) *read {
 			case errors.Is(err, bitbucket.ErrNotFound), over:
 				r.end(b, now)
 			case err != nil:
-				b.failures++
-				b.err, b.soon = err, now.Add(retry(b.failures))
+				b.err, b.soon = err, r.set.retry(&b.failures, err, now)
 			case !known.Parsed:
 				b.failures++
 				b.soon = now.Add(min(hintFloor<<min(b.failures, 5), confirmInterval))

@@ -227,7 +227,12 @@ func (s *set) blocked() string {
 	return "Bitbucket limits the calls of the credentials"
 }
 
-// retry is the time to the next try after a number of failures in a row.
-func retry(failures int) time.Duration {
-	return min(retryBase<<min(max(failures-1, 0), 10), retryMost)
+// retry counts a failed read and returns when to try it again. Of a call that the budget has refused
+// nothing is known, so it is tried as soon as the set may read.
+func (s *set) retry(failures *int, err error, now time.Time) time.Time {
+	if errors.Is(err, bitbucket.ErrBudgetExhausted) {
+		return s.pausedUntil
+	}
+	*failures++
+	return now.Add(min(retryBase<<min(*failures-1, 10), retryMost))
 }

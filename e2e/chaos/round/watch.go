@@ -116,7 +116,8 @@ func (r *Round) compare(process string, groups []status.Group, state emulator.St
 		}
 		for _, waits := range shown.Queue.Steps {
 			step := steps[waits.UUID]
-			if waits.Expected != nil || step.Outcome == emulator.OutcomeQueued {
+			// While it cannot read, such as after a 429 that has used up its budget, it says so.
+			if waits.Expected != nil || step.Outcome == emulator.OutcomeQueued || shown.Queue.Unknown != "" {
 				continue
 			}
 			seen[waits.UUID] = struct{}{}

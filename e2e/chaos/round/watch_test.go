@@ -72,6 +72,11 @@ func TestAStepThatHasEndedCountsOnlyUntilTheNextRead(t *testing.T) {
 		if err := r.haunted(); err != nil {
 			t.Error(err)
 		}
+		r.look(g, 2*phantomFor, 1, "throttled", waits, r.steps(g, emulator.OutcomePassed))
+		if err := r.haunted(); err != nil {
+			t.Error(err)
+		}
+		r.wantViolations(t)
 		r.look(g, phantomFor+2*time.Second, 1, "", waits, r.steps(g, emulator.OutcomePassed))
 		r.wantViolations(t, "for step a, which does not wait")
 	})
