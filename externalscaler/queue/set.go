@@ -16,7 +16,6 @@ type set struct {
 	name  string
 	// namespace is one that may use it.
 	namespace    string
-	since        time.Time
 	workspaces   map[string]*workspace  // by UUID
 	repositories map[string]*repository // by UUID
 	// named are the repositories that groups name by slug, by workspace/slug.
@@ -37,6 +36,7 @@ type set struct {
 type workspace struct {
 	uuid   string
 	wanted bool
+	since  time.Time // when it was first known
 	// hookedAt is when the last delivery of any of its repositories came.
 	hookedAt time.Time
 	looked   time.Time // when the last list of changed repositories was begun
@@ -52,6 +52,7 @@ type named struct {
 	scope    bitbucket.Scope
 	uuid     string // once it is known
 	wanted   bool
+	since    time.Time // when it was first known
 	due      time.Time
 	err      error
 	failures int
@@ -60,7 +61,7 @@ type named struct {
 
 func newSet(q *Queue, name, namespace string) *set {
 	return &set{
-		queue: q, name: name, namespace: namespace, since: q.config.Clock.Now(), workspaces: map[string]*workspace{}, repositories: map[string]*repository{}, named: map[string]*named{},
+		queue: q, name: name, namespace: namespace, workspaces: map[string]*workspace{}, repositories: map[string]*repository{}, named: map[string]*named{},
 		reported: rate.NewLimiter(rate.Every(time.Minute/reportedRepositories), reportedRepositories),
 	}
 }
@@ -86,7 +87,7 @@ func (s *set) want(group Group, now time.Time) {
 	}
 	w := s.workspaces[group.Scope.Workspace]
 	if w == nil {
-		w = &workspace{uuid: group.Scope.Workspace, due: now}
+		w = &workspace{uuid: group.Scope.Workspace, since: now, due: now}
 		s.workspaces[w.uuid] = w
 	}
 	w.wanted = true
@@ -94,7 +95,7 @@ func (s *set) want(group Group, now time.Time) {
 		in := bitbucket.Scope{Workspace: w.uuid, Repository: name}
 		n := s.named[in.String()]
 		if n == nil {
-			n = &named{scope: in, due: now}
+			n = &named{scope: in, since: now, due: now}
 			if bitbucket.IsUUID(name) {
 				n.uuid = strings.ToLower(name)
 			}

@@ -1,0 +1,34 @@
+package queue
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+)
+
+// faults replaces the faults of Bitbucket.
+func (r *rig) faults(rules ...emulator.FaultRule) {
+	r.t.Helper()
+	r.post("/faults", emulator.FaultRules{Rules: append([]emulator.FaultRule{}, rules...)}, nil)
+}
+
+// in is the path of a repository and what is below it.
+func in(repository, below string) string { return "/2.0/repositories/*/" + repository + below }
+
+func TestARepositoryThatIsFoundHidesNothingWhileItIsFirstRead(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(forgetAfter + 2*foundInterval)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in("*", "/pipelines"), Latency: "5s"})
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: web})
+		r.wait(time.Second)
+		if got := r.answers()[0]; !got.Pending || got.Unknown != "" {
+			t.Errorf("got %+v while a repository is read for the first time, want pending", got)
+		}
+		r.wait(5 * time.Second)
+		if got := r.answers()[0]; got.Pending || got.Unknown != "" {
+			t.Errorf("got %+v after that, want all to be seen", got)
+		}
+	}, fleet("x", ""))
+}
