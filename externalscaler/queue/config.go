@@ -68,6 +68,9 @@ const (
 	// retryBase and retryMost bound the time to the next try after a failed read.
 	retryBase = 5 * time.Second
 	retryMost = 5 * time.Minute
+	// hintRetries is how often a pipeline that a hint names is tried again before a list of the
+	// repository must do.
+	hintRetries = 4
 )
 
 // Bounds.

@@ -32,3 +32,35 @@ func TestARepositoryThatIsFoundHidesNothingWhileItIsFirstRead(t *testing.T) {
 		}
 	}, fleet("x", ""))
 }
+
+func TestPipelinesThatCannotBeReadAreNotTriedForEver(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in("*", "/pipelines/*"), Status: http.StatusForbidden})
+		for build := range 60 {
+			r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 1 + build})
+			r.wait(10 * time.Second)
+		}
+		r.wait(30 * time.Minute)
+		before := r.calls("/pipelines/{")
+		r.wait(time.Hour)
+		if calls := r.calls("/pipelines/{") - before; calls > 12 {
+			t.Errorf("%d calls in an hour in which nothing happened", calls)
+		}
+	}, fleet("x", ""))
+}
+
+func TestTheEndOfAnotherPipelineDoesNotStandForThatOfAPush(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(time.Minute)
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app})
+		r.wait(time.Minute)
+		r.steps("app", "x", 1) // of which only the push is delivered
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app})
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 7, Over: true})
+		r.wait(pushDelay + time.Second)
+		if got := r.answers()[0].Queued; got != 1 {
+			t.Errorf("%d steps are queued, want that of the push", got)
+		}
+	}, fleet("x", app))
+}

@@ -140,9 +140,14 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 				h.due = now.Add(hintFloor << h.failures)
 			case errors.Is(err, bitbucket.ErrNotFound):
 				delete(r.hints, id)
-			case err != nil:
+			case err != nil && h.failures < hintRetries:
 				h.failures++
 				h.due = now.Add(retry(h.failures))
+			case err != nil: // one list does for all such hints
+				delete(r.hints, id)
+				if r.pushedAt.IsZero() {
+					r.pushedAt = now
+				}
 			default:
 				delete(r.hints, id)
 				b := r.adopt(found, now)

@@ -81,7 +81,9 @@ func (r *repository) take(h Hint, now time.Time) bool {
 		}
 		return true
 	}
-	r.pushedAt = time.Time{}
+	if !h.Over && r.pushedAt.After(now) { // the push has its pipeline
+		r.pushedAt = time.Time{}
+	}
 	if b := r.find(h); b != nil {
 		b.hinted = true
 		b.hint(h.Over, now)
