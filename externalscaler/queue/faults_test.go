@@ -50,6 +50,23 @@ func TestPipelinesThatCannotBeReadAreNotTriedForEver(t *testing.T) {
 	}, fleet("x", ""))
 }
 
+func TestABriefNotFoundHidesNoStep(t *testing.T) {
+	for name, path := range map[string]string{"of a repository": "/pipelines", "of a pipeline's steps": "/pipelines/*/steps"} {
+		t.Run(name, func(t *testing.T) {
+			virtually(t, waiting(), func(r *rig) {
+				r.wait(10 * time.Second)
+				r.Hint(created(app, r.steps("app", "x", 3)))
+				r.wait(11 * foundInterval) // the workspace's look has seen the push
+				r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in(app, path), Status: http.StatusNotFound, Count: 1})
+				r.wait(hookedInterval + confirmInterval)
+				if got := r.answers()[0].Queued; got != 3 {
+					t.Errorf("%d steps are queued after one answer of 404, want 3", got)
+				}
+			}, fleet("x", ""))
+		})
+	}
+}
+
 func TestTheEndOfAnotherPipelineDoesNotStandForThatOfAPush(t *testing.T) {
 	virtually(t, waiting(), func(r *rig) {
 		r.wait(time.Minute)

@@ -110,7 +110,7 @@ func (r *repository) list() *read {
 		return func(err error, now time.Time) {
 			r.reading = false
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound) && !r.own:
+			case errors.Is(err, bitbucket.ErrNotFound) && !r.own && (len(r.builds) == 0 || r.failures >= notFoundRetries):
 				delete(r.set.repositories, r.scope.Repository) // it was deleted, or there never was one
 			case err != nil:
 				r.failures++
@@ -135,7 +135,7 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 		return func(err error, now time.Time) {
 			h.reading = false
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound) && h.failures < 2: // it may not be there yet
+			case errors.Is(err, bitbucket.ErrNotFound) && h.failures < notFoundRetries: // it may not be there yet
 				h.failures++
 				h.due = now.Add(hintFloor << h.failures)
 			case errors.Is(err, bitbucket.ErrNotFound):
@@ -197,7 +197,7 @@ func (r *repository) readBuild(b *build) *read {
 				b.define(definition)
 			}
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound), over:
+			case errors.Is(err, bitbucket.ErrNotFound) && b.failures >= notFoundRetries, over:
 				r.end(b, now)
 			case err != nil:
 				b.failures++
