@@ -253,6 +253,17 @@ func (b *build) missed(now time.Time) {
 	b.soon = now
 }
 
+// reported is when a runner last reported something that Bitbucket has not shown yet; zero if
+// nothing.
+func (b *build) reported() (last time.Time) {
+	for _, s := range b.steps {
+		if s.reported.Name != "" {
+			last = later(last, s.at)
+		}
+	}
+	return last
+}
+
 // idle reports whether no step of the pipeline can need a runner any more.
 func (b *build) idle() bool {
 	if !b.defined || b.unknown != "" {

@@ -67,6 +67,24 @@ func TestABriefNotFoundHidesNoStep(t *testing.T) {
 	}
 }
 
+func TestAWrongEndOfAPipelineLastsUntilItIsReadAgain(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		steps := r.push(twoSteps)
+		for _, step := range steps {
+			r.says(0, Run{Running: step})
+			r.says(0, Run{Ended: step, Result: passed})
+		}
+		if got := r.answers()[0].Queued; got != 0 {
+			t.Errorf("%d queued after the last step, want 0", got)
+		}
+		r.wait(quietInterval + settle) // Bitbucket has never heard of it
+		if got := r.answers()[0]; got.Queued != 1 {
+			t.Errorf("got %+v, want the first step, which Bitbucket shows as waiting", got)
+		}
+	}, fleet("x", app))
+}
+
 func TestTheEndOfAnotherPipelineDoesNotStandForThatOfAPush(t *testing.T) {
 	virtually(t, waiting(), func(r *rig) {
 		r.wait(time.Minute)
