@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -46,6 +47,41 @@ func TestPipelinesThatCannotBeReadAreNotTriedForEver(t *testing.T) {
 		r.wait(time.Hour)
 		if calls := r.calls("/pipelines/{") - before; calls > 12 {
 			t.Errorf("%d calls in an hour in which nothing happened", calls)
+		}
+	}, fleet("x", ""))
+}
+
+func TestARunnersReportsCostABoundedNumberOfReads(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		steps := r.push(twoSteps)
+		for name, run := range map[string]func(i int) Run{
+			"unknown pipelines": func(i int) Run {
+				return Run{Running: StepID{Repository: app, Pipeline: fmt.Sprintf("{33333333-3333-4333-8333-%012d}", i), Step: app}}
+			},
+			"failures":               func(i int) Run { return Run{Ended: steps[0], Result: fmt.Sprint("FAILED", i)} },
+			"losses":                 func(i int) Run { return Run{Running: steps[i%2]} },
+			"a step before its time": func(int) Run { return Run{Running: steps[1]} },
+			"unknown repositories": func(i int) Run {
+				return Run{Running: StepID{Repository: fmt.Sprintf("{33333333-3333-4333-8333-%012d}", i), Pipeline: app, Step: app}}
+			},
+			"silence": func(i int) Run {
+				if i%2 == 0 {
+					return Run{}
+				}
+				return Run{Ended: steps[0], Result: fmt.Sprint("FAILED", i)}
+			},
+		} {
+			before := r.calls("/pipelines")
+			for i := range 600 {
+				r.says(0, run(i))
+				r.wait(time.Second)
+			}
+			calls := r.calls("/pipelines") - before
+			t.Logf("%s: %d calls", name, calls)
+			if calls > 100 {
+				t.Errorf("%s: %d calls in ten minutes for the reports of one runner", name, calls)
+			}
 		}
 	}, fleet("x", ""))
 }

@@ -135,7 +135,7 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 		return func(err error, now time.Time) {
 			h.reading = false
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound) && h.failures < notFoundRetries: // it may not be there yet
+			case errors.Is(err, bitbucket.ErrNotFound) && h.webhook && h.failures < notFoundRetries: // it may not be there yet
 				h.failures++
 				h.due = now.Add(hintFloor << h.failures)
 			case errors.Is(err, bitbucket.ErrNotFound):

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"bitbucket-runner-scaler/bitbucket"
 )
 
@@ -20,8 +18,6 @@ type set struct {
 	repositories map[string]*repository // by UUID
 	// named are the repositories that groups name by slug, by workspace/slug.
 	named map[string]*named
-	// reported bounds the repositories that runners bring to notice.
-	reported *rate.Limiter
 	// parsing is how long Bitbucket takes, lately, from the delivery that names a pipeline until
 	// it has parsed the file. A read before that is a call for nothing.
 	parsing time.Duration
@@ -62,7 +58,6 @@ type named struct {
 func newSet(q *Queue, name, namespace string) *set {
 	return &set{
 		queue: q, name: name, namespace: namespace, workspaces: map[string]*workspace{}, repositories: map[string]*repository{}, named: map[string]*named{},
-		reported: rate.NewLimiter(rate.Every(time.Minute/reportedRepositories), reportedRepositories),
 	}
 }
 
