@@ -121,6 +121,20 @@ func TestAWrongEndOfAPipelineLastsUntilItIsReadAgain(t *testing.T) {
 	}, fleet("x", app))
 }
 
+func TestAChangeThatNoWebhookNamedIsLookedAt(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(time.Minute)
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app})
+		r.wait(5 * time.Minute)
+		var pushed emulator.Pushed // and nobody says so
+		r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: twoSteps}, &pushed)
+		r.wait(11 * foundInterval)
+		if got := r.answers()[0].Queued; got != 1 {
+			t.Errorf("%d steps are queued, want the first one", got)
+		}
+	}, fleet("x", ""))
+}
+
 func TestTheEndOfAnotherPipelineDoesNotStandForThatOfAPush(t *testing.T) {
 	virtually(t, waiting(), func(r *rig) {
 		r.wait(time.Minute)

@@ -87,7 +87,7 @@ func (s *set) touch(w *workspace, found builds.Repository, now time.Time) {
 		if r = s.add(bitbucket.Scope{Workspace: w.uuid, Repository: found.UUID}, now); r == nil {
 			return
 		}
-	} else if r.hookedSince.IsZero() && r.pushedAt.IsZero() {
+	} else if missed := r.hookedAt.Before(found.UpdatedOn.Add(-missedAfter)); (missed || r.hookedSince.IsZero()) && r.pushedAt.IsZero() { // no delivery has said so
 		r.pushedAt = now
 	}
 	r.touched = now
