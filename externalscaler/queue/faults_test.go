@@ -149,3 +149,21 @@ func TestTheEndOfAnotherPipelineDoesNotStandForThatOfAPush(t *testing.T) {
 		}
 	}, fleet("x", app))
 }
+
+func TestALimitIsOverWithAnyOtherAnswer(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app}) // from now on it is not polled
+		r.wait(time.Minute)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in(app, "/pipelines/*"), Status: http.StatusTooManyRequests, Count: 1})
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 77}) // there is none
+		r.wait(time.Second)
+		if got := r.answers()[0].Unknown; got == "" {
+			t.Error("all is known although Bitbucket limits the calls")
+		}
+		r.wait(5 * time.Minute)
+		if got := r.answers()[0].Unknown; got != "" {
+			t.Errorf("%q minutes after Bitbucket answered again", got)
+		}
+	}, fleet("x", app))
+}

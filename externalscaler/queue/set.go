@@ -184,8 +184,8 @@ func (s *set) hint(h Hint, now time.Time) bool {
 func (s *set) note(err error, now time.Time) {
 	var limited *bitbucket.RateLimitedError
 	switch {
-	case err == nil:
-		s.err = nil
+	case err == nil, errors.Is(err, bitbucket.ErrNotFound), errors.Is(err, bitbucket.ErrForbidden), errors.Is(err, bitbucket.ErrMissingScope):
+		s.err = nil // Bitbucket has answered
 		return
 	case errors.As(err, &limited):
 		s.pausedUntil = now.Add(max(limited.RetryAfter, retryBase))
