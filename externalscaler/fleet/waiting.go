@@ -40,7 +40,8 @@ func (b *builder) joinQueue() {
 		}
 		for _, m := range g.Members {
 			report := m.Telemetry
-			for _, id := range []string{report.StepUUID, report.Run.Running.Step, report.Run.Ended.Step} {
+			// Not the step that has ended: the queue knows that, and the step may be retried.
+			for _, id := range []string{report.StepUUID, report.Run.Running.Step} {
 				id = strings.ToLower(id)
 				if _, shown := taken[id]; id != "" && !shown {
 					taken[id] = labels

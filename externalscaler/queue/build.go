@@ -79,7 +79,9 @@ func (b *build) begin(id string, group Group, now time.Time) {
 	if s == nil || !b.serves(s, group) || rank(s.state()) > 1 {
 		return
 	}
-	b.surprised(s, now)
+	if s.surprises() && now.After(b.read) { // else the read knew of it
+		b.ask(group, now)
+	}
 	s.reported, s.at, s.ours = pipelines.State{Name: pipelines.StateInProgress}, now, true
 	if s.running.IsZero() {
 		s.running = now
@@ -89,11 +91,11 @@ func (b *build) begin(id string, group Group, now time.Time) {
 	}
 }
 
-// surprised has the pipeline read again if a step begins that was not known to wait: a gate has
-// been opened, and others may have been too.
-func (b *build) surprised(s *step, at time.Time) {
-	if s.waiting.IsZero() && rank(s.state()) == 0 && at.After(b.read) { // else the read knew of it
-		b.soon = later(at, b.read.Add(hintFloor))
+// ask has the pipeline read soon for the sake of a runner's report, if its group may ask for that.
+func (b *build) ask(group Group, now time.Time) {
+	at := later(now, b.read.Add(hintFloor))
+	if planned := !b.soon.IsZero() && !b.soon.After(at); !planned && b.repository.set.queue.mayAsk(group, now) {
+		b.soon = at
 	}
 }
 
@@ -109,7 +111,7 @@ func (b *build) end(id, result string, group Group, now time.Time) {
 	}
 	if result != passed {
 		s.reported, s.at, s.ours = pipelines.State{Name: pipelines.StateInProgress}, now.Add(-settle), false // the next read decides
-		b.soon = later(now, b.read.Add(hintFloor))
+		b.ask(group, now)
 		return
 	}
 	if !s.begun.IsZero() {
@@ -119,10 +121,10 @@ func (b *build) end(id, result string, group Group, now time.Time) {
 }
 
 // lose notes that no runner reports a step any more that ran.
-func (b *build) lose(id string, now time.Time) {
+func (b *build) lose(id string, group Group, now time.Time) {
 	if s := b.find(id); s != nil && s.ours {
 		s.at, s.ours = now.Add(-settle), false // the next read decides
-		b.soon = later(now, b.read.Add(hintFloor))
+		b.ask(group, now)
 	}
 }
 
@@ -134,7 +136,9 @@ func (b *build) show(shown map[string]time.Time) (changed bool) {
 	for i := range b.steps {
 		s := &b.steps[i]
 		if at, ok := shown[s.id]; ok && rank(s.state()) == 0 && at.After(s.at) && at.After(b.read.Add(-settle)) {
-			b.surprised(s, at)
+			if s.surprises() && at.After(b.read) {
+				b.soon = later(at, b.read.Add(hintFloor))
+			}
 			s.reported, s.at = pipelines.State{Name: pipelines.StateInProgress}, at
 			s.running, changed = at, true
 		}
@@ -186,7 +190,7 @@ func (b *build) take(listed []builds.Step, begun, now time.Time) (over bool) {
 				b.end(r.Ended.Step, r.Result, r.group, r.at)
 			}
 		}
-		if r.Running.Pipeline == b.UUID {
+		if s := b.find(r.Running.Step); s != nil && r.Running.Pipeline == b.UUID && (rank(s.shown) == 1 || begun.Before(r.at.Add(settle))) {
 			b.begin(r.Running.Step, r.group, r.at)
 		}
 	}
@@ -251,6 +255,17 @@ func (b *build) missed(now time.Time) {
 		return
 	}
 	b.soon = now
+}
+
+// reported is when a runner last reported something that Bitbucket has not shown yet; zero if
+// nothing.
+func (b *build) reported() (last time.Time) {
+	for _, s := range b.steps {
+		if s.reported.Name != "" {
+			last = later(last, s.at)
+		}
+	}
+	return last
 }
 
 // idle reports whether no step of the pipeline can need a runner any more.

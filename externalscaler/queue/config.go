@@ -65,9 +65,17 @@ const (
 	askedFor = time.Minute
 	// readTimeout bounds one read, which can be several calls.
 	readTimeout = 30 * time.Second
+	// askedEvery is the time between two reads that reports of one group's runners ask for.
+	askedEvery = 30 * time.Second
 	// retryBase and retryMost bound the time to the next try after a failed read.
 	retryBase = 5 * time.Second
 	retryMost = 5 * time.Minute
+	// hintRetries is how often a pipeline that a hint names is tried again before a list of the
+	// repository must do.
+	hintRetries = 4
+	// notFoundRetries is how often something that is not found is tried again: Bitbucket can say
+	// that for a moment of what is there.
+	notFoundRetries = 2
 )
 
 // Bounds.
@@ -88,9 +96,10 @@ const (
 	// cachedFiles is how many files are kept, and cachedSize their greatest size.
 	cachedFiles = 64
 	cachedSize  = 64 << 10
-	// reportedRepositories is how many repositories per minute, at a burst of as many, runners
-	// can bring to the queue's notice: what runs in a pod can report anything.
-	reportedRepositories = 10
+	// askedAtOnce is how many reads at once the reports of one group's runners can ask for, and
+	// then one per askedEvery: what runs in a pod can report anything. What they do not get is
+	// read when it is due anyway.
+	askedAtOnce = 10
 )
 
 // Bitbucket is the client of one credentials set.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/pipelines"
 )
@@ -134,7 +136,8 @@ func (q *Queue) hear(run Run, group Group, now time.Time) {
 		r.touched = now
 		b := r.builds[id.Pipeline]
 		if b == nil {
-			if _, ended := r.ended.Get(id.Pipeline); !ended {
+			_, hinted := r.hints[id.Pipeline]
+			if _, ended := r.ended.Get(id.Pipeline); !ended && !hinted && q.mayAsk(group, now) {
 				r.hint(id.Pipeline, false, now)
 			}
 			continue
@@ -159,8 +162,20 @@ func (q *Queue) lose(last report, next Run, now time.Time) {
 		return
 	}
 	if b := set.repositories[id.Repository].builds[id.Pipeline]; b != nil {
-		b.lose(id.Step, now)
+		b.lose(id.Step, last.group, now)
 	}
+}
+
+// mayAsk reports whether a group's runners may have something read at once because of what they
+// report. What else is read does not depend on it.
+func (q *Queue) mayAsk(group Group, now time.Time) bool {
+	name := group.Namespace + "/" + group.Name
+	asking := q.asking[name]
+	if asking == nil {
+		asking = rate.NewLimiter(rate.Every(askedEvery), askedAtOnce)
+		q.asking[name] = asking
+	}
+	return asking.AllowN(now, 1)
 }
 
 // reportedIn returns the repository that a runner reports, if the runners of its group can take
@@ -174,7 +189,7 @@ func (q *Queue) reportedIn(uuid string, group Group, now time.Time) *repository 
 	if r := set.repositories[uuid]; r != nil {
 		return r
 	}
-	if !set.reported.AllowN(now, 1) {
+	if !q.mayAsk(group, now) {
 		return nil
 	}
 	return set.add(scope, now)

@@ -2,11 +2,14 @@ package queue
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/pipelines"
@@ -28,6 +31,7 @@ type Queue struct {
 	groups []Group
 	sets   map[string]*set // by the name of the credentials set
 	runs   map[string]report
+	asking map[string]*rate.Limiter // by namespace/name of the group
 	counts Counts
 }
 
@@ -53,7 +57,7 @@ func New(config Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{config: config, wake: make(chan struct{}, 1), files: files, usual: newUsual(), sets: map[string]*set{}, runs: map[string]report{}}
+	q := &Queue{config: config, wake: make(chan struct{}, 1), files: files, usual: newUsual(), sets: map[string]*set{}, runs: map[string]report{}, asking: map[string]*rate.Limiter{}}
 	q.current.Store(&Snapshot{})
 	return q, nil
 }
@@ -147,6 +151,9 @@ func (q *Queue) want(now time.Time) {
 	for _, set := range q.sets {
 		set.unwant()
 	}
+	maps.DeleteFunc(q.asking, func(name string, _ *rate.Limiter) bool {
+		return !slices.ContainsFunc(q.groups, func(g Group) bool { return g.Namespace+"/"+g.Name == name })
+	})
 	for _, group := range q.groups {
 		if !group.ByQueue || group.Scope.Workspace == "" {
 			continue

@@ -85,7 +85,7 @@ func (s *set) touch(w *workspace, found builds.Repository, now time.Time) {
 		if r = s.add(bitbucket.Scope{Workspace: w.uuid, Repository: found.UUID}, now); r == nil {
 			return
 		}
-	} else if r.hookedSince.IsZero() && r.pushedAt.IsZero() {
+	} else if missed := r.hookedAt.Before(found.UpdatedOn.Add(-missedAfter)); (missed || r.hookedSince.IsZero()) && r.pushedAt.IsZero() { // no delivery has said so
 		r.pushedAt = now
 	}
 	r.touched = now
@@ -108,7 +108,7 @@ func (r *repository) list() *read {
 		return func(err error, now time.Time) {
 			r.reading = false
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound) && !r.own:
+			case errors.Is(err, bitbucket.ErrNotFound) && !r.own && (len(r.builds) == 0 || r.failures >= notFoundRetries):
 				delete(r.set.repositories, r.scope.Repository) // it was deleted, or there never was one
 			case err != nil:
 				r.listErr, r.retryAt = err, r.set.retry(&r.failures, err, now)
@@ -132,13 +132,18 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 		return func(err error, now time.Time) {
 			h.reading = false
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound) && h.failures < 2: // it may not be there yet
+			case errors.Is(err, bitbucket.ErrNotFound) && h.webhook && h.failures < notFoundRetries: // it may not be there yet
 				h.failures++
 				h.due = now.Add(hintFloor << h.failures)
 			case errors.Is(err, bitbucket.ErrNotFound):
 				delete(r.hints, id)
-			case err != nil:
+			case err != nil && h.failures < hintRetries:
 				h.due = r.set.retry(&h.failures, err, now)
+			case err != nil: // one list does for all such hints
+				delete(r.hints, id)
+				if r.pushedAt.IsZero() {
+					r.pushedAt = now
+				}
 			default:
 				delete(r.hints, id)
 				b := r.adopt(found, now)
@@ -188,7 +193,7 @@ func (r *repository) readBuild(b *build) *read {
 				b.define(definition)
 			}
 			switch {
-			case errors.Is(err, bitbucket.ErrNotFound), over:
+			case errors.Is(err, bitbucket.ErrNotFound) && b.failures >= notFoundRetries, over:
 				r.end(b, now)
 			case err != nil:
 				b.err, b.soon = err, r.set.retry(&b.failures, err, now)

@@ -20,8 +20,8 @@ type repository struct {
 	name string
 	// own is true if a group names it.
 	own bool
-	// touched is the last sign of life.
-	touched time.Time
+	// since is when it was first known, and touched the last sign of life.
+	since, touched time.Time
 	// hookedAt is when the last delivery came, and hookedSince when the first of an unbroken
 	// series did; zero while webhooks are not known to arrive.
 	hookedAt, hookedSince time.Time
@@ -62,7 +62,7 @@ func newRepository(s *set, in bitbucket.Scope, now time.Time) *repository {
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return &repository{set: s, scope: in, name: in.Repository, touched: now, retryAt: now, builds: map[string]*build{}, ended: ended, hints: map[string]*hinted{}}
+	return &repository{set: s, scope: in, name: in.Repository, since: now, touched: now, retryAt: now, builds: map[string]*build{}, ended: ended, hints: map[string]*hinted{}}
 }
 
 // take takes a hint.
@@ -81,7 +81,9 @@ func (r *repository) take(h Hint, now time.Time) bool {
 		}
 		return true
 	}
-	r.pushedAt = time.Time{}
+	if !h.Over && r.pushedAt.After(now) { // the push has its pipeline
+		r.pushedAt = time.Time{}
+	}
 	if b := r.find(h); b != nil {
 		b.hinted = true
 		b.hint(h.Over, now)

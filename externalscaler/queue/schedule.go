@@ -117,6 +117,8 @@ func (r *repository) candidates(now time.Time, stretched func(time.Duration) tim
 			yield(candidate{worth: worthNew, due: b.soon, start: func() *read { return r.readBuild(b) }})
 		case !b.idle():
 			yield(candidate{worth: worthHot, due: b.from().Add(stretched(b.interval(now))), start: func() *read { return r.readBuild(b) }})
+		case !b.reported().IsZero(): // that its steps have ended is what runners say, and not Bitbucket
+			yield(candidate{worth: worthCold, due: later(b.read, b.reported()).Add(stretched(quietInterval)), start: func() *read { return r.readBuild(b) }})
 		}
 	}
 	if r.reading {

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"bitbucket-runner-scaler/bitbucket"
 )
 
@@ -16,13 +14,10 @@ type set struct {
 	name  string
 	// namespace is one that may use it.
 	namespace    string
-	since        time.Time
 	workspaces   map[string]*workspace  // by UUID
 	repositories map[string]*repository // by UUID
 	// named are the repositories that groups name by slug, by workspace/slug.
 	named map[string]*named
-	// reported bounds the repositories that runners bring to notice.
-	reported *rate.Limiter
 	// parsing is how long Bitbucket takes, lately, from the delivery that names a pipeline until
 	// it has parsed the file. A read before that is a call for nothing.
 	parsing time.Duration
@@ -37,6 +32,7 @@ type set struct {
 type workspace struct {
 	uuid   string
 	wanted bool
+	since  time.Time // when it was first known
 	// hookedAt is when the last delivery of any of its repositories came.
 	hookedAt time.Time
 	looked   time.Time // when the last list of changed repositories was begun
@@ -52,6 +48,7 @@ type named struct {
 	scope    bitbucket.Scope
 	uuid     string // once it is known
 	wanted   bool
+	since    time.Time // when it was first known
 	due      time.Time
 	err      error
 	failures int
@@ -60,8 +57,7 @@ type named struct {
 
 func newSet(q *Queue, name, namespace string) *set {
 	return &set{
-		queue: q, name: name, namespace: namespace, since: q.config.Clock.Now(), workspaces: map[string]*workspace{}, repositories: map[string]*repository{}, named: map[string]*named{},
-		reported: rate.NewLimiter(rate.Every(time.Minute/reportedRepositories), reportedRepositories),
+		queue: q, name: name, namespace: namespace, workspaces: map[string]*workspace{}, repositories: map[string]*repository{}, named: map[string]*named{},
 	}
 }
 
@@ -86,7 +82,7 @@ func (s *set) want(group Group, now time.Time) {
 	}
 	w := s.workspaces[group.Scope.Workspace]
 	if w == nil {
-		w = &workspace{uuid: group.Scope.Workspace, due: now}
+		w = &workspace{uuid: group.Scope.Workspace, since: now, due: now}
 		s.workspaces[w.uuid] = w
 	}
 	w.wanted = true
@@ -94,7 +90,7 @@ func (s *set) want(group Group, now time.Time) {
 		in := bitbucket.Scope{Workspace: w.uuid, Repository: name}
 		n := s.named[in.String()]
 		if n == nil {
-			n = &named{scope: in, due: now}
+			n = &named{scope: in, since: now, due: now}
 			if bitbucket.IsUUID(name) {
 				n.uuid = strings.ToLower(name)
 			}
@@ -188,8 +184,8 @@ func (s *set) hint(h Hint, now time.Time) bool {
 func (s *set) note(err error, now time.Time) {
 	var limited *bitbucket.RateLimitedError
 	switch {
-	case err == nil:
-		s.err = nil
+	case err == nil, errors.Is(err, bitbucket.ErrNotFound), errors.Is(err, bitbucket.ErrForbidden), errors.Is(err, bitbucket.ErrMissingScope):
+		s.err = nil // Bitbucket has answered
 		return
 	case errors.As(err, &limited):
 		s.pausedUntil = now.Add(max(limited.RetryAfter, retryBase))

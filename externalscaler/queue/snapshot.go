@@ -108,19 +108,19 @@ func (r *repository) ordered() []*build {
 
 func (w *workspace) view(s *set, now time.Time) View {
 	v := View{Credentials: s.name, Scope: bitbucket.Scope{Workspace: w.uuid}, In: w.uuid}
-	v.Pending, v.Unknown = s.visible(w.looked, w.err, now, "the workspace's repositories")
+	v.Pending, v.Unknown = s.visible(w.since, w.looked, w.err, now, "the workspace's repositories")
 	return v
 }
 
 func (n *named) view(s *set, now time.Time) View {
 	v := View{Credentials: s.name, Scope: bitbucket.Scope{Workspace: n.scope.Workspace}, In: n.scope.Repository}
-	v.Pending, v.Unknown = s.visible(time.Time{}, n.err, now, "repository "+n.scope.Repository)
+	v.Pending, v.Unknown = s.visible(n.since, time.Time{}, n.err, now, "repository "+n.scope.Repository)
 	return v
 }
 
 func (r *repository) view(now time.Time) View {
 	v := View{Credentials: r.set.name, Scope: r.scope, In: r.name, Found: !r.own}
-	v.Pending, v.Unknown = r.set.visible(r.listed, r.listErr, now, "the pipelines of "+r.name)
+	v.Pending, v.Unknown = r.set.visible(r.since, r.listed, r.listErr, now, "the pipelines of "+r.name)
 	if !v.Pending && v.Unknown == "" {
 		for _, b := range r.ordered() {
 			if v.Unknown = b.problem(now); v.Unknown != "" {
@@ -131,14 +131,15 @@ func (r *repository) view(now time.Time) View {
 	return v
 }
 
-// visible says whether something that was last read at some time can be seen.
-func (s *set) visible(read time.Time, err error, now time.Time, what string) (pending bool, unknown string) {
+// visible says whether something can be seen that has been known since some time, and was last read
+// at another.
+func (s *set) visible(since, read time.Time, err error, now time.Time, what string) (pending bool, unknown string) {
 	switch {
 	case s.err != nil:
 		return false, s.blocked()
 	case err != nil:
 		return false, fmt.Sprintf("%s cannot be read: %v", what, err)
-	case read.IsZero() && now.Sub(s.since) < firstReadFor:
+	case read.IsZero() && now.Sub(since) < firstReadFor:
 		return true, ""
 	case read.IsZero():
 		return false, what + " have not been read yet"

@@ -46,6 +46,10 @@ func (s step) state() pipelines.State {
 	return state
 }
 
+// surprises reports whether the step was not known to wait. If it begins, a gate has been opened,
+// and others may have been too.
+func (s *step) surprises() bool { return s.waiting.IsZero() && rank(s.state()) == 0 }
+
 // rank is the order in which a step goes through its states.
 func rank(s pipelines.State) int {
 	switch s.Name {

@@ -1,0 +1,169 @@
+package queue
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+)
+
+// faults replaces the faults of Bitbucket.
+func (r *rig) faults(rules ...emulator.FaultRule) {
+	r.t.Helper()
+	r.post("/faults", emulator.FaultRules{Rules: append([]emulator.FaultRule{}, rules...)}, nil)
+}
+
+// in is the path of a repository and what is below it.
+func in(repository, below string) string { return "/2.0/repositories/*/" + repository + below }
+
+func TestARepositoryThatIsFoundHidesNothingWhileItIsFirstRead(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(forgetAfter + 2*foundInterval)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in("*", "/pipelines"), Latency: "5s"})
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: web})
+		r.wait(time.Second)
+		if got := r.answers()[0]; !got.Pending || got.Unknown != "" {
+			t.Errorf("got %+v while a repository is read for the first time, want pending", got)
+		}
+		r.wait(5 * time.Second)
+		if got := r.answers()[0]; got.Pending || got.Unknown != "" {
+			t.Errorf("got %+v after that, want all to be seen", got)
+		}
+	}, fleet("x", ""))
+}
+
+func TestPipelinesThatCannotBeReadAreNotTriedForEver(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in("*", "/pipelines/*"), Status: http.StatusForbidden})
+		for build := range 60 {
+			r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 1 + build})
+			r.wait(10 * time.Second)
+		}
+		r.wait(30 * time.Minute)
+		before := r.calls("/pipelines/{")
+		r.wait(time.Hour)
+		if calls := r.calls("/pipelines/{") - before; calls > 12 {
+			t.Errorf("%d calls in an hour in which nothing happened", calls)
+		}
+	}, fleet("x", ""))
+}
+
+func TestARunnersReportsCostABoundedNumberOfReads(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		steps := r.push(twoSteps)
+		for name, run := range map[string]func(i int) Run{
+			"unknown pipelines": func(i int) Run {
+				return Run{Running: StepID{Repository: app, Pipeline: fmt.Sprintf("{33333333-3333-4333-8333-%012d}", i), Step: app}}
+			},
+			"failures":               func(i int) Run { return Run{Ended: steps[0], Result: fmt.Sprint("FAILED", i)} },
+			"losses":                 func(i int) Run { return Run{Running: steps[i%2]} },
+			"a step before its time": func(int) Run { return Run{Running: steps[1]} },
+			"unknown repositories": func(i int) Run {
+				return Run{Running: StepID{Repository: fmt.Sprintf("{33333333-3333-4333-8333-%012d}", i), Pipeline: app, Step: app}}
+			},
+			"silence": func(i int) Run {
+				if i%2 == 0 {
+					return Run{}
+				}
+				return Run{Ended: steps[0], Result: fmt.Sprint("FAILED", i)}
+			},
+		} {
+			before := r.calls("/pipelines")
+			for i := range 600 {
+				r.says(0, run(i))
+				r.wait(time.Second)
+			}
+			calls := r.calls("/pipelines") - before
+			t.Logf("%s: %d calls", name, calls)
+			if calls > 100 {
+				t.Errorf("%s: %d calls in ten minutes for the reports of one runner", name, calls)
+			}
+		}
+	}, fleet("x", ""))
+}
+
+func TestABriefNotFoundHidesNoStep(t *testing.T) {
+	for name, path := range map[string]string{"of a repository": "/pipelines", "of a pipeline's steps": "/pipelines/*/steps"} {
+		t.Run(name, func(t *testing.T) {
+			virtually(t, waiting(), func(r *rig) {
+				r.wait(10 * time.Second)
+				r.Hint(created(app, r.steps("app", "x", 3)))
+				r.wait(11 * foundInterval) // the workspace's look has seen the push
+				r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in(app, path), Status: http.StatusNotFound, Count: 1})
+				r.wait(hookedInterval + confirmInterval)
+				if got := r.answers()[0].Queued; got != 3 {
+					t.Errorf("%d steps are queued after one answer of 404, want 3", got)
+				}
+			}, fleet("x", ""))
+		})
+	}
+}
+
+func TestAWrongEndOfAPipelineLastsUntilItIsReadAgain(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		steps := r.push(twoSteps)
+		for _, step := range steps {
+			r.says(0, Run{Running: step})
+			r.says(0, Run{Ended: step, Result: passed})
+		}
+		if got := r.answers()[0].Queued; got != 0 {
+			t.Errorf("%d queued after the last step, want 0", got)
+		}
+		r.wait(quietInterval + settle) // Bitbucket has never heard of it
+		if got := r.answers()[0]; got.Queued != 1 {
+			t.Errorf("got %+v, want the first step, which Bitbucket shows as waiting", got)
+		}
+	}, fleet("x", app))
+}
+
+func TestAChangeThatNoWebhookNamedIsLookedAt(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(time.Minute)
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app})
+		r.wait(5 * time.Minute)
+		var pushed emulator.Pushed // and nobody says so
+		r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: twoSteps}, &pushed)
+		r.wait(11 * foundInterval)
+		if got := r.answers()[0].Queued; got != 1 {
+			t.Errorf("%d steps are queued, want the first one", got)
+		}
+	}, fleet("x", ""))
+}
+
+func TestTheEndOfAnotherPipelineDoesNotStandForThatOfAPush(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(time.Minute)
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app})
+		r.wait(time.Minute)
+		r.steps("app", "x", 1) // of which only the push is delivered
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app})
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 7, Over: true})
+		r.wait(pushDelay + time.Second)
+		if got := r.answers()[0].Queued; got != 1 {
+			t.Errorf("%d steps are queued, want that of the push", got)
+		}
+	}, fleet("x", app))
+}
+
+func TestALimitIsOverWithAnyOtherAnswer(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app}) // from now on it is not polled
+		r.wait(time.Minute)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in(app, "/pipelines/*"), Status: http.StatusTooManyRequests, Count: 1})
+		r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 77}) // there is none
+		r.wait(time.Second)
+		if got := r.answers()[0].Unknown; got == "" {
+			t.Error("all is known although Bitbucket limits the calls")
+		}
+		r.wait(5 * time.Minute)
+		if got := r.answers()[0].Unknown; got != "" {
+			t.Errorf("%q minutes after Bitbucket answered again", got)
+		}
+	}, fleet("x", app))
+}
