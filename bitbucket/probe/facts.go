@@ -119,7 +119,9 @@ func Facts() []Fact {
 		{"offline-after", "a runner whose heartbeat is lost becomes OFFLINE after 1 to 2 minutes", Inferred, LookNone, "treats a runner as lost only after 5 minutes OFFLINE", "needs a connected runner"},
 		{"delete-busy", "deleting a busy runner is not refused, and its step hangs", Inferred, LookNone, "never deletes a busy runner; unknown counts as busy", "would cost a step"},
 		{"retry-after", "a 429 may lack Retry-After", Unknown, LookNone, "honours it if present, else backs off", "would use up the hourly allowance"},
-		{"waiting-steps", "steps in the stages `pending_pending` and `in_progress_pending` wait for a runner", Inferred, LookNone, "does not read the queue yet", "needs a pipeline"},
+		{"waiting-steps", "a pending step of the stage PENDING has been reached and lacks only a runner", Inferred, LookNone, "goes by the order of the file; the stage alone decides nothing", "needs a pipeline"},
+		{"opened-gates", "a manual step that was reached and no longer has the stage PAUSED was started", Inferred, LookNone, "counts it after one read that shows the change, or after two if it never saw the stage", "needs a pipeline"},
+		{"pipeline-file", "a pipeline runs what `bitbucket-pipelines.yml` says at its commit, and its steps are listed in the order of the file", Inferred, LookNone, "compares number and names of the steps; where they differ, their labels are unknown and the ratio is the floor", "needs a pipeline"},
 		{"status-webhook", "Pipelines posts an INPROGRESS commit status when a pipeline starts", Inferred, LookNone, "also takes pushes and the ends of steps as hints, and never relies on them alone", "needs a pipeline"},
 	}
 }
