@@ -26,6 +26,7 @@ type build struct {
 	// unknown says why nothing can be said of the steps.
 	unknown string
 	read    time.Time // when the last read of the steps was begun
+	tried   time.Time // when the last read was begun, whatever came of it
 	// soon is when it is to be read again before the next regular read; zero if it is not.
 	soon time.Time
 	// held is since when something else than our runners holds it back; zero if nothing does.
@@ -248,13 +249,23 @@ func (b *build) hint(over bool, now time.Time) {
 	}
 }
 
+// fail notes that a read did not find what it looked for, and has the next one tried after a
+// time. After many such reads the next one waits for its turn among the regular ones.
+func (b *build) fail(now time.Time, wait time.Duration) {
+	if b.failures++; b.failures <= retriesSoon {
+		b.soon = now.Add(wait)
+	}
+}
+
 // missed notes that a list of live pipelines lacks this one.
 func (b *build) missed(now time.Time) {
-	if b.defined && b.unknown == "" && b.idle() {
+	unreadable := b.err != nil && b.failures > notFoundRetries
+	switch {
+	case unreadable, b.defined && b.unknown == "" && b.idle():
 		b.repository.end(b, now)
-		return
+	case b.failures == 0:
+		b.soon = now
 	}
-	b.soon = now
 }
 
 // reported is when a runner last reported something that Bitbucket has not shown yet; zero if

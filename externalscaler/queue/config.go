@@ -73,6 +73,9 @@ const (
 	// hintRetries is how often a pipeline that a hint names is tried again before a list of the
 	// repository must do.
 	hintRetries = 4
+	// retriesSoon is how often a pipeline that cannot be read, or is not parsed, is tried again
+	// before the regular reads.
+	retriesSoon = 8
 	// notFoundRetries is how often something that is not found is tried again: Bitbucket can say
 	// that for a moment of what is there.
 	notFoundRetries = 2

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,6 +165,60 @@ func TestALimitIsOverWithAnyOtherAnswer(t *testing.T) {
 		r.wait(5 * time.Minute)
 		if got := r.answers()[0].Unknown; got != "" {
 			t.Errorf("%q minutes after Bitbucket answered again", got)
+		}
+	}, fleet("x", app))
+}
+
+func TestPipelinesThatStayUnreadLeaveCallsForOthers(t *testing.T) {
+	forbidden := emulator.FaultRule{Method: http.MethodGet, Path: in(app, "/pipelines/*"), Status: http.StatusForbidden}
+	for name, c := range map[string]struct {
+		parseLag time.Duration
+		faults   []emulator.FaultRule
+		hinted   bool
+	}{
+		"forbidden":              {faults: []emulator.FaultRule{forbidden}},
+		"never parsed":           {parseLag: 1000 * time.Hour},
+		"never parsed, and told": {parseLag: 1000 * time.Hour, hinted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := waiting()
+			options.ParseLag = c.parseLag
+			virtually(t, options, func(r *rig) {
+				r.wait(10 * time.Second)
+				r.faults(c.faults...)
+				for range 60 {
+					var pushed emulator.Pushed
+					r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: twoSteps}, &pushed)
+					if c.hinted {
+						r.Hint(created(app, pushed.Pipeline))
+					}
+				}
+				r.wait(time.Hour)
+				for hour := range 4 { // after two and a half hours of waiting steps fail
+					before := r.calls("/")
+					r.wait(time.Hour)
+					if calls := r.calls("/") - before; calls > 850 {
+						t.Errorf("%d calls in hour %d, want some to be left", calls, 2+hour)
+					}
+					if got := r.answers()[0].Unknown; strings.Contains(got, "budget") {
+						t.Errorf("in hour %d: %s", 2+hour, got)
+					}
+				}
+			}, fleet("x", app))
+		})
+	}
+}
+
+func TestAPipelineThatNeedsNoRunnerIsKnownAfterAFailedRead(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in("*", "/src/*"), Status: http.StatusServiceUnavailable, Count: 1})
+		var pushed emulator.Pushed
+		r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: `pipelines: {default: [step: {script: [sleep 3600]}]}`}, &pushed)
+		r.Hint(created(app, pushed.Pipeline))
+		r.wait(time.Minute)
+		if got := r.answers()[0].Unknown; got != "" {
+			t.Errorf("unknown: %s", got)
 		}
 	}, fleet("x", app))
 }

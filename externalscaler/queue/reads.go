@@ -188,7 +188,7 @@ func (r *repository) readBuild(b *build) *read {
 			listed = err == nil
 		}
 		return func(err error, now time.Time) {
-			b.reading = false
+			b.reading, b.tried = false, begun
 			if known.Parsed && !b.Parsed && !b.hintedAt.IsZero() {
 				r.set.parsed(b.hintedAt, true, now)
 			}
@@ -200,16 +200,19 @@ func (r *repository) readBuild(b *build) *read {
 			case errors.Is(err, bitbucket.ErrNotFound) && b.failures >= notFoundRetries, over:
 				r.end(b, now)
 			case err != nil:
-				b.failures++
-				b.err, b.soon = err, now.Add(retry(b.failures))
+				b.err = err
+				b.fail(now, retry(b.failures+1))
 			case !known.Parsed:
-				b.failures++
-				b.soon = now.Add(min(hintFloor<<min(b.failures, 5), confirmInterval))
+				b.err = nil
+				wait := min(hintFloor<<min(b.failures+1, 5), confirmInterval)
 				if !b.hintedAt.IsZero() {
-					b.soon = now.Add(r.set.parseRetry(b.failures))
+					wait = r.set.parseRetry(b.failures + 1)
 				}
+				b.fail(now, wait)
 			case listed && b.take(steps, begun, now), known.Completed:
 				r.end(b, now)
+			default:
+				b.failures, b.err = 0, nil
 			}
 		}, err
 	}}
