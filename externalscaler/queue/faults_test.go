@@ -1,12 +1,15 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
@@ -221,4 +224,39 @@ func TestAPipelineThatNeedsNoRunnerIsKnownAfterAFailedRead(t *testing.T) {
 			t.Errorf("unknown: %s", got)
 		}
 	}, fleet("x", app))
+}
+
+func TestStepsThatAreNotThereYetAreReadAgain(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.mu.Lock()
+		client, err := r.config.Client("default", "ns")
+		thin := &withoutSteps{Bitbucket: client, left: 1}
+		r.config.Client = func(string, string) (Bitbucket, error) { return thin, err }
+		r.mu.Unlock()
+		r.Hint(created(app, r.steps("app", "x", 5)))
+		for range 3 {
+			r.wait(time.Second)
+			if got := r.answers()[0].Unknown; got != "" {
+				t.Errorf("unknown: %s", got)
+			}
+		}
+		if got := r.answers()[0].Queued; got != 5 {
+			t.Errorf("%d steps are queued three seconds later, want 5", got)
+		}
+	}, fleet("x", app))
+}
+
+// withoutSteps lists no steps for so many times.
+type withoutSteps struct {
+	Bitbucket
+	left int
+}
+
+func (w *withoutSteps) Get(ctx context.Context, class bitbucket.Class, route, path string, query url.Values) ([]byte, error) {
+	if strings.HasSuffix(path, "/steps") && w.left > 0 {
+		w.left--
+		return []byte(`{"values":[]}`), nil
+	}
+	return w.Bitbucket.Get(ctx, class, route, path, query)
 }

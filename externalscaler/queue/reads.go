@@ -209,6 +209,8 @@ func (r *repository) readBuild(b *build) *read {
 					wait = r.set.parseRetry(b.failures + 1)
 				}
 				b.fail(now, wait)
+			case listed && len(steps) < len(b.definition.Steps) && b.read.IsZero() && b.failures < notFoundRetries:
+				b.fail(now, hintFloor) // not all of them may be there yet
 			case listed && b.take(steps, begun, now), known.Completed:
 				r.end(b, now)
 			default:
