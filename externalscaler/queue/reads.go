@@ -170,7 +170,7 @@ func (r *repository) readBuild(b *build) *read {
 	b.reading, b.soon = true, time.Time{}
 	client, unusable := r.set.open()
 	begun := r.set.queue.config.Clock.Now()
-	known, defined, definition := b.Pipeline, b.defined, b.definition
+	known, defined, definition, failures := b.Pipeline, b.defined, b.definition, b.failures
 	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
 		var steps []builds.Step
 		listed := false
@@ -181,6 +181,9 @@ func (r *repository) readBuild(b *build) *read {
 		over := known.Completed && !failedAtOnce(known)
 		if err == nil && !defined && known.Parsed && !over {
 			definition, err = r.define(ctx, client, known)
+			if errors.Is(err, bitbucket.ErrNotFound) && failures >= notFoundRetries {
+				definition, err = pipelines.Pipeline{Selector: known.Selector, Unknown: fmt.Sprintf("there is no %s at its commit", builds.FileName)}, nil
+			}
 			defined = err == nil
 		}
 		if err == nil && defined && needsRunner(definition) && !over {
@@ -232,7 +235,8 @@ func needsRunner(p pipelines.Pipeline) bool {
 }
 
 // define reads the definition of a pipeline from the file at its commit. What the file cannot
-// say is unknown, which is no error.
+// say is unknown, which is no error. That there is none is an error, because Bitbucket can say that
+// for a moment.
 func (r *repository) define(ctx context.Context, client Bitbucket, p builds.Pipeline) (pipelines.Pipeline, error) {
 	file, unknown, err := r.file(ctx, client, p.Commit, builds.FileName)
 	if err != nil || unknown != "" {
@@ -244,10 +248,11 @@ func (r *repository) define(ctx context.Context, client Bitbucket, p builds.Pipe
 			break
 		}
 		imported, unknown, err := r.file(ctx, client, p.Commit, imports[0])
-		if err != nil {
+		missing := errors.Is(err, bitbucket.ErrNotFound)
+		if err != nil && !missing {
 			return pipelines.Pipeline{}, err
 		}
-		if unknown != "" {
+		if missing || unknown != "" {
 			break // Select says which pipelines that affects
 		}
 		file = file.With(imports[0], imported)
@@ -263,9 +268,6 @@ func (r *repository) file(ctx context.Context, client Bitbucket, commit, path st
 		return known, "", nil
 	}
 	data, err := builds.File(ctx, client, r.scope, commit, path)
-	if errors.Is(err, bitbucket.ErrNotFound) {
-		return nil, fmt.Sprintf("there is no %s at its commit", path), nil
-	}
 	if err != nil {
 		return nil, "", err
 	}
