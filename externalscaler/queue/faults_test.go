@@ -266,3 +266,25 @@ func (w *withoutSteps) Get(ctx context.Context, class bitbucket.Class, route, pa
 	}
 	return w.Bitbucket.Get(ctx, class, route, path, query)
 }
+
+func TestDeliveriesThatNameNothingLeaveCallsForOthers(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(time.Minute)
+		before := r.calls("/")
+		for minute := range 60 {
+			for i := range 600 {
+				r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 1000*minute + 1000 + i})
+			}
+			r.wait(time.Minute)
+		}
+		if calls := r.calls("/") - before; calls > 500 {
+			t.Errorf("%d calls in an hour for deliveries that name nothing", calls)
+		}
+		r.Hint(created(web, r.steps("web", "x", 2)))
+		r.Hint(created(app, r.steps("app", "x", 3)))
+		r.wait(ownInterval + 5*time.Second)
+		if got := r.answers()[0]; got.Queued != 5 || got.Unknown != "" {
+			t.Errorf("got %+v, want the steps of both repositories", got)
+		}
+	}, fleet("x", ""))
+}

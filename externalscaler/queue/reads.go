@@ -134,6 +134,11 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 		}
 		return func(err error, now time.Time) {
 			h.reading = false
+			if errors.Is(err, bitbucket.ErrNotFound) && h.webhook && !r.wrong.AllowN(now, 1) {
+				clear(r.hints) // so many of them name nothing
+				r.listInstead(now)
+				return
+			}
 			switch {
 			case errors.Is(err, bitbucket.ErrNotFound) && h.webhook && h.failures < notFoundRetries: // it may not be there yet
 				h.failures++
