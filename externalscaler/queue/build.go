@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"bitbucket-runner-scaler/bitbucket/builds"
 	"bitbucket-runner-scaler/bitbucket/pipelines"
 )
@@ -17,6 +19,7 @@ type build struct {
 	// hinted is true if a webhook named it, at hintedAt.
 	hinted   bool
 	hintedAt time.Time
+	told     *rate.Limiter // bounds the reads that deliveries ask for
 	// definition is what the file says. It is not known before defined.
 	definition pipelines.Pipeline
 	defined    bool
@@ -37,7 +40,7 @@ type build struct {
 }
 
 func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
-	b := &build{repository: r, Pipeline: p, since: now, soon: now}
+	b := &build{repository: r, Pipeline: p, since: now, soon: now, told: rate.NewLimiter(rate.Every(confirmInterval), toldAtOnce)}
 	if !p.Parsed {
 		b.soon = now.Add(hintFloor)
 	}
@@ -241,11 +244,14 @@ func (b *build) hint(over bool, now time.Time) {
 		return
 	}
 	if over || b.held != (time.Time{}) || b.unknown != "" || !b.defined {
-		if at := b.read.Add(hintFloor); at.After(now) {
-			b.soon = at
+		at := later(now, b.read.Add(hintFloor))
+		if !b.soon.IsZero() && !b.soon.After(at) {
 			return
 		}
-		b.soon = now
+		if !b.told.AllowN(now, 1) {
+			at = later(now, b.read.Add(confirmInterval))
+		}
+		b.soon = at
 	}
 }
 

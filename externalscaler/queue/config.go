@@ -90,9 +90,12 @@ const (
 	mostRepositories = 1000
 	mostBuilds       = 500
 	mostHints        = 500
-	// wrongAtOnce is how many deliveries of a repository can name pipelines which there are not,
-	// until lists stand for them. Then it is one per minute.
+	// wrongAtOnce is how many deliveries of a repository can name pipelines which there are not, or
+	// which have ended, until lists stand for them. Then it is one per minute.
 	wrongAtOnce = 30
+	// toldAtOnce is how many reads of a pipeline deliveries can ask for soon. Then it is one per
+	// confirmInterval.
+	toldAtOnce = 20
 	// mostAsked bounds the failed steps of a repository whose labels are kept for askedFor.
 	mostAsked = 100
 	// mostEnded bounds the ended pipelines of a repository that are remembered.

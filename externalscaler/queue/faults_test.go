@@ -288,3 +288,36 @@ func TestDeliveriesThatNameNothingLeaveCallsForOthers(t *testing.T) {
 		}
 	}, fleet("x", ""))
 }
+
+func TestDeliveriesThatSayNothingNewLeaveCallsForOthers(t *testing.T) {
+	for name, over := range map[string]bool{"that it goes on": false, "that it has ended": true} {
+		t.Run(name, func(t *testing.T) {
+			virtually(t, waiting(), func(r *rig) {
+				r.wait(10 * time.Second)
+				ended := make([]string, 100)
+				for i := range ended {
+					ended[i] = r.steps("app", "x", 1)
+				}
+				r.wait(2 * missedAfter)
+				for _, pipeline := range ended {
+					r.post("/pipelines/"+pipeline+"/stop", nil, nil)
+				}
+				r.wait(time.Minute)
+				live := created(app, r.push(twoSteps)[0].Pipeline)
+				live.Over = over
+				before := r.calls("/")
+				for second := range 3600 {
+					r.Hint(live)
+					r.Hint(created(app, ended[second%len(ended)]))
+					r.wait(time.Second)
+				}
+				if calls := r.calls("/") - before; calls > 400 {
+					t.Errorf("%d calls in an hour for deliveries that say nothing new", calls)
+				}
+				if got := r.answers()[0]; got.Queued != 1 || got.Unknown != "" {
+					t.Errorf("got %+v, want the first step", got)
+				}
+			}, fleet("x", app))
+		})
+	}
+}

@@ -134,7 +134,8 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 		}
 		return func(err error, now time.Time) {
 			h.reading = false
-			if errors.Is(err, bitbucket.ErrNotFound) && h.webhook && !r.wrong.AllowN(now, 1) {
+			vain := errors.Is(err, bitbucket.ErrNotFound) || err == nil && found.Completed && !failedAtOnce(found)
+			if vain && h.webhook && !r.wrong.AllowN(now, 1) {
 				clear(r.hints) // so many of them name nothing
 				r.listInstead(now)
 				return

@@ -33,8 +33,8 @@ type repository struct {
 	asked []asked
 	// hints are the pipelines to read, by build number or UUID.
 	hints map[string]*hinted
-	// wrong bounds the deliveries that name a pipeline which there is not: anyone who can set the
-	// status of a commit can have them sent.
+	// wrong bounds the deliveries that name a pipeline which there is not, or which has ended: anyone
+	// who can set the status of a commit can have them sent.
 	wrong *rate.Limiter
 
 	listed   time.Time // when the last list was begun; zero if there is none
