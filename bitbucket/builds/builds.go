@@ -79,18 +79,25 @@ func Live(ctx context.Context, from Getter, in bitbucket.Scope) ([]Pipeline, err
 	for page := 1; ; page++ {
 		query := url.Values{"status": liveStatuses, "sort": {"-created_on"}, "pagelen": {strconv.Itoa(pageLength)}, "page": {strconv.Itoa(page)}}
 		var answer struct {
-			Values  []wirePipeline `json:"values"`
-			Size    int            `json:"size"`
-			Pagelen int            `json:"pagelen"`
+			Values  []wirePipeline  `json:"values"`
+			Size    json.RawMessage `json:"size"`
+			Pagelen json.RawMessage `json:"pagelen"`
 		}
 		if err := get(ctx, from, route, path, query, &answer); err != nil {
 			return nil, fmt.Errorf("list the pipelines of %s: %w", in, err)
 		}
 		for _, p := range answer.Values {
-			live = append(live, p.pipeline())
+			if p.UUID != "" {
+				live = append(live, p.pipeline())
+			}
+		}
+		size := number(answer.Size)
+		last := page*max(number(answer.Pagelen), 1) >= size
+		if size == 0 { // it is missing
+			last = len(answer.Values) < pageLength
 		}
 		switch {
-		case len(answer.Values) == 0 || page*max(answer.Pagelen, 1) >= answer.Size:
+		case len(answer.Values) == 0 || last:
 			return live, nil
 		case page == maxPages:
 			return nil, fmt.Errorf("list the pipelines of %s: %w: more than %d pipelines are live", in, bitbucket.ErrUnavailable, len(live))

@@ -124,3 +124,23 @@ func TestRepositoriesWithoutAUUIDAreLeftOut(t *testing.T) {
 		t.Errorf("%v; repositories (-want +got):\n%s", err, diff)
 	}
 }
+
+func TestOddAnswersHideNoPipeline(t *testing.T) {
+	full := `{"values":[{"build_number":"8"}` + strings.Repeat(`,{"uuid":"{a}","build_number":"7"}`, 99) + `]}` // no size
+	a := &answers{bodies: []string{full, `{"size":"101","pagelen":"100","values":[{"uuid":"{b}","build_number":null}]}`}}
+	got, err := builds.Live(t.Context(), a, app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 100 || got[0].Build != 7 || got[99].UUID != "{b}" {
+		t.Errorf("got %d pipelines, %+v and others, want 99 of the first page and one of the second", len(got), got[:min(len(got), 1)])
+	}
+	a = &answers{bodies: []string{`{"values":[{"uuid":"{s}","duration_in_seconds":"2.5"},{"uuid":"{s}","duration_in_seconds":"?"}]}`}}
+	steps, err := builds.Steps(t.Context(), a, app, "{p}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(steps) != 2 || steps[0].Duration != 2500*time.Millisecond || steps[1].Duration != 0 {
+		t.Errorf("got %+v, want a duration of 2.5s and none", steps)
+	}
+}

@@ -10,7 +10,7 @@ import (
 
 type wirePipeline struct {
 	UUID        string          `json:"uuid"`
-	BuildNumber int             `json:"build_number"`
+	BuildNumber json.RawMessage `json:"build_number"`
 	RunNumber   json.RawMessage `json:"run_number"`
 	CreatedOn   string          `json:"created_on"`
 	CompletedOn string          `json:"completed_on"`
@@ -32,7 +32,7 @@ type wirePipeline struct {
 
 func (w wirePipeline) pipeline() Pipeline {
 	p := Pipeline{
-		UUID: strings.ToLower(w.UUID), Build: w.BuildNumber, Run: number(w.RunNumber), CreatedOn: moment(w.CreatedOn), CompletedOn: moment(w.CompletedOn), Result: w.State.Result.text(),
+		UUID: strings.ToLower(w.UUID), Build: number(w.BuildNumber), Run: number(w.RunNumber), CreatedOn: moment(w.CreatedOn), CompletedOn: moment(w.CompletedOn), Result: w.State.Result.text(),
 		Completed: w.State.Name == pipelines.StateCompleted, Repository: w.Repository.repository(), Commit: w.Target.Commit.Hash,
 	}
 	if s := w.Target.Selector; s != nil && s.Type != "" && w.State.Name != "PARSING" {
@@ -52,7 +52,7 @@ type wireStep struct {
 		Result *named `json:"result"`
 	} `json:"state"`
 	RunNumber json.RawMessage `json:"run_number"`
-	Seconds   float64         `json:"duration_in_seconds"`
+	Seconds   json.RawMessage `json:"duration_in_seconds"`
 }
 
 type named struct {
@@ -68,7 +68,7 @@ func (n *named) text() string {
 
 func (w wireStep) step() Step {
 	return Step{
-		UUID: strings.ToLower(w.UUID), Run: number(w.RunNumber), Duration: time.Duration(w.Seconds * float64(time.Second)),
+		UUID: strings.ToLower(w.UUID), Run: number(w.RunNumber), Duration: seconds(w.Seconds),
 		Reported: pipelines.Reported{Name: w.Name, State: pipelines.State{Name: w.State.Name, Stage: w.State.Stage.text(), Result: w.State.Result.text()}},
 	}
 }
@@ -91,6 +91,18 @@ func number(raw json.RawMessage) int {
 	}
 	return n
 }
+
+// seconds reads a duration; 0 if it is none.
+func seconds(raw json.RawMessage) time.Duration {
+	var n float64
+	if json.Unmarshal([]byte(strings.Trim(string(raw), `"`)), &n) != nil || n < 0 {
+		return 0
+	}
+	return time.Duration(min(n, mostSeconds) * float64(time.Second))
+}
+
+// mostSeconds is longer than any step, and short enough for a time.Duration.
+const mostSeconds = 1e9
 
 // moment reads a time; zero if it is missing or unreadable.
 func moment(text string) time.Time {

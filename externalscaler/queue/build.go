@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"bitbucket-runner-scaler/bitbucket/builds"
 	"bitbucket-runner-scaler/bitbucket/pipelines"
 )
@@ -17,6 +19,7 @@ type build struct {
 	// hinted is true if a webhook named it, at hintedAt.
 	hinted   bool
 	hintedAt time.Time
+	told     *rate.Limiter // bounds the reads that deliveries ask for
 	// definition is what the file says. It is not known before defined.
 	definition pipelines.Pipeline
 	defined    bool
@@ -26,6 +29,7 @@ type build struct {
 	// unknown says why nothing can be said of the steps.
 	unknown string
 	read    time.Time // when the last read of the steps was begun
+	tried   time.Time // when the last read was begun, whatever came of it
 	// soon is when it is to be read again before the next regular read; zero if it is not.
 	soon time.Time
 	// held is since when something else than our runners holds it back; zero if nothing does.
@@ -36,7 +40,7 @@ type build struct {
 }
 
 func newBuild(r *repository, p builds.Pipeline, now time.Time) *build {
-	b := &build{repository: r, Pipeline: p, since: now, soon: now}
+	b := &build{repository: r, Pipeline: p, since: now, soon: now, told: rate.NewLimiter(rate.Every(confirmInterval), toldAtOnce)}
 	if !p.Parsed {
 		b.soon = now.Add(hintFloor)
 	}
@@ -240,21 +244,34 @@ func (b *build) hint(over bool, now time.Time) {
 		return
 	}
 	if over || b.held != (time.Time{}) || b.unknown != "" || !b.defined {
-		if at := b.read.Add(hintFloor); at.After(now) {
-			b.soon = at
+		at := later(now, b.read.Add(hintFloor))
+		if !b.soon.IsZero() && !b.soon.After(at) {
 			return
 		}
-		b.soon = now
+		if !b.told.AllowN(now, 1) {
+			at = later(now, b.read.Add(confirmInterval))
+		}
+		b.soon = at
+	}
+}
+
+// fail notes that a read did not find what it looked for, and has the next one tried after a
+// time. After many such reads the next one waits for its turn among the regular ones.
+func (b *build) fail(now time.Time, wait time.Duration) {
+	if b.failures++; b.failures <= retriesSoon {
+		b.soon = now.Add(wait)
 	}
 }
 
 // missed notes that a list of live pipelines lacks this one.
 func (b *build) missed(now time.Time) {
-	if b.defined && b.unknown == "" && b.idle() {
+	unreadable := b.err != nil && b.failures > notFoundRetries
+	switch {
+	case unreadable, b.defined && b.unknown == "" && b.idle():
 		b.repository.end(b, now)
-		return
+	case b.failures == 0:
+		b.soon = now
 	}
-	b.soon = now
 }
 
 // reported is when a runner last reported something that Bitbucket has not shown yet; zero if

@@ -73,6 +73,9 @@ const (
 	// hintRetries is how often a pipeline that a hint names is tried again before a list of the
 	// repository must do.
 	hintRetries = 4
+	// retriesSoon is how often a pipeline that cannot be read, or is not parsed, is tried again
+	// before the regular reads.
+	retriesSoon = 8
 	// notFoundRetries is how often something that is not found is tried again: Bitbucket can say
 	// that for a moment of what is there.
 	notFoundRetries = 2
@@ -87,6 +90,12 @@ const (
 	mostRepositories = 1000
 	mostBuilds       = 500
 	mostHints        = 500
+	// wrongAtOnce is how many deliveries of a repository can name pipelines which there are not, or
+	// which have ended, until lists stand for them. Then it is one per minute.
+	wrongAtOnce = 30
+	// toldAtOnce is how many reads of a pipeline deliveries can ask for soon. Then it is one per
+	// confirmInterval.
+	toldAtOnce = 20
 	// mostAsked bounds the failed steps of a repository whose labels are kept for askedFor.
 	mostAsked = 100
 	// mostEnded bounds the ended pipelines of a repository that are remembered.

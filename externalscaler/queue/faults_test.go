@@ -1,11 +1,15 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/emulator"
 )
 
@@ -87,13 +91,19 @@ func TestARunnersReportsCostABoundedNumberOfReads(t *testing.T) {
 }
 
 func TestABriefNotFoundHidesNoStep(t *testing.T) {
-	for name, path := range map[string]string{"of a repository": "/pipelines", "of a pipeline's steps": "/pipelines/*/steps"} {
+	for name, path := range map[string]string{"of a repository": "/pipelines", "of a pipeline's steps": "/pipelines/*/steps", "of a file": "/src/*"} {
 		t.Run(name, func(t *testing.T) {
 			virtually(t, waiting(), func(r *rig) {
 				r.wait(10 * time.Second)
+				notFound := emulator.FaultRule{Method: http.MethodGet, Path: in(app, path), Status: http.StatusNotFound, Count: 1}
+				if path == "/src/*" {
+					r.faults(notFound)
+				}
 				r.Hint(created(app, r.steps("app", "x", 3)))
 				r.wait(11 * foundInterval) // the workspace's look has seen the push
-				r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in(app, path), Status: http.StatusNotFound, Count: 1})
+				if path != "/src/*" {
+					r.faults(notFound)
+				}
 				r.wait(hookedInterval + confirmInterval)
 				if got := r.answers()[0].Queued; got != 3 {
 					t.Errorf("%d steps are queued after one answer of 404, want 3", got)
@@ -166,4 +176,148 @@ func TestALimitIsOverWithAnyOtherAnswer(t *testing.T) {
 			t.Errorf("%q minutes after Bitbucket answered again", got)
 		}
 	}, fleet("x", app))
+}
+
+func TestPipelinesThatStayUnreadLeaveCallsForOthers(t *testing.T) {
+	forbidden := emulator.FaultRule{Method: http.MethodGet, Path: in(app, "/pipelines/*"), Status: http.StatusForbidden}
+	for name, c := range map[string]struct {
+		parseLag time.Duration
+		faults   []emulator.FaultRule
+		hinted   bool
+	}{
+		"forbidden":              {faults: []emulator.FaultRule{forbidden}},
+		"never parsed":           {parseLag: 1000 * time.Hour},
+		"never parsed, and told": {parseLag: 1000 * time.Hour, hinted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := waiting()
+			options.ParseLag = c.parseLag
+			virtually(t, options, func(r *rig) {
+				r.wait(10 * time.Second)
+				r.faults(c.faults...)
+				for range 60 {
+					var pushed emulator.Pushed
+					r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: twoSteps}, &pushed)
+					if c.hinted {
+						r.Hint(created(app, pushed.Pipeline))
+					}
+				}
+				r.wait(time.Hour)
+				for hour := range 4 { // after two and a half hours of waiting steps fail
+					before := r.calls("/")
+					r.wait(time.Hour)
+					if calls := r.calls("/") - before; calls > 850 {
+						t.Errorf("%d calls in hour %d, want some to be left", calls, 2+hour)
+					}
+					if got := r.answers()[0].Unknown; strings.Contains(got, "budget") {
+						t.Errorf("in hour %d: %s", 2+hour, got)
+					}
+				}
+			}, fleet("x", app))
+		})
+	}
+}
+
+func TestAPipelineThatNeedsNoRunnerIsKnownAfterAFailedRead(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.faults(emulator.FaultRule{Method: http.MethodGet, Path: in("*", "/src/*"), Status: http.StatusServiceUnavailable, Count: 1})
+		var pushed emulator.Pushed
+		r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: `pipelines: {default: [step: {script: [sleep 3600]}]}`}, &pushed)
+		r.Hint(created(app, pushed.Pipeline))
+		r.wait(time.Minute)
+		if got := r.answers()[0].Unknown; got != "" {
+			t.Errorf("unknown: %s", got)
+		}
+	}, fleet("x", app))
+}
+
+func TestStepsThatAreNotThereYetAreReadAgain(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(10 * time.Second)
+		r.mu.Lock()
+		client, err := r.config.Client("default", "ns")
+		thin := &withoutSteps{Bitbucket: client, left: 1}
+		r.config.Client = func(string, string) (Bitbucket, error) { return thin, err }
+		r.mu.Unlock()
+		r.Hint(created(app, r.steps("app", "x", 5)))
+		for range 3 {
+			r.wait(time.Second)
+			if got := r.answers()[0].Unknown; got != "" {
+				t.Errorf("unknown: %s", got)
+			}
+		}
+		if got := r.answers()[0].Queued; got != 5 {
+			t.Errorf("%d steps are queued three seconds later, want 5", got)
+		}
+	}, fleet("x", app))
+}
+
+// withoutSteps lists no steps for so many times.
+type withoutSteps struct {
+	Bitbucket
+	left int
+}
+
+func (w *withoutSteps) Get(ctx context.Context, class bitbucket.Class, route, path string, query url.Values) ([]byte, error) {
+	if strings.HasSuffix(path, "/steps") && w.left > 0 {
+		w.left--
+		return []byte(`{"values":[]}`), nil
+	}
+	return w.Bitbucket.Get(ctx, class, route, path, query)
+}
+
+func TestDeliveriesThatNameNothingLeaveCallsForOthers(t *testing.T) {
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(time.Minute)
+		before := r.calls("/")
+		for minute := range 60 {
+			for i := range 600 {
+				r.Hint(Hint{Credentials: "default", Workspace: acme, Repository: app, Build: 1000*minute + 1000 + i})
+			}
+			r.wait(time.Minute)
+		}
+		if calls := r.calls("/") - before; calls > 500 {
+			t.Errorf("%d calls in an hour for deliveries that name nothing", calls)
+		}
+		r.Hint(created(web, r.steps("web", "x", 2)))
+		r.Hint(created(app, r.steps("app", "x", 3)))
+		r.wait(ownInterval + 5*time.Second)
+		if got := r.answers()[0]; got.Queued != 5 || got.Unknown != "" {
+			t.Errorf("got %+v, want the steps of both repositories", got)
+		}
+	}, fleet("x", ""))
+}
+
+func TestDeliveriesThatSayNothingNewLeaveCallsForOthers(t *testing.T) {
+	for name, over := range map[string]bool{"that it goes on": false, "that it has ended": true} {
+		t.Run(name, func(t *testing.T) {
+			virtually(t, waiting(), func(r *rig) {
+				r.wait(10 * time.Second)
+				ended := make([]string, 100)
+				for i := range ended {
+					ended[i] = r.steps("app", "x", 1)
+				}
+				r.wait(2 * missedAfter)
+				for _, pipeline := range ended {
+					r.post("/pipelines/"+pipeline+"/stop", nil, nil)
+				}
+				r.wait(time.Minute)
+				live := created(app, r.push(twoSteps)[0].Pipeline)
+				live.Over = over
+				before := r.calls("/")
+				for second := range 3600 {
+					r.Hint(live)
+					r.Hint(created(app, ended[second%len(ended)]))
+					r.wait(time.Second)
+				}
+				if calls := r.calls("/") - before; calls > 400 {
+					t.Errorf("%d calls in an hour for deliveries that say nothing new", calls)
+				}
+				if got := r.answers()[0]; got.Queued != 1 || got.Unknown != "" {
+					t.Errorf("got %+v, want the first step", got)
+				}
+			}, fleet("x", app))
+		})
+	}
 }

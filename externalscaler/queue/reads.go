@@ -131,6 +131,12 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 		}
 		return func(err error, now time.Time) {
 			h.reading = false
+			vain := errors.Is(err, bitbucket.ErrNotFound) || err == nil && found.Completed && !failedAtOnce(found)
+			if vain && h.webhook && !r.wrong.AllowN(now, 1) {
+				clear(r.hints) // so many of them name nothing
+				r.listInstead(now)
+				return
+			}
 			switch {
 			case errors.Is(err, bitbucket.ErrNotFound) && h.webhook && h.failures < notFoundRetries: // it may not be there yet
 				h.failures++
@@ -166,7 +172,7 @@ func (r *repository) readBuild(b *build) *read {
 	b.reading, b.soon = true, time.Time{}
 	client, unusable := r.set.open()
 	begun := r.set.queue.config.Clock.Now()
-	known, defined, definition := b.Pipeline, b.defined, b.definition
+	known, defined, definition, failures := b.Pipeline, b.defined, b.definition, b.failures
 	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
 		var steps []builds.Step
 		listed := false
@@ -177,6 +183,9 @@ func (r *repository) readBuild(b *build) *read {
 		over := known.Completed && !failedAtOnce(known)
 		if err == nil && !defined && known.Parsed && !over {
 			definition, err = r.define(ctx, client, known)
+			if errors.Is(err, bitbucket.ErrNotFound) && failures >= notFoundRetries {
+				definition, err = pipelines.Pipeline{Selector: known.Selector, Unknown: fmt.Sprintf("there is no %s at its commit", builds.FileName)}, nil
+			}
 			defined = err == nil
 		}
 		if err == nil && defined && needsRunner(definition) && !over {
@@ -184,7 +193,7 @@ func (r *repository) readBuild(b *build) *read {
 			listed = err == nil
 		}
 		return func(err error, now time.Time) {
-			b.reading = false
+			b.reading, b.tried = false, begun
 			if known.Parsed && !b.Parsed && !b.hintedAt.IsZero() {
 				r.set.parsed(b.hintedAt, true, now)
 			}
@@ -195,16 +204,24 @@ func (r *repository) readBuild(b *build) *read {
 			switch {
 			case errors.Is(err, bitbucket.ErrNotFound) && b.failures >= notFoundRetries, over:
 				r.end(b, now)
+			case errors.Is(err, bitbucket.ErrBudgetExhausted): // nothing is known of it
+				b.err, b.soon = err, r.set.pausedUntil
 			case err != nil:
-				b.err, b.soon = err, r.set.retry(&b.failures, err, now)
+				b.err = err
+				b.fail(now, backoff(b.failures+1))
 			case !known.Parsed:
-				b.failures++
-				b.soon = now.Add(min(hintFloor<<min(b.failures, 5), confirmInterval))
+				b.err = nil
+				wait := min(hintFloor<<min(b.failures+1, 5), confirmInterval)
 				if !b.hintedAt.IsZero() {
-					b.soon = now.Add(r.set.parseRetry(b.failures))
+					wait = r.set.parseRetry(b.failures + 1)
 				}
+				b.fail(now, wait)
+			case listed && len(steps) < len(b.definition.Steps) && b.read.IsZero() && b.failures < notFoundRetries:
+				b.fail(now, hintFloor) // not all of them may be there yet
 			case listed && b.take(steps, begun, now), known.Completed:
 				r.end(b, now)
+			default:
+				b.failures, b.err = 0, nil
 			}
 		}, err
 	}}
@@ -222,7 +239,8 @@ func needsRunner(p pipelines.Pipeline) bool {
 }
 
 // define reads the definition of a pipeline from the file at its commit. What the file cannot
-// say is unknown, which is no error.
+// say is unknown, which is no error. That there is none is an error, because Bitbucket can say that
+// for a moment.
 func (r *repository) define(ctx context.Context, client Bitbucket, p builds.Pipeline) (pipelines.Pipeline, error) {
 	file, unknown, err := r.file(ctx, client, p.Commit, builds.FileName)
 	if err != nil || unknown != "" {
@@ -234,10 +252,11 @@ func (r *repository) define(ctx context.Context, client Bitbucket, p builds.Pipe
 			break
 		}
 		imported, unknown, err := r.file(ctx, client, p.Commit, imports[0])
-		if err != nil {
+		missing := errors.Is(err, bitbucket.ErrNotFound)
+		if err != nil && !missing {
 			return pipelines.Pipeline{}, err
 		}
-		if unknown != "" {
+		if missing || unknown != "" {
 			break // Select says which pipelines that affects
 		}
 		file = file.With(imports[0], imported)
@@ -253,9 +272,6 @@ func (r *repository) file(ctx context.Context, client Bitbucket, commit, path st
 		return known, "", nil
 	}
 	data, err := builds.File(ctx, client, r.scope, commit, path)
-	if errors.Is(err, bitbucket.ErrNotFound) {
-		return nil, fmt.Sprintf("there is no %s at its commit", path), nil
-	}
 	if err != nil {
 		return nil, "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/builds"
@@ -32,6 +33,9 @@ type repository struct {
 	asked []asked
 	// hints are the pipelines to read, by build number or UUID.
 	hints map[string]*hinted
+	// wrong bounds the deliveries that name a pipeline which there is not, or which has ended: anyone
+	// who can set the status of a commit can have them sent.
+	wrong *rate.Limiter
 
 	listed   time.Time // when the last list was begun; zero if there is none
 	retryAt  time.Time // when the first list, or the next one after a failure, may be tried
@@ -62,7 +66,7 @@ func newRepository(s *set, in bitbucket.Scope, now time.Time) *repository {
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return &repository{set: s, scope: in, name: in.Repository, since: now, touched: now, retryAt: now, builds: map[string]*build{}, ended: ended, hints: map[string]*hinted{}}
+	return &repository{set: s, scope: in, name: in.Repository, since: now, touched: now, retryAt: now, builds: map[string]*build{}, ended: ended, hints: map[string]*hinted{}, wrong: rate.NewLimiter(rate.Every(time.Minute), wrongAtOnce)}
 }
 
 // take takes a hint.
@@ -95,7 +99,18 @@ func (r *repository) take(h Hint, now time.Time) bool {
 	if r.hasEnded(h, now) {
 		return true // a late or repeated delivery
 	}
+	if r.wrong.TokensAt(now) < 1 {
+		r.listInstead(now)
+		return true
+	}
 	return r.hint(id, true, now)
+}
+
+// listInstead has a list stand for deliveries that name pipelines.
+func (r *repository) listInstead(now time.Time) {
+	if r.pushedAt.IsZero() {
+		r.pushedAt = later(now.Add(pushDelay), r.listed.Add(ownInterval))
+	}
 }
 
 // hint notes a pipeline to read. It reports false if too many wait.

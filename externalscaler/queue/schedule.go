@@ -182,6 +182,8 @@ func (w *workspace) interval(now time.Time) time.Duration {
 // interval is the time between two reads of the steps, as far as no hint or report asks for one.
 func (b *build) interval(now time.Time) time.Duration {
 	switch {
+	case b.failures > retriesSoon:
+		return quietInterval
 	case !b.held.IsZero():
 		return min(max(hotInterval, now.Sub(b.held)/8), quietInterval)
 	case b.unknown != "", !b.waiting().IsZero():
@@ -193,7 +195,7 @@ func (b *build) interval(now time.Time) time.Duration {
 
 // from is when the interval to the next read began: with the last read, or since then with a step
 // that waits or with what holds the pipeline back.
-func (b *build) from() time.Time { return later(later(b.read, b.waiting()), b.held) }
+func (b *build) from() time.Time { return later(later(b.tried, b.waiting()), b.held) }
 
 // waiting is since when the step has waited that waits for longest; zero if none waits.
 func (b *build) waiting() (since time.Time) {

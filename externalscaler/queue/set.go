@@ -230,5 +230,10 @@ func (s *set) retry(failures *int, err error, now time.Time) time.Time {
 		return s.pausedUntil
 	}
 	*failures++
-	return now.Add(min(retryBase<<min(*failures-1, 10), retryMost))
+	return now.Add(backoff(*failures))
+}
+
+// backoff is the time to the next try after a number of failures in a row.
+func backoff(failures int) time.Duration {
+	return min(retryBase<<min(max(failures-1, 0), 10), retryMost)
 }
