@@ -81,12 +81,21 @@ func (q *Queue) Hint(h Hint) {
 	defer q.mu.Unlock()
 	now := q.config.Clock.Now()
 	set := q.sets[h.Credentials]
-	if set == nil || !set.hint(h, now) {
+	if set == nil {
+		q.counts.Dropped++
+		return
+	}
+	known := len(set.repositories)
+	if !set.hint(h, now) {
 		q.counts.Dropped++
 		return
 	}
 	q.counts.Hints++
-	q.changed()
+	if len(set.repositories) != known {
+		q.changed()
+		return
+	}
+	q.poke() // nothing else that is known changes by a hint
 }
 
 // Run reads until ctx ends, and waits for the reads in progress. What was known before it began
@@ -136,12 +145,17 @@ func (q *Queue) perform(ctx context.Context, read *read) {
 // changed publishes what is known and looks for what to read. Called locked.
 func (q *Queue) changed() {
 	q.publish(q.config.Clock.Now())
+	q.poke()
+	if notify := q.onChange.Load(); notify != nil {
+		(*notify)()
+	}
+}
+
+// poke looks for what to read.
+func (q *Queue) poke() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
-	}
-	if notify := q.onChange.Load(); notify != nil {
-		(*notify)()
 	}
 }
 

@@ -52,6 +52,10 @@ func (q *Queue) next() (*read, time.Duration) {
 			set.reading++
 			return best.start(), 0
 		}
+		if set.err != nil && set.reading == 0 { // what was refused need not be read any more
+			set.err = nil
+			q.changed()
+		}
 		if !soonest.IsZero() {
 			wait = min(wait, soonest.Sub(now))
 		}
