@@ -101,6 +101,9 @@ func (f *ensureFlags) ensure(ctx context.Context, client *bitbucket.Client, stdo
 	}
 	report, needsSecret := f.plan(hook, found)
 	report.Notes = f.notes(hooks, found)
+	if found && !needsSecret && f.secretFile != "" {
+		report.Notes = append(report.Notes, "its secret stays as it is at Bitbucket; --rotate replaces it with that of "+f.secretFile)
+	}
 	if needsSecret && f.secretFile == "" {
 		return fmt.Errorf("--secret-file: missing: the webhook of %s needs a secret, want a file that contains it or into which it is written", f.scope())
 	}

@@ -116,7 +116,7 @@ func TestAWebhookIsSetUpOnce(t *testing.T) {
 
 	for range 2 {
 		r = h.run(0, "ensure", "--url", h.url, "--secret-file", file, "--yes")
-		h.prints(r, "acme: nothing to do")
+		h.prints(r, "acme: nothing to do", "its secret stays as it is")
 		r = h.run(0, "ensure", "--url", h.url)
 		h.prints(r, "acme: nothing to do")
 	}

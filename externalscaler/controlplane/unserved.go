@@ -32,7 +32,7 @@ const (
 // an Event on the ScaledJob whose labels come closest.
 type unservedReport struct {
 	steps  func() []fleet.UnservedStep
-	events reaper.Events
+	events reaper.Events // nil without a cluster
 	log    *zap.Logger
 }
 
@@ -59,7 +59,7 @@ func (r unservedReport) tell(step fleet.UnservedStep) {
 	text := fmt.Sprintf("step %q of %s build %d asks for a runner with the labels %s, and no runner group serves it", step.Name, step.In, step.Build, strings.Join(step.Labels, ", "))
 	r.log.Warn("a step asks for a runner that no group has", zap.String("repository", step.In), zap.Int("build", step.Build), zap.String("step", step.Name),
 		zap.Strings("labels", step.Labels), zap.Stringer("nearest", step.Nearest), zap.Strings("missing", step.Hint.Missing))
-	if step.Nearest == (fleet.GroupKey{}) {
+	if step.Nearest == (fleet.GroupKey{}) || r.events == nil {
 		return
 	}
 	lacks := make([]string, 0, len(step.Hint.Missing))

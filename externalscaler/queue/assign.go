@@ -110,7 +110,7 @@ func (s *Snapshot) visible(g Group) (pending bool, unknown string) {
 		if v.Credentials != g.Credentials || v.Scope.Workspace != g.Scope.Workspace || v.Scope.Repository != "" && !g.reaches(v.Scope) {
 			continue
 		}
-		if v.Scope.Repository == "" && g.Scope.Repository != "" {
+		if v.Scope.Repository == "" && g.Scope.Repository != "" || v.Named != "" && !slices.Contains(g.Repositories, v.Named) {
 			continue
 		}
 		known = true

@@ -162,3 +162,15 @@ func TestTheReasonNamesThePipelinesWithTheMostSteps(t *testing.T) {
 		t.Errorf("got %q for none", got)
 	}
 }
+
+func TestAMisspeltRepositoryHidesNothingFromOtherGroups(t *testing.T) {
+	wrong := fleet("x", "")
+	wrong.Repositories = []string{"nope"}
+	virtually(t, waiting(), func(r *rig) {
+		r.wait(2 * time.Minute)
+		answers := r.answers()
+		if !strings.Contains(answers[0].Unknown, "nope") || answers[1].Unknown != "" {
+			t.Errorf("got %q and %q, want the reason for the first group alone", answers[0].Unknown, answers[1].Unknown)
+		}
+	}, wrong, fleet("y", ""))
+}

@@ -41,8 +41,10 @@ type View struct {
 	Scope       bitbucket.Scope
 	// In is the name for people.
 	In string
-	// Found is true if no group names the repository.
+	// Found is true if no group names the repository. Named is the slug by which groups name one
+	// whose UUID is not known yet.
 	Found bool
+	Named string
 	// Pending is true while it is read for the first time. Unknown says why not all is known of
 	// it; empty if all is.
 	Pending bool
@@ -113,7 +115,7 @@ func (w *workspace) view(s *set, now time.Time) View {
 }
 
 func (n *named) view(s *set, now time.Time) View {
-	v := View{Credentials: s.name, Scope: bitbucket.Scope{Workspace: n.scope.Workspace}, In: n.scope.Repository}
+	v := View{Credentials: s.name, Scope: bitbucket.Scope{Workspace: n.scope.Workspace}, In: n.scope.Repository, Named: n.scope.Repository}
 	v.Pending, v.Unknown = s.visible(n.since, time.Time{}, n.err, now, "repository "+n.scope.Repository)
 	return v
 }
