@@ -130,8 +130,7 @@ func (p *ControlPlane) newQueue(store *credentials.Store) (*queue.Queue, error) 
 			}
 			return client, nil
 		},
-		Pacer:  func(credentials string) queue.Pacer { return p.budgets.of(credentials) },
-		Logger: p.config.Logger.Named("queue"),
+		Pacer: func(credentials string) queue.Pacer { return p.budgets.of(credentials) },
 	})
 }
 

@@ -37,25 +37,25 @@ type unservedReport struct {
 }
 
 func (r unservedReport) run(ctx context.Context) {
-	told := map[string]struct{}{}
+	reported := map[string]struct{}{}
 	for pause.For(ctx, clock.RealClock{}, unservedInterval, nil) {
 		now := map[string]struct{}{}
 		for _, step := range r.steps() {
-			// Steps of one pipeline with the same labels are told of once.
+			// One report serves all steps of a pipeline with the same labels.
 			key := fmt.Sprintf("%s %s", step.Pipeline, strings.Join(step.Labels, " "))
 			if _, again := now[key]; again || len(now) >= mostUnserved || time.Since(step.Since) < unservedAfter {
 				continue
 			}
 			now[key] = struct{}{}
-			if _, known := told[key]; !known {
-				r.tell(step)
+			if _, known := reported[key]; !known {
+				r.report(step)
 			}
 		}
-		told = now
+		reported = now
 	}
 }
 
-func (r unservedReport) tell(step fleet.UnservedStep) {
+func (r unservedReport) report(step fleet.UnservedStep) {
 	text := fmt.Sprintf("step %q of %s build %d asks for a runner with the labels %s, and no runner group serves it", step.Name, step.In, step.Build, strings.Join(step.Labels, ", "))
 	r.log.Warn("a step asks for a runner that no group has", zap.String("repository", step.In), zap.Int("build", step.Build), zap.String("step", step.Name),
 		zap.Strings("labels", step.Labels), zap.Stringer("nearest", step.Nearest), zap.Strings("missing", step.Hint.Missing))

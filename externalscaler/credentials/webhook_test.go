@@ -112,7 +112,7 @@ func TestWhichRepositoriesASetCovers(t *testing.T) {
 		"everything":                      {Serves{}, false, true},
 		"the workspace's slug":            {Serves{Workspaces: []string{"ACME"}}, false, true},
 		"the workspace's UUID":            {Serves{Workspaces: []string{workspace[1]}}, true, true},
-		"a slug, but only UUIDs are told": {Serves{Workspaces: []string{"acme"}}, true, false},
+		"a slug, but only UUIDs are given": {Serves{Workspaces: []string{"acme"}}, true, false},
 		"another workspace":               {Serves{Workspaces: []string{"other"}}, false, false},
 		"no workspace":                    {Serves{Workspaces: []string{}}, false, false},
 		"any workspace":                   {Serves{Workspaces: []string{"*"}}, true, true},

@@ -23,7 +23,7 @@ type UnservedStep struct {
 	Hint    pipelines.Hint
 }
 
-// joinQueue tells each group what waits for its runners, and collects what the queue must know.
+// joinQueue gives each group what waits for its runners, and collects what the queue must know.
 func (b *builder) joinQueue() {
 	groups := b.next.sorted()
 	demand := queue.Demand{Groups: make([]queue.Group, len(groups)), Shown: b.shown()}
@@ -90,7 +90,7 @@ func (b *builder) shown() map[string]time.Time {
 	return shown
 }
 
-// served reports whether a runner that is not one of ours serves such steps.
+// served reports whether a runner of somebody else serves such steps.
 func (b *builder) served(repository bitbucket.Scope, labels pipelines.Labels) bool {
 	for _, view := range b.in.views {
 		in := view.Resolved

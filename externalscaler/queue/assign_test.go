@@ -134,7 +134,7 @@ func TestTheGroupsNeverAskForMoreThanWaits(t *testing.T) {
 		for i, a := range answers {
 			sum += a.Queued
 			if a.Queued > 0 && !groups[i].ByQueue || a.Queued != len(a.Steps) {
-				t.Fatalf("group %+v is told %+v", groups[i], a)
+				t.Fatalf("group %+v gets %+v", groups[i], a)
 			}
 			for _, step := range a.Steps {
 				_, onRunner := taken[step.Step]

@@ -243,7 +243,7 @@ func (b *build) hint(over bool, now time.Time) {
 		b.repository.end(b, now)
 		return
 	}
-	if over || b.held != (time.Time{}) || b.unknown != "" || !b.defined {
+	if over || !b.held.IsZero() || b.unknown != "" || !b.defined {
 		at := later(now, b.read.Add(hintFloor))
 		if !b.soon.IsZero() && !b.soon.After(at) {
 			return

@@ -3,11 +3,9 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"time"
 
-	"go.uber.org/zap"
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/bitbucket"
@@ -133,8 +131,6 @@ type Config struct {
 	Pacer func(credentials string) Pacer
 	// Clock is the time; the real one unless set.
 	Clock clock.WithTicker
-	// Logger takes what happens; discarded unless set.
-	Logger *zap.Logger
 }
 
 type unpaced struct{}
@@ -143,16 +139,13 @@ func (unpaced) PaceReads(float64) float64 { return 1 }
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Client == nil {
-		return c, fmt.Errorf("queue: %w", errors.New("client: missing"))
+		return c, errors.New("queue: client: missing")
 	}
 	if c.Pacer == nil {
 		c.Pacer = func(string) Pacer { return unpaced{} }
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
-	}
-	if c.Logger == nil {
-		c.Logger = zap.NewNop()
 	}
 	return c, nil
 }

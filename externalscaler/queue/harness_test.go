@@ -145,7 +145,7 @@ func (r *rig) steps(repository, label string, count int) string {
 	return queued.Pipeline
 }
 
-// answers are what the groups are told now.
+// answers are what the groups get now.
 func (r *rig) answers() []Answer {
 	answers, _ := r.Snapshot().For(Input{Groups: r.demand.Groups, Now: time.Now()})
 	return answers

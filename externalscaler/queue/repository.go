@@ -3,6 +3,7 @@ package queue
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -264,11 +265,4 @@ func (r *repository) forgotten(now time.Time) bool {
 }
 
 // slugOf returns the slug in a full name.
-func slugOf(fullName string) string {
-	for i := len(fullName) - 1; i >= 0; i-- {
-		if fullName[i] == '/' {
-			return fullName[i+1:]
-		}
-	}
-	return fullName
-}
+func slugOf(fullName string) string { return fullName[strings.LastIndexByte(fullName, '/')+1:] }

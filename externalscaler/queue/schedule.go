@@ -10,13 +10,12 @@ import (
 type worth int
 
 const (
-	worthHint   worth = iota // a pipeline that a webhook or a runner names
-	worthNew                 // a pipeline that was found, or whose steps must be read at once
-	worthPush                // a repository to which something was pushed
-	worthFirst               // a repository or workspace that was never read
-	worthHot                 // what is live
-	worthCold                // all else
-	worthLevels = int(worthCold) + 1
+	worthHint  worth = iota // a pipeline that a webhook or a runner names
+	worthNew                // a pipeline that was found, or whose steps must be read at once
+	worthPush               // a repository to which something was pushed
+	worthFirst              // a repository or workspace that was never read
+	worthHot                // what is live
+	worthCold               // all else
 )
 
 // read is one read, which may take several calls.

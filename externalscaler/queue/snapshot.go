@@ -191,7 +191,7 @@ func (b *build) follow(now time.Time, counts *Counts) {
 			pending = pending || !waiting && b.definition.Steps[i].NeedsRunner()
 			others = others || s.paused
 		case 1:
-			// A runner of ours reports its step a little after Bitbucket shows it.
+			// Our runners report a step a little after Bitbucket shows it.
 			mine := s.ours || b.definition.Steps[i].NeedsRunner() && now.Sub(s.running) < settle
 			ours, others = ours || mine, others || !mine
 		}

@@ -18,7 +18,7 @@ const (
 	// sourceBodies is how many bodies of one source are read at a time.
 	sourceBodies = bodies / 2
 	// failuresPerSecond and failuresAtOnce bound how many deliveries with a missing or
-	// wrong signature are told why they are refused.
+	// wrong signature learn why they are refused.
 	failuresPerSecond, failuresAtOnce = 5, 50
 	// goodPerSecond and goodAtOnce bound good deliveries. A push to a busy repository
 	// makes a handful.

@@ -20,7 +20,7 @@ type Runners interface {
 	Free(st *Step, now time.Time)
 }
 
-// Observer is told what Bitbucket reports by webhooks.
+// Observer receives what Bitbucket reports by webhooks.
 type Observer interface {
 	// Started is called for each run of a pipeline.
 	Started(p *Pipeline, now time.Time)
