@@ -109,19 +109,19 @@ func TestWhichRepositoriesASetCovers(t *testing.T) {
 		onlyID bool
 		want   bool
 	}{
-		"everything":                      {Serves{}, false, true},
-		"the workspace's slug":            {Serves{Workspaces: []string{"ACME"}}, false, true},
-		"the workspace's UUID":            {Serves{Workspaces: []string{workspace[1]}}, true, true},
+		"everything":                       {Serves{}, false, true},
+		"the workspace's slug":             {Serves{Workspaces: []string{"ACME"}}, false, true},
+		"the workspace's UUID":             {Serves{Workspaces: []string{workspace[1]}}, true, true},
 		"a slug, but only UUIDs are given": {Serves{Workspaces: []string{"acme"}}, true, false},
-		"another workspace":               {Serves{Workspaces: []string{"other"}}, false, false},
-		"no workspace":                    {Serves{Workspaces: []string{}}, false, false},
-		"any workspace":                   {Serves{Workspaces: []string{"*"}}, true, true},
-		"the repository's slug":           {Serves{Repositories: []string{"app"}}, false, true},
-		"the repository's UUID":           {Serves{Repositories: []string{repository[1]}}, true, true},
-		"the full name":                   {Serves{Repositories: []string{"acme/app"}}, false, true},
-		"another full name":               {Serves{Repositories: []string{"other/app"}}, false, false},
-		"another repository":              {Serves{Workspaces: []string{"acme"}, Repositories: []string{"web"}}, false, false},
-		"another workspace's repository":  {Serves{Workspaces: []string{"other"}, Repositories: []string{"app"}}, false, false},
+		"another workspace":                {Serves{Workspaces: []string{"other"}}, false, false},
+		"no workspace":                     {Serves{Workspaces: []string{}}, false, false},
+		"any workspace":                    {Serves{Workspaces: []string{"*"}}, true, true},
+		"the repository's slug":            {Serves{Repositories: []string{"app"}}, false, true},
+		"the repository's UUID":            {Serves{Repositories: []string{repository[1]}}, true, true},
+		"the full name":                    {Serves{Repositories: []string{"acme/app"}}, false, true},
+		"another full name":                {Serves{Repositories: []string{"other/app"}}, false, false},
+		"another repository":               {Serves{Workspaces: []string{"acme"}, Repositories: []string{"web"}}, false, false},
+		"another workspace's repository":   {Serves{Workspaces: []string{"other"}, Repositories: []string{"app"}}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, r := workspace, repository
