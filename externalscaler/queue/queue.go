@@ -130,7 +130,10 @@ func (q *Queue) perform(ctx context.Context, read *read) {
 	// A read is tried once, because it is tried again later anyway.
 	ctx, cancel := context.WithTimeout(bitbucket.WithoutRetries(ctx), readTimeout)
 	defer cancel()
-	apply, err := read.do(ctx)
+	err := read.err
+	if err == nil {
+		err = read.call(ctx, read.client)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.config.Clock.Now()
@@ -138,7 +141,7 @@ func (q *Queue) perform(ctx context.Context, read *read) {
 	if ctx.Err() == nil || err == nil {
 		read.set.note(err, now)
 	}
-	apply(err, now)
+	read.apply(err, now)
 	q.changed()
 }
 

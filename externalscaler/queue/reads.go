@@ -11,7 +11,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/pipelines"
 )
 
-// open returns the set's client, for a read. Called locked.
+// open returns the set's client. Called locked.
 func (s *set) open() (Bitbucket, error) {
 	client, err := s.queue.config.Client(s.name, s.namespace)
 	if err != nil {
@@ -23,14 +23,13 @@ func (s *set) open() (Bitbucket, error) {
 // resolve finds the UUID of a repository that a group names by its slug.
 func (s *set) resolve(n *named) *read {
 	n.reading = true
-	client, unusable := s.open()
-	return &read{set: s, do: func(ctx context.Context) (func(error, time.Time), error) {
-		var found bitbucket.Scope
-		err := unusable
-		if err == nil {
+	var found bitbucket.Scope
+	return &read{
+		call: func(ctx context.Context, client Bitbucket) (err error) {
 			found, err = client.ResolveScope(ctx, n.scope)
-		}
-		return func(err error, now time.Time) {
+			return err
+		},
+		apply: func(err error, now time.Time) {
 			n.reading, n.err = false, err
 			if err != nil {
 				n.due = s.retry(&n.failures, err, now)
@@ -41,22 +40,21 @@ func (s *set) resolve(n *named) *read {
 			if r := s.repositories[n.uuid]; r != nil && r.name == r.scope.Repository {
 				r.name = n.scope.Repository
 			}
-		}, err
-	}}
+		},
+	}
 }
 
 // look looks for the repositories of a workspace that have changed.
 func (s *set) look(w *workspace) *read {
 	w.reading = true
-	client, unusable := s.open()
 	begun := s.queue.config.Clock.Now()
-	return &read{set: s, do: func(ctx context.Context) (func(error, time.Time), error) {
-		var changed []builds.Repository
-		err := unusable
-		if err == nil {
+	var changed []builds.Repository
+	return &read{
+		call: func(ctx context.Context, client Bitbucket) (err error) {
 			changed, err = builds.Updated(ctx, client, w.uuid)
-		}
-		return func(err error, now time.Time) {
+			return err
+		},
+		apply: func(err error, now time.Time) {
 			w.reading, w.err = false, err
 			if err != nil {
 				w.due = s.retry(&w.failures, err, now)
@@ -74,8 +72,8 @@ func (s *set) look(w *workspace) *read {
 				s.touch(w, r, now)
 			}
 			w.looked = begun
-		}, err
-	}}
+		},
+	}
 }
 
 // touch notes that a repository has changed.
@@ -97,15 +95,14 @@ func (s *set) touch(w *workspace, found builds.Repository, now time.Time) {
 // list lists the live pipelines of a repository.
 func (r *repository) list() *read {
 	r.reading = true
-	client, unusable := r.set.open()
 	begun := r.set.queue.config.Clock.Now()
-	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
-		var list []builds.Pipeline
-		err := unusable
-		if err == nil {
+	var list []builds.Pipeline
+	return &read{
+		call: func(ctx context.Context, client Bitbucket) (err error) {
 			list, err = builds.Live(ctx, client, r.scope)
-		}
-		return func(err error, now time.Time) {
+			return err
+		},
+		apply: func(err error, now time.Time) {
 			r.reading = false
 			switch {
 			case errors.Is(err, bitbucket.ErrNotFound) && !r.own && (len(r.builds) == 0 || r.failures >= notFoundRetries):
@@ -115,21 +112,20 @@ func (r *repository) list() *read {
 			default:
 				r.live(list, begun, now)
 			}
-		}, err
-	}}
+		},
+	}
 }
 
 // readHinted reads a pipeline that a hint names.
 func (r *repository) readHinted(id string, h *hinted) *read {
 	h.reading = true
-	client, unusable := r.set.open()
-	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
-		var found builds.Pipeline
-		err := unusable
-		if err == nil {
+	var found builds.Pipeline
+	return &read{
+		call: func(ctx context.Context, client Bitbucket) (err error) {
 			found, err = builds.One(ctx, client, r.scope, id)
-		}
-		return func(err error, now time.Time) {
+			return err
+		},
+		apply: func(err error, now time.Time) {
 			h.reading = false
 			vain := errors.Is(err, bitbucket.ErrNotFound) || err == nil && found.Completed && !failedAtOnce(found)
 			if vain && h.webhook && !r.wrong.AllowN(now, 1) {
@@ -163,36 +159,37 @@ func (r *repository) readHinted(id string, h *hinted) *read {
 					r.set.parsed(h.at, false, now)
 				}
 			}
-		}, err
-	}}
+		},
+	}
 }
 
 // readBuild reads what is not known yet of a pipeline, and its steps.
 func (r *repository) readBuild(b *build) *read {
 	b.reading, b.soon = true, time.Time{}
-	client, unusable := r.set.open()
 	begun := r.set.queue.config.Clock.Now()
 	known, defined, definition, failures := b.Pipeline, b.defined, b.definition, b.failures
-	return &read{set: r.set, do: func(ctx context.Context) (func(error, time.Time), error) {
-		var steps []builds.Step
-		listed := false
-		err := unusable
-		if err == nil && !known.Parsed {
-			known, err = builds.One(ctx, client, r.scope, known.UUID)
-		}
-		over := known.Completed && !failedAtOnce(known)
-		if err == nil && !defined && known.Parsed && !over {
-			definition, err = r.define(ctx, client, known)
-			if errors.Is(err, bitbucket.ErrNotFound) && failures >= notFoundRetries {
-				definition, err = pipelines.Pipeline{Selector: known.Selector, Unknown: fmt.Sprintf("there is no %s at its commit", builds.FileName)}, nil
+	var steps []builds.Step
+	listed, over := false, false
+	return &read{
+		call: func(ctx context.Context, client Bitbucket) (err error) {
+			if !known.Parsed {
+				known, err = builds.One(ctx, client, r.scope, known.UUID)
 			}
-			defined = err == nil
-		}
-		if err == nil && defined && needsRunner(definition) && !over {
-			steps, err = builds.Steps(ctx, client, r.scope, known.UUID)
-			listed = err == nil
-		}
-		return func(err error, now time.Time) {
+			over = known.Completed && !failedAtOnce(known)
+			if err == nil && !defined && known.Parsed && !over {
+				definition, err = r.define(ctx, client, known)
+				if errors.Is(err, bitbucket.ErrNotFound) && failures >= notFoundRetries {
+					definition, err = pipelines.Pipeline{Selector: known.Selector, Unknown: fmt.Sprintf("there is no %s at its commit", builds.FileName)}, nil
+				}
+				defined = err == nil
+			}
+			if err == nil && defined && needsRunner(definition) && !over {
+				steps, err = builds.Steps(ctx, client, r.scope, known.UUID)
+				listed = err == nil
+			}
+			return err
+		},
+		apply: func(err error, now time.Time) {
 			b.reading, b.tried = false, begun
 			if known.Parsed && !b.Parsed && !b.hintedAt.IsZero() {
 				r.set.parsed(b.hintedAt, true, now)
@@ -223,8 +220,8 @@ func (r *repository) readBuild(b *build) *read {
 			default:
 				b.failures, b.err = 0, nil
 			}
-		}, err
-	}}
+		},
+	}
 }
 
 // needsRunner reports whether a pipeline has steps that may need a runner of one's own. Of an

@@ -20,9 +20,12 @@ const (
 
 // read is one read, which may take several calls.
 type read struct {
-	set *set
-	// do makes the calls, without the lock, and returns what to do with their outcome under it.
-	do func(ctx context.Context) (apply func(err error, now time.Time), err error)
+	set    *set
+	client Bitbucket
+	err    error // why there is no client
+	// call makes the calls, without the lock. apply then takes their outcome, under it.
+	call  func(ctx context.Context, client Bitbucket) error
+	apply func(err error, now time.Time)
 }
 
 // candidate is a read that is or will be due.
@@ -49,7 +52,10 @@ func (q *Queue) next() (*read, time.Duration) {
 		best, soonest := set.best(now)
 		if best != nil {
 			set.reading++
-			return best.start(), 0
+			read := best.start()
+			read.set = set
+			read.client, read.err = set.open()
+			return read, 0
 		}
 		if set.err != nil && set.reading == 0 { // what was refused need not be read any more
 			set.err = nil
