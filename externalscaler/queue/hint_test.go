@@ -203,3 +203,20 @@ func TestAPipelineThatARunnerReportsTooIsReadOnce(t *testing.T) {
 		}
 	}, fleet("x", app))
 }
+
+func TestAPipelineThatCannotBeReadWhileItIsParsedIsReadLater(t *testing.T) {
+	virtually(t, emulator.Options{WaitOffline: true, RateLimit: -1, ParseLag: 4 * time.Second}, func(r *rig) {
+		r.wait(10 * time.Second)
+		var pushed emulator.Pushed
+		r.post("/push", emulator.PushRequest{Workspace: "acme", Repository: "app", Branch: "main", File: twoSteps}, &pushed)
+		r.Hint(created(app, pushed.Pipeline))
+		r.wait(100 * time.Millisecond) // it is PARSING
+		r.post("/faults", emulator.FaultRules{Rules: []emulator.FaultRule{{Method: "GET", Path: "*/pipelines/*", Status: 503}}}, nil)
+		r.wait(2 * time.Second)
+		r.post("/faults", emulator.FaultRules{}, nil)
+		r.wait(retryBase + 4*time.Second)
+		if got := r.answers()[0]; got.Queued != 1 || got.From != "1 of app build 1" {
+			t.Errorf("got %+v, want the first step", got)
+		}
+	}, fleet("x", app))
+}

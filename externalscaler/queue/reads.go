@@ -173,7 +173,10 @@ func (r *repository) readBuild(b *build) *read {
 	return &read{
 		call: func(ctx context.Context, client Bitbucket) (err error) {
 			if !known.Parsed {
-				known, err = builds.One(ctx, client, r.scope, known.UUID)
+				var found builds.Pipeline
+				if found, err = builds.One(ctx, client, r.scope, known.UUID); err == nil {
+					known = found
+				}
 			}
 			over = known.Completed && !failedAtOnce(known)
 			if err == nil && !defined && known.Parsed && !over {
