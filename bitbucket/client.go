@@ -174,7 +174,7 @@ func (c *Client) Hooks(ctx context.Context, method string, scope Scope, uuid str
 	if err := scope.Validate(); err != nil {
 		return nil, err
 	}
-	template, path := scope.route()
+	template, path := scope.Route()
 	cl := call{method: method, route: publicRoot + template + "/hooks", path: publicRoot + path + "/hooks", query: query, body: body, class: ClassRegistration}
 	if uuid != "" {
 		cl.route, cl.path = cl.route+"/{uid}", cl.path+"/"+url.PathEscape(uuid)

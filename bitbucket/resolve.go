@@ -56,7 +56,7 @@ func (c *Client) CheckScope(ctx context.Context, scope Scope) error {
 
 func (c *Client) identify(ctx context.Context, scope Scope) (identified, error) {
 	cl := call{method: http.MethodGet, class: ClassList}
-	template, path := scope.route()
+	template, path := scope.Route()
 	cl.route, cl.path = publicRoot+template, publicRoot+path
 	r, err := c.do(ctx, cl)
 	if err != nil {

@@ -50,9 +50,9 @@ func isName(s string) bool {
 	return IsUUID(s) || slugPattern.MatchString(s) && s != "." && s != ".."
 }
 
-// route returns the template and the escaped path of the scope's own resource. Braces are
+// Route returns the template and the escaped path of the scope's own resource. Braces are
 // escaped as %7B and %7D.
-func (s Scope) route() (template, path string) {
+func (s Scope) Route() (template, path string) {
 	if s.Repository == "" {
 		return "/workspaces/{workspace}", "/workspaces/" + url.PathEscape(s.Workspace)
 	}
@@ -63,7 +63,7 @@ func (s Scope) route() (template, path string) {
 // runnersRoute returns the template and path of the scope's list of runners
 // under an API root ("/2.0" or "/internal").
 func (s Scope) runnersRoute(root string) (template, path string) {
-	template, path = s.route()
+	template, path = s.Route()
 	return root + template + "/pipelines-config/runners", root + path + "/pipelines-config/runners"
 }
 

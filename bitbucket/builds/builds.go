@@ -169,10 +169,13 @@ func Updated(ctx context.Context, from Getter, workspace string) ([]Repository, 
 	return repositories, nil
 }
 
-// pathOf returns the template and the path of something in a repository.
+// root is before all routes.
+const root = "/2.0"
+
+// pathOf returns the template and the path of something in a workspace or repository.
 func pathOf(in bitbucket.Scope, below string) (route, path string) {
-	return "/2.0/repositories/{workspace}/{repo_slug}" + below,
-		"/2.0/repositories/" + url.PathEscape(in.Workspace) + "/" + url.PathEscape(in.Repository) + below
+	route, path = in.Route()
+	return root + route + below, root + path + below
 }
 
 func get(ctx context.Context, from Getter, route, path string, query url.Values, into any) error {
