@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -229,97 +228,4 @@ func TestLongTwentyPipelinesInFourRepositories(t *testing.T) {
 			}
 		})
 	}
-}
-
-// percentile returns a percentile of sorted durations.
-func percentile(sorted []time.Duration, p float64) time.Duration {
-	return sorted[min(len(sorted)-1, int(p*float64(len(sorted))))].Round(10 * time.Millisecond)
-}
-
-// TestLongReaction measures the time from a step that waits to the creation of its Job. The steps
-// are long, so that each needs a runner of its own.
-func TestLongReaction(t *testing.T) {
-	for _, c := range []struct {
-		name       string
-		repository string
-		hooked     bool
-		fanOut     bool // the steps that count follow another one on one of our runners
-		polling    time.Duration
-	}{
-		{"webhook, 5 s", "api", true, false, 5 * time.Second},
-		{"webhook, 2 s", "lib", true, false, 2 * time.Second},
-		{"report of a runner, 5 s", "docs", true, true, 5 * time.Second},
-		{"report of a runner, 2 s", "tools", true, true, 2 * time.Second},
-		{"polls alone, 5 s", "app", false, false, 5 * time.Second},
-		{"polls alone, 2 s", "web", false, false, 2 * time.Second},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			label := fmt.Sprintf("react.%s", c.repository)
-			if c.hooked {
-				hook(t, c.repository)
-			}
-			name := strings.ReplaceAll(label, ".", "-")
-			edited(t, installation.Edit{Name: name, PollingInterval: c.polling, Metadata: byQueue(c.repository, map[string]string{"labels": label, "max": "60"})})
-			jobs := watchJobs(t, name)
-			untilOnline(t, label, 1, 0)
-			queueIn(t, c.repository, label, 1, "30m") // keeps the first runner busy
-			untilOnline(t, label, 1, 1)
-			time.Sleep(30 * time.Second)
-			begun := time.Now()
-			took := react(t, c.repository, label, c.fanOut, func() []time.Time { return jobs.after(begun) })
-			slices.Sort(took)
-			t.Logf("%s: %d steps, from waiting to the Job: p50 %s, p90 %s, p95 %s, p99 %s, most %s", c.name, len(took),
-				percentile(took, 0.5), percentile(took, 0.9), percentile(took, 0.95), percentile(took, 0.99), took[len(took)-1].Round(10*time.Millisecond))
-			if goal := c.polling + time.Second; c.hooked && percentile(took, 0.95) > goal {
-				t.Errorf("p95 is %s, want at most %s", percentile(took, 0.95), goal)
-			}
-		})
-	}
-}
-
-// react pushes pipelines of long steps, and returns how long each waited for its Job: a pipeline
-// of one step every few seconds or, for a fan-out, one of a short step and five long ones.
-func react(t *testing.T, repository, label string, fanOut bool, jobs func() []time.Time) (took []time.Duration) {
-	t.Helper()
-	long := "step: {name: Long, runs-on: [self.hosted, linux, " + label + "], script: [sleep 1800]}"
-	file, count, perPipeline, every := "pipelines: {default: ["+long+"]}", 50, 1, 3*time.Second
-	if fanOut {
-		file = "pipelines:\n  default:\n    - step: {name: Short, runs-on: [self.hosted, linux, " + label + "], script: [sleep 1]}\n    - parallel:\n" + strings.Repeat("        - "+long+"\n", 5)
-		count, perPipeline, every = 10, 5, 12*time.Second // one of the five has the runner of the short step
-	}
-	pipelines := map[string]bool{}
-	for range count {
-		pushed, err := shared.Control.Push(t.Context(), emulator.PushRequest{Workspace: "acme", Repository: repository, Branch: "main", File: file})
-		if err != nil {
-			t.Fatal(err)
-		}
-		pipelines[pushed.Pipeline] = true
-		time.Sleep(every)
-	}
-	untilWithin(t, 2*patience, "a Job for each step", func() (bool, error) { return len(jobs()) >= count*perPipeline, nil })
-	var waits []time.Time
-	first := map[string]emulator.StepInfo{} // the first step of each runner
-	all := state(t).Steps
-	slices.SortFunc(all, func(a, b emulator.StepInfo) int { return a.QueuedOn.Compare(b.QueuedOn) })
-	for _, s := range all {
-		if _, again := first[s.RunnerUUID]; !pipelines[s.PipelineUUID] || again && s.RunnerUUID != "" {
-			continue
-		}
-		if s.RunnerUUID != "" {
-			first[s.RunnerUUID] = s
-		}
-		waits = append(waits, s.QueuedOn)
-	}
-	for i, at := range jobs()[:count*perPipeline] {
-		if !fanOut || i%perPipeline != 0 { // the first one of a fan-out is for the short step
-			took = append(took, at.Sub(waits[i]))
-		}
-	}
-	for pipeline := range pipelines {
-		if err := shared.Control.StopPipeline(t.Context(), pipeline); err != nil {
-			t.Error(err)
-		}
-	}
-	return took
 }
