@@ -141,6 +141,7 @@ generate: ## generate code
 	$(TOOL) buf generate
 	$(GO) run ./cmd/runnerctl schema >runners_config.schema.json.new
 	mv runners_config.schema.json.new jobfactory/config/runners_config.schema.json
+	$(GO) test ./externalscaler/status/web -run TestTheDescriptionIsThatOfTheTypes -update >/dev/null
 
 .PHONY: manifests
 manifests: ## print the manifests of deploy/base

@@ -107,9 +107,10 @@ func elect(c config, access *rest.Config, settings *controlplane.Config) error {
 	if err != nil {
 		return err
 	}
-	settings.Election = kube.NewElection(kube.LeaseLock(client, c.namespace, c.service, c.podName), kube.ElectionConfig{
+	election := kube.NewElection(kube.LeaseLock(client, c.namespace, c.service, c.podName), kube.ElectionConfig{
 		WriteSettle: c.writeSettle, Logger: settings.Logger.Named("election"),
 	})
+	settings.Election, settings.LeaderName = election, election.Leader
 	settings.LeaderService = kube.NewLeaderService(client, c.namespace, c.podName)
 	return nil
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/certificates"
 	"bitbucket-runner-scaler/externalscaler/controlplane"
 	"bitbucket-runner-scaler/externalscaler/kube"
+	"bitbucket-runner-scaler/externalscaler/status/api"
 )
 
 // secure configures the gRPC server's certificate, and publishes the authority to trust
@@ -50,6 +53,7 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 	}
 	settings.ServerOptions = certificates.ServerOptions(source, clients)
 	settings.Collectors = append(settings.Collectors, expiry(source))
+	settings.Certificates = validity(source)
 	if cluster != nil {
 		settings.PollRestarter = cluster
 		settings.WhileLeading = certificates.NewPublisher(source, cluster.AuthorityMaps(settings.Owner, clock.RealClock{}), c.publishedTo(cluster), clock.RealClock{}, log).Run
@@ -105,4 +109,27 @@ func expiry(source certificates.Source) prometheus.Collector {
 		}
 		return float64(certificate.Leaf.NotAfter.Unix())
 	})
+}
+
+// validity returns until when the served certificate and the authorities that sign it are valid.
+func validity(source certificates.Source) func() []api.Certificate {
+	return func() []api.Certificate {
+		var shown []api.Certificate
+		if served, err := source.Certificate(context.Background()); err == nil && served.Leaf != nil {
+			shown = append(shown, api.Certificate{Use: "server", NotAfter: served.Leaf.NotAfter.UTC()})
+		}
+		bundle, err := source.Bundle(context.Background())
+		for err == nil {
+			var block *pem.Block
+			if block, bundle = pem.Decode(bundle); block == nil {
+				break
+			}
+			authority, fault := x509.ParseCertificate(block.Bytes)
+			if fault != nil {
+				continue
+			}
+			shown = append(shown, api.Certificate{Use: "authority", NotAfter: authority.NotAfter.UTC()})
+		}
+		return shown
+	}
 }

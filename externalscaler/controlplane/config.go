@@ -15,6 +15,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/reaper"
 	"bitbucket-runner-scaler/externalscaler/registrar"
 	"bitbucket-runner-scaler/externalscaler/scope"
+	"bitbucket-runner-scaler/externalscaler/status/api"
 )
 
 // Cluster is everything that the control plane needs from Kubernetes.
@@ -59,6 +60,10 @@ type Config struct {
 	Podless reaper.Store
 	// Election decides which of several replicas leads. Default leader.Alone.
 	Election leader.Election
+	// LeaderName names the replica that leads, as far as it is known; nil if there is only one.
+	LeaderName func() string
+	// Certificates are those that are served or published. It may be nil.
+	Certificates func() []api.Certificate
 	// LeaderService directs KEDA and the sidecars to the leader. It is nil if there is
 	// only one replica.
 	LeaderService leader.LeaderService

@@ -30,6 +30,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/externalscaler/status/history"
+	"bitbucket-runner-scaler/externalscaler/status/view"
 	"bitbucket-runner-scaler/externalscaler/webhook"
 )
 
@@ -51,6 +53,8 @@ type ControlPlane struct {
 	service       *externalscaler.Service
 	crashes       *crashloop.Loops
 	status        *status.Status
+	viewer        *view.Viewer
+	history       *history.History
 	reaper        *reaper.Reaper // nil without a cluster
 	gate          leader.Gate
 	grpc          *externalscaler.Server
@@ -101,10 +105,8 @@ func New(c Config) (*ControlPlane, error) {
 	status.NewQueueMetrics(registry, p.status, p.queue.Counts)
 	p.newWebhooks(store, registry)
 	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
-	p.http = &http.Server{
-		Handler:           p.status.Handler(registry, p.ready.Load),
-		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: 2 * time.Minute,
-	}
+	p.viewer, p.history = p.newViewer(store), newHistory()
+	p.http = p.newHTTP(p.status.Handler(registry, p.ready.Load))
 	return p, nil
 }
 
@@ -188,6 +190,9 @@ func (p *ControlPlane) Changed() { p.fleet.Changed() }
 
 // Status returns the status for operators.
 func (p *ControlPlane) Status() *status.Status { return p.status }
+
+// Viewer shows what the API and the page show.
+func (p *ControlPlane) Viewer() *view.Viewer { return p.viewer }
 
 // leader returns the metric that shows whether this process leads.
 func (p *ControlPlane) leader() prometheus.Collector {

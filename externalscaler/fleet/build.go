@@ -47,6 +47,8 @@ type snapshot struct {
 	names map[string]string
 	// unserved are the steps that no group serves.
 	unserved []UnservedStep
+	// serving are the valid groups as the queue knows them, in the order of their names.
+	serving []queue.Group
 }
 
 // position is where a snapshot has a member.

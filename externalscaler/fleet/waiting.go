@@ -52,7 +52,7 @@ func (b *builder) joinQueue() {
 			}
 		}
 	}
-	b.found.demand = demand
+	b.found.demand, b.next.serving = demand, demand.Groups
 	if b.in.queue == nil {
 		for _, g := range groups {
 			g.Observation.QueueUnknown = "nothing reads it"
@@ -108,3 +108,13 @@ func (b *builder) served(repository bitbucket.Scope, labels pipelines.Labels) bo
 
 // Unserved are the steps that ask for a runner and that no runner known to the fleet serves.
 func (f *Fleet) Unserved() []UnservedStep { return f.current.Load().unserved }
+
+// Serving returns the group that serves steps of some labels in a repository; false if none does.
+func (f *Fleet) Serving(repository bitbucket.Scope, labels pipelines.Labels) (GroupKey, bool) {
+	groups := f.current.Load().serving
+	i := queue.Serving(groups, repository, labels)
+	if i < 0 {
+		return GroupKey{}, false
+	}
+	return GroupKey{Namespace: groups[i].Namespace, Name: groups[i].Name}, true
+}

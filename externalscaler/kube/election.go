@@ -109,6 +109,14 @@ func ElectionClient(settings *rest.Config) (kubernetes.Interface, error) {
 // Term implements leader.Leadership.
 func (e *Election) Term() (leader.LeaseTerm, bool) { return e.lease.current() }
 
+// Leader returns the identity of the replica that leads, as this one saw it last; empty if it has
+// seen none.
+func (e *Election) Leader() string {
+	e.lease.mu.Lock()
+	defer e.lease.mu.Unlock()
+	return e.lease.leader
+}
+
 // Run takes part in the election until ctx ends. When this replica leads, Run calls lead.
 // The context of lead ends with ctx or with the Lease. If lead returns nil, all its work
 // has ended, and Run releases the Lease, so that another replica leads at once. Otherwise

@@ -160,6 +160,21 @@ func (d division) choose(step Step) choice {
 	return chosen
 }
 
+// Serving returns the index of the group that steps of some labels in a repository count for or,
+// if no group that scales by the queue serves them, of the first one that does; -1 if none does.
+func Serving(groups []Group, repository bitbucket.Scope, labels pipelines.Labels) int {
+	best := -1
+	for i, g := range groups {
+		if !g.reaches(repository) || !labels.ServedBy(g.Labels) {
+			continue
+		}
+		if best < 0 || g.ByQueue && !groups[best].ByQueue || g.ByQueue == groups[best].ByQueue && g.compare(groups[best]) < 0 {
+			best = i
+		}
+	}
+	return best
+}
+
 func (d division) unserved(step Step) Unserved {
 	var labels []pipelines.Labels
 	var groups []int

@@ -22,24 +22,31 @@ func locks(s pipelines.Step) []lock {
 }
 
 // lockTaken reports whether another live pipeline of the repository may have a lock that a step
-// needs: it runs a step with it, or has reached one, or nothing is known of it.
+// needs.
 func (b *build) lockTaken(needed pipelines.Step) bool {
+	_, _, taken := b.lockHolder(needed)
+	return taken
+}
+
+// lockHolder returns the pipeline that may have a lock that a step needs, in words, and the lock:
+// it runs a step with it, or has reached one, or nothing is known of it.
+func (b *build) lockHolder(needed pipelines.Step) (by string, taken lock, found bool) {
 	for _, want := range locks(needed) {
 		for _, other := range b.repository.builds {
 			if other == b {
 				continue
 			}
 			if !other.defined {
-				return true
+				return other.title() + ", which is not read yet, perhaps", want, true
 			}
 			for i, definition := range other.definition.Steps {
 				for _, has := range locks(definition) {
 					if has == want && i < len(other.steps) && (rank(other.steps[i].state()) == 1 || !other.steps[i].waiting.IsZero()) {
-						return true
+						return other.title(), want, true
 					}
 				}
 			}
 		}
 	}
-	return false
+	return "", lock{}, false
 }

@@ -183,7 +183,7 @@ func waiting(members []fleet.Member) (all []Waiting) {
 
 // Handler serves /healthz, /readyz, /metrics and /status. /readyz fails until ready
 // returns true.
-func (s *Status) Handler(registry *prometheus.Registry, ready func() bool) http.Handler {
+func (s *Status) Handler(registry *prometheus.Registry, ready func() bool) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
