@@ -1,15 +1,19 @@
-// Command runnerctl is for those who configure runner groups. It reads files and
-// writes files; check and webhooks call Bitbucket, and lint --kubeconfig reads a cluster.
+// Command runnerctl is for those who configure and watch runner groups. It reads files and
+// writes files; check and webhooks call Bitbucket, and lint --kubeconfig reads a cluster. Package
+// cluster has the commands that look at a running installation.
 package main
 
 import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"bitbucket-runner-scaler/cmd/internal/command"
+	"bitbucket-runner-scaler/cmd/runnerctl/cluster"
 )
 
 // lookup finds an environment variable.
@@ -37,6 +41,9 @@ Exit codes of all commands:
 
 Colours appear on terminals only, and never if NO_COLOR is set.`
 
+// pluginName is how users call runnerctl that is installed as kubectl-bitbucket_runners.
+const pluginName = "kubectl bitbucket-runners"
+
 // further are commands that only some builds have.
 var further []func() *cobra.Command
 
@@ -49,8 +56,15 @@ func newRoot(lookup lookup) *cobra.Command {
   runnerctl render -f runners_config.yaml -o groups && kubectl apply -k groups
   runnerctl check credentials --credentials-dir DIR --workspace acme`,
 	}
+	if strings.HasPrefix(filepath.Base(os.Args[0]), "kubectl-") { // kubectl runs it as its plugin
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: pluginName}
+	}
 	command.Group(root, built().Version)
 	root.AddCommand(renderCommand(), lintCommand(lookup), pipelinesCommand(lookup), checkCommand(lookup), webhooksCommand(lookup), schemaCommand(), versionCommand())
+	root.AddCommand(cluster.Commands(cluster.Settings{
+		Lookup: lookup, UntilInterrupted: untilInterrupted,
+		Paint: func(to io.Writer) cluster.Painter { return styleOf(to, lookup) },
+	})...)
 	for _, extra := range further {
 		root.AddCommand(extra())
 	}

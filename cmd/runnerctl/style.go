@@ -42,6 +42,10 @@ func (s style) good(text string) string { return s.paint(text, color.FgGreen) }
 func (s style) bad(text string) string  { return s.paint(text, color.FgRed, color.Bold) }
 func (s style) warn(text string) string { return s.paint(text, color.FgYellow) }
 
+// Bad and Warn implement cluster.Painter.
+func (s style) Bad(text string) string  { return s.bad(text) }
+func (s style) Warn(text string) string { return s.warn(text) }
+
 func (s style) paint(text string, attributes ...color.Attribute) string {
 	if !s.on {
 		return text

@@ -55,6 +55,8 @@ type Job struct {
 	// ResourceVersion changes with each change of the Job, such as the creation of its
 	// pod.
 	ResourceVersion string
+	// Drain is true if somebody has asked that its runner ends.
+	Drain bool
 	// Pod is the Job's newest pod; nil before it is created.
 	Pod *Pod
 	// Waits is why it has no pod; zero if it has one, or if that is not known.

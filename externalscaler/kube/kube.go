@@ -211,7 +211,7 @@ func slim(obj any) (any, error) {
 	case *batchv1.Job:
 		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
 		// The other annotations are copies of the ScaledJob's.
-		o.Annotations = map[string]string{generationAnnotation: o.Annotations[generationAnnotation]}
+		o.Annotations = map[string]string{generationAnnotation: o.Annotations[generationAnnotation], DrainAnnotation: o.Annotations[DrainAnnotation]}
 	}
 	return obj, nil
 }

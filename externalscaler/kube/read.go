@@ -111,6 +111,10 @@ func pausedBy(value string) bool {
 // (pkg/scaling/executor/scale_jobs.go).
 const generationAnnotation = "scaledjob.keda.sh/generation"
 
+// DrainAnnotation on a Job asks that its runner ends in order. Its value is when that was asked
+// for; an empty one asks for nothing.
+const DrainAnnotation = "bitbucket-runner-scaler/drain"
+
 // Jobs implements fleet.Kubernetes.
 func (c *Cluster) Jobs() []fleet.Job {
 	var found []fleet.Job
@@ -131,8 +135,8 @@ func (c *Cluster) Jobs() []fleet.Job {
 		read := fleet.Job{
 			ResourceVersion: job.ResourceVersion,
 			Namespace:       job.Namespace, Name: job.Name, UID: string(job.UID), ScaledJobUID: owner,
-			Generation: job.Annotations[generationAnnotation],
-			CreatedOn:  job.CreationTimestamp.Time, Failed: failed,
+			Generation: job.Annotations[generationAnnotation], Drain: job.Annotations[DrainAnnotation] != "",
+			CreatedOn: job.CreationTimestamp.Time, Failed: failed,
 		}
 		if pod == nil {
 			read.Waits = c.warnings.of(job.UID)

@@ -193,6 +193,7 @@ func (r *Reaper) retire(ctx context.Context, s sight, d policy.Decision) error {
 	}
 	var errs []error
 	for _, rule := range []func(rules) []action{
+		func(rules rules) []action { return rules.drainAsked(s) },
 		func(rules rules) []action { return rules.retireUsed(s) },
 		func(rules rules) []action { return rules.retireSurplus(s, d) },
 		func(rules rules) []action { return rules.renew(s, d) },

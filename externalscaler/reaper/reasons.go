@@ -17,6 +17,8 @@ const (
 	ReasonUnwanted    = "Unwanted"
 	ReasonStuck       = "Stuck"
 	ReasonOrphan      = "Orphan"
+	// ReasonDrained: somebody asked for it by the annotation on its Job.
+	ReasonDrained = "Drained"
 	// ReasonDisabled: disabled by somebody else, or before this process led.
 	ReasonDisabled = "Disabled"
 	// ReasonUnrecognized: the runner's log lines are not understood; it stays.

@@ -79,6 +79,8 @@ func progressOf(s sight) (p progress) {
 // renewalReason is why an idle runner is to be replaced; zero if it is not.
 func renewalReason(g *fleet.GroupSnapshot, m fleet.Member) removal {
 	switch age := g.Spec.MaxAge; {
+	case drainWanted(m):
+		return drainedWhy
 	case m.Used && g.Spec.Rules.Ephemeral:
 		return usedWhy
 	case m.Outdated:

@@ -191,6 +191,9 @@ func (c *Cluster) Wait(jobUID string, cause fleet.Cause) {
 	c.change(jobUID, func(job *fleet.Job) { job.Pod.Waits = cause })
 }
 
+// Drain asks that the runner of a Job ends, as runnerctl drain does.
+func (c *Cluster) Drain(jobUID string) { c.change(jobUID, func(job *fleet.Job) { job.Drain = true }) }
+
 // Hide removes a Job and its pod from what the watch shows, like a watch that lags.
 func (c *Cluster) Hide(jobUID string) {
 	c.mu.Lock()
