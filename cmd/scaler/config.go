@@ -38,7 +38,7 @@ type config struct {
 	podName                           string
 	leaderElect                       bool
 	caBundle                          string
-	dryRun, unsafeScaleDown           bool
+	dryRun, unsafeScaleDown, page     bool
 	logLevel, logFormat               string
 
 	lookup func(string) (string, bool)
@@ -107,6 +107,7 @@ func (c *config) define(set *flags.Set) {
 	set.StringVar(&c.podName, "pod-name", "", "`name` of this pod, which gets the label with which the Service selects the leader (default: from POD_NAME)")
 	set.StringVar(&c.scalerAddress, "scaler-address", "", "another scalerAddress that triggers of this installation may have, `host:port`")
 	set.StringVar(&c.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust in addition to the built-in ones")
+	set.BoolVar(&c.page, "page", true, "serve the page at / of --http-listen; --page=false leaves it out")
 	set.Bool(&c.dryRun, "dry-run", "", "remove no runner, only report which one would be removed")
 	set.Bool(&c.unsafeScaleDown, "unsafe-scale-down", "", "stop idle runners even if Bitbucket cannot disable them: a runner that takes a step at that moment loses it")
 	set.Choice(&c.logLevel, "log-level", "", "info", "lowest level that is logged", "debug", "info", "warn", "error")

@@ -35,7 +35,7 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		Bitbucket:    bitbucket.Config{BaseURL: c.bitbucketURL, OAuthURL: c.bitbucketOAuth, CABundle: roots},
 		HourlyBudget: c.hourlyBudget, CredentialsDir: c.credentialsDir, Lookup: c.lookup,
 		PollInterval: c.pollInterval, MaxStaleness: c.maxStaleness, WriteSettle: c.writeSettle, OrphanGrace: c.orphanGrace,
-		DryRun: c.dryRun, UnsafeScaleDown: c.unsafeScaleDown, Logger: log,
+		NoPage: !c.page, DryRun: c.dryRun, UnsafeScaleDown: c.unsafeScaleDown, Logger: log,
 	}
 	webhooks, endWebhooks, err := listenForWebhooks(ctx, c)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/status/api"
 	"bitbucket-runner-scaler/externalscaler/status/history"
+	"bitbucket-runner-scaler/externalscaler/status/page"
 	"bitbucket-runner-scaler/externalscaler/status/view"
 	"bitbucket-runner-scaler/externalscaler/status/web"
 )
@@ -67,6 +68,13 @@ func (p *ControlPlane) credentialsInUse(store *credentials.Store) []api.Credenti
 // newHTTP makes the server of /status, /metrics, the API and the page.
 func (p *ControlPlane) newHTTP(routes *http.ServeMux) *http.Server {
 	web.Register(routes, web.Config{Viewer: p.viewer, History: p.history, Changed: p.fleet.Wait})
+	if p.config.NoPage {
+		routes.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("bitbucket-runner-scaler: /api/v1 /status /metrics /healthz /readyz\n"))
+		})
+	} else {
+		page.Register(routes, page.Config{Viewer: p.viewer, History: p.history, Changed: p.fleet.Wait, Now: time.Now})
+	}
 	streams, end := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler:           routes,

@@ -60,6 +60,8 @@ type Config struct {
 	Podless reaper.Store
 	// Election decides which of several replicas leads. Default leader.Alone.
 	Election leader.Election
+	// NoPage leaves out the page at /.
+	NoPage bool
 	// LeaderName names the replica that leads, as far as it is known; nil if there is only one.
 	LeaderName func() string
 	// Certificates are those that are served or published. It may be nil.

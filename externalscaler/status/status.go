@@ -200,8 +200,5 @@ func (s *Status) Handler(registry *prometheus.Registry, ready func() bool) *http
 		encoder.SetIndent("", "  ")
 		_ = encoder.Encode(s.Groups()) // it fails if the reader disconnects
 	})
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("bitbucket-runner-scaler: /status /metrics /healthz /readyz\n"))
-	})
 	return mux
 }

@@ -3,6 +3,9 @@
 package view
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -107,6 +110,9 @@ type Picture struct {
 	// indexes by UUID.
 	all    []api.Step
 	places map[string]int
+
+	tag sync.Once
+	sum string
 }
 
 // Take returns the picture of now, or of a moment ago.
@@ -134,6 +140,19 @@ func (v *Viewer) take(now time.Time) *Picture {
 	}
 	p.Installation = t.installation()
 	return p
+}
+
+// Tag changes if something in the picture does.
+func (p *Picture) Tag() string {
+	p.tag.Do(func() {
+		sum := sha256.New()
+		encoder := json.NewEncoder(sum)
+		for _, part := range []any{p.Installation, p.Groups, p.Runners, p.Steps} {
+			_ = encoder.Encode(part) // it cannot fail: all values are plain, and so is a hash
+		}
+		p.sum = hex.EncodeToString(sum.Sum(nil))
+	})
+	return p.sum
 }
 
 // Group returns a group of the picture.

@@ -42,7 +42,7 @@ const mostItems = 2000
 // handler serves the API.
 type handler struct {
 	Config
-	watchers chan struct{} // a slot each
+	streams *Streams
 }
 
 // answer is what a request is answered with: a value, or an error with its status.
@@ -59,7 +59,7 @@ func refuse(status int, message string) answer {
 
 // Register adds the routes of the API to a mux.
 func Register(mux *http.ServeMux, config Config) {
-	h := &handler{Config: config, watchers: make(chan struct{}, mostWatchers)}
+	h := &handler{Config: config, streams: NewStreams(config.Changed, time.Second)}
 	for route, serve := range map[string]func(*view.Picture, *http.Request) answer{
 		"/installation":                      func(p *view.Picture, _ *http.Request) answer { return ok(p.Installation) },
 		"/problems":                          func(p *view.Picture, _ *http.Request) answer { return ok(listed(p.Installation.Problems)) },
@@ -104,7 +104,13 @@ func (h *handler) serve(answerTo func(*view.Picture, *http.Request) answer) http
 		}
 		status, body := respond(r)
 		if r.URL.Query().Get("watch") == "true" && status == http.StatusOK {
-			h.watch(w, r, body, respond)
+			h.streams.Serve(w, r, func() (tag string, body []byte, err error) {
+				status, body := respond(r)
+				if status != http.StatusOK {
+					return "", nil, &refusedError{body}
+				}
+				return tagOf(body), body, nil
+			})
 			return
 		}
 		write(w, r, status, body)
@@ -157,93 +163,4 @@ func listed[T any](items []T) api.Items[T] {
 		list.Items = []T{}
 	}
 	return list
-}
-
-// The bounds of a stream.
-const (
-	// mostWatchers is how many streams are open at once.
-	mostWatchers = 100
-	// pace is the shortest time between two events, keepAlive the longest between two signs of
-	// life, and writeTimeout bounds the writing of one.
-	pace         = time.Second
-	keepAlive    = 15 * time.Second
-	writeTimeout = 10 * time.Second
-)
-
-// watch sends the answer to a request, and again each time that it has changed.
-func (h *handler) watch(w http.ResponseWriter, r *http.Request, body []byte, respond func(*http.Request) (int, []byte)) {
-	select {
-	case h.watchers <- struct{}{}:
-		defer func() { <-h.watchers }()
-	default:
-		w.Header().Set("Retry-After", "10")
-		write(w, r, http.StatusServiceUnavailable, encode(api.Error{Error: "too many streams are open"}))
-		return
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // or nginx keeps the events back
-	control := http.NewResponseController(w)
-	send := func(event []byte) bool {
-		_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := w.Write(event); err != nil {
-			return false
-		}
-		return control.Flush() == nil
-	}
-	last := ""
-	for sent := time.Now(); ; {
-		changed := h.Changed() // before the look, so that no change is missed
-		if status, next := respond(r); status == http.StatusOK {
-			body = next
-		} else if !send(event("error", next)) || status != http.StatusOK {
-			return
-		}
-		switch tag := tagOf(body); {
-		case tag != last:
-			if !send(event("update", body)) {
-				return
-			}
-			last, sent = tag, time.Now()
-		case time.Since(sent) >= keepAlive:
-			if !send([]byte(": alive\n\n")) {
-				return
-			}
-			sent = time.Now()
-		}
-		if !h.wait(r, changed) {
-			return
-		}
-	}
-}
-
-// wait waits for a change, or until a sign of life is due; false once the reader is gone.
-func (h *handler) wait(r *http.Request, changed <-chan struct{}) bool {
-	timer := time.NewTimer(keepAlive)
-	defer timer.Stop()
-	select {
-	case <-changed:
-	case <-timer.C:
-	case <-r.Context().Done():
-		return false
-	}
-	rest := time.NewTimer(pace)
-	defer rest.Stop()
-	select {
-	case <-rest.C:
-		return true
-	case <-r.Context().Done():
-		return false
-	}
-}
-
-// event writes a server-sent event, with a field for each line of its data.
-func event(name string, data []byte) []byte {
-	var b strings.Builder
-	b.WriteString("event: " + name + "\n")
-	for line := range strings.Lines(string(data)) {
-		b.WriteString("data: " + strings.TrimRight(line, "\n") + "\n")
-	}
-	b.WriteString("\n")
-	return []byte(b.String())
 }
