@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,12 +36,32 @@ func Require(ctx context.Context, out io.Writer) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the local cluster needs root, for network devices, mounts and cgroups: run this with sudo")
 	}
-	missing := missingPackages()
+	return install(ctx, out, "the local cluster", missingPackages)
+}
+
+// RequirePrograms sees that programs of the operating system are there, as Require does. packages
+// has the Debian package of each. Only installing needs root.
+func RequirePrograms(ctx context.Context, out io.Writer, packages map[string]string) error {
+	return install(ctx, out, strings.Join(slices.Sorted(maps.Keys(packages)), " and "), func() []string {
+		var missing []string
+		for program, name := range packages {
+			if find(program) == "" {
+				missing = append(missing, name)
+			}
+		}
+		slices.Sort(missing)
+		return missing
+	})
+}
+
+// install installs Debian packages that are missing.
+func install(ctx context.Context, out io.Writer, what string, missingOf func() []string) error {
+	missing := missingOf()
 	if len(missing) == 0 {
 		return nil
 	}
 	if find("apt-get") == "" {
-		return fmt.Errorf("please install %s (Debian's names); there is no apt-get here to do it", strings.Join(missing, ", "))
+		return fmt.Errorf("%s: please install %s (Debian's names); there is no apt-get here to do it", what, strings.Join(missing, ", "))
 	}
 	_, _ = fmt.Fprintf(out, "installing %s ...\n", strings.Join(missing, ", "))
 	for _, args := range [][]string{
@@ -51,7 +72,7 @@ func Require(ctx context.Context, out io.Writer) error {
 			return fmt.Errorf("installing %s: %w", strings.Join(missing, ", "), err)
 		}
 	}
-	if missing := missingPackages(); len(missing) > 0 {
+	if missing := missingOf(); len(missing) > 0 {
 		return fmt.Errorf("%s installed, but their programs are not found", strings.Join(missing, ", "))
 	}
 	return nil

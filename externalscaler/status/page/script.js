@@ -16,14 +16,15 @@
       if (same) same.open = true;
     }
     const focused = document.activeElement;
-    const place = main.contains(focused) && focused !== main ? [...main.querySelectorAll("a, summary, [tabindex]")].indexOf(focused) : -1;
+    const stops = "a, summary, [tabindex]";
+    const box = main.contains(focused) && focused !== main ? focused.closest("main [id]") : null;
+    const place = box ? [...box.querySelectorAll(stops)].indexOf(focused) : -1;
     const scrolled = [...main.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
     main.replaceChildren(...next.childNodes);
     main.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = scrolled[i] || 0; });
-    if (place >= 0) {
-      const again = main.querySelectorAll("a, summary, [tabindex]")[place];
-      if (again) again.focus({ preventScroll: true });
-    }
+    const same = place >= 0 && document.getElementById(box.id);
+    const again = same && same.querySelectorAll(stops)[place];
+    if (again) again.focus({ preventScroll: true });
   };
 
   const start = () => {
