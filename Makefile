@@ -55,6 +55,12 @@ demo: ## demonstrate the system on this machine, without Kubernetes; needs only 
 	@$(STATIC) -o bin/ ./cmd/sidecar ./cmd/bitbucket-emulator ./cmd/demo
 	@bin/demo --bin bin $(if $(KEEP),--keep)
 
+.PHONY: pictures
+pictures: ## take the pictures of the page that docs/ shows; needs Chromium
+	@$(STATIC) -o bin/ ./cmd/sidecar ./cmd/bitbucket-emulator ./cmd/demo
+	@mkdir -p docs/pictures
+	@bin/demo --bin bin --pictures docs/pictures
+
 .PHONY: demo-cluster
 demo-cluster: ## demonstrate it on a real local Kubernetes with KEDA; needs Linux and root, or KUBECONFIG=...
 	@$(GO) -C e2e build -o ../bin/demo-cluster ./cmd/demo

@@ -157,3 +157,33 @@ func read(t *testing.T, path string) string {
 	}
 	return string(text)
 }
+
+// The words that users see in Events, and as kinds of problems and reasons.
+var (
+	eventReason = regexp.MustCompile(`(?m)^\s*(?:const )?(?:Reason\w+|stepNotServed|notPolled)\s*= "(\w+)"`)
+	problemKind = regexp.MustCompile(`(?:kind\w*\s*= |Kind: |queue\.Held\w+: |api\.Severity\w+, )"([A-Z]\w+)"`)
+)
+
+func TestEveryEventIsInTheTable(t *testing.T) {
+	explained(t, "observe.md", eventReason, 20, "externalscaler/reaper/reasons.go", "externalscaler/controlplane/unserved.go", "externalscaler/controlplane/pollrestart.go")
+}
+
+func TestEveryKindOfProblemIsExplained(t *testing.T) {
+	explained(t, "troubleshoot.md", problemKind, 25, "externalscaler/status/view/why.go", "externalscaler/status/view/step.go", "externalscaler/status/view/problem.go")
+}
+
+// explained checks that a page has each word that a pattern finds in files.
+func explained(t *testing.T, page string, pattern *regexp.Regexp, least int, files ...string) {
+	t.Helper()
+	text, found := read(t, page), 0
+	for _, file := range files {
+		for _, match := range pattern.FindAllStringSubmatch(read(t, filepath.Join(root, file)), -1) {
+			if found++; !strings.Contains(text, "`"+match[1]+"`") {
+				t.Errorf("%s has no %s", page, match[1])
+			}
+		}
+	}
+	if found < least {
+		t.Errorf("%d words of %s were found in the code, want at least %d", found, page, least)
+	}
+}

@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	set.SetOutput(out)
 	bin := set.String("bin", "bin", "`directory` with the binaries sidecar and bitbucket-emulator")
 	keep := set.Bool("keep", false, "keep running at the end, until interrupted")
+	documents := set.String("pictures", "", "after the story, work for five minutes and write the pictures of the documentation into this `directory`")
 	if err := set.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -73,7 +74,13 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	err = runStory(ctx, bed, *keep, out)
+	_, _ = fmt.Fprintf(out, "The scaler's page: %s\n\n", page(bed))
+	taking, stop := context.WithCancel(ctx)
+	said := make(chan string, 1)
+	go func() { said <- pictureOf(taking, bed, *bin) }()
+	err = runStory(ctx, bed, *keep, *documents, out)
+	stop()
+	_, _ = fmt.Fprintf(out, "\nThe scaler's page was at %s; %s.\n", page(bed), <-said)
 	if err != nil && ctx.Err() == nil {
 		logs, logErr := bed.PodLogs()
 		_, _ = fmt.Fprintln(out, logs)
@@ -112,11 +119,16 @@ const (
 )
 
 // runStory runs the story. With keep, the bed keeps running until ctx ends.
-func runStory(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) error {
+func runStory(ctx context.Context, bed *testbed.Bed, keep bool, documents string, out io.Writer) error {
 	stage := testbed.NewStage(bed, story.Groups(), map[string]string{"coolDown": coolDown.String()})
-	settings := story.Settings{Pace: time.Second, Poll: kedaInterval, Webhooks: true, Patience: 2 * time.Minute, Keep: keep}
+	settings := story.Settings{Pace: time.Second, Poll: kedaInterval, Webhooks: true, Patience: 2 * time.Minute, Keep: keep || documents != ""}
 	if err := story.Run(ctx, stage, bed.Control, settings, out); err != nil {
 		return err
+	}
+	if documents != "" {
+		if err := document(ctx, bed, documents); err != nil {
+			return fmt.Errorf("pictures: %w", err)
+		}
 	}
 	if keep {
 		_, _ = fmt.Fprintf(out, kept, bed.BitbucketURL, bed.HTTPAddress, bed.GRPCAddress)
@@ -127,10 +139,10 @@ func runStory(ctx context.Context, bed *testbed.Bed, keep bool, out io.Writer) e
 
 // kept explains what to do with a bed that is kept running.
 const kept = `
-Everything keeps running until Ctrl-C: Bitbucket %[1]s, scaler http://%[2]s/status, gRPC %[3]s. In another shell:
+Everything keeps running until Ctrl-C: Bitbucket %[1]s, the scaler's page http://%[2]s/, gRPC %[3]s. In another shell:
 
   curl %[1]s/_emulator/steps -d '{"workspace":"acme","repository":"app","labels":["linux","builds"],"duration":"30s","count":5}'
-  curl http://%[2]s/status
+  bin/runnerctl status --address http://%[2]s    (after "make build")
 `
 
 func start(ctx context.Context, binaries testbed.Binaries, dir string) (*testbed.Bed, error) {

@@ -61,7 +61,7 @@ func (j *journey) install(t *testing.T) {
 
 func (j *journey) operate(t *testing.T) {
 	for _, said := range []struct{ page, title, want string }{
-		{"docs/troubleshoot.md", "Troubleshooting", `"builds"`},
+		{"docs/troubleshoot.md", "Troubleshooting", "bitbucket-runner/builds"},
 		{"docs/operate.md", "Calling GetMetrics yourself", `"metricValue"`},
 		{"docs/operate.md", "Maintenance of nodes", "evicted"},
 		{"docs/operate.md", "Stopping a group for a while", "annotated"},

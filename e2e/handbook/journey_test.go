@@ -41,6 +41,7 @@ func TestLongDocumentationIsCorrect(t *testing.T) {
 		{"the runners-autoscaler", j.installIncumbent},
 		{"an installation", j.install},
 		{"its operation", j.operate},
+		{"a look at it", j.observe},
 		{"its webhooks", j.webhooks},
 		{"migrating to it", j.migrate},
 		{"the end of the runners-autoscaler", j.deleteIncumbent},

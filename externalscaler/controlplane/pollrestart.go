@@ -81,8 +81,8 @@ func (w pollWatch) run(ctx context.Context) {
 			w.log.Info("KEDA does not poll the group: annotating its ScaledJob", zap.Stringer("group", group.GroupKey), zap.Error(err))
 			if err != nil && !r.told && ctx.Err() == nil {
 				r.told = true
-				w.events.Event(group.GroupKey, group.UID, notPolled, fmt.Sprintf("KEDA does not ask for this group, and the scaler may not make it read the ScaledJob again (%v): "+
-					"run kubectl annotate --overwrite scaledjob %s -n %s autoscaling.keda.sh/paused=false, or =0 if it is false already", err, group.Name, group.Namespace))
+				w.events.Event(group.GroupKey, group.UID, reaper.Event{Reason: notPolled, Warning: true, Message: fmt.Sprintf("KEDA does not ask for this group, and the scaler may not make it read the ScaledJob again (%v): "+
+					"run kubectl annotate --overwrite scaledjob %s -n %s autoscaling.keda.sh/paused=false, or =0 if it is false already", err, group.Name, group.Namespace)})
 			}
 		}
 		due = waiting

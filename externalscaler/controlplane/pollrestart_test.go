@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/reaper"
 )
 
 // restarts holds when each group's polling was restarted.
@@ -96,9 +97,9 @@ func (forbidden) RestartPolling(context.Context, fleet.GroupKey) error {
 // written counts Events by reason.
 type written map[string]int
 
-func (w written) Event(_ fleet.GroupKey, uid, reason, message string) {
-	if uid == "uid" && strings.Contains(message, "scaledjob builds -n team") {
-		w[reason]++
+func (w written) Event(_ fleet.GroupKey, uid string, event reaper.Event) {
+	if uid == "uid" && event.Warning && strings.Contains(event.Message, "scaledjob builds -n team") {
+		w[event.Reason]++
 	}
 }
 

@@ -70,5 +70,5 @@ func (r unservedReport) report(step fleet.UnservedStep) {
 		lacks = append(lacks, label)
 	}
 	text += "; this group comes closest, and lacks " + strings.Join(lacks, ", ")
-	r.events.Event(step.Nearest, step.UID, stepNotServed, text)
+	r.events.Event(step.Nearest, step.UID, reaper.Event{Reason: stepNotServed, Message: text, Warning: true})
 }

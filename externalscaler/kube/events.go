@@ -1,6 +1,7 @@
 package kube
 
 import (
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -9,6 +10,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/reaper"
 )
 
 // recorder writes Events. client-go's recorder combines repeated Events and limits their
@@ -21,15 +23,29 @@ type recorder struct {
 func newRecorder(client kubernetes.Interface) *recorder {
 	broadcaster := record.NewBroadcaster()
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
-	return &recorder{broadcaster: broadcaster, EventRecorder: broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "bitbucket-runner-scaler"})}
+	return &recorder{broadcaster: broadcaster, EventRecorder: broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: component})}
 }
 
 func (r *recorder) close() { r.broadcaster.Shutdown() }
 
-// Event implements reaper.Events. It writes an Event on the group's ScaledJob.
-func (c *Cluster) Event(group fleet.GroupKey, uid, reason, message string) {
+// component is the source of our Events.
+const component = "bitbucket-runner-scaler"
+
+// Event implements reaper.Events. It writes an Event on the group's ScaledJob, and on the Job that
+// it is about.
+func (c *Cluster) Event(group fleet.GroupKey, uid string, event reaper.Event) {
+	kind := corev1.EventTypeNormal
+	if event.Warning {
+		kind = corev1.EventTypeWarning
+	}
 	c.recorder.Event(&corev1.ObjectReference{
 		APIVersion: scaledJobs.GroupVersion().String(), Kind: "ScaledJob",
 		Namespace: group.Namespace, Name: group.Name, UID: types.UID(uid),
-	}, corev1.EventTypeNormal, reason, message)
+	}, kind, event.Reason, event.Message)
+	if job := event.Job; job != nil {
+		c.recorder.Event(&corev1.ObjectReference{
+			APIVersion: batchv1.SchemeGroupVersion.String(), Kind: "Job",
+			Namespace: job.Namespace, Name: job.Name, UID: types.UID(job.UID),
+		}, kind, event.Reason, event.Message)
+	}
 }

@@ -170,8 +170,8 @@ func (c *Cluster) warningsIn(ctx context.Context, namespace string, about map[ty
 	found := map[types.UID]fleet.Cause{}
 	for i := range events {
 		event := &events[i]
-		// A failed probe says nothing about a container that has not started.
-		if _, ok := about[event.InvolvedObject.UID]; ok && event.Type == corev1.EventTypeWarning && event.Reason != "Unhealthy" {
+		// Our own Events are no causes. A failed probe says nothing about a container that has not started.
+		if _, ok := about[event.InvolvedObject.UID]; ok && event.Type == corev1.EventTypeWarning && event.Reason != "Unhealthy" && event.Source.Component != component {
 			found[event.InvolvedObject.UID] = fleet.Cause{Reason: event.Reason, Message: oneLine(event.Message)}
 		}
 	}

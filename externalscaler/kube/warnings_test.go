@@ -24,6 +24,13 @@ func warning(name, about, reason, message string, on time.Time) *corev1.Event {
 	}
 }
 
+// ours is an Event that we have written.
+func ours(name, about, reason, message string, on time.Time) *corev1.Event {
+	event := warning(name, about, reason, message, on)
+	event.Source.Component = component
+	return event
+}
+
 // lists counts the lists of Events.
 func lists(client *fake.Clientset) (n int) {
 	for _, action := range client.Actions() {
@@ -49,6 +56,7 @@ func TestWhyAJobHasNoPodIsReadFromItsEvents(t *testing.T) {
 		warning("1", "refused", "FailedCreate", "an old cause", noon.Time),
 		warning("3", "refused", "FailedCreate", "Error creating: pods \"builds-1-x\" is forbidden:\nexceeded quota", noon.Add(time.Second)),
 		warning("4", "mounting", "FailedMount", "configmap not found", noon.Time),
+		ours("8", "mounting", "JobWaiting", "Job mounting does not come to a runner", noon.Add(2*time.Minute)),
 		warning("5", "mounting", "Unhealthy", "Startup probe failed", noon.Add(time.Minute)),
 		warning("6", "pulling", "Failed", "its status shows more", noon.Time),
 		warning("7", "another", "FailedCreate", "of something else", noon.Time),

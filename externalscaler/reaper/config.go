@@ -81,9 +81,18 @@ type Jobs interface {
 	DeleteUnchangedJob(ctx context.Context, job fleet.Job) (deleted bool, err error)
 }
 
-// Events tells the users of a ScaledJob what was done and why.
+// Event is what the users of a ScaledJob are told. docs/observe.md has a table of all.
+type Event struct {
+	Reason, Message string
+	// Warning is true if something is wrong, and false if it went as it should.
+	Warning bool
+	// Job is the Job that it is about, and is written on too; nil if it is about the group.
+	Job *fleet.Job
+}
+
+// Events tells the users of a ScaledJob what was done and why. uid is that of the ScaledJob.
 type Events interface {
-	Event(group fleet.GroupKey, uid, reason, message string)
+	Event(group fleet.GroupKey, uid string, event Event)
 }
 
 // CrashLoops knows which groups' Jobs keep failing.

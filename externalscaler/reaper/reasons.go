@@ -39,6 +39,15 @@ const (
 	ReasonDryRun = "DryRun"
 )
 
+// orderly reports whether what has this reason is as it should be.
+func orderly(reason string) bool {
+	switch reason {
+	case ReasonSurplus, ReasonEphemeral, ReasonOutdated, ReasonMaxAge, ReasonDrained, ReasonTerminating, ReasonDisabled, ReasonDryRun:
+		return true
+	}
+	return false
+}
+
 // removal is why a runner is removed: a reason for metrics and Events, and the
 // same in words.
 type removal struct{ reason, why string }

@@ -101,7 +101,7 @@ func (r *Reaper) sayWaiting(s sight) {
 		if lasts && !told {
 			message := fmt.Sprintf("Job %s does not come to a runner: %v", m.Job.Name, cause)
 			r.log.Warn("a Job does not come to a runner", zap.Stringer("group", s.group.GroupKey), zap.String("job", m.Job.Name), zap.String("cause", cause.String()))
-			r.event(of(s.group), ReasonWaiting, message)
+			r.event(of(s.group), ReasonWaiting, m.Job, message)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func (r *Reaper) sayCrashLoop(s sight) {
 	r.mu.Unlock()
 	if due {
 		r.log.Warn("the Jobs of a group keep failing", zap.Stringer("group", s.group.GroupKey), zap.Int("failures", state.Failures), zap.String("cause", state.Cause.String()), zap.String("lastLine", state.LastLine))
-		r.event(of(s.group), ReasonCrashLoop, fmt.Sprintf("%v: one is tried after a delay, which grows to %v and ends with a runner that works or a change of the ScaledJob", state, crashloop.MaxDelay))
+		r.event(of(s.group), ReasonCrashLoop, nil, fmt.Sprintf("%v: one is tried after a delay, which grows to %v and ends with a runner that works or a change of the ScaledJob", state, crashloop.MaxDelay))
 	}
 }
 
@@ -146,7 +146,7 @@ func (r *Reaper) removed(s subject, m fleet.Member, why removal) {
 		job = m.Job.Name
 	}
 	r.log.Info("runner ended", zap.Stringer("group", s), zap.String("job", job), zap.String("runner", uuid), zap.String("reason", why.reason), zap.String("why", why.why))
-	r.event(s, why.reason, fmt.Sprintf("%s was ended: %s", nameOf(m), why.why))
+	r.event(s, why.reason, m.Job, fmt.Sprintf("%s was ended: %s", nameOf(m), why.why))
 }
 
 // say tells a group's users something once, until it is something else.
@@ -160,11 +160,12 @@ func (r *Reaper) say(s subject, reason, about, message string) {
 		return
 	}
 	r.log.Warn("an Event is written for the users of a ScaledJob", zap.Stringer("group", s), zap.String("reason", reason), zap.String("message", message))
-	r.event(s, reason, message)
+	r.event(s, reason, nil, message)
 }
 
-func (r *Reaper) event(s subject, reason, message string) {
+// event tells the users of a ScaledJob something, and those of a Job that it is about.
+func (r *Reaper) event(s subject, reason string, job *fleet.Job, message string) {
 	if r.config.Events != nil && s.uid != "" {
-		r.config.Events.Event(s.GroupKey, s.uid, reason, message)
+		r.config.Events.Event(s.GroupKey, s.uid, Event{Reason: reason, Message: message, Warning: !orderly(reason), Job: job})
 	}
 }

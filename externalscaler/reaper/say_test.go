@@ -16,8 +16,8 @@ import (
 // written are the Events of a test.
 type written []string
 
-func (w *written) Event(_ fleet.GroupKey, _, reason, message string) {
-	*w = append(*w, reason+": "+message)
+func (w *written) Event(_ fleet.GroupKey, _ string, event Event) {
+	*w = append(*w, event.Reason+": "+event.Message)
 }
 
 func unregistered(m *fleet.Member) { noRunner(m); m.Telemetry = fleet.Telemetry{} }

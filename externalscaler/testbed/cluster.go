@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
+	"bitbucket-runner-scaler/externalscaler/reaper"
 	"bitbucket-runner-scaler/externalscaler/registrar"
 )
 
@@ -303,8 +304,8 @@ func (c *Cluster) Review(_ context.Context, token string) (registrar.Identity, e
 }
 
 // Event implements reaper.Events.
-func (c *Cluster) Event(group fleet.GroupKey, _, reason, message string) {
+func (c *Cluster) Event(group fleet.GroupKey, _ string, event reaper.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.events = append(c.events, Event{Group: group, Reason: reason, Message: message})
+	c.events = append(c.events, Event{Group: group, Reason: event.Reason, Message: event.Message})
 }
