@@ -30,6 +30,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/externalscaler/status/metrics"
 	"bitbucket-runner-scaler/externalscaler/webhook"
 )
 
@@ -66,8 +67,8 @@ func New(c Config) (*ControlPlane, error) {
 		c.Election = leader.Alone{}
 	}
 	p := &ControlPlane{config: c, log: c.Logger, budgets: newBudgets(c.HourlyBudget, c.Usage, c.Logger.Named("bitbucket"))}
-	var metrics *status.Metrics
-	store := p.credentials(func(method, route string, code int, took time.Duration) { metrics.Call(method, route, code, took) })
+	var counters *metrics.Metrics
+	store := p.credentials(func(method, route string, code int, took time.Duration) { counters.Call(method, route, code, took) })
 	var err error
 	if p.scopes, err = scope.NewSet(c.scopes(func(name, namespace string) (scope.Bitbucket, error) {
 		client, err := store.Client(name, namespace)
@@ -90,7 +91,7 @@ func New(c Config) (*ControlPlane, error) {
 	p.decisions = externalscaler.NewDecisions(p.fleet, p.crashes, clock.RealClock{}, c.Logger.Named("policy"))
 	p.status = status.New(p.fleet, p.decisions, p.crashes, time.Now)
 	registry := prometheus.NewRegistry()
-	metrics = status.NewMetrics(registry, p.status, func() map[string]int {
+	counters = metrics.New(registry, p.status, func() map[string]int {
 		left := map[string]int{}
 		for name, client := range store.Clients() {
 			left[name] = client.Budget().Remaining()
@@ -98,9 +99,9 @@ func New(c Config) (*ControlPlane, error) {
 		return left
 	})
 	registry.MustRegister(append(c.Collectors, p.leader())...)
-	status.NewQueueMetrics(registry, p.status, p.queue.Counts)
+	metrics.NewQueue(registry, p.status, p.queue.Counts)
 	p.newWebhooks(store, registry)
-	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
+	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(counters)...)
 	p.http = &http.Server{
 		Handler:           p.status.Handler(registry, p.ready.Load),
 		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: 2 * time.Minute,
@@ -164,7 +165,7 @@ func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) 
 
 // services returns the services of the gRPC server. With a cluster they include the
 // registrar, and services also makes the reaper. Only these two can write to the scopes.
-func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Registrable {
+func (p *ControlPlane) services(counters *metrics.Metrics) []externalscaler.Registrable {
 	c := p.config
 	p.service = externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)
 	if c.Cluster == nil {
@@ -172,13 +173,13 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	}
 	r := registrar.New(registrar.Config{
 		Owner: c.Owner, Snapshots: p.fleet, Telemetry: p.fleet, Writer: p.scopes, Runners: p.scopes,
-		Reviewer: c.Cluster, Pods: c.Cluster, CrashLoops: p.crashes, Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
+		Reviewer: c.Cluster, Pods: c.Cluster, CrashLoops: p.crashes, Count: counters.Registration, Logger: c.Logger.Named("registrar"),
 	})
 	p.reaper = reaper.New(reaper.Config{
 		Snapshots: p.fleet, Marks: p.fleet, Decider: p.decisions, Writer: p.scopes, Runners: p.scopes, Sidecars: r,
 		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, CrashLoops: p.crashes, Store: c.Podless, Limits: c.limits(),
 		Interval: c.ReaperInterval, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
-		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
+		Count: counters.Removal, Logger: c.Logger.Named("reaper"),
 	})
 	return []externalscaler.Registrable{p.service, r.Service()}
 }

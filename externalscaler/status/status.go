@@ -112,6 +112,9 @@ func New(fleet Fleet, decisions Decider, crashes CrashLoops, now func() time.Tim
 // Reused counts the runners of ephemeral groups that took another step.
 func (s *Status) Reused() int64 { return s.fleet.Reused() }
 
+// Unserved returns the steps that ask for a runner and that no known runner serves.
+func (s *Status) Unserved() []fleet.UnservedStep { return s.fleet.Unserved() }
+
 // Groups returns the current state of all groups, sorted by namespace and name.
 func (s *Status) Groups() []Group {
 	known, faulty := s.fleet.Observed()

@@ -20,6 +20,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/externalscaler/status/metrics"
 )
 
 var now = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
@@ -80,8 +81,8 @@ func world() groups {
 func serve(w groups, ready bool) http.Handler {
 	registry := prometheus.NewRegistry()
 	s := status.New(w, w, w, func() time.Time { return now })
-	m := status.NewMetrics(registry, s, func() map[string]int { return map[string]int{"default": 900} })
-	status.NewQueueMetrics(registry, s, func() queue.Counts { return queue.Counts{Hints: 5, Dropped: 1, Predicted: 4, Contradicted: 1} })
+	m := metrics.New(registry, s, func() map[string]int { return map[string]int{"default": 900} })
+	metrics.NewQueue(registry, s, func() queue.Counts { return queue.Counts{Hints: 5, Dropped: 1, Predicted: 4, Contradicted: 1} })
 	m.Registration("registered")
 	m.Removal("Surplus")
 	m.Call("GET", "/2.0/workspaces/{workspace}", 200, time.Second)

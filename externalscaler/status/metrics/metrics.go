@@ -1,4 +1,6 @@
-package status
+// Package metrics shows the control plane to Prometheus. Its parts increment the counters; the
+// fleet and the queue are read at each scrape. It only reads.
+package metrics
 
 import (
 	"strconv"
@@ -6,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"bitbucket-runner-scaler/externalscaler/status"
 )
 
 const namespace = "bitbucket_runner_scaler"
@@ -17,8 +21,8 @@ type Metrics struct {
 	calls         *prometheus.HistogramVec
 }
 
-// NewMetrics registers the metrics. The fleet's are gauges that are read at each scrape.
-func NewMetrics(registry *prometheus.Registry, s *Status, remaining func() map[string]int) *Metrics {
+// New registers the metrics. The fleet's are gauges that are read at each scrape.
+func New(registry *prometheus.Registry, s *status.Status, remaining func() map[string]int) *Metrics {
 	m := &Metrics{
 		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "registrations_total", Help: "Registrations requested by sidecars, by outcome.",
@@ -49,7 +53,7 @@ func (m *Metrics) Call(method, route string, status int, took time.Duration) {
 
 // gauges reads the fleet at each scrape.
 type gauges struct {
-	status *Status
+	status *status.Status
 	// remaining is what is left of each credentials set's hourly budget.
 	remaining func() map[string]int
 }

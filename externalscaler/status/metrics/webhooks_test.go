@@ -1,4 +1,4 @@
-package status_test
+package metrics_test
 
 import (
 	"testing"
@@ -6,12 +6,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/externalscaler/status/metrics"
 )
 
 func TestDeliveriesAreCounted(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	m := status.NewWebhookMetrics(registry, []string{"repo:push", "other"}, []string{"accepted", "forged"}, func() map[string]time.Time {
+	m := metrics.NewWebhooks(registry, []string{"repo:push", "other"}, []string{"accepted", "forged"}, func() map[string]time.Time {
 		return map[string]time.Time{"team": time.Unix(1_800_000_000, 5e8), "quiet": {}}
 	})
 	m.Delivery("repo:push", "accepted", 3*time.Millisecond)

@@ -1,4 +1,4 @@
-package status
+package metrics
 
 import (
 	"time"
@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// WebhookMetrics are the metrics of the deliveries of webhooks.
-type WebhookMetrics struct {
+// Webhooks are the metrics of the deliveries of webhooks.
+type Webhooks struct {
 	deliveries *prometheus.CounterVec
 	took       prometheus.Histogram
 	// last returns the time of the last good delivery of each credentials set.
@@ -17,9 +17,9 @@ type WebhookMetrics struct {
 var lastDeliveryDesc = prometheus.NewDesc(namespace+"_webhook_last_delivery_timestamp_seconds",
 	"When the last correctly signed webhook delivery of a credentials set arrived. 0 if there was none.", []string{"credentials"}, nil)
 
-// NewWebhookMetrics registers the metrics, with a counter for each event and outcome.
-func NewWebhookMetrics(registry *prometheus.Registry, events, outcomes []string, last func() map[string]time.Time) *WebhookMetrics {
-	m := &WebhookMetrics{
+// NewWebhooks registers the metrics, with a counter for each event and outcome.
+func NewWebhooks(registry *prometheus.Registry, events, outcomes []string, last func() map[string]time.Time) *Webhooks {
+	m := &Webhooks{
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "webhook_deliveries_total", Help: "Webhook deliveries by event and outcome.",
 		}, []string{"event", "outcome"}),
@@ -39,16 +39,16 @@ func NewWebhookMetrics(registry *prometheus.Registry, events, outcomes []string,
 }
 
 // Delivery counts a delivery.
-func (m *WebhookMetrics) Delivery(event, outcome string, took time.Duration) {
+func (m *Webhooks) Delivery(event, outcome string, took time.Duration) {
 	m.deliveries.WithLabelValues(event, outcome).Inc()
 	m.took.Observe(took.Seconds())
 }
 
 // Describe implements prometheus.Collector.
-func (m *WebhookMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- lastDeliveryDesc }
+func (m *Webhooks) Describe(ch chan<- *prometheus.Desc) { ch <- lastDeliveryDesc }
 
 // Collect implements prometheus.Collector.
-func (m *WebhookMetrics) Collect(ch chan<- prometheus.Metric) {
+func (m *Webhooks) Collect(ch chan<- prometheus.Metric) {
 	for name, at := range m.last() {
 		seconds := 0.0
 		if !at.IsZero() {
