@@ -87,6 +87,8 @@ type Budget struct {
 	buckets [budgetBuckets]minute
 	// listsNeeded is how many lists per hour the scopes of the set need.
 	listsNeeded float64
+	// stretched is the factor that Pace returned last.
+	stretched float64
 	// pausedUntil is when the next call may be made after a 429. refusals counts the 429
 	// without Retry-After in a row.
 	pausedUntil time.Time

@@ -43,7 +43,15 @@ func (b *Budget) Pace(listsPerHour float64) (factor float64) {
 	b.listsNeeded = listsPerHour
 	now := b.minute()
 	rate := min(b.steady(now, float64(b.limit)-b.reserved(), refill), b.steady(now, float64(b.limit), 1)) - b.others(now)
-	return stretch(listsPerHour/60, max(rate, b.guaranteed())) * float64(int(1)<<min(b.refusals, maxSlowdown))
+	b.stretched = stretch(listsPerHour/60, max(rate, b.guaranteed())) * float64(int(1)<<min(b.refusals, maxSlowdown))
+	return b.stretched
+}
+
+// Stretch returns the factor that Pace returned last; 1 before its first call.
+func (b *Budget) Stretch() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(1, b.stretched)
 }
 
 // readShare is the part of the calls that remain for the queue which its regular reads may use.

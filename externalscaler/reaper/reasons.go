@@ -37,6 +37,15 @@ const (
 	ReasonDryRun = "DryRun"
 )
 
+// Removals are the reasons for which runners and Jobs are ended, which Config.Count is called
+// with.
+func Removals() []string {
+	return []string{
+		ReasonSurplus, ReasonEphemeral, ReasonOutdated, ReasonMaxAge, ReasonTerminating, ReasonLost, ReasonForgotten, ReasonUnwanted,
+		ReasonStuck, ReasonOrphan, ReasonDisabled, ReasonScopeNotFound,
+	}
+}
+
 // removal is why a runner is removed: a reason for metrics and Events, and the
 // same in words.
 type removal struct{ reason, why string }
