@@ -20,7 +20,8 @@ const introduction = `# Metrics
 
 <!-- Generated from externalscaler/status/metrics by make generate. -->
 
-Port 8080 of each replica serves these metrics at ` + "`/metrics`" + `. [Operating](operate.md#what-to-watch) says which of them to watch.
+Port 8080 of each replica serves these metrics at ` + "`/metrics`" + `. [Operating](operate.md#alerts) says which of them to watch, and
+[Deploy](../deploy/README.md#monitoring) how to have Prometheus read them, with alerts and a dashboard.
 
 - Scrape every replica, not only the leader. A standby shows ` + "`leader` 0" + ` and nothing of groups, scopes and budgets, so a sum over all replicas is the value
   of the leader.
