@@ -143,11 +143,12 @@ bin/emulator:
 	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o $@/ ./cmd/bitbucket-emulator
 
 .PHONY: generate
-generate: ## generate code
+generate: ## generate code, the JSON Schema and docs/metrics.md
 	$(TOOL) buf generate
 	$(GO) run ./cmd/runnerctl schema >runners_config.schema.json.new
 	mv runners_config.schema.json.new jobfactory/config/runners_config.schema.json
 	$(GO) test ./externalscaler/status/web -run TestTheDescriptionIsThatOfTheTypes -update >/dev/null
+	$(GO) test ./externalscaler/status/metrics -run TestTheDocumentIsCurrent -update >/dev/null
 
 .PHONY: manifests
 manifests: ## print the manifests of deploy/base

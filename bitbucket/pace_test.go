@@ -80,6 +80,17 @@ func TestPaceSettlesAtWhatTheHourAllows(t *testing.T) {
 	}
 }
 
+func TestStretchIsTheFactorInForce(t *testing.T) {
+	h := newHours(1000, 100*60)
+	if got := h.Stretch(); got != 1 {
+		t.Errorf("before the first list: got %v, want 1", got)
+	}
+	h.play(120, none)
+	if got := h.Stretch(); got != h.last() || got < 2 {
+		t.Errorf("got %v, want %v", got, h.last())
+	}
+}
+
 func TestReserveServesABurstOfRegistrationsBesideListsThatUseAllTheRest(t *testing.T) {
 	h := newHours(1000, 1200)
 	h.play(120, none)

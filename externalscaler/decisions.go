@@ -46,6 +46,7 @@ type groupState struct {
 	from   *fleet.GroupSnapshot
 	last   policy.Decision
 	past   []policy.Decision
+	tally  policy.Tally
 }
 
 // NewDecisions returns Decisions for groups.
@@ -75,7 +76,7 @@ func (d *Decisions) Decide(key fleet.GroupKey) (policy.Decision, error) {
 		observed.CrashLoop, observed.Tries = state.String(), state.Tries
 	}
 	decision := policy.Decide(group.Spec.Rules, &m.window, observed, d.clock.Now())
-	if m.from == nil || m.last.Effective != decision.Effective || m.last.Target != decision.Target || m.last.Reason != decision.Reason {
+	if m.tally.Add(decision) {
 		d.log.Info("decision", zap.Stringer("group", key), zap.Int("desired", decision.Desired), zap.Int("effective", decision.Effective),
 			zap.Int("target", decision.Target), zap.String("reason", string(decision.Reason)), zap.String("note", decision.Note))
 		m.past = append(m.past, decision)
@@ -95,6 +96,16 @@ func (d *Decisions) forget() {
 			delete(d.known, key)
 		}
 	}
+}
+
+// Tally counts the group's decisions so far.
+func (d *Decisions) Tally(key fleet.GroupKey) policy.Tally {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if m := d.known[key]; m != nil {
+		return m.tally.Clone()
+	}
+	return policy.Tally{}
 }
 
 // Past returns the group's last changed decisions, oldest first.

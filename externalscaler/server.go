@@ -71,6 +71,9 @@ func NewServer(log *zap.Logger, options []grpc.ServerOption, services ...Registr
 	return s
 }
 
+// GetServiceInfo returns the services with their methods.
+func (s *Server) GetServiceInfo() map[string]grpc.ServiceInfo { return s.grpc.GetServiceInfo() }
+
 // Serve serves on the listener until ctx ends. Then it stops within 5 s.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)

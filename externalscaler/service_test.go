@@ -152,6 +152,9 @@ func TestDecisionsKeepTheLastChangesAndDropDeletedGroups(t *testing.T) {
 	if len(past) != keptDecisions || past[keptDecisions-1].Target != (2*keptDecisions-1)%50 {
 		t.Errorf("got %d decisions, the last %+v", len(past), past[len(past)-1])
 	}
+	if got := d.Tally(key).Changes[policy.ReasonFixed]; got != 2*keptDecisions {
+		t.Errorf("%d changes are counted, want %d", got, 2*keptDecisions)
+	}
 	delete(groups, key)
 	for i := range 10 {
 		other := fleet.GroupKey{Namespace: "ns", Name: strconv.Itoa(i)}
@@ -161,7 +164,7 @@ func TestDecisionsKeepTheLastChangesAndDropDeletedGroups(t *testing.T) {
 		}
 		delete(groups, other)
 	}
-	if len(d.known) != 1 || d.Past(key) != nil {
+	if len(d.known) != 1 || d.Past(key) != nil || d.Tally(key).Changes != nil {
 		t.Errorf("got %d groups, want only the last", len(d.known))
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/credentials/tls/certprovider"
 	"k8s.io/utils/clock"
@@ -52,8 +52,7 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 		end = func() { endSource(); clients.Close() }
 	}
 	settings.ServerOptions = certificates.ServerOptions(source, clients)
-	settings.Collectors = append(settings.Collectors, expiry(source))
-	settings.Certificates = validity(source)
+	settings.CertificateExpiry, settings.Certificates = expiry(source), validity(source)
 	if cluster != nil {
 		settings.PollRestarter = cluster
 		settings.WhileLeading = certificates.NewPublisher(source, cluster.AuthorityMaps(settings.Owner, clock.RealClock{}), c.publishedTo(cluster), clock.RealClock{}, log).Run
@@ -98,17 +97,15 @@ func (c config) serverNames() []string {
 	return names
 }
 
-// expiry reports when the served certificate expires.
-func expiry(source certificates.Source) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "bitbucket_runner_scaler_certificate_expiry_timestamp_seconds", Help: "When the served certificate expires. 0 if there is none.",
-	}, func() float64 {
+// expiry returns when the served certificate expires; zero if there is none.
+func expiry(source certificates.Source) func() time.Time {
+	return func() time.Time {
 		certificate, err := source.Certificate(context.Background())
 		if err != nil || certificate.Leaf == nil {
-			return 0
+			return time.Time{}
 		}
-		return float64(certificate.Leaf.NotAfter.Unix())
-	})
+		return certificate.Leaf.NotAfter
+	}
 }
 
 // validity returns until when the served certificate and the authorities that sign it are valid.

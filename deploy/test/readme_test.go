@@ -69,7 +69,7 @@ func inOwnFolder(t *testing.T, kustomization string) objects {
 func inFolders(t *testing.T, files map[string]string) objects {
 	t.Helper()
 	memory := filesys.MakeFsInMemory()
-	for _, dir := range []string{"base", "examples", "overlays", "components"} {
+	for _, dir := range []string{"base", "examples", "overlays", "components", "chart/monitoring"} {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, entry os.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
 				return err

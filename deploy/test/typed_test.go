@@ -55,6 +55,10 @@ func typed(t *testing.T, all objects) {
 		case "Certificate": // cert-manager's own; its fields are in the overlay's test
 		case "HTTPRoute": // the Gateway API's own
 			into[route](t, object{"spec": fields["spec"]})
+		case "PodMonitor": // the Prometheus Operator's own
+			into[podMonitor](t, object{"spec": fields["spec"]})
+		case "PrometheusRule":
+			into[rule](t, object{"spec": fields["spec"]})
 		default:
 			t.Errorf("%s: an unexpected kind %v", key, kind)
 		}

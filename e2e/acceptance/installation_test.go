@@ -21,8 +21,8 @@ import (
 	"bitbucket-runner-scaler/e2e/installation"
 )
 
-// definitions stand for the CRDs of cert-manager and of the Gateway API, whose own schemas they
-// do not have: the tests of deploy/ compare what is rendered with the fields that are documented.
+// definitions stand for the CRDs of cert-manager, of the Gateway API and of the Prometheus Operator,
+// whose own schemas they do not have: the tests of deploy/ compare what is rendered with the fields that are documented.
 const definitions = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -43,6 +43,32 @@ metadata: {name: httproutes.gateway.networking.k8s.io, annotations: {api-approve
 spec:
   group: gateway.networking.k8s.io
   names: {kind: HTTPRoute, listKind: HTTPRouteList, plural: httproutes, singular: httproute}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: podmonitors.monitoring.coreos.com, annotations: {api-approved.kubernetes.io: unapproved}}
+spec:
+  group: monitoring.coreos.com
+  names: {kind: PodMonitor, listKind: PodMonitorList, plural: podmonitors, singular: podmonitor}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: prometheusrules.monitoring.coreos.com, annotations: {api-approved.kubernetes.io: unapproved}}
+spec:
+  group: monitoring.coreos.com
+  names: {kind: PrometheusRule, listKind: PrometheusRuleList, plural: prometheusrules, singular: prometheusrule}
   scope: Namespaced
   versions:
     - name: v1
@@ -139,6 +165,7 @@ func present(t *testing.T) []string {
 		{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"}, {Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicybindings"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings"},
 		{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}, {Group: "cert-manager.io", Version: "v1", Resource: "certificates"},
+		{Group: "monitoring.coreos.com", Version: "v1", Resource: "podmonitors"}, {Group: "monitoring.coreos.com", Version: "v1", Resource: "prometheusrules"},
 		{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledjobs"}, {Group: "keda.sh", Version: "v1alpha1", Resource: "triggerauthentications"},
 	}
 	var found []string
@@ -174,7 +201,8 @@ func admitted(t *testing.T, namespace, level string, pod *corev1.Pod) {
 
 func TestEveryInstallationIsAcceptedRepeatedlyAndCanBeRemoved(t *testing.T) {
 	kubectl(t, definitions, "apply", "--server-side", "-f", "-")
-	kubectl(t, "", "wait", "--for=condition=Established", "crd/certificates.cert-manager.io", "crd/httproutes.gateway.networking.k8s.io", "--timeout=60s")
+	kubectl(t, "", "wait", "--for=condition=Established", "crd/certificates.cert-manager.io", "crd/httproutes.gateway.networking.k8s.io",
+		"crd/podmonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com", "--timeout=60s")
 	all := installations(t)
 	before := present(t)
 	for _, name := range slices.Sorted(maps.Keys(all)) {

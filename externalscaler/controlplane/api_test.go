@@ -191,3 +191,28 @@ func read[T any](stream io.Reader, events chan<- T) {
 		}
 	}
 }
+
+func TestThePageCanBeLeftOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		noPage       bool
+		want, notYet string
+	}{
+		"with it":    {false, "<title>", "bitbucket-runner-scaler: /api/v1"},
+		"without it": {true, "bitbucket-runner-scaler: /api/v1", "<title>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := quick()
+			config.NoPage = c.noPage
+			p := start(t, config, nil)
+			resp, err := http.Get("http://" + p.HTTPAddress + "/") //nolint:noctx // of a test
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || !strings.Contains(string(body), c.want) || strings.Contains(string(body), c.notYet) {
+				t.Errorf("%v: %s", err, body)
+			}
+		})
+	}
+}

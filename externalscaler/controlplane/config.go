@@ -5,7 +5,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
@@ -80,8 +79,9 @@ type Config struct {
 	// Webhooks accepts the deliveries of Bitbucket's webhooks, with TLS if they need it. Run
 	// closes it. It is nil if there are none.
 	Webhooks net.Listener
-	// Collectors are additional metrics.
-	Collectors []prometheus.Collector
+	// CertificateExpiry returns when the certificate of the gRPC server expires, zero if it has
+	// none. It is nil without TLS.
+	CertificateExpiry func() time.Time
 	// ServerOptions are options of the gRPC server, such as transport credentials.
 	ServerOptions []grpc.ServerOption
 	Logger        *zap.Logger

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status"
 	"bitbucket-runner-scaler/externalscaler/status/history"
+	"bitbucket-runner-scaler/externalscaler/status/metrics"
 	"bitbucket-runner-scaler/externalscaler/status/view"
 	"bitbucket-runner-scaler/externalscaler/webhook"
 )
@@ -55,6 +57,8 @@ type ControlPlane struct {
 	status        *status.Status
 	viewer        *view.Viewer
 	history       *history.History
+	metrics       *metrics.Metrics
+	sidecars      func() int     // counts the attached ones
 	reaper        *reaper.Reaper // nil without a cluster
 	gate          leader.Gate
 	grpc          *externalscaler.Server
@@ -69,9 +73,11 @@ func New(c Config) (*ControlPlane, error) {
 	if c.Election == nil {
 		c.Election = leader.Alone{}
 	}
-	p := &ControlPlane{config: c, log: c.Logger, budgets: newBudgets(c.HourlyBudget, c.Usage, c.Logger.Named("bitbucket"))}
-	var metrics *status.Metrics
-	store := p.credentials(func(method, route string, code int, took time.Duration) { metrics.Call(method, route, code, took) })
+	p := &ControlPlane{
+		config: c, log: c.Logger, budgets: newBudgets(c.HourlyBudget, c.Usage, c.Logger.Named("bitbucket")),
+		metrics: metrics.New(registrar.Outcomes(), reaper.Removals()), sidecars: func() int { return 0 },
+	}
+	store := p.credentials()
 	var err error
 	if p.scopes, err = scope.NewSet(c.scopes(func(name, namespace string) (scope.Bitbucket, error) {
 		client, err := store.Client(name, namespace)
@@ -94,31 +100,27 @@ func New(c Config) (*ControlPlane, error) {
 	p.decisions = externalscaler.NewDecisions(p.fleet, p.crashes, clock.RealClock{}, c.Logger.Named("policy"))
 	p.status = status.New(p.fleet, p.decisions, p.crashes, time.Now)
 	registry := prometheus.NewRegistry()
-	metrics = status.NewMetrics(registry, p.status, func() map[string]int {
-		left := map[string]int{}
-		for name, client := range store.Clients() {
-			left[name] = client.Budget().Remaining()
-		}
-		return left
-	})
-	registry.MustRegister(append(c.Collectors, p.leader())...)
-	status.NewQueueMetrics(registry, p.status, p.queue.Counts)
 	p.newWebhooks(store, registry)
-	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), append(p.gate.Options(), c.ServerOptions...), p.services(metrics)...)
+	options := slices.Concat(p.metrics.ServerOptions(), p.gate.Options(), c.ServerOptions)
+	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), options, p.services()...)
+	p.metrics.Serves(p.grpc)
+	p.metrics.Register(registry, p.sources(store))
 	p.viewer, p.history = p.newViewer(store), newHistory()
 	p.http = p.newHTTP(p.status.Handler(registry, p.ready.Load))
 	return p, nil
 }
 
 // credentials returns the credentials sets, each with one client and one budget.
-func (p *ControlPlane) credentials(observe func(method, route string, status int, took time.Duration)) *credentials.Store {
+func (p *ControlPlane) credentials() *credentials.Store {
 	c := p.config
 	return credentials.NewStore(c.CredentialsDir, c.Lookup, func(name string, set bitbucket.Credentials) (*bitbucket.Client, error) {
 		settings := c.Bitbucket
 		settings.Credentials = set
 		settings.Logger = c.Logger.Named("bitbucket").With(zap.String("credentials", name))
 		settings.Budget = p.budgets.of(name)
-		settings.Observe = observe
+		settings.Observe = func(method, route string, status int, took time.Duration) {
+			p.metrics.Call(name, method, route, status, took)
+		}
 		return bitbucket.NewClient(settings)
 	})
 }
@@ -132,7 +134,8 @@ func (p *ControlPlane) newQueue(store *credentials.Store) (*queue.Queue, error) 
 			}
 			return client, nil
 		},
-		Pacer: func(credentials string) queue.Pacer { return p.budgets.of(credentials) },
+		Pacer:  func(credentials string) queue.Pacer { return p.budgets.of(credentials) },
+		Waited: p.metrics.Waited,
 	})
 }
 
@@ -155,7 +158,7 @@ func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) 
 		MayPoll: func(namespace string, id scope.ID) error {
 			return allow(id.Credentials, credentials.Use{Namespace: namespace, Scope: id.Scope})
 		},
-		MaxStaleness: c.MaxStaleness, StartLimit: c.StartLimit, LostAfter: c.LostAfter,
+		MaxStaleness: c.MaxStaleness, StartLimit: c.StartLimit, LostAfter: c.LostAfter, Measures: p.metrics,
 		Logger: c.Logger.Named("fleet"),
 	}
 	if c.Cluster != nil {
@@ -166,7 +169,7 @@ func (p *ControlPlane) newFleet(store *credentials.Store) (*fleet.Fleet, error) 
 
 // services returns the services of the gRPC server. With a cluster they include the
 // registrar, and services also makes the reaper. Only these two can write to the scopes.
-func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Registrable {
+func (p *ControlPlane) services() []externalscaler.Registrable {
 	c := p.config
 	p.service = externalscaler.NewService(p.fleet, p.decisions, c.Cluster != nil)
 	if c.Cluster == nil {
@@ -174,15 +177,31 @@ func (p *ControlPlane) services(metrics *status.Metrics) []externalscaler.Regist
 	}
 	r := registrar.New(registrar.Config{
 		Owner: c.Owner, Snapshots: p.fleet, Telemetry: p.fleet, Writer: p.scopes, Runners: p.scopes,
-		Reviewer: c.Cluster, Pods: c.Cluster, CrashLoops: p.crashes, Count: metrics.Registration, Logger: c.Logger.Named("registrar"),
+		Reviewer: c.Cluster, Pods: c.Cluster, CrashLoops: p.crashes, Count: p.metrics.Registration, Measures: p.metrics, Logger: c.Logger.Named("registrar"),
 	})
+	p.sidecars = r.Sidecars
 	p.reaper = reaper.New(reaper.Config{
 		Snapshots: p.fleet, Marks: p.fleet, Decider: p.decisions, Writer: p.scopes, Runners: p.scopes, Sidecars: r,
 		Pods: c.Cluster, Jobs: c.Cluster, Events: c.Cluster, CrashLoops: p.crashes, Store: c.Podless, Limits: c.limits(),
 		Interval: c.ReaperInterval, DryRun: c.DryRun, UnsafeScaleDown: c.UnsafeScaleDown,
-		Count: metrics.Removal, Logger: c.Logger.Named("reaper"),
+		Count: p.metrics.Removal, Logger: c.Logger.Named("reaper"),
 	})
 	return []externalscaler.Registrable{p.service, r.Service()}
+}
+
+// sources are what the metrics read at each scrape.
+func (p *ControlPlane) sources(store *credentials.Store) metrics.Sources {
+	return metrics.Sources{
+		Version: p.config.Version, Leads: p.gate.Leads, Fleet: p.fleet, Decisions: p.decisions, CrashLoops: p.crashes, Scopes: p.scopes, Queue: p.queue,
+		Budgets: func() map[string]metrics.Budget {
+			budgets := map[string]metrics.Budget{}
+			for name := range store.Clients() {
+				budgets[name] = p.budgets.of(name)
+			}
+			return budgets
+		},
+		Sidecars: p.sidecars, CertificateExpiry: p.config.CertificateExpiry, Now: time.Now,
+	}
 }
 
 // Changed reports to the fleet that the cluster has changed.
@@ -193,18 +212,6 @@ func (p *ControlPlane) Status() *status.Status { return p.status }
 
 // Viewer shows what the API and the page show.
 func (p *ControlPlane) Viewer() *view.Viewer { return p.viewer }
-
-// leader returns the metric that shows whether this process leads.
-func (p *ControlPlane) leader() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "bitbucket_runner_scaler_leader", Help: "1 while this process leads, 0 while it is a standby.",
-	}, func() float64 {
-		if p.gate.Leads() {
-			return 1
-		}
-		return 0
-	})
-}
 
 // Run serves on both listeners until ctx ends, and closes them. The cluster's caches must
 // have their first lists before. The process is ready at once, whether or not it leads.

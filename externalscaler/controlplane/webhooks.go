@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"bitbucket-runner-scaler/externalscaler/credentials"
-	"bitbucket-runner-scaler/externalscaler/status"
+	"bitbucket-runner-scaler/externalscaler/status/metrics"
 	"bitbucket-runner-scaler/externalscaler/webhook"
 )
 
@@ -27,13 +27,13 @@ func (p *ControlPlane) newWebhooks(store *credentials.Store, registry *prometheu
 	if p.config.Webhooks == nil {
 		return
 	}
-	var metrics *status.WebhookMetrics
+	var deliveries *metrics.Webhooks
 	p.webhooks = webhook.New(webhook.Config{
 		Secrets: store, Hints: p.queue, Leads: p.gate.Leads,
-		Observe: func(event, outcome string, took time.Duration) { metrics.Delivery(event, outcome, took) },
+		Observe: func(event, outcome string, took time.Duration) { deliveries.Delivery(event, outcome, took) },
 		Logger:  p.log.Named("webhook"),
 	})
-	metrics = status.NewWebhookMetrics(registry, webhook.Events(), webhook.Outcomes(), p.webhooks.Last)
+	deliveries = metrics.NewWebhooks(registry, webhook.Events(), webhook.Outcomes(), p.webhooks.Last)
 	routes := http.NewServeMux()
 	routes.Handle(webhook.Path, p.webhooks)
 	p.webhookServer = &http.Server{

@@ -38,6 +38,11 @@ func (s State) String() string {
 	return [...]string{"pending", "starting", "idle", "busy", "unknown", "draining", "draining busy", "replaced", "lost", "gone"}[s]
 }
 
+// States are all states.
+func States() []State {
+	return []State{Pending, Starting, Idle, Busy, Unknown, Draining, DrainingBusy, Replaced, Lost, Gone}
+}
+
 // classify tells what a member counts as. serverNow is the time at Bitbucket.
 func (c Config) classify(m *Member, stepSeen bool, listBegun, serverNow time.Time) State {
 	report := m.Telemetry

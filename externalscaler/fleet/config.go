@@ -39,6 +39,20 @@ type Queue interface {
 	Use(demand queue.Demand)
 }
 
+// Measures takes how long runners take.
+type Measures interface {
+	// CameOnline takes the time from the creation of a Job until its runner was online.
+	CameOnline(key GroupKey, took time.Duration)
+	// StepRan takes how long a runner ran a step.
+	StepRan(key GroupKey, took time.Duration)
+}
+
+// unmeasured is the Measures of a Fleet that nobody measures.
+type unmeasured struct{}
+
+func (unmeasured) CameOnline(GroupKey, time.Duration) {}
+func (unmeasured) StepRan(GroupKey, time.Duration)    {}
+
 // Config is what a Fleet is made of.
 type Config struct {
 	// Owner is the label of the runners of this installation.
@@ -55,6 +69,8 @@ type Config struct {
 	Kubernetes Kubernetes
 	// Queue knows the steps that wait; nil if nobody reads it.
 	Queue Queue
+	// Measures takes how long runners take; nil if nobody asks.
+	Measures Measures
 	// MaxStaleness is the age up to which a snapshot is acted on; never less than
 	// three poll intervals. Default 3 min.
 	MaxStaleness time.Duration
@@ -90,6 +106,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Admit == nil {
 		c.Admit = func(GroupKey, runnergroup.Group) error { return nil }
+	}
+	if c.Measures == nil {
+		c.Measures = unmeasured{}
 	}
 	if c.MayPoll == nil {
 		c.MayPoll = func(string, scope.ID) error { return nil }

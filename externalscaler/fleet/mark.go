@@ -1,10 +1,31 @@
 package fleet
 
+import "time"
+
 // Report takes what a pod's sidecar says of its runner.
 func (f *Fleet) Report(podUID string, report Telemetry) {
-	report.Since = f.config.Clock.Now()
-	f.telemetry.report(podUID, report)
+	now := f.config.Clock.Now()
+	report.Since = now
+	news := f.telemetry.report(podUID, report)
+	f.measure(podUID, news, now)
 	f.Changed()
+}
+
+// measure passes on how long a runner took to what it has just reported.
+func (f *Fleet) measure(podUID string, news news, now time.Time) {
+	if !news.online && news.begun.IsZero() {
+		return
+	}
+	group, m, ok := f.Member(podUID)
+	if !ok {
+		return
+	}
+	if news.online && m.Job != nil {
+		f.config.Measures.CameOnline(group.GroupKey, now.Sub(m.Job.CreatedOn))
+	}
+	if !news.begun.IsZero() {
+		f.config.Measures.StepRan(group.GroupKey, now.Sub(news.begun))
+	}
 }
 
 // Detach notes that a pod's sidecar can no longer be heard.

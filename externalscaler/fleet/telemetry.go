@@ -64,6 +64,9 @@ type podMemory struct {
 	stopping time.Time
 	// asked is when the pod last asked for its registration.
 	asked time.Time
+	// stepBegun is when the runner reported the step that it runs; zero if it runs none, or if
+	// it ran it before it was heard of.
+	stepBegun time.Time
 	// replaced are the UIDs of the Jobs that the group had when the replacement of
 	// this pod began: any other is a successor. Nil if it has not begun.
 	replaced map[string]struct{}
@@ -86,9 +89,27 @@ func (t *telemetry) change(podUID string, apply func(*podMemory)) {
 	t.pods[podUID] = pod
 }
 
-func (t *telemetry) report(podUID string, next Telemetry) {
+// news is what a report says that the one before did not.
+type news struct {
+	// online is true if the runner came online, and had asked this process for its registration.
+	online bool
+	// begun is when the step began that has ended; zero if none has, or if it is not known.
+	begun time.Time
+}
+
+func (t *telemetry) report(podUID string, next Telemetry) (news news) {
 	t.change(podUID, func(pod *podMemory) {
 		last := pod.Telemetry
+		if same := next.Activity == ActivityBusy && next.StepUUID == last.StepUUID; !same {
+			begun := pod.stepBegun
+			pod.stepBegun = time.Time{}
+			if last.Attached { // or it may have happened at any time since
+				news.begun = begun
+				if next.Activity == ActivityBusy {
+					pod.stepBegun = next.Since
+				}
+			}
+		}
 		next.LastStep = last.LastStep
 		if last.StepUUID != "" && last.StepUUID != next.StepUUID && next.Activity == ActivityIdle {
 			next.LastStep = last.StepUUID
@@ -105,11 +126,13 @@ func (t *telemetry) report(podUID string, next Telemetry) {
 		next.OnlineSince = last.OnlineSince
 		if next.OnlineSince.IsZero() && (next.Activity == ActivityIdle || next.Activity == ActivityBusy) {
 			next.OnlineSince = next.Since
+			news.online = !pod.asked.IsZero()
 		}
 		next.Terminating = next.Terminating || last.Terminating
 		next.StepsBegun = max(next.StepsBegun, last.StepsBegun)
 		pod.Telemetry, pod.reported = next, true
 	})
+	return news
 }
 
 func (t *telemetry) detach(podUID string, now time.Time) {

@@ -147,6 +147,14 @@ const (
 	ReasonCrashLoop Reason = "CrashLoop"
 )
 
+// Reasons are all reasons.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonHold, ReasonScaleUp, ReasonScaleDown, ReasonBelowMin, ReasonSpare, ReasonQueue, ReasonFixed, ReasonAboveMax,
+		ReasonRunnerLimit, ReasonCoolDown, ReasonCrashLoop,
+	}
+}
+
 // Decision is how many runners a group should have, and why.
 type Decision struct {
 	// Desired is what the rules ask for now.

@@ -92,6 +92,10 @@ func (b *build) begin(id string, group Group, now time.Time) {
 	}
 	if s.begun.IsZero() {
 		s.begun = now
+		if since := later(s.waiting, s.waited); !since.IsZero() {
+			b.repository.set.queue.config.Waited(group.Namespace, group.Name, max(0, now.Sub(since)))
+		}
+		s.waited = time.Time{}
 	}
 }
 

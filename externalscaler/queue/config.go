@@ -129,6 +129,9 @@ type Config struct {
 	Client func(credentials, namespace string) (Bitbucket, error)
 	// Pacer returns the pacer of a credentials set; nil if reads need not be paced.
 	Pacer func(credentials string) Pacer
+	// Waited takes how long a step was seen to wait until a runner of a group reported it; nil if
+	// nobody asks. It must return at once.
+	Waited func(namespace, name string, wait time.Duration)
 	// Clock is the time; the real one unless set.
 	Clock clock.WithTicker
 }
@@ -143,6 +146,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Pacer == nil {
 		c.Pacer = func(string) Pacer { return unpaced{} }
+	}
+	if c.Waited == nil {
+		c.Waited = func(string, string, time.Duration) {}
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}

@@ -218,6 +218,9 @@ func (b *build) count(s *step, waiting, confirmed bool, now time.Time, counts *C
 		if s.predicted && rank(s.state()) == 0 {
 			counts.Contradicted++
 		}
+		if rank(s.state()) == 1 && s.begun.IsZero() {
+			s.waited = s.waiting
+		}
 		s.waiting, s.predicted = time.Time{}, false
 	}
 }

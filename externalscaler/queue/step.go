@@ -32,6 +32,9 @@ type step struct {
 	// read has shown it waiting.
 	waiting   time.Time
 	predicted bool
+	// waited is when it was first seen to wait, from when Bitbucket shows it running until its
+	// runner reports it; else zero.
+	waited time.Time
 }
 
 // state is what is believed of a step.

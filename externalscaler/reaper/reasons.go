@@ -48,6 +48,15 @@ func orderly(reason string) bool {
 	return false
 }
 
+// Removals are the reasons for which runners and Jobs are ended, which Config.Count is called
+// with.
+func Removals() []string {
+	return []string{
+		ReasonSurplus, ReasonEphemeral, ReasonOutdated, ReasonMaxAge, ReasonTerminating, ReasonLost, ReasonForgotten, ReasonUnwanted,
+		ReasonStuck, ReasonOrphan, ReasonDisabled, ReasonScopeNotFound, ReasonDrained,
+	}
+}
+
 // removal is why a runner is removed: a reason for metrics and Events, and the
 // same in words.
 type removal struct{ reason, why string }

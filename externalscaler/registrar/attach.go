@@ -55,6 +55,13 @@ func (r *Registrar) Attached(podUID string) bool {
 	return r.sessions[podUID] != nil
 }
 
+// Sidecars counts the sidecars that are attached.
+func (r *Registrar) Sidecars() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.sessions)
+}
+
 // session is one sidecar's open stream.
 type session struct {
 	orders chan *runnerv1.AttachResponse

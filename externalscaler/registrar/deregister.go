@@ -35,6 +35,7 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deregisterTimeout)
 	defer cancel()
 	r.noteEnd(identity, req)
+	group, m, known := r.config.Snapshots.Member(identity.PodUID) // as it was before its end
 	r.config.Telemetry.MarkStopping(identity.PodUID)
 	in, runner, ok := r.find(identity, req.GetRunnerUuid())
 	if !ok {
@@ -48,11 +49,24 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 	}
 	log.Info("deregistration", zap.Bool("gone", gone))
 	if gone {
+		if known {
+			r.measure(group.GroupKey, m)
+		}
 		r.mu.Lock()
 		delete(r.registered, identity.PodUID)
 		r.mu.Unlock()
 	}
 	return &runnerv1.DeregisterResponse{Gone: gone}, nil
+}
+
+// measure passes on how the runner of a member has lived.
+func (r *Registrar) measure(key fleet.GroupKey, m fleet.Member) {
+	if m.Runner != nil && !m.Runner.CreatedOn.IsZero() {
+		r.config.Measures.Lived(key, m.Age)
+	}
+	if report := m.Telemetry; report.RunnerUUID != "" && !report.Unrecognized {
+		r.config.Measures.Ran(key, report.StepsBegun)
+	}
 }
 
 // noteEnd notes whether the runner of a pod has crashed: it has if nobody told it to

@@ -3,11 +3,13 @@ package registrar
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -97,5 +99,35 @@ func TestARegistrationIsRememberedForTheTimeWithoutAScaledJob(t *testing.T) {
 	}
 	if len(r.registered) != 0 {
 		t.Errorf("%v is remembered of a runner that is gone", r.registered)
+	}
+}
+
+func TestHowARunnerHasLivedIsMeasuredWhenItIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		report fleet.Telemetry
+		step   *bitbucket.Step
+		lived  []time.Duration
+		ran    []uint32
+	}{
+		"two steps":    {report: fleet.Telemetry{RunnerUUID: "{r}", StepsBegun: 2}, lived: []time.Duration{time.Hour}, ran: []uint32{2}},
+		"none":         {report: fleet.Telemetry{RunnerUUID: "{r}"}, lived: []time.Duration{time.Hour}, ran: []uint32{0}},
+		"not attached": {lived: []time.Duration{time.Hour}},
+		"unrecognized": {report: fleet.Telemetry{RunnerUUID: "{r}", Unrecognized: true}, lived: []time.Duration{time.Hour}},
+		"not gone yet": {report: fleet.Telemetry{RunnerUUID: "{r}"}, step: &bitbucket.Step{UUID: "{5}"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runner := bitbucket.Runner{UUID: "{r}", CreatedOn: time.Now().Add(-time.Hour), State: bitbucket.RunnerState{Status: bitbucket.StatusOnline}}
+			r, w := start(t, func(w *world) {
+				w.found, w.foundIn, w.rechecked = true, runner, bitbucket.Runner{UUID: "{r}", State: bitbucket.RunnerState{Status: bitbucket.StatusDisabled, Step: c.step}}
+				m := &w.group.Members[0]
+				m.Runner, m.Age, m.Telemetry = &runner, time.Hour, c.report
+			})
+			if _, err := r.Deregister(with(t.Context(), "good"), &runnerv1.DeregisterRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(w.lived, c.lived) || !slices.Equal(w.ran, c.ran) {
+				t.Errorf("lived %v, ran %v; want %v and %v", w.lived, w.ran, c.lived, c.ran)
+			}
+		})
 	}
 }

@@ -51,6 +51,8 @@ type world struct {
 	did        []string // what was written
 
 	counted []string
+	lived   []time.Duration
+	ran     []uint32
 	// wait delays every Job; ended are the runners whose end was noted.
 	wait  time.Duration
 	ended []crashloop.End
@@ -64,6 +66,9 @@ func (w *world) Admit(*fleet.GroupSnapshot, *fleet.Job) error {
 }
 
 func (w *world) Ended(_ *fleet.GroupSnapshot, end crashloop.End) { w.ended = append(w.ended, end) }
+
+func (w *world) Lived(_ fleet.GroupKey, took time.Duration) { w.lived = append(w.lived, took) }
+func (w *world) Ran(_ fleet.GroupKey, steps uint32)         { w.ran = append(w.ran, steps) }
 
 func (w *world) Wait() <-chan struct{} {
 	closed := make(chan struct{})
@@ -167,7 +172,7 @@ func start(t *testing.T, edits ...func(*world)) (*Registrar, *world) {
 		edit(w)
 	}
 	return New(Config{
-		Owner: owner, Snapshots: w, Telemetry: w, Writer: w, Runners: w, Reviewer: w, Pods: w, CrashLoops: w, MemberWait: 1,
+		Owner: owner, Snapshots: w, Telemetry: w, Writer: w, Runners: w, Reviewer: w, Pods: w, CrashLoops: w, MemberWait: 1, Measures: w,
 		Count: func(outcome string) { w.counted = append(w.counted, outcome) },
 	}), w
 }

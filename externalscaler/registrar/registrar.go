@@ -93,6 +93,28 @@ type CrashLoops interface {
 	Ended(group *fleet.GroupSnapshot, end crashloop.End)
 }
 
+// Measures takes how runners have lived.
+type Measures interface {
+	// Lived takes the time from a runner's registration to its end.
+	Lived(key fleet.GroupKey, took time.Duration)
+	// Ran takes how many steps it began.
+	Ran(key fleet.GroupKey, steps uint32)
+}
+
+// unmeasured is the Measures of a Registrar that nobody measures.
+type unmeasured struct{}
+
+func (unmeasured) Lived(fleet.GroupKey, time.Duration) {}
+func (unmeasured) Ran(fleet.GroupKey, uint32)          {}
+
+// Outcomes are all that Config.Count is called with.
+func Outcomes() []string {
+	return []string{
+		"registered", "replaced", "finished", "no_room", "crash_loop", "ambiguous", "failed", "no_group", "invalid_group", "runner_exists",
+		"unauthenticated", "unreviewed",
+	}
+}
+
 // Config is what a Registrar is made of.
 type Config struct {
 	// Owner is the label of the runners of this installation.
@@ -114,9 +136,11 @@ type Config struct {
 	// replaced, finished, no_room, crash_loop, ambiguous, failed, or why it was refused:
 	// no_group, invalid_group, runner_exists. For a call of any kind that did not
 	// prove its identity: unauthenticated, or unreviewed if the review failed.
-	Count  func(outcome string)
-	Clock  clock.PassiveClock
-	Logger *zap.Logger
+	Count func(outcome string)
+	// Measures takes how runners have lived; nil if nobody asks.
+	Measures Measures
+	Clock    clock.PassiveClock
+	Logger   *zap.Logger
 }
 
 // Registrar implements RunnerService. Safe for concurrent use.
@@ -154,6 +178,9 @@ func New(config Config) *Registrar {
 	}
 	if config.Count == nil {
 		config.Count = func(string) {}
+	}
+	if config.Measures == nil {
+		config.Measures = unmeasured{}
 	}
 	if config.Clock == nil {
 		config.Clock = clock.RealClock{}

@@ -1,6 +1,6 @@
 // Package status shows the control plane to operators over HTTP: each runner group with
-// its runners by state and its last decision, as JSON and as Prometheus metrics. It only
-// reads.
+// its runners by state and its last decision, as JSON. It only reads. Package metrics
+// shows the same to Prometheus.
 package status
 
 import (
@@ -80,10 +80,6 @@ type Fleet interface {
 	// Observed returns all groups as of one moment: those with a snapshot, and why
 	// others have none.
 	Observed() (valid []*fleet.GroupSnapshot, faulty map[fleet.GroupKey]error)
-	// Reused counts the runners of ephemeral groups that took another step.
-	Reused() int64
-	// Unserved returns the steps that ask for a runner and that no known runner serves.
-	Unserved() []fleet.UnservedStep
 }
 
 // Decider decides how many runners a group should have.
@@ -108,9 +104,6 @@ type Status struct {
 func New(fleet Fleet, decisions Decider, crashes CrashLoops, now func() time.Time) *Status {
 	return &Status{fleet: fleet, decisions: decisions, crashes: crashes, now: now}
 }
-
-// Reused counts the runners of ephemeral groups that took another step.
-func (s *Status) Reused() int64 { return s.fleet.Reused() }
 
 // Groups returns the current state of all groups, sorted by namespace and name.
 func (s *Status) Groups() []Group {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
@@ -35,10 +34,6 @@ var errUndecided = errors.New("no current list of runners")
 
 func (g groups) Observed() ([]*fleet.GroupSnapshot, map[fleet.GroupKey]error) {
 	return g.known, g.faulty
-}
-func (g groups) Reused() int64 { return 3 }
-func (g groups) Unserved() []fleet.UnservedStep {
-	return []fleet.UnservedStep{{Step: queue.Step{In: "app", Build: 7, Name: "Test"}}}
 }
 func (g groups) State(group *fleet.GroupSnapshot) crashloop.State {
 	if group.Name != "well" {
@@ -78,14 +73,8 @@ func world() groups {
 
 // serve returns the handler for a world.
 func serve(w groups, ready bool) http.Handler {
-	registry := prometheus.NewRegistry()
 	s := status.New(w, w, w, func() time.Time { return now })
-	m := status.NewMetrics(registry, s, func() map[string]int { return map[string]int{"default": 900} })
-	status.NewQueueMetrics(registry, s, func() queue.Counts { return queue.Counts{Hints: 5, Dropped: 1, Predicted: 4, Contradicted: 1} })
-	m.Registration("registered")
-	m.Removal("Surplus")
-	m.Call("GET", "/2.0/workspaces/{workspace}", 200, time.Second)
-	return s.Handler(registry, func() bool { return ready })
+	return s.Handler(prometheus.NewRegistry(), func() bool { return ready })
 }
 
 func get(t *testing.T, handler http.Handler, path string, want int) string {
@@ -121,53 +110,9 @@ func TestStatusShowsEachGroupWithItsDecision(t *testing.T) {
 	}
 }
 
-func TestMetricsShowEachGroup(t *testing.T) {
-	got := get(t, serve(world(), true), "/metrics", http.StatusOK)
-	for _, want := range []string{
-		`desired_runners{namespace="ns",scaledjob="well"} 4`,
-		`target_jobs{namespace="ns",scaledjob="well"} 5`,
-		`runners{namespace="ns",scaledjob="well",state="busy"} 2`,
-		`list_age_seconds{namespace="ns",scaledjob="well"} 30`,
-		`list_interval_seconds{namespace="ns",scaledjob="well"} 60`,
-		`group_failures{namespace="ns",scaledjob="well"} 4`,
-		`group_back_off_seconds{namespace="ns",scaledjob="well"} 20`,
-		`group_failures{namespace="ns",scaledjob="new"} 0`,
-		`waiting_jobs{namespace="ns",reason="ImagePullBackOff",scaledjob="well"} 2`,
-		`unrecognized_output{namespace="ns",scaledjob="well"} 1`,
-		`group_faulty{namespace="ns",scaledjob="well"} 0`,
-		`group_faulty{namespace="ns",scaledjob="new"} 1`,
-		`group_faulty{namespace="ns",scaledjob="faulty"} 1`,
-		`registrations_total{outcome="registered"} 1`,
-		`removals_total{reason="Surplus"} 1`,
-		`runners_reused_total 3`,
-		`queued_steps{namespace="ns",scaledjob="well"} 2`,
-		`predicted_steps{namespace="ns",scaledjob="well"} 1`,
-		`queue_unknown{namespace="ns",scaledjob="well"} 1`,
-		`unserved_steps 1`,
-		`hints_total{outcome="taken"} 5`,
-		`hints_total{outcome="dropped"} 1`,
-		`predictions_total{outcome="not_contradicted"} 3`,
-		`predictions_total{outcome="contradicted"} 1`,
-		`api_budget_remaining{credentials="default"} 900`,
-		`api_request_duration_seconds_count{method="GET",route="/2.0/workspaces/{workspace}",status="200"} 1`,
-	} {
-		if !strings.Contains(got, "bitbucket_runner_scaler_"+want+"\n") {
-			t.Errorf("%s is missing", want)
-		}
-	}
-	for _, unwanted := range []string{`desired_runners{namespace="ns",scaledjob="new"}`, `target_jobs{namespace="ns",scaledjob="faulty"}`} {
-		if strings.Contains(got, unwanted) {
-			t.Errorf("%s is shown, although there is no decision", unwanted)
-		}
-	}
-}
-
 func TestHealthAndReadiness(t *testing.T) {
 	get(t, serve(world(), false), "/healthz", http.StatusOK)
 	get(t, serve(world(), false), "/readyz", http.StatusServiceUnavailable)
 	get(t, serve(world(), true), "/readyz", http.StatusOK)
-	if got := get(t, serve(world(), true), "/", http.StatusOK); !strings.Contains(got, "/status") {
-		t.Errorf("the start page has no link to /status: %q", got)
-	}
 	get(t, serve(world(), true), "/nothing", http.StatusNotFound)
 }
