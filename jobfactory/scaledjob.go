@@ -36,7 +36,7 @@ func ScaledJob(g RunnerGroup) (*kedav1alpha1.ScaledJob, error) {
 		Spec: kedav1alpha1.ScaledJobSpec{
 			// No MinReplicaCount, because KEDA would add it to what the scaler wants.
 			// MaxReplicaCount must be the scaler's own maximum; KEDA requires at least 1.
-			MaxReplicaCount:            ptr.To(int32(max(g.Group.Rules.MaxRunners(), 1))),
+			MaxReplicaCount:            ptr.To(int32(max(g.Group.Highest(), 1))),
 			PollingInterval:            ptr.To(int32(g.PollingInterval.Seconds())),
 			SuccessfulJobsHistoryLimit: ptr.To[int32](jobHistory),
 			FailedJobsHistoryLimit:     ptr.To[int32](jobHistory),

@@ -117,6 +117,10 @@ func (j *journey) configure(t *testing.T) {
 	if printed := j.types(t, "runnerctl lint queue.yaml && runnerctl render -f queue.yaml"); !strings.Contains(printed, "lookAhead: 30s") {
 		t.Errorf("no look-ahead:\n%s", printed)
 	}
+	write(t, j.dir, "day.yaml", j.block(t, "docs/configure.md", "The working day", 0))
+	if printed := j.types(t, "runnerctl lint --fail-on warning day.yaml && runnerctl render -f day.yaml"); !strings.Contains(printed, `"timezone":"Europe/Berlin"`) || !strings.Contains(printed, "maxReplicaCount: 20") {
+		t.Errorf("no schedule:\n%s", printed)
+	}
 	j.types(t, "runnerctl lint --rules && runnerctl schema")
 	j.pipelines(t)
 }

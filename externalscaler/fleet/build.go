@@ -201,7 +201,7 @@ func (b *builder) group(key GroupKey, spec runnergroup.Group, asked time.Time) (
 	b.want(id, key.Namespace, asked)
 	view := b.view(id)
 	return &GroupSnapshot{
-		GroupKey: key, Spec: spec, Scope: view.ID, view: view, ListBegun: view.ListBegun, ListErr: view.Err, NotFound: view.NotFound,
+		GroupKey: key, Spec: spec.At(b.in.now), Scope: view.ID, view: view, ListBegun: view.ListBegun, ListErr: view.Err, NotFound: view.NotFound,
 		ListInterval: view.Interval, ListsStretched: view.Stretched,
 	}, nil
 }

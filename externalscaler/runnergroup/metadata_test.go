@@ -13,6 +13,7 @@ func TestMetadataHasEveryKey(t *testing.T) {
 		keyWorkspace: "acme", keyLabels: "a,b", keyOS: "linux.arm64", keyStrategy: "queuedSteps", keyMin: "2", keyMax: "20",
 		keyScaleUpThreshold: "0.8", keyScaleDownThreshold: "0.1", keyScaleUpMultiplier: "2", keyScaleDownMultiplier: "0.3",
 		keySpare: "3", keyCoolDown: "1m0s", keyEphemeral: "true", keyMaxAge: "1h0m0s", keyRepositories: "app", keyCredentials: "team", keyLookAhead: "30s",
+		keySchedules: `[{"start":"0 7 * * 1-5","end":"0 19 * * 1-5","timezone":"Europe/Berlin","min":3}]`,
 	}
 	fixed := map[string]string{keyWorkspace: "acme", keyRepository: "app", keyLabels: "a", keyStrategy: "fixed", keyCount: "3"}
 	seen := map[string]bool{}

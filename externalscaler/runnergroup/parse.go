@@ -34,6 +34,7 @@ const (
 	keyMaxAge              = "maxAge"
 	keyRepositories        = "repositories"
 	keyLookAhead           = "lookAhead"
+	keySchedules           = "schedules"
 	keyCredentials         = "credentials"
 )
 
@@ -47,7 +48,7 @@ var defaults = map[string]string{
 	keyWorkspace: "", keyRepository: "", keyLabels: "", keyOS: "linux", keyStrategy: string(policy.PercentageRunnersIdle),
 	keyMin: "1", keyMax: "10", keyScaleUpThreshold: "0.5", keyScaleDownThreshold: "0.2",
 	keyScaleUpMultiplier: "1.5", keyScaleDownMultiplier: "0.5", keySpare: "0", keyCount: "",
-	keyCoolDown: "300s", keyEphemeral: "false", keyMaxAge: "24h", keyRepositories: "", keyLookAhead: "0s", keyCredentials: "default",
+	keyCoolDown: "300s", keyEphemeral: "false", keyMaxAge: "24h", keyRepositories: "", keyLookAhead: "0s", keySchedules: "", keyCredentials: "default",
 }
 
 // ignored lists the keys that only KEDA reads (pkg/scalers/external_scaler.go).
@@ -76,7 +77,7 @@ var (
 	setName     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	decimal     = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
 	whole       = regexp.MustCompile(`^[0-9]{1,9}$`)
-	identifier  = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	identifier  = regexp.MustCompile(`^[A-Za-z0-9_.\[\]-]{1,64}$`)
 	snakeLetter = regexp.MustCompile(`_([a-z])`)
 )
 
@@ -183,6 +184,7 @@ func (p *parser) group() Group {
 	g.Repositories = slices.Compact(g.Repositories)
 	g.MaxAge = p.duration(keyMaxAge)
 	g.Rules = p.rules()
+	g.Windows = p.schedules(g.Rules)
 	if len(g.Repositories) > 0 && !p.blamed(keyStrategy) && (g.Rules.Strategy != policy.QueuedSteps || g.Repository != "") {
 		p.fault(keyRepositories, p.values[keyRepositories], "only with strategy queuedSteps in a workspace")
 	}

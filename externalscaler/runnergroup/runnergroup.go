@@ -22,8 +22,15 @@ type Group struct {
 	// Labels are the custom labels, sorted and without duplicates.
 	Labels []string
 	// OS is linux, linux.arm64, or linux.shell for runners that need no Docker.
-	OS    string
+	OS string
+	// Rules are those in force: outside of all windows or, after At, at a time.
 	Rules policy.Rules
+	// Windows are the time windows with rules of their own. Open describes those that are open;
+	// empty if none is.
+	Windows []Window
+	Open    string
+	// Written are the rules outside of all windows, once Rules are those at a time; else nil.
+	Written *policy.Rules
 	// MaxAge is the age at which an idle runner is replaced; 0 means never.
 	MaxAge time.Duration
 	// Repositories are always searched for queued steps.
@@ -74,10 +81,10 @@ func (g Group) RunnerLabels(owner string) []string {
 	return labels
 }
 
-// Equal reports whether two groups are equal in every field.
+// Equal reports whether two groups are written the same, whatever the time.
 func (g Group) Equal(other Group) bool {
 	return g.Workspace == other.Workspace && g.Repository == other.Repository && g.OS == other.OS &&
-		g.Rules == other.Rules && g.MaxAge == other.MaxAge && g.LookAhead == other.LookAhead && g.Credentials == other.Credentials &&
+		g.base() == other.base() && slices.EqualFunc(g.Windows, other.Windows, Window.Equal) && g.MaxAge == other.MaxAge && g.LookAhead == other.LookAhead && g.Credentials == other.Credentials &&
 		slices.Equal(g.Labels, other.Labels) && slices.Equal(g.Repositories, other.Repositories)
 }
 
@@ -91,12 +98,12 @@ func (g Group) SameRunners(other Group) bool {
 // Metadata returns the trigger's metadata for the group, without keys that have their
 // default. Parse of the result returns the same group.
 func (g Group) Metadata() map[string]string {
-	r := g.Rules
+	r := g.base()
 	given := map[string]string{
 		keyWorkspace: g.Workspace, keyRepository: g.Repository, keyLabels: strings.Join(g.Labels, ","),
 		keyOS: g.OS, keyStrategy: string(r.Strategy), keyCoolDown: r.CoolDown.String(), keyMaxAge: g.MaxAge.String(),
 		keyRepositories: strings.Join(g.Repositories, ","), keyLookAhead: g.LookAhead.String(), keyCredentials: g.Credentials,
-		keyEphemeral: strconv.FormatBool(r.Ephemeral),
+		keyEphemeral: strconv.FormatBool(r.Ephemeral), keySchedules: schedulesText(g.Windows),
 	}
 	if r.Strategy == policy.Fixed {
 		given[keyCount] = strconv.Itoa(r.Count)

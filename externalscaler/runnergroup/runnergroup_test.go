@@ -184,13 +184,16 @@ func TestEqualComparesEveryField(t *testing.T) {
 		var a, b runnergroup.Group
 		field := reflect.ValueOf(&b).Elem().Field(i)
 		name := reflect.TypeFor[runnergroup.Group]().Field(i).Name
+		if name == "Open" || name == "Written" {
+			continue // they follow from the others and the time
+		}
 		switch field.Kind() {
 		case reflect.String:
 			field.SetString("x")
 		case reflect.Int64:
 			field.SetInt(1)
 		case reflect.Slice:
-			field.Set(reflect.ValueOf([]string{"x"}))
+			field.Set(reflect.MakeSlice(field.Type(), 1, 1))
 		case reflect.Struct:
 			field.FieldByName("Max").SetInt(1)
 		default:

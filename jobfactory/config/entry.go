@@ -137,6 +137,9 @@ func (e entry) trigger(constants map[string]string) (group runnergroup.Group, va
 	for _, key := range []string{"labels", "repositories"} {
 		metadata[key] = strings.Join(e.items(e.fields[key], e.at(key)), ",")
 	}
+	if e.given("schedules") {
+		metadata["schedules"] = e.schedules()
+	}
 	e.architecture(metadata)
 	group, err := runnergroup.Parse(metadata)
 	var invalid *runnergroup.InvalidError

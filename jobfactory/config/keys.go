@@ -79,6 +79,7 @@ var groupKeys = []key{
 		kind: kind{of: text, oneOf: []string{percentage, "queuedSteps", fixed, manual}}},
 	{name: "parameters", about: "The scaling rules.", kind: kind{of: object, keys: parameterKeys}},
 	{name: "repositories", about: "With queuedSteps in a workspace: repositories that the scaler always checks for waiting steps.", kind: kind{of: texts}},
+	{name: "schedules", about: "Time windows in which min, max or spare are others.", kind: kind{of: objects, keys: scheduleKeys}},
 	{name: "credentials", about: "Name of the credentials set. Default default.", kind: aText},
 	{name: "resources", about: "Requests and limits of the runner container.", kind: kind{of: object, keys: resourceKeys}},
 	{name: "docker", about: "Whether the pod has a Docker daemon. Default true, with os linux.shell false.", kind: kind{of: boolean}},
@@ -133,6 +134,14 @@ var constantKeys = []key{
 
 // Keys of smaller mappings.
 var (
+	scheduleKeys = []key{
+		{name: "start", about: "When the window opens: a cron expression of five fields, such as 0 7 * * 1-5.", kind: aText, required: true},
+		{name: "end", about: "When it closes: a cron expression of five fields, such as 0 19 * * 1-5.", kind: aText, required: true},
+		{name: "timezone", about: "Time zone of both, such as Europe/Berlin. Default UTC.", kind: aText},
+		{name: "min", about: "min while the window is open.", kind: aCount},
+		{name: "max", about: "max while the window is open.", kind: aCount},
+		{name: "spare", about: "spare while the window is open.", kind: aCount},
+	}
 	resourceKeys = []key{
 		{name: "requests", about: "Amounts by resource, such as 2Gi or 1000m.", kind: kind{of: words}},
 		{name: "limits", about: "Amounts by resource, such as 2Gi or 1000m.", kind: kind{of: words}},

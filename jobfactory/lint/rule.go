@@ -9,6 +9,7 @@ package lint
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"bitbucket-runner-scaler/jobfactory"
 )
@@ -69,7 +70,7 @@ func Rules() []Rule {
 }
 
 func entries() []entry {
-	return slices.Concat(scalingRules(), jobRules(), podRules(), setRules())
+	return slices.Concat(scalingRules(), scheduleRules(time.Now), jobRules(), podRules(), setRules())
 }
 
 // jobRules are those that also say which pod_template is refused.

@@ -56,11 +56,7 @@ func scalingRules() []entry {
 				}
 			}},
 		{Rule: rule("nobody-online", Warning, "`min: 0`: Bitbucket fails a step at once if no runner with its labels is online when it is reached, before one can be started", "set `min` to at least 1, unless another runner with these labels is always online"),
-			one: func(j *job, add report) {
-				if r := j.group.Rules; j.invalid == nil && r.Strategy == policy.QueuedSteps && r.Min == 0 {
-					add("min is 0", j.metadata("min")...)
-				}
-			}},
+			one: nobodyOnline},
 		{Rule: rule("ephemeral-without-spare", Warning, "`spare: 0` with ephemeral runners that follow the ratio: steps wait until a used runner is replaced", "set `spare` to at least 1, or leave it out"),
 			one: func(j *job, add report) {
 				if r := j.group.Rules; j.invalid == nil && r.Strategy == policy.PercentageRunnersIdle && r.Ephemeral && r.Spare == 0 {
@@ -87,7 +83,19 @@ func maxReplicaCount(j *job, add report) {
 	if n := j.Spec.MaxReplicaCount; n != nil {
 		given = *n
 	}
-	if want := int32(max(j.group.Rules.MaxRunners(), 1)); given != want {
+	if want := int32(max(j.group.Highest(), 1)); given != want {
 		add(fmt.Sprintf("maxReplicaCount is %d, and the trigger's maximum is %d", given, want), "spec", "maxReplicaCount")
+	}
+}
+
+// nobodyOnline finds minimums of 0, also those of time windows.
+func nobodyOnline(j *job, add report) {
+	if r := j.group.Rules; j.invalid == nil && r.Strategy == policy.QueuedSteps && r.Min == 0 {
+		add("min is 0", j.metadata("min")...)
+	}
+	for _, w := range j.group.Windows {
+		if w.Min != nil && *w.Min == 0 {
+			add("min is 0 while this window is open: "+w.String(), j.metadata("schedules")...)
+		}
 	}
 }

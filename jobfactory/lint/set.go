@@ -90,7 +90,7 @@ func scopeLimit(jobs []*job, _ Options, add reportAt) {
 	grouped(jobs, (*job).scope, func(name string, jobs []*job) {
 		sum := 0
 		for _, j := range jobs {
-			sum += j.group.Rules.MaxRunners()
+			sum += j.group.Highest()
 		}
 		if sum > maxRegistered {
 			last := jobs[len(jobs)-1]
@@ -112,7 +112,7 @@ func forecasts(jobs []*job, options Options, f func(set string, last *job, scope
 			}
 			lives := 0.0
 			if life > 0 {
-				lives = float64(j.group.Rules.MaxRunners()) * time.Hour.Hours() / life.Hours()
+				lives = float64(j.group.Highest()) * time.Hour.Hours() / life.Hours()
 			}
 			demand.Lives[j.scope()] += lives
 		}

@@ -112,6 +112,13 @@ func (f *explainFlags) group(ctx context.Context, client *client, given string, 
 		fmt.Fprintf(&b, ", for %s, with the labels %s. It scales by %s between %d and %d", group.Scope, strings.Join(group.Labels, ", "), group.Strategy, group.Min, group.Max)
 	}
 	b.WriteString(".\n")
+	for _, window := range group.Schedules {
+		state := "closed"
+		if strings.Contains(group.Schedule, window) {
+			state = "open"
+		}
+		fmt.Fprintf(&b, "Schedule, now %s: %s\n", state, window)
+	}
 	if group.Error != "" {
 		fmt.Fprintf(&b, "No decision can be made: %s\n", group.Error)
 	}

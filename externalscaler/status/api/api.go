@@ -119,8 +119,10 @@ type Group struct {
 	Ephemeral   bool     `json:"ephemeral"`
 	// CoolDown in seconds.
 	CoolDown float64 `json:"coolDownSeconds"`
-	// Schedule describes the time window in force; empty if none is.
-	Schedule string `json:"schedule,omitempty"`
+	// Schedules are the group's time windows, and Schedule those that are open. Min, Max and Spare
+	// are those in force.
+	Schedules []string `json:"schedules,omitempty"`
+	Schedule  string   `json:"schedule,omitempty"`
 	// Error says why no decision can be made.
 	Error string `json:"error,omitempty"`
 	// Runners counts the runners and Jobs by state: pending, starting, idle, busy, unknown,

@@ -71,6 +71,10 @@ func (t *taking) add(g *shownGroup) {
 	g.shown.Labels = append([]string{"self.hosted", spec.OS}, spec.Labels...)
 	g.shown.Min, g.shown.Max, g.shown.Spare = rules.MinRunners(), rules.MaxRunners(), rules.Spare
 	g.shown.Ephemeral, g.shown.CoolDown = rules.Ephemeral, rules.CoolDown.Seconds()
+	g.shown.Schedule = spec.Open
+	for _, w := range spec.Windows {
+		g.shown.Schedules = append(g.shown.Schedules, w.String())
+	}
 	g.shown.Hold, g.shown.Listed = g.snapshot.Hold, at(g.snapshot.ListBegun)
 	for i := range g.snapshot.Members {
 		t.addRunner(g, &g.snapshot.Members[i])

@@ -209,6 +209,12 @@ func (s *source) scaling(g object, form Form, extended bool) {
 		if extended && s.chance(2) {
 			parameters["spare"] = s.number(0, 5)
 		}
+		if extended && s.chance(3) {
+			g["schedules"] = []any{object{
+				"start": "0 7 * * 1-5", "end": "0 19 * * 1-5", "timezone": "Europe/Berlin",
+				"min": s.number(1, 5), "max": s.number(5, 30), "spare": s.number(0, 5),
+			}}
+		}
 	}
 	if extended {
 		for key, value := range s.some(rules, 3) {

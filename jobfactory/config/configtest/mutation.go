@@ -87,7 +87,7 @@ var mutations = []mutation{
 	set("out of range", "parameters.max", 101, demanded),
 	set("out of range", "parameters.max", 0, demanded),
 	set("out of range", "parameters.min", "x", demanded),
-	set("out of range", "parameters.min", 0, demanded).byMode(),
+	set("out of range", "parameters.min", 0, idle).byMode(),
 	set("out of range", "parameters.spare", -1, demanded),
 	set("out of range", "parameters.count", 101, counted),
 	set("out of range", "parameters.scale_up_threshold", 1.5, demanded),
