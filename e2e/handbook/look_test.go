@@ -118,7 +118,7 @@ func (j *journey) configure(t *testing.T) {
 		t.Errorf("no look-ahead:\n%s", printed)
 	}
 	write(t, j.dir, "day.yaml", j.block(t, "docs/configure.md", "The working day", 0))
-	if printed := j.types(t, "runnerctl lint --fail-on warning day.yaml && runnerctl render -f day.yaml"); !strings.Contains(printed, `"timezone":"Europe/Berlin"`) || !strings.Contains(printed, "maxReplicaCount: 20") {
+	if printed := j.types(t, "runnerctl lint day.yaml && runnerctl render -f day.yaml"); !strings.Contains(printed, `"timezone":"Europe/Berlin"`) || !strings.Contains(printed, "maxReplicaCount: 20") {
 		t.Errorf("no schedule:\n%s", printed)
 	}
 	j.types(t, "runnerctl lint --rules && runnerctl schema")
