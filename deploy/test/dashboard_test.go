@@ -20,6 +20,7 @@ type dashboard struct {
 			Name       string `json:"name"`
 			Type       string `json:"type"`
 			Definition string `json:"definition"`
+			Query      any    `json:"query"`
 		} `json:"list"`
 	} `json:"templating"`
 	Panels []struct {
@@ -74,6 +75,9 @@ func TestEachQueryOfTheDashboardAsksForWhatThereIs(t *testing.T) {
 	for _, variable := range d.Templating.List {
 		if variable.Type != "query" {
 			continue
+		}
+		if asked, _ := variable.Query.(object); asked["query"] != variable.Definition {
+			t.Errorf("variable %s asks %v, and shows %s", variable.Name, variable.Query, variable.Definition)
 		}
 		query := values.FindStringSubmatch(variable.Definition)
 		if query == nil {
