@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	bitbucket-runner-scaler v0.0.0-00010101000000-000000000000
 	github.com/google/go-cmp v0.7.0
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/kedacore/keda/v2 v2.21.0
 	github.com/prometheus/common v0.71.0
 	github.com/prometheus/prometheus v0.314.0
