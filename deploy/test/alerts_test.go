@@ -75,7 +75,7 @@ func TestPromtoolFindsNothingInTheAlerts(t *testing.T) {
 	promtool(t, "check", "rules", "--lint=all", "--lint-fatal", written(t, alerts(t, kustomized(t, "overlays/monitoring"))))
 }
 
-func TestEachAlertIsGivenWhenItShould(t *testing.T) {
+func TestEachAlertFiresWhenItShould(t *testing.T) {
 	all := alerts(t, kustomized(t, "overlays/monitoring"))
 	text, err := os.ReadFile("testdata/alerts.yaml")
 	if err != nil {
@@ -92,19 +92,19 @@ func TestEachAlertIsGivenWhenItShould(t *testing.T) {
 	if err := yaml.Unmarshal(text, &tests); err != nil {
 		t.Fatal(err)
 	}
-	given, silent := map[string]bool{}, map[string]bool{}
+	fired, silent := map[string]bool{}, map[string]bool{}
 	for _, test := range tests.Tests {
 		for _, expected := range test.Alerts {
 			if len(expected.Want) > 0 {
-				given[expected.Name] = true
+				fired[expected.Name] = true
 			} else {
 				silent[expected.Name] = true
 			}
 		}
 	}
 	for i, a := range all {
-		if !given[a.Alert] || !silent[a.Alert] {
-			t.Errorf("%s: no test in which it is given, or none in which it is not", a.Alert)
+		if !fired[a.Alert] || !silent[a.Alert] {
+			t.Errorf("%s: no test in which it fires, or none in which it does not", a.Alert)
 		}
 		all[i].Annotations = map[string]string{"summary": a.Annotations["summary"]} // the others are not repeated in the tests
 	}
