@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -62,6 +63,7 @@ type process struct {
 	plane   *controlplane.ControlPlane
 	keda    pb.ExternalScalerClient
 	runners runnerv1.RunnerServiceClient
+	http    http.RoundTripper // reaches its HTTP server, whatever the host
 }
 
 // virtually runs a test in a world with these workspaces, w0 and so on.
@@ -130,7 +132,10 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.mu.Lock()
-	w.process = &process{plane: plane, keda: pb.NewExternalScalerClient(conn), runners: runnerv1.NewRunnerServiceClient(conn)}
+	w.process = &process{
+		plane: plane, keda: pb.NewExternalScalerClient(conn), runners: runnerv1.NewRunnerServiceClient(conn),
+		http: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return httpListener.DialContext(ctx) }},
+	}
 	w.mu.Unlock()
 	w.cluster.Changed = plane.Changed
 	ctx, cancel := context.WithCancel(context.Background())
