@@ -100,6 +100,7 @@ func TestGoodValuesAreTaken(t *testing.T) {
 		"webhooks without a route":    `{webhook: {enabled: true}, credentials: {default: {accessToken: t, namespaces: [x], webhookSecret: 0123456789abcdef}}}`,
 		"webhooks by an Ingress":      `webhook: {enabled: true, host: runners.example.com, ingress: {enabled: true, annotations: {cert-manager.io/cluster-issuer: mine}}}`,
 		"webhooks by a Gateway here":  `webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true, gateway: {name: mine}}}`,
+		"all for Prometheus":          `{podMonitor: {enabled: true, interval: 1m30s}, prometheusRule: {enabled: true, alerts: {BitbucketRunnerAtMax: {threshold: 2.5}}}, dashboard: {enabled: true}}`,
 		"policies for two namespaces": `networkPolicy: {enabled: true, runnerNamespaces: [team-a, team-b]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,6 +143,11 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"a route without a Gateway":          {`webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true}}`, "/webhook/httpRoute/gateway/name"},
 		"an address as host":                 {`webhook: {enabled: true, host: "https://runners.example.com"}`, "/webhook/host"},
 		"a short secret of webhooks":         {`credentials: {default: {accessToken: c, namespaces: [x], webhookSecret: short}}`, "/credentials/default/webhookSecret"},
+		"a change of no alert":               {`prometheusRule: {alerts: {RunnerSad: {enabled: false}}}`, "/prometheusRule/alerts"},
+		"a threshold as text":                {`prometheusRule: {alerts: {BitbucketRunnerAtMax: {threshold: many}}}`, "/prometheusRule/alerts/BitbucketRunnerAtMax/threshold"},
+		"a repository without a scheme":      {`prometheusRule: {repository: docs}`, "/prometheusRule/repository"},
+		"an interval without a unit":         {`podMonitor: {interval: "30"}`, "/podMonitor/interval"},
+		"a label that is no text":            {`dashboard: {labels: {grafana_dashboard: 1}}`, "/dashboard/labels/grafana_dashboard"},
 		"a proxy without a scheme":           {`proxy: {url: "proxy:3128"}`, "/proxy/url"},
 		"a flag without dashes":              {`extraArgs: [poll-interval=2m]`, "/extraArgs/0"},
 		"flags that are no list":             {`extraArgs: "--poll-interval=2m"`, "/extraArgs"},

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	grafana "github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 // dashboard is the part of Grafana's model that is checked.
@@ -20,6 +23,7 @@ type dashboard struct {
 			Name       string `json:"name"`
 			Type       string `json:"type"`
 			Definition string `json:"definition"`
+			Query      any    `json:"query"`
 		} `json:"list"`
 	} `json:"templating"`
 	Panels []struct {
@@ -75,6 +79,9 @@ func TestEachQueryOfTheDashboardAsksForWhatThereIs(t *testing.T) {
 		if variable.Type != "query" {
 			continue
 		}
+		if asked, _ := variable.Query.(object); asked["query"] != variable.Definition {
+			t.Errorf("variable %s asks %v, and shows %s", variable.Name, variable.Query, variable.Definition)
+		}
 		query := values.FindStringSubmatch(variable.Definition)
 		if query == nil {
 			t.Fatalf("variable %s: %s", variable.Name, variable.Definition)
@@ -82,6 +89,17 @@ func TestEachQueryOfTheDashboardAsksForWhatThereIs(t *testing.T) {
 		metric, _, _ := strings.Cut(query[1], "{")
 		if has, ok := shown()[metric]; !ok || !slices.Contains(slices.Concat(has, targetLabels), query[2]) {
 			t.Errorf("variable %s: there is no label %s of %s", variable.Name, query[2], metric)
+		}
+	}
+}
+
+func TestTheDashboardIsOneThatGrafanaKnows(t *testing.T) {
+	_, text := readDashboard(t)
+	plugins.RegisterDefaultPlugins()
+	var model grafana.Dashboard //nolint:staticcheck // Grafana of every version reads this form from a ConfigMap
+	for _, err := range []error{model.UnmarshalJSONStrict([]byte(text)), model.Validate()} {
+		if err != nil && err.Error() != "" { // an empty list of faults is an error too
+			t.Error(err)
 		}
 	}
 }

@@ -2,8 +2,14 @@ package controlplane_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	runnerv1 "bitbucket-runner-scaler/proto/runner/v1"
 )
@@ -49,4 +55,62 @@ func TestAStandbyCountsTheCallsThatItRefuses(t *testing.T) {
 		t.Fatal("a standby answers")
 	}
 	p.shows(`grpc_server_handled_total{grpc_code="Unavailable",grpc_method="GetMetrics",grpc_service="externalscaler.ExternalScaler",grpc_type="unary"} 1`)
+}
+
+// measured returns the metrics of a group by their names, without our prefix.
+func (w *world) measured(group string) map[string]*dto.Metric {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.ctx, http.MethodGet, "http://scaler/metrics", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	response, err := w.current().http.Do(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	found := map[string]*dto.Metric{}
+	for name, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if label.GetName() == "scaledjob" && label.GetValue() == group {
+					found[strings.TrimPrefix(name, "bitbucket_runner_scaler_")] = metric
+				}
+			}
+		}
+	}
+	return found
+}
+
+// Six steps of four minutes on two runners, one of which is there.
+func TestMetricsMeasureWaitsStartsAndStepsWithTheDefaults(t *testing.T) {
+	virtually(t, 1, func(w *world) {
+		w.apply("builds", "w0", byQueue(map[string]string{"max": "2"}), works)
+		w.after(10 * time.Minute)
+		w.queue("w0", "builds", 6, 4*time.Minute)
+		w.after(time.Hour)
+		got := w.measured("builds")
+		for name, want := range map[string]struct{ fewest, most, least, greatest float64 }{
+			// The runner that is there may take a step before it is seen to wait.
+			"step_wait_seconds":     {5, 6, 60, 600},
+			"step_duration_seconds": {6, 6, 230, 250},
+			"runner_start_seconds":  {2, 2, 20, 40},
+			"runner_steps":          {1, 1, 1, 5},
+		} {
+			h := got[name].GetHistogram()
+			count, mean := float64(h.GetSampleCount()), h.GetSampleSum()/float64(h.GetSampleCount())
+			if count < want.fewest || count > want.most || mean < want.least || mean > want.greatest {
+				t.Errorf("%s: %v times, %v in the mean; want %+v", name, count, mean, want)
+			}
+		}
+		// Twelve minutes of steps and the cool-down of five.
+		if atMax := got["at_max_seconds_total"].GetCounter().GetValue(); atMax < 12*60 || atMax > 19*60 {
+			t.Errorf("at its maximum for %v s, want about 17 min", atMax)
+		}
+	})
 }

@@ -134,7 +134,7 @@ func (w *world) start() {
 	w.mu.Lock()
 	w.process = &process{
 		plane: plane, keda: pb.NewExternalScalerClient(conn), runners: runnerv1.NewRunnerServiceClient(conn),
-		http: &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return httpListener.DialContext(ctx) }}},
+		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return httpListener.DialContext(ctx) }}},
 	}
 	w.mu.Unlock()
 	w.cluster.Changed = plane.Changed

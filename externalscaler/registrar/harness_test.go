@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -173,7 +174,12 @@ func start(t *testing.T, edits ...func(*world)) (*Registrar, *world) {
 	}
 	return New(Config{
 		Owner: owner, Snapshots: w, Telemetry: w, Writer: w, Runners: w, Reviewer: w, Pods: w, CrashLoops: w, MemberWait: 1, Measures: w,
-		Count: func(outcome string) { w.counted = append(w.counted, outcome) },
+		Count: func(outcome string) {
+			if !slices.Contains(Outcomes(), outcome) {
+				t.Errorf("outcome %s is not one of %q", outcome, Outcomes())
+			}
+			w.counted = append(w.counted, outcome)
+		},
 	}), w
 }
 

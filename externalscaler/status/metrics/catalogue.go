@@ -117,8 +117,8 @@ var (
 	age        = gauge("list_age_seconds", "seconds", fromLead, "Age of the list of runners that decisions are based on. +Inf before the first list.", scopeLabels)
 	interval   = gauge("list_interval_seconds", "seconds", fromLead, "Time between two lists. It grows if the scopes of a credentials set need more lists than the hourly budget allows.", scopeLabels)
 
-	calls      = counter("api_requests_total", "calls", fromStart, "Calls to Bitbucket by method, route and status code. Code 0 means no answer.", with(credentials, "method", "route", "code"))
-	latency    = histogram("api_request_duration_seconds", "seconds", fromStart, "Duration of calls to Bitbucket.", []string{"method", "route"}, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+	calls      = counter("api_requests_total", "calls", fromStart, "Calls to Bitbucket by method, route and status code. Code 0 means no answer. There is no series before the first such call.", with(credentials, "method", "route", "code"))
+	latency    = histogram("api_request_duration_seconds", "seconds", fromStart, "Duration of calls to Bitbucket. There is no series before the first such call.", []string{"method", "route"}, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 	budgetLeft = gauge("api_budget_remaining", "calls", fromLead, "Calls to Bitbucket that remain in the budget of the rolling hour.", credentials)
 	budget     = gauge("api_budget", "calls", fromLead, "Calls to Bitbucket that are allowed per hour.", credentials)
 	stretch    = gauge("list_stretch_factor", "factor", fromLead, "Factor by which the intervals of the credentials set's lists are longer than configured, for the hourly budget.", credentials)

@@ -27,7 +27,7 @@ Port 8080 of each replica serves these metrics at ` + "`/metrics`" + `. [Operati
   of the leader.
 - What the scaler knows is only in memory. Counters and histograms begin at 0 with the process: use ` + "`rate`" + ` or ` + "`increase`" + ` over all replicas. A
   change of the leader is such a beginning.
-- The series of a group are there as long as its ScaledJob. Counters and histograms show 0 before the first event.
+- The series of a group are there as long as its ScaledJob. Counters and histograms show 0 before the first event, unless the table says otherwise.
 - With 100 groups and 1,000 runners there are fewer than 10,000 series. No label has the name of a runner, a pod, a step or a pipeline, or a secret.
 - ` + "`namespace` and `scaledjob`" + ` name a group. If Prometheus also sets ` + "`namespace`" + ` for what it scrapes, it needs ` + "`honorLabels: true`" + `.
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -58,7 +59,7 @@ func checkQuery(query string) (faults []string) {
 			named[label] = true
 		}
 		for _, matcher := range selector.LabelMatchers {
-			if matcher.Name != labels.MetricName && !slices.Contains(has, matcher.Name) && !slices.Contains(targetLabels, matcher.Name) {
+			if matcher.Name != model.MetricNameLabel && !slices.Contains(has, matcher.Name) && !slices.Contains(targetLabels, matcher.Name) {
 				faults = append(faults, fmt.Sprintf("%s has no label %s", selector.Name, matcher.Name))
 			}
 		}
