@@ -166,6 +166,7 @@ var (
 
 func TestEveryEventIsInTheTable(t *testing.T) {
 	explained(t, "observe.md", eventReason, 20, "externalscaler/reaper/reasons.go", "externalscaler/controlplane/unserved.go", "externalscaler/controlplane/pollrestart.go")
+	explained(t, "observe.md", regexp.MustCompile(`"([A-Z]\w+)": true`), 7, "externalscaler/controlplane/problems.go")
 }
 
 func TestEveryKindOfProblemIsExplained(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"bitbucket-runner-scaler/bitbucket/emulator"
 	"bitbucket-runner-scaler/externalscaler/fleet"
 	"bitbucket-runner-scaler/externalscaler/status/api"
+	"bitbucket-runner-scaler/externalscaler/testbed"
 )
 
 // waitsFor is the life of a pod that does not start, for this reason.
@@ -47,17 +48,21 @@ func TestAWaitingStepIsExplained(t *testing.T) {
 		state    api.StepState
 		kind     string
 		words    []string
+		event    string
 	}{
 		"label typo": {
+			event: "StepNotServed",
 			do:    func(w *world) { w.push("w0", misspelt) },
 			state: api.StepUnserved, kind: "LabelMissing", words: []string{"no runner group has the labels self.hosted, linux, flet", "ns/fleet comes closest and lacks flet (it has fleet)"},
 		},
 		"at max": {
+			event:    "AtMax",
 			settings: map[string]string{"max": "1"},
 			do:       func(w *world) { w.queue("w0", "fleet", 3, 10*time.Minute) },
 			state:    api.StepWaiting, kind: "AtMax", words: []string{"ns/fleet is at its max of 1", "1 busy, 2 queued"},
 		},
 		"image": {
+			event: "JobWaiting",
 			do: func(w *world) {
 				w.live("fleet", waitsFor(fleet.Cause{Reason: "ImagePullBackOff", Message: "container runner: not found", CannotStart: true}))
 				w.queue("w0", "fleet", 2, 10*time.Minute)
@@ -65,6 +70,7 @@ func TestAWaitingStepIsExplained(t *testing.T) {
 			state: api.StepWaiting, kind: "ImagePull", words: []string{"1 Job does not come to a runner of ns/fleet", "ImagePullBackOff", "not found"},
 		},
 		"quota": {
+			event: "JobWaiting",
 			do: func(w *world) {
 				w.live("fleet", waitsFor(fleet.Cause{Reason: "FailedCreate", Message: `pods "x" is forbidden: exceeded quota: builds`}))
 				w.queue("w0", "fleet", 2, 10*time.Minute)
@@ -80,6 +86,7 @@ func TestAWaitingStepIsExplained(t *testing.T) {
 			state: api.StepWaiting, kind: "Starting", words: []string{"1 runner starts for ns/fleet, the oldest for "},
 		},
 		"lock": {
+			event: "HeldByLock",
 			do:    func(w *world) { w.push("w0", locked); w.after(6 * time.Minute); w.push("w0", locked) },
 			state: api.StepHeld, kind: "HeldByLock", words: []string{`app build 1 has the deployment "production"`},
 		},
@@ -97,13 +104,16 @@ func TestAWaitingStepIsExplained(t *testing.T) {
 				for {
 					steps := w.waitingSteps()
 					if slices.ContainsFunc(steps, func(s api.Step) bool { return explains(s, c.state, c.kind, c.words) }) {
-						return
+						break
 					}
 					if time.Now().After(limit) {
 						w.t.Errorf("want a step in state %s for reason %s with the words %q, there is %+v", c.state, c.kind, c.words, steps)
 						return
 					}
 					sleep(w.ctx, time.Second)
+				}
+				if c.event != "" {
+					w.told(time.Minute, c.event)
 				}
 			}, fiveSeconds)
 		})
@@ -132,12 +142,29 @@ func (w *world) problem(within time.Duration, kind string, words ...string) {
 	}
 }
 
+// told waits for an Event on the group, at most for a time.
+func (w *world) told(within time.Duration, reason string, words ...string) {
+	w.t.Helper()
+	for limit := time.Now().Add(within); ; sleep(w.ctx, time.Second) {
+		if slices.ContainsFunc(w.events("fleet", reason), func(e testbed.Event) bool {
+			return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(e.Message, word) })
+		}) {
+			return
+		}
+		if time.Now().After(limit) {
+			w.t.Errorf("no Event %s with the words %q, there are %v", reason, words, w.cluster.EventsSeen())
+			return
+		}
+	}
+}
+
 func TestRefusedCredentialsAreAProblemWithinAList(t *testing.T) {
 	virtually(t, 1, func(w *world) {
 		w.apply("fleet", "w0", nil, works)
 		w.after(5 * time.Minute)
 		w.faults(emulator.FaultRule{Path: "/*", Status: http.StatusUnauthorized})
 		w.problem(70*time.Second, "ListFailing", "401")
+		w.told(30*time.Second, "ListFailing", "401")
 		w.problem(6*time.Minute, "GroupFaulty", "401")
 	})
 }
@@ -148,6 +175,7 @@ func TestMissingWebhooksAreAProblemWhilePipelinesRun(t *testing.T) {
 		w.after(5 * time.Minute)
 		w.queue("w0", "fleet", 1, 10*time.Minute)
 		w.problem(2*time.Minute+30*time.Second, "WebhooksMissing", "no webhook of app has arrived", "looking every")
+		w.told(30*time.Second, "WebhooksMissing", "no webhook of app has arrived")
 	}, fiveSeconds, func(w *world) { w.config.Webhooks = idleListener{bufconn.Listen(1)} })
 }
 

@@ -44,6 +44,10 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 	work.Go(func() error { p.keepHistory(leading); return nil })
 	report := unservedReport{steps: p.fleet.Unserved, events: p.config.Cluster, log: p.log}
 	work.Go(func() error { report.run(leading); return nil })
+	if p.config.Cluster != nil {
+		problems := problemReport{look: p.viewer.Take, groups: p.config.Cluster.ScaledJobs, events: p.config.Cluster, log: p.log}
+		work.Go(func() error { problems.run(leading); return nil })
+	}
 	if p.config.WhileLeading != nil {
 		work.Go(func() error { return p.config.WhileLeading(leading) })
 	}

@@ -49,6 +49,8 @@ type Problem struct {
 	Kind string `json:"kind"`
 	// Group is NAMESPACE/NAME; empty if the problem is not that of one group.
 	Group string `json:"group,omitempty"`
+	// Repository is the one that the problem is about, if it is about one.
+	Repository string `json:"repository,omitempty"`
 	// Message says what is wrong. Remedy says what to do about it.
 	Message string     `json:"message"`
 	Remedy  string     `json:"remedy,omitempty"`

@@ -101,6 +101,9 @@ func (p *problems) add(severity api.Severity, kind, remedy string, since time.Ti
 	p.all = append(p.all, api.Problem{Severity: severity, Kind: kind, Group: p.group, Message: fmt.Sprintf(format, args...), Remedy: remedy, Since: at(since)})
 }
 
+// about names the repository of the problem that was added last.
+func (p *problems) about(repository string) { p.all[len(p.all)-1].Repository = repository }
+
 var severities = map[api.Severity]int{api.SeverityError: 0, api.SeverityWarning: 1, api.SeverityInfo: 2}
 
 func (p *problems) sorted() []api.Problem {
@@ -163,9 +166,11 @@ func (t *taking) repositoryProblems(shown *api.Installation, found *problems) {
 		if r.Err != nil {
 			repository.Error = r.Err.Error()
 			found.add(api.SeverityWarning, "RepositoryUnreadable", "Give the credentials the scopes that docs/configure.md names, or remove the repository from the group.", time.Time{}, "the pipelines of %s cannot be read: %v", r.In, r.Err)
+			found.about(r.In)
 		}
 		if t.Webhooks && r.Hooked.IsZero() && r.Missed >= missedDeliveries {
 			found.add(api.SeverityWarning, "WebhooksMissing", "Set them up: runnerctl webhooks ensure. See docs/webhooks.md.", time.Time{}, "no webhook of %s has arrived for %s, so its steps are found by looking every %s", r.In, plural(r.Missed, "pipeline that runs", "pipelines that run"), t.seconds(r.Interval))
+			found.about(r.In)
 		}
 		shown.Repositories = append(shown.Repositories, repository)
 	}
