@@ -112,7 +112,7 @@ func visit(t *testing.T, b *browser.Browser, address string, look browser.Look) 
 	if err := chromedp.Listen(tab.Context, v.note); err != nil {
 		t.Fatal(err)
 	}
-	v.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error { return enable(ctx, target) }), chromedp.Navigate(address))
+	v.do(chromedp.Func(enable), chromedp.Navigate(address))
 	return v
 }
 
