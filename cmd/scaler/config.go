@@ -86,7 +86,7 @@ func newCommand(lookup func(string) (string, bool), serve func(context.Context, 
 
 func (c *config) define(set *flags.Set) {
 	set.StringVar(&c.grpcListen, "grpc-listen", ":9090", "`address` for the calls of KEDA and of the sidecars, health and reflection")
-	set.StringVar(&c.httpListen, "http-listen", ":8080", "`address` for /healthz /readyz /metrics /status")
+	set.StringVar(&c.httpListen, "http-listen", ":8080", "`address` for the page, /api/v1, /healthz, /readyz, /metrics and /status")
 	set.StringVar(&c.webhookListen, "webhook-listen", "", "`address` for the deliveries of Bitbucket's webhooks, POST /webhooks/bitbucket; without it none are taken")
 	set.StringVar(&c.webhookTLS, "webhook-tls", "off", "how to secure --webhook-listen, `off|CERT,KEY`; off: plain HTTP, for an Ingress or a Gateway that ends TLS; otherwise PEM files, which are read again when they change")
 	set.StringVar(&c.bitbucketURL, "bitbucket-url", "https://api.bitbucket.org", "`URL` of Bitbucket Cloud's API")
