@@ -174,7 +174,7 @@ func TestMissingWebhooksAreAProblemWhilePipelinesRun(t *testing.T) {
 		w.apply("fleet", "w0", byQueue(nil), works)
 		w.after(5 * time.Minute)
 		w.queue("w0", "fleet", 1, 10*time.Minute)
-		w.problem(2*time.Minute+30*time.Second, "WebhooksMissing", "no webhook of app has arrived", "looking every")
+		w.problem(45*time.Second, "WebhooksMissing", "no webhook of app has arrived", "looking every")
 		w.told(30*time.Second, "WebhooksMissing", "no webhook of app has arrived")
 	}, fiveSeconds, func(w *world) { w.config.Webhooks = idleListener{bufconn.Listen(1)} })
 }

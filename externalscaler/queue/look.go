@@ -83,10 +83,14 @@ type RepositorySight struct {
 	Interval time.Duration
 	// Err is why the last list failed.
 	Err error
-	// Missed counts the live pipelines that no webhook has named within a minute of becoming
+	// Missed counts the live pipelines that no webhook has named some time after they became
 	// known, though one should have.
 	Missed int
 }
+
+// neverHooked is that time for a repository of which no delivery has ever come. It only warns of
+// that: of one whose deliveries do come, missedAfter decides.
+const neverHooked = 20 * time.Second
 
 // Look returns the live pipelines, oldest first by repository, and how their repositories are
 // looked at. It is computed at the call.
@@ -99,11 +103,12 @@ func (q *Queue) Look() (live []LivePipeline, repositories []RepositorySight) {
 		for _, uuid := range slices.Sorted(maps.Keys(set.repositories)) {
 			r := set.repositories[uuid]
 			sight := RepositorySight{Credentials: name, Scope: r.scope, In: r.name, Own: r.own, Interval: r.interval(now), Err: r.listErr}
+			late := neverHooked
 			if !r.hookedSince.IsZero() {
-				sight.Hooked = r.hookedAt
+				sight.Hooked, late = r.hookedAt, missedAfter
 			}
 			for _, b := range r.ordered() {
-				if !b.hinted && now.Sub(b.since) > missedAfter {
+				if !b.hinted && now.Sub(b.since) > late {
 					sight.Missed++
 				}
 				live = append(live, b.look(now))
