@@ -23,7 +23,7 @@ import (
 func (p *ControlPlane) newViewer(store *credentials.Store) *view.Viewer {
 	c := p.config
 	settings := view.Config{
-		Version: c.Version, Owner: c.Owner, Leads: p.gate.Leads, Leader: c.LeaderName, Certificates: c.Certificates,
+		Version: c.Version, Owner: c.Owner, Leads: p.gate.Leads, Leader: c.leaderName, Certificates: c.Certificates,
 		Fleet: p.fleet, Decisions: p.decisions, Crashes: p.crashes, Queue: p.queue, Scopes: p.scopes.Views,
 		Credentials: func() []api.Credentials { return p.credentialsInUse(store) },
 		LastCall:    p.service.LastCall,

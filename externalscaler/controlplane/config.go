@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"net"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -93,6 +94,15 @@ func (c Config) scopes(client func(name, namespace string) (scope.Bitbucket, err
 		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, GoneAfter: c.GoneAfter, Pacer: pacer,
 		Logger: c.Logger.Named("scope"),
 	}
+}
+
+// leaderName is the pod that leads: a Lease's identity has a suffix that tells its processes apart.
+func (c Config) leaderName() string {
+	if c.LeaderName == nil {
+		return ""
+	}
+	pod, _, _ := strings.Cut(c.LeaderName(), "_")
+	return pod
 }
 
 func (c Config) limits() reaper.Limits {

@@ -97,7 +97,7 @@ func TestStatusAndExplainShowWhatIsWrong(t *testing.T) {
 		t.Errorf("-o json: %v, %+v", err, seen)
 	}
 	until(t, []string{"namespace: builds"}, "status", "-o", "yaml", "--address", address)
-	until(t, []string{"builds/linux has 1 pending runners, for acme/app", "Now: 1 runner is wanted (BelowMin): min is 1.", "Seen: 1 Jobs without a runner yet", "The last changes"}, "explain", "linux", "-n", "builds", "--address", address)
+	until(t, []string{"builds/linux has 1 runner: 1 pending.", "They are for acme/app", "Now: 1 runner is wanted (BelowMin): min is 1.", "Seen: 1 pending, min 1, max 3.", "The last changes"}, "explain", "linux", "-n", "builds", "--address", address)
 
 	if _, err := bed.Control.QueueSteps(t.Context(), emulator.StepRequest{Workspace: "acme", Repository: "app", Labels: []string{"linux", "linux.bulds"}, Duration: "1m", Count: 1}); err != nil {
 		t.Fatal(err)

@@ -107,11 +107,10 @@ func (f *explainFlags) group(ctx context.Context, client *client, given string, 
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s has %s", group.Key(), counted(group.Runners))
+	fmt.Fprintf(&b, "%s has %s.\n", group.Key(), counted(group.Runners))
 	if group.Scope != "" {
-		fmt.Fprintf(&b, ", for %s, with the labels %s. It scales by %s between %d and %d", group.Scope, strings.Join(group.Labels, ", "), group.Strategy, group.Min, group.Max)
+		fmt.Fprintf(&b, "They are for %s, with the labels %s. It scales by %s between %d and %d.\n", group.Scope, strings.Join(group.Labels, ", "), group.Strategy, group.Min, group.Max)
 	}
-	b.WriteString(".\n")
 	for _, window := range group.Schedules {
 		state := "closed"
 		if strings.Contains(group.Schedule, window) {
@@ -238,9 +237,12 @@ func told(s api.Step, paint Painter) string {
 			fmt.Fprintf(&b, " on %s of %s", s.Runner, s.Group)
 		}
 	case api.StepWaiting:
-		fmt.Fprintf(&b, "%s%s", paint.Warn("waits for a runner"), since(s.Since))
+		b.WriteString(paint.Warn("waits for a runner"))
 		if s.Group != "" {
 			fmt.Fprintf(&b, " of %s", s.Group)
+		}
+		if s.Since != nil {
+			fmt.Fprintf(&b, ", for %s now", short(time.Since(*s.Since)))
 		}
 	case api.StepUnserved:
 		b.WriteString(paint.Bad("asks for a runner that no group has"))

@@ -9,7 +9,7 @@ import (
 
 // inputs are the inputs of a decision in the order in which a sentence names them.
 var inputs = []struct{ name, words string }{
-	{"pending", "Jobs without a runner yet"},
+	{"pending", "pending"},
 	{"starting", "starting"},
 	{"idle", "idle"},
 	{"busy", "busy"},
@@ -18,13 +18,13 @@ var inputs = []struct{ name, words string }{
 	{"drainingBusy", "draining with a step"},
 	{"lost", "lost"},
 	{"outdated", "to be replaced"},
-	{"successors", "successors"},
-	{"queued", "steps queued"},
-	{"predicted", "steps predicted"},
-	{"begun", "steps just begun"},
+	{"successors", "successor"},
+	{"queued", "queued"},
+	{"predicted", "predicted"},
+	{"begun", "just begun"},
 	{"spare", "spare"},
-	{"otherRegistered", "runners of others in the scope"},
-	{"otherReserved", "slots reserved for other groups"},
+	{"otherRegistered", "of others in the scope"},
+	{"otherReserved", "reserved for other groups"},
 	{"min", "min"},
 	{"max", "max"},
 }
@@ -44,6 +44,10 @@ func sentence(d api.Decision) string {
 	var numbers []string
 	for _, input := range inputs {
 		if n, ok := d.Inputs[input.name]; ok {
+			if input.name == "min" || input.name == "max" {
+				numbers = append(numbers, fmt.Sprintf("%s %d", input.words, n))
+				continue
+			}
 			numbers = append(numbers, fmt.Sprintf("%d %s", n, input.words))
 		}
 	}
@@ -54,15 +58,20 @@ func sentence(d api.Decision) string {
 func counted(runners map[string]int) string {
 	states := []string{"idle", "busy", "unknown", "starting", "pending", "draining", "draining busy", "replaced", "lost"}
 	var parts []string
+	total := 0
 	for _, state := range states {
 		if n := runners[state]; n > 0 {
+			total += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	if len(parts) == 0 {
+	switch total {
+	case 0:
 		return "no runners"
+	case 1:
+		return "1 runner: " + parts[0]
 	}
-	return strings.Join(parts, ", ") + " runners"
+	return fmt.Sprintf("%d runners: %s", total, strings.Join(parts, ", "))
 }
 
 func stepLine(s api.Step) string {
