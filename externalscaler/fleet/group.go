@@ -132,7 +132,8 @@ func (e *DuplicateError) Error() string {
 
 // successors counts the capacity that came since a replacement began.
 func (g *GroupSnapshot) successors() (n int) {
-	for _, old := range g.Members {
+	for i := range g.Members {
+		old := &g.Members[i]
 		if old.State != Replaced {
 			continue
 		}

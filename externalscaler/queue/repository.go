@@ -250,7 +250,7 @@ func (r *repository) interval(now time.Time) time.Duration {
 	if !live && now.Sub(last) < hooksBelieved {
 		return 0 // a delivery would have said so
 	}
-	return hookedInterval
+	return HookedInterval
 }
 
 // PollInterval is the time between two lists of a repository without webhooks. live is true if it has
