@@ -15,9 +15,6 @@ import (
 // simulatedWorkspace stands for the workspace of all pipelines.
 const simulatedWorkspace = "{00000000-0000-4000-8000-000000000000}"
 
-// forgottenAfter is how long a repository that no group names is polled after its last pipeline.
-const forgottenAfter = 30 * time.Minute
-
 // waits is what the scaler knows of the steps that wait. Reading them is simulated: when a pipeline
 // is known, and how many calls that takes. Whose they are, and when further ones are expected, is
 // left to package queue.
@@ -55,16 +52,6 @@ type watched struct {
 	shown []queue.Step
 }
 
-// polled is a repository that is polled.
-type polled struct {
-	live     int
-	touched  time.Time
-	unknown  []*watched
-	own      bool
-	planned  bool
-	listedAt time.Time
-}
-
 func newWaits(w *world, s *scaler) *waits {
 	q := &waits{world: w, scaler: s, usual: queue.NewUsual(), pipelines: map[*pipeline]*watched{}, repositories: map[string]*polled{}, changed: true}
 	repositories := slices.ContainsFunc(w.load.Pipelines, func(p workload.Pipeline) bool { return p.Repository != "" })
@@ -91,15 +78,6 @@ func newWaits(w *world, s *scaler) *waits {
 	return q
 }
 
-func (q *waits) repository(name string) *polled {
-	r := q.repositories[name]
-	if r == nil {
-		r = &polled{}
-		q.repositories[name] = r
-	}
-	return r
-}
-
 // id stands for the UUID of a step.
 func (s *step) id() string {
 	return "{" + strconv.Itoa(s.pipeline.number) + "." + strconv.Itoa(s.place) + "}"
@@ -121,37 +99,6 @@ func (s *scaler) pipeline(p *pipeline) {
 	}
 	r.unknown = append(r.unknown, p2)
 	q.poll(r)
-}
-
-// poll plans the next list of a repository, unless one is planned.
-func (q *waits) poll(r *polled) {
-	if r.planned {
-		return
-	}
-	r.planned = true
-	interval := queue.PollInterval(r.live > 0, r.own)
-	if q.Webhooks {
-		interval = queue.HookedInterval
-	}
-	at := r.listedAt.Add(interval)
-	if r.listedAt.IsZero() || at.Before(q.now) { // lists of a repository where nothing happened are not simulated one by one
-		missed := q.now.Sub(q.load.Start.Add(-warmUp))
-		at = q.now.Add(interval - missed%interval)
-	}
-	q.events.plan(at, func() { q.listPipelines(r) })
-}
-
-// listPipelines lists the live pipelines of a repository.
-func (q *waits) listPipelines(r *polled) {
-	r.planned, r.listedAt = false, q.now
-	q.measured.call("list pipelines", 1)
-	for _, p := range r.unknown {
-		q.after(max(0, p.At.Add(q.Parse).Sub(q.now))+q.Read, func() { q.read(p) })
-	}
-	r.unknown = nil
-	if r.live > 0 || !q.Webhooks && (r.own || q.now.Sub(r.touched) < forgottenAfter) {
-		q.poll(r)
-	}
 }
 
 // read makes a pipeline known.
@@ -206,6 +153,10 @@ func (q *waits) begun(s *step) {
 	p.begun[s] = q.now
 	if !p.known {
 		q.after(max(0, p.At.Add(q.Parse).Sub(q.now))+q.Read, func() { q.read(p) }) // the report names the pipeline
+		if r := q.repository(p.Repository); !r.followed && !r.own && !q.Webhooks {
+			r.followed = true
+			q.listAt(r, q.now.Add(q.Read))
+		}
 		return
 	}
 	q.note(p)
