@@ -16,6 +16,8 @@ type polled struct {
 	unknown []*watched
 	own     bool
 	planned bool
+	// plan numbers the lists, because one that is made sooner takes the place of the planned one.
+	plan int
 	// followed is true if it is listed regularly. A runner that reports a pipeline of another one has it
 	// listed at once.
 	followed bool

@@ -109,11 +109,11 @@ func (q *waits) read(p *watched) {
 	p.known, p.knownAt = true, q.now
 	q.known = append(q.known, p)
 	r := q.repository(p.Repository)
-	r.live++
-	q.measured.call("read pipelines", 3) // the pipeline, its file and its steps
-	if q.Webhooks {
+	if r.live++; r.live == 1 { // lists are more frequent from now on
+		r.planned = false
 		q.poll(r)
 	}
+	q.measured.call("read pipelines", 3) // the pipeline, its file and its steps
 	q.note(p)
 }
 
