@@ -44,6 +44,8 @@ type watched struct {
 	known bool
 	// begun are the steps that runners have reported, and when.
 	begun map[*step]time.Time
+	// unseen are the steps that wait, which the scaler does not know yet.
+	unseen map[*step]bool
 	// waitingSince is since when steps of it wait that are known, and waited how long some did.
 	waitingSince time.Time
 	waited       time.Duration
@@ -89,7 +91,7 @@ func (s *scaler) pipeline(p *pipeline) {
 	if !q.byQueue {
 		return
 	}
-	p2 := &watched{pipeline: p, begun: map[*step]time.Time{}}
+	p2 := &watched{pipeline: p, begun: map[*step]time.Time{}, unseen: map[*step]bool{}}
 	q.pipelines[p] = p2
 	r := q.repository(p.Repository)
 	r.touched = q.now
@@ -133,13 +135,26 @@ func (q *waits) note(p *watched) {
 // waits reports whether a step waits, as far as runners have reported.
 func (p *watched) waits(s *step) bool {
 	_, begun := p.begun[s]
-	return !s.readyAt.IsZero() && s.endedAt.IsZero() && !begun
+	return len(s.Labels) > 0 && !s.readyAt.IsZero() && s.endedAt.IsZero() && !begun && !p.unseen[s]
 }
 
 // ready implements driver.
 func (s *scaler) ready(next *step) bool {
-	if p := s.waits.pipelines[next.pipeline]; p != nil && p.known {
-		s.waits.note(p) // its runner has reported the end of the step before
+	q := s.waits
+	p := q.pipelines[next.pipeline]
+	if p == nil {
+		return true
+	}
+	if elsewhere := func(place int) bool { return len(next.pipeline.steps[place].Labels) == 0 }; slices.ContainsFunc(next.After, elsewhere) {
+		// No runner reports the end of the step before, so that the next read shows it.
+		p.unseen[next] = true
+		q.after(queue.PollInterval(true, true), func() {
+			delete(p.unseen, next)
+			q.note(p)
+		})
+	}
+	if p.known {
+		q.note(p) // its runner has reported the end of the step before
 	}
 	return true
 }

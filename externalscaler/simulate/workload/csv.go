@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ const (
 )
 
 var columns = []string{columnArrival, columnDuration, columnLabels, columnRepository, columnPipeline, columnKind, columnStep, columnAfter}
+
+// elsewhere stands for the labels of a step that needs no runner.
+const elsewhere = "-"
 
 // required are the columns that a file must have.
 var required = []string{columnArrival, columnDuration, columnLabels}
@@ -71,7 +75,7 @@ type run struct {
 // optionally repository, pipeline, kind, step and after. The error joins every Fault.
 //
 // An arrival is an RFC 3339 time or the time since the beginning, such as 1h5m or 90 (seconds).
-// Labels are separated by spaces. Rows with the same pipeline are steps of one run; each names the
+// Labels are separated by spaces; - stands for a step that runs elsewhere. Rows with the same pipeline are steps of one run; each names the
 // steps after which it comes in after, separated by semicolons.
 func ReadCSV(name string, from io.Reader) (Workload, error) {
 	t := &table{reader: csv.NewReader(from), runs: map[string]*run{}}
@@ -226,9 +230,12 @@ func (t *table) after(r *run, given, pipeline string) []int {
 }
 
 func (t *table) labels(given string) pipelines.Labels {
+	if given == elsewhere {
+		return nil
+	}
 	labels := pipelines.Labels(strings.FieldsFunc(given, func(r rune) bool { return r == ' ' || r == ',' || r == ';' }))
 	if len(labels) == 0 {
-		t.fault(columnLabels, given, "the labels of the step's runs-on, separated by spaces")
+		t.fault(columnLabels, given, "the labels of the step's runs-on, separated by spaces, or - for a step that runs elsewhere")
 		return nil
 	}
 	for _, l := range labels {
@@ -281,7 +288,7 @@ func (w Workload) WriteCSV(to io.Writer) error {
 				after[i] = p.Steps[place].Name
 			}
 			rows = append(rows, []string{
-				p.At.UTC().Format(time.RFC3339Nano), s.Duration.String(), strings.Join(s.Labels, " "), p.Repository, strconv.Itoa(i + 1), p.Kind, s.Name, strings.Join(after, ";"),
+				p.At.UTC().Format(time.RFC3339Nano), s.Duration.String(), cmp.Or(strings.Join(s.Labels, " "), elsewhere), p.Repository, strconv.Itoa(i + 1), p.Kind, s.Name, strings.Join(after, ";"),
 			})
 		}
 	}

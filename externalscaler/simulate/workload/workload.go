@@ -34,17 +34,22 @@ type Pipeline struct {
 // Step is a step of a pipeline.
 type Step struct {
 	Name string
-	// Labels that its runner must have, as in runs-on.
+	// Labels that its runner must have, as in runs-on. A step without labels runs elsewhere: it takes
+	// its time, and no runner.
 	Labels   pipelines.Labels
 	Duration time.Duration
 	// After are the places of the steps that must have ended before it. They are lower than its own.
 	After []int
 }
 
-// Steps counts the steps of all pipelines.
+// Steps counts the steps that need a runner.
 func (w Workload) Steps() (n int) {
 	for _, p := range w.Pipelines {
-		n += len(p.Steps)
+		for _, s := range p.Steps {
+			if len(s.Labels) > 0 {
+				n++
+			}
+		}
 	}
 	return n
 }
@@ -54,7 +59,7 @@ func (w Workload) LabelSets() []pipelines.Labels {
 	var sets []pipelines.Labels
 	for _, p := range w.Pipelines {
 		for _, s := range p.Steps {
-			if !slices.ContainsFunc(sets, func(l pipelines.Labels) bool { return slices.Equal(l, s.Labels) }) {
+			if len(s.Labels) > 0 && !slices.ContainsFunc(sets, func(l pipelines.Labels) bool { return slices.Equal(l, s.Labels) }) {
 				sets = append(sets, s.Labels)
 			}
 		}
