@@ -1,5 +1,5 @@
 // Command runnerctl is for those who configure runner groups. It reads files and
-// writes files; check and webhooks call Bitbucket, and lint --kubeconfig reads a cluster.
+// writes files; check, webhooks and simulate call Bitbucket, and lint --kubeconfig reads a cluster.
 package main
 
 import (
@@ -50,7 +50,7 @@ func newRoot(lookup lookup) *cobra.Command {
   runnerctl check credentials --credentials-dir DIR --workspace acme`,
 	}
 	command.Group(root, built().Version)
-	root.AddCommand(renderCommand(), lintCommand(lookup), pipelinesCommand(lookup), checkCommand(lookup), webhooksCommand(lookup), schemaCommand(), versionCommand())
+	root.AddCommand(renderCommand(), lintCommand(lookup), pipelinesCommand(lookup), simulateCommand(lookup), checkCommand(lookup), webhooksCommand(lookup), schemaCommand(), versionCommand())
 	for _, extra := range further {
 		root.AddCommand(extra())
 	}

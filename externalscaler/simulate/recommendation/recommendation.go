@@ -87,6 +87,18 @@ type dimension struct {
 	with func(Settings) []Settings
 }
 
+// beside returns the settings with the next lower and the next higher value.
+func (d dimension) beside(s Settings) (beside []Settings) {
+	all := d.with(s)
+	at := slices.Index(all, s)
+	for _, i := range []int{at - 1, at + 1} {
+		if at >= 0 && i >= 0 && i < len(all) {
+			beside = append(beside, all[i])
+		}
+	}
+	return beside
+}
+
 func values[T any](set func(*Settings, T), all ...T) func(Settings) []Settings {
 	return func(s Settings) []Settings {
 		varied := make([]Settings, len(all))
@@ -117,7 +129,7 @@ var begin = []Settings{
 }
 
 // Run searches. For each strategy it begins with the defaults, and varies one setting after the other
-// for as long as that makes it better.
+// for as long as that makes it better. If no single one does, it varies two at a time a little.
 func (s Search) Run(ctx context.Context) (Answer, error) {
 	h := &hunt{Search: s, known: map[Settings]simulate.Result{}}
 	var best Candidate
@@ -146,24 +158,46 @@ func (h *hunt) climb(ctx context.Context, first Settings) (best Candidate, err e
 		return best, err
 	}
 	best = Candidate{first, h.known[first]}
+	dimensions := slices.DeleteFunc(slices.Clone(dimensions), func(d dimension) bool { return d.of != nil && !d.of(first) })
 	for better := true; better; {
 		better = false
 		for _, d := range dimensions {
-			if d.of != nil && !d.of(best.Settings) {
-				continue
-			}
-			varied := h.affordable(d.with(best.Settings))
-			if err := h.simulate(ctx, varied); err != nil {
+			improved, err := h.improve(ctx, &best, d.with(best.Settings))
+			if err != nil {
 				return best, err
 			}
-			for _, v := range varied {
-				if c := (Candidate{v, h.known[v]}); h.compare(c, best) < 0 {
-					best, better = c, true
+			better = better || improved
+		}
+		for i := 0; i < len(dimensions) && !better; i++ {
+			for _, other := range dimensions[i+1:] {
+				var pairs []Settings
+				for _, s := range dimensions[i].beside(best.Settings) {
+					pairs = append(pairs, other.beside(s)...)
+				}
+				if better, err = h.improve(ctx, &best, pairs); err != nil {
+					return best, err
+				}
+				if better {
+					break
 				}
 			}
 		}
 	}
 	return best, nil
+}
+
+// improve simulates variations, and takes the best one if it is better.
+func (h *hunt) improve(ctx context.Context, best *Candidate, varied []Settings) (better bool, err error) {
+	varied = h.affordable(varied)
+	if err := h.simulate(ctx, varied); err != nil {
+		return false, err
+	}
+	for _, v := range varied {
+		if c := (Candidate{v, h.known[v]}); h.compare(c, *best) < 0 {
+			*best, better = c, true
+		}
+	}
+	return better, nil
 }
 
 // affordable leaves out settings that make no sense, or for which no simulation is left.

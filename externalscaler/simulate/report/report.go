@@ -25,46 +25,54 @@ type Report struct {
 	Results []simulate.Result
 }
 
-// row is a result in words and numbers.
-type row struct {
-	Configuration string         `json:"configuration"`
-	Wait          map[string]any `json:"waitSeconds"`
-	Done          int            `json:"done"`
-	Failed        int            `json:"failedWithoutRunner"`
-	Killed        int            `json:"killed"`
-	NotRun        int            `json:"notRun"`
-	IdleHours     float64        `json:"idleRunnerHours"`
-	RunnerHours   float64        `json:"runnerHours"`
-	Cost          *float64       `json:"cost,omitempty"`
-	Calls         map[string]int `json:"calls"`
-	Runners       int            `json:"runners"`
-	Peak          int            `json:"peakRunners"`
+// Row is a result in words and numbers.
+type Row struct {
+	Configuration string             `json:"configuration"`
+	Wait          map[string]float64 `json:"waitSeconds"`
+	Done          int                `json:"done"`
+	Failed        int                `json:"failedWithoutRunner"`
+	Killed        int                `json:"killed"`
+	NotRun        int                `json:"notRun"`
+	IdleHours     float64            `json:"idleRunnerHours"`
+	RunnerHours   float64            `json:"runnerHours"`
+	Cost          *float64           `json:"cost,omitempty"`
+	Calls         map[string]int     `json:"calls"`
+	Runners       int                `json:"runners"`
+	Peak          int                `json:"peakRunners"`
 }
 
-// WriteJSON writes the report as one JSON object.
-func (r Report) WriteJSON(to io.Writer) error {
-	document := struct {
-		Workload  string    `json:"workload"`
-		Pipelines int       `json:"pipelines"`
-		Steps     int       `json:"steps"`
-		Start     time.Time `json:"start"`
-		Results   []row     `json:"results"`
-	}{r.Workload, r.Pipelines, r.Steps, r.Start, make([]row, len(r.Results))}
+// Document is the report as it is written in JSON.
+type Document struct {
+	Workload  string    `json:"workload"`
+	Pipelines int       `json:"pipelines"`
+	Steps     int       `json:"steps"`
+	Start     time.Time `json:"start"`
+	Results   []Row     `json:"results"`
+}
+
+// Document returns the report for JSON.
+func (r Report) Document() Document {
+	document := Document{r.Workload, r.Pipelines, r.Steps, r.Start, make([]Row, len(r.Results))}
 	for i, result := range r.Results {
 		w := result.Wait
-		document.Results[i] = row{
+		document.Results[i] = Row{
 			Configuration: result.Name, Done: result.Done, Failed: result.Failed, Killed: result.Killed, NotRun: result.NotRun,
-			Wait:      map[string]any{"p50": w.P50.Seconds(), "p90": w.P90.Seconds(), "p95": w.P95.Seconds(), "p99": w.P99.Seconds(), "max": w.Max.Seconds()},
+			Wait:      map[string]float64{"p50": w.P50.Seconds(), "p90": w.P90.Seconds(), "p95": w.P95.Seconds(), "p99": w.P99.Seconds(), "max": w.Max.Seconds()},
 			IdleHours: hours(result.IdleTime), RunnerHours: hours(result.RunnerTime), Calls: result.Calls, Runners: result.Runners, Peak: result.Peak,
 		}
 		if r.Price > 0 {
 			document.Results[i].Cost = &r.Results[i].Cost
 		}
 	}
+	return document
+}
+
+// WriteJSON writes the report as one JSON object.
+func (r Report) WriteJSON(to io.Writer) error {
 	encoder := json.NewEncoder(to)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(document)
+	return encoder.Encode(r.Document())
 }
 
 func hours(d time.Duration) float64 {
