@@ -92,8 +92,10 @@ func simulateCommand(lookup lookup) *cobra.Command {
 
 func (f *simulateFlags) define(c *cobra.Command, set *flags.Set) {
 	f.defineAccess(c, set)
+	set.Lookup("workspace").Usage = "`slug` or {uuid} of a workspace whose last pipelines are the workload"
+	set.Lookup("repository").Usage = "`slug` or {uuid} of a repository of the workspace, to read the pipelines of this one alone"
 	set.StringVar(&f.set, "credentials", credentials.Default, "`name` of the credentials set that reads the pipelines of --workspace")
-	set.Choice(&f.output, "output", "o", "table", "form of the results", "table", "json")
+	set.Choice(&f.output, "output", "o", "table", "form of the results", "table", "json", "markdown")
 	set.StringArrayVarP(&f.files, "filename", "f", nil, "configuration `file` to simulate, - for stdin; may be repeated")
 	set.Int(&f.max, "max", 40, 1, "most runners of each group, without -f")
 	set.StringVar(&f.load, "workload", "", "CSV `file` with the workload, - for stdin")
@@ -171,7 +173,7 @@ func (f *simulateFlags) check(set *flags.Set) {
 	}
 	f.options.Price, f.options.Seed = f.price, uint64(max(0, f.seed))
 	if f.plot != "" {
-		f.options.Samples = 400
+		f.options.Samples = 240
 	}
 }
 
@@ -212,12 +214,10 @@ func (f *simulateFlags) write(r report.Report, stdout, stderr io.Writer) error {
 			return exit.With(exit.Unclear, fmt.Errorf("simulate: --plot: %w", err))
 		}
 	}
-	write := r.WriteTable
-	if f.output == "json" {
-		write = r.WriteJSON
-	} else if _, err := fmt.Fprintf(stderr, "%s: %s, %s\n", r.Workload, count(r.Pipelines, "pipeline"), count(r.Steps, "step")); err != nil {
+	if _, err := fmt.Fprintf(stderr, "%s: %s, %s\n", r.Workload, count(r.Pipelines, "pipeline"), count(r.Steps, "step")); err != nil {
 		return exit.With(exit.Unclear, err)
 	}
+	write := map[string]func(io.Writer) error{"table": r.WriteTable, "json": r.WriteJSON, "markdown": r.WriteMarkdown}[f.output]
 	if err := write(stdout); err != nil {
 		return exit.With(exit.Unclear, fmt.Errorf("simulate: write: %w", err))
 	}

@@ -37,7 +37,7 @@ func (f *simulateFlags) recommendFor(ctx context.Context, load workload.Workload
 	if f.output == "json" {
 		return f.recommendJSON(answer, groups, choices, stdout)
 	}
-	text, err := configuration(answer.Best.Settings.Apply(groups))
+	text, err := configuration(answer.Best.Apply(groups))
 	if err != nil {
 		return exit.With(exit.Unclear, err)
 	}
@@ -68,7 +68,7 @@ func (f *simulateFlags) verdict(answer recommendation.Answer) error {
 func (f *simulateFlags) recommendJSON(answer recommendation.Answer, groups []simulate.Group, choices report.Report, stdout io.Writer) error {
 	best := choices
 	best.Results = []simulate.Result{answer.Best.Result}
-	text, err := configuration(answer.Best.Settings.Apply(groups))
+	text, err := configuration(answer.Best.Apply(groups))
 	if err != nil {
 		return exit.With(exit.Unclear, err)
 	}

@@ -50,11 +50,14 @@ func TestAfterTheWorkloadTheFleetShrinksToItsMinimum(t *testing.T) {
 		group.Rules.Ephemeral = false
 		// Each window of the ratio halves the fleet. With the queue one does, and it may begin as late as
 		// the last runner is online, of a Job that was created for the last step.
-		windows := time.Duration(1)
+		windows := 1
 		if group.Rules.Strategy == policy.PercentageRunnersIdle {
 			windows = 8
 		}
-		within := o.Boot.Most + o.KEDA + windows*(group.Rules.CoolDown+lookEvery) + o.Stop
+		within := o.Boot.Most + o.KEDA + o.Stop
+		for range windows {
+			within += group.Rules.CoolDown + lookEvery
+		}
 		o.Tail = within + 10*time.Minute
 		w := newWorld(load, Configuration{Groups: []Group{group}}, o)
 		w.driver = Ours{}.start(w)

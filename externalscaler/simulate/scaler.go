@@ -59,7 +59,6 @@ type scaled struct {
 	members  []*runner
 	window   policy.Window
 	decision policy.Decision
-	begun    bool
 	// look is true if the group must be looked at again although nothing is known to have changed.
 	look bool
 }

@@ -124,9 +124,13 @@ func (r Report) overTime(result simulate.Result, most int, legend bool) (*plot.P
 		{"busy", blue, 1, func(s simulate.Sample) int { return s.Busy }},
 		{"queued", red, 1, func(s simulate.Sample) int { return s.Waiting }},
 	} {
-		points := make(plotter.XYs, len(result.Samples))
+		var points plotter.XYs
 		for i, s := range result.Samples {
-			points[i] = plotter.XY{X: s.At.Sub(r.Start).Hours(), Y: float64(line.of(s))}
+			y := float64(line.of(s))
+			if same := i > 0 && points[len(points)-1].Y == y; same && i < len(result.Samples)-1 {
+				continue // the line is level
+			}
+			points = append(points, plotter.XY{X: s.At.Sub(r.Start).Hours(), Y: y})
 		}
 		drawn, err := lineOf(points, line.color, line.width)
 		if err != nil {

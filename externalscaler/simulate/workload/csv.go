@@ -45,13 +45,13 @@ const (
 	maxOffset   = 366 * 24 * time.Hour
 )
 
-// Fault is one fault of a CSV file.
-type Fault struct {
+// LineError is one fault of a CSV file.
+type LineError struct {
 	Line                   int
 	Field, Given, Accepted string
 }
 
-func (f Fault) Error() string {
+func (f LineError) Error() string {
 	return fmt.Sprintf("line %d: %s: %q, want %s", f.Line, f.Field, f.Given, f.Accepted)
 }
 
@@ -59,7 +59,7 @@ func (f Fault) Error() string {
 type table struct {
 	reader *csv.Reader
 	places map[string]int // of the columns
-	faults []Fault
+	faults []LineError
 	// runs are the pipelines by their name in the file, and names those of their steps.
 	runs  map[string]*run
 	order []*run
@@ -72,7 +72,7 @@ type run struct {
 }
 
 // ReadCSV reads a workload. The first line names the columns: arrival, duration and labels, and
-// optionally repository, pipeline, kind, step and after. The error joins every Fault.
+// optionally repository, pipeline, kind, step and after. The error joins every LineError.
 //
 // An arrival is an RFC 3339 time or the time since the beginning, such as 1h5m or 90 (seconds).
 // Labels are separated by spaces; - stands for a step that runs elsewhere. Rows with the same pipeline are steps of one run; each names the
@@ -124,7 +124,7 @@ func (t *table) err() error {
 
 func (t *table) fault(field, given, accepted string) {
 	line, _ := t.reader.FieldPos(0)
-	t.faults = append(t.faults, Fault{Line: line, Field: field, Given: shorten(given), Accepted: accepted})
+	t.faults = append(t.faults, LineError{Line: line, Field: field, Given: shorten(given), Accepted: accepted})
 }
 
 func shorten(text string) string {

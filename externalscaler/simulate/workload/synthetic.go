@@ -144,8 +144,9 @@ func (m *maker) usual() Pipeline {
 // fanOut makes a pipeline with many tests side by side after a build.
 func (m *maker) fanOut() Pipeline {
 	p := Pipeline{Repository: "monorepo", Kind: "main", Steps: []Step{m.step("Build", 3*time.Minute)}}
-	var all []int
-	for i := range 8 + m.random.IntN(17) {
+	tests := 8 + m.random.IntN(17)
+	all := make([]int, 0, tests)
+	for i := range tests {
 		p.Steps = append(p.Steps, m.step(fmt.Sprintf("Tests %d", i+1), 3*time.Minute, 0))
 		all = append(all, i+1)
 	}

@@ -134,7 +134,7 @@ a,b,c,d,e,f,g
 	}
 	for given, want := range map[string]string{
 		"":                                   "no first line with the names of the columns arrival, duration, labels",
-		"arival,duration,labels\n":           `line 1: column: "arival", want arrival?`,
+		"arrival,durration,labels\n":         `line 1: column: "durration", want duration?`,
 		"arrival,duration\n":                 `line 1: column: "", want labels: it is missing`,
 		"arrival,duration,labels,labels\n":   "each column once",
 		"arrival,duration,labels\n":          "no steps, want at least one line",
