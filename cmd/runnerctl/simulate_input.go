@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ type simulated struct {
 // workload.
 func (f *simulateFlags) groups(load workload.Workload, stdin io.Reader) ([]simulated, error) {
 	if len(f.files) == 0 {
-		groups, err := groupsOf(load, f.max)
+		groups, err := groupsOf(load, f.max, cmp.Or(f.workspace, "EDIT"))
 		if err != nil {
 			return nil, exit.With(exit.Unclear, fmt.Errorf("simulate: %w", err))
 		}
@@ -115,8 +116,8 @@ func (f *simulateFlags) groups(load workload.Workload, stdin io.Reader) ([]simul
 	return files, nil
 }
 
-// groupsOf makes a group for each set of labels.
-func groupsOf(load workload.Workload, most int) ([]simulate.Group, error) {
+// groupsOf makes a group of a workspace for each set of labels.
+func groupsOf(load workload.Workload, most int, workspace string) ([]simulate.Group, error) {
 	var groups []simulate.Group
 	for _, labels := range load.LabelSets() {
 		platform := labels.Platform()
@@ -125,7 +126,7 @@ func groupsOf(load workload.Workload, most int) ([]simulate.Group, error) {
 			custom = pipelines.Labels{"any"}
 		}
 		parsed, err := runnergroup.Parse(map[string]string{
-			"workspace": "workspace", "labels": strings.Join(custom, ","), "os": platform, "max": fmt.Sprint(min(most, policy.ScopeLimit)),
+			"workspace": workspace, "labels": strings.Join(custom, ","), "os": platform, "max": fmt.Sprint(min(most, policy.ScopeLimit)),
 		})
 		if err != nil {
 			return nil, fmt.Errorf("no runner group can serve steps with the labels %s: %w", strings.Join(labels, " "), err)
@@ -143,7 +144,7 @@ func groupsOf(load workload.Workload, most int) ([]simulate.Group, error) {
 }
 
 // The strategies that are simulated without -f.
-var strategies = []struct {
+var simulatedStrategies = []struct {
 	name  string
 	apply func(*simulate.Group)
 }{
@@ -157,7 +158,7 @@ var strategies = []struct {
 func (f *simulateFlags) configurations(files []simulated) (all []simulate.Configuration) {
 	first := files[0].groups
 	if len(f.files) == 0 {
-		for _, s := range strategies {
+		for _, s := range simulatedStrategies {
 			groups := slices.Clone(first)
 			for i := range groups {
 				s.apply(&groups[i])
