@@ -36,7 +36,7 @@ func TestLongSimulationAgreesWithTheCluster(t *testing.T) {
 	arrivals := watchOnline(t, simulatedLabel)
 	untilOnline(t, simulatedLabel, 1, 0)
 	begun := time.Now()
-	real := playBursts(t)
+	played := playBursts(t)
 	boot := boots(t, jobs.after(begun), arrivals.after(begun))
 
 	metadata["workspace"] = "acme"
@@ -45,11 +45,11 @@ func TestLongSimulationAgreesWithTheCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	var simulated []time.Duration
-	for phase := range simulatedPolling / time.Second { // between the pipelines and KEDA's polls
-		simulated = append(simulated, simulateBursts(t, real, parsed, boot, phase*time.Second)...)
+	for phase := time.Duration(0); phase < simulatedPolling; phase += time.Second { // between the pipelines and KEDA's polls
+		simulated = append(simulated, simulateBursts(t, played, parsed, boot, phase)...)
 	}
 	var measured []time.Duration
-	for _, s := range real {
+	for _, s := range played {
 		measured = append(measured, s.StartedOn.Sub(s.QueuedOn))
 	}
 	slices.Sort(measured)
