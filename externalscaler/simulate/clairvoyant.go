@@ -41,8 +41,8 @@ func (c *clairvoyant) boot() time.Duration { return c.Boot.Least }
 func (c *clairvoyant) pool(s *step) *pool { return &c.pools[s.class.groups[0].place] }
 
 func (c *clairvoyant) ready(s *step) bool {
-	if len(s.class.groups) == 0 {
-		return true // fails
+	if len(s.class.groups) == 0 || s.class.groups[0].Rules.MaxRunners() == 0 {
+		return true // it fails
 	}
 	p := c.pool(s)
 	p.waiting = append(p.waiting, s)

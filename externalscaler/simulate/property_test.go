@@ -23,7 +23,9 @@ func TestTheSimulatedFleetObeysTheInvariants(t *testing.T) {
 		w := newWorld(load, Configuration{Groups: groups}, o)
 		w.driver = Ours{}.start(w)
 		for !w.done() {
-			w.next()
+			if w.next(); w.now.Sub(load.End) > 48*time.Hour {
+				rt.Fatalf("two days later %d of %d steps are done", w.measured.done, load.Steps())
+			}
 			for _, g := range w.groups {
 				if len(g.runners) > g.Rules.MaxRunners() {
 					rt.Fatalf("%v: %d Jobs of %s, above max %d", w.now, len(g.runners), g.Name, g.Rules.MaxRunners())

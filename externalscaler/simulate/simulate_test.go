@@ -99,6 +99,28 @@ func TestAStepThatFindsNoRunnerOnlineFails(t *testing.T) {
 	}
 }
 
+func TestAStepWaitsNoLongerThanBitbucketLetsIt(t *testing.T) {
+	var all []workload.Pipeline
+	for range 3 {
+		all = append(all, pipelineAt(nine.Add(time.Hour), 2*time.Hour))
+	}
+	load := workload.New("three long ones", all)
+	for name, scaler := range map[string]Scaler{"ours": Ours{}, "incumbent": Incumbent{Interval: 2 * time.Minute}} {
+		// The second one begins after two hours. The third one would have to wait for four.
+		if got := run(t, load, Defaults(), scaler, groupOf(t, "max", "1")); got.Done != 2 || got.Failed != 1 || got.Wait.Max != 2*time.Hour {
+			t.Errorf("%s: %d done, %d failed, the longest wait %v; want 2, 1 and 2 h", name, got.Done, got.Failed, got.Wait.Max)
+		}
+	}
+	none := groupOf(t, "strategy", "fixed", "count", "0")
+	o := Defaults()
+	o.WaitOffline = true
+	for name, scaler := range map[string]Scaler{"ours": Ours{}, "clairvoyant": Clairvoyant{}} {
+		if got := run(t, load, o, scaler, none); got.Failed != 3 {
+			t.Errorf("%s without runners: %d failed, want all three", name, got.Failed)
+		}
+	}
+}
+
 func TestIdleTimeAndCostAreThoseOfTheRunners(t *testing.T) {
 	// Two runners for an hour, of which one has a step for ten minutes.
 	load := workload.New("one", []workload.Pipeline{pipelineAt(nine.Add(10*time.Minute), 10*time.Minute)})

@@ -3,6 +3,7 @@ package simulate
 import (
 	"container/heap"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,11 +181,25 @@ func (w *world) ready(s *step) {
 		w.assign(s, idle[w.random.IntN(len(idle))])
 	case online || w.WaitOffline && len(s.class.groups) > 0:
 		s.class.waiting = append(s.class.waiting, s)
+		w.after(longestWait, func() {
+			if i := slices.Index(s.class.waiting, s); i >= 0 {
+				s.class.waiting = slices.Delete(s.class.waiting, i, i+1)
+				w.fail(s)
+			}
+		})
 	default:
-		w.measured.waiting--
-		w.measured.failed++
-		w.end(s, false)
+		w.fail(s)
 	}
+}
+
+// longestWait is how long Bitbucket lets a step wait for a runner.
+const longestWait = 150 * time.Minute
+
+// fail ends a step that gets no runner.
+func (w *world) fail(s *step) {
+	w.measured.waiting--
+	w.measured.failed++
+	w.end(s, false)
 }
 
 // assign gives a step to a runner.
