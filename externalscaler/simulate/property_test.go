@@ -45,6 +45,29 @@ func TestTheSimulatedFleetObeysTheInvariants(t *testing.T) {
 	})
 }
 
+func TestAScopeNeverHasMoreRunnersThanBitbucketAllows(t *testing.T) {
+	groups := []Group{groupOf(t, "max", "100", "min", "10"), groupOf(t, "max", "100", "min", "10", "labels", "tests")}
+	groups[1].Name = "tests"
+	var all []workload.Pipeline
+	for i := range 300 {
+		p := pipelineAt(nine.Add(time.Duration(i)*time.Second), 30*time.Minute)
+		p.Steps[0].Labels = []string{groups[i%2].Labels[0]}
+		all = append(all, p)
+	}
+	for name, scaler := range map[string]Scaler{"ours": Ours{}, "incumbent": Incumbent{Interval: 2 * time.Minute}} {
+		w := newWorld(workload.New("two groups", all), Configuration{Groups: groups}, Defaults())
+		w.driver = scaler.start(w)
+		most := 0
+		for !w.done() {
+			w.next()
+			most = max(most, w.registered(groups[0]))
+		}
+		if most != policy.ScopeLimit || w.measured.done+w.measured.failed != 300 {
+			t.Errorf("%s: %d runners registered at once, %d steps done and %d failed, want 100 and all 300", name, most, w.measured.done, w.measured.failed)
+		}
+	}
+}
+
 func TestAfterTheWorkloadTheFleetShrinksToItsMinimum(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		load, o := anyLoad(rt), anyOptions(rt)

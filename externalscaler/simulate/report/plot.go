@@ -145,9 +145,6 @@ func (r Report) overTime(result simulate.Result, most int, legend bool) (*plot.P
 }
 
 func lineOf(points plotter.XYs, c color.Color, width float64) (*plotter.Line, error) {
-	if len(points) == 0 {
-		points = plotter.XYs{{}}
-	}
 	line, err := plotter.NewLine(points)
 	if err != nil {
 		return nil, err

@@ -138,6 +138,8 @@ a,b,c,d,e,f,g
 		"arrival,duration\n":                 `line 1: column: "", want labels: it is missing`,
 		"arrival,duration,labels,labels\n":   "each column once",
 		"arrival,duration,labels\n":          "no steps, want at least one line",
+		"arrival,duration,labels\n1,0,x\n":   `line 2: duration: "0", want a duration`,
+		"arrival,duration,labels\n1,-5m,x\n": `line 2: duration: "-5m", want a duration`,
 		"arrival,duration,labels\n\"1,2,3\n": "read the workload: ",
 	} {
 		if _, err := workload.ReadCSV("bad", strings.NewReader(given)); err == nil || !strings.Contains(err.Error(), want) {
