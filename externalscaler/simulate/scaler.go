@@ -174,6 +174,7 @@ func (s *scaler) list() {
 			}
 			if r.step != nil {
 				shown.State.Step = &bitbucket.Step{UUID: r.step.id()}
+				s.waits.listed(r.step)
 			}
 			m.Runner, m.ListBegun = &shown, s.now
 			s.classify(g, m)

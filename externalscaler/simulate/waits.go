@@ -44,8 +44,9 @@ type watched struct {
 	known bool
 	// begun are the steps that runners have reported, and when.
 	begun map[*step]time.Time
-	// unseen are the steps that wait, which the scaler does not know yet.
-	unseen map[*step]bool
+	// unseen are the steps that wait, which the scaler does not know yet. taken are those that a list
+	// shows on a runner, which may not have reported them yet.
+	unseen, taken map[*step]bool
 	// waitingSince is since when steps of it wait that are known, and waited how long some did.
 	waitingSince time.Time
 	waited       time.Duration
@@ -91,7 +92,7 @@ func (s *scaler) pipeline(p *pipeline) {
 	if !q.byQueue {
 		return
 	}
-	p2 := &watched{pipeline: p, begun: map[*step]time.Time{}, unseen: map[*step]bool{}}
+	p2 := &watched{pipeline: p, begun: map[*step]time.Time{}, unseen: map[*step]bool{}, taken: map[*step]bool{}}
 	q.pipelines[p] = p2
 	r := q.repository(p.Repository)
 	r.touched = q.now
@@ -135,7 +136,7 @@ func (q *waits) note(p *watched) {
 // waits reports whether a step waits, as far as runners have reported.
 func (p *watched) waits(s *step) bool {
 	_, begun := p.begun[s]
-	return len(s.Labels) > 0 && !s.readyAt.IsZero() && s.endedAt.IsZero() && !begun && !p.unseen[s]
+	return len(s.Labels) > 0 && !s.readyAt.IsZero() && s.endedAt.IsZero() && !begun && !p.unseen[s] && !p.taken[s]
 }
 
 // ready implements driver.
@@ -175,6 +176,14 @@ func (q *waits) begun(s *step) {
 		return
 	}
 	q.note(p)
+}
+
+// listed takes a list that shows a step on a runner.
+func (q *waits) listed(s *step) {
+	if p := q.pipelines[s.pipeline]; p != nil && !p.taken[s] {
+		p.taken[s] = true
+		q.note(p)
+	}
 }
 
 // ended takes the report of a runner that it has ended a step.
