@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/cmd/internal/flags"
@@ -217,11 +218,29 @@ func (f *simulateFlags) write(r report.Report, stdout, stderr io.Writer) error {
 	if _, err := fmt.Fprintf(stderr, "%s: %s, %s\n", r.Workload, count(r.Pipelines, "pipeline"), count(r.Steps, "step")); err != nil {
 		return exit.With(exit.Unclear, err)
 	}
+	for _, result := range r.Results {
+		for _, note := range notes(result) {
+			if _, err := fmt.Fprintf(stderr, "note: %s: %s\n", result.Name, note); err != nil {
+				return exit.With(exit.Unclear, err)
+			}
+		}
+	}
 	write := map[string]func(io.Writer) error{"table": r.WriteTable, "json": r.WriteJSON, "markdown": r.WriteMarkdown}[f.output]
 	if err := write(stdout); err != nil {
 		return exit.With(exit.Unclear, fmt.Errorf("simulate: write: %w", err))
 	}
 	return nil
+}
+
+// notes say what is wrong with a configuration.
+func notes(r simulate.Result) (notes []string) {
+	if r.Unserved > 0 {
+		notes = append(notes, fmt.Sprintf("%s failed because no group serves the labels", count(r.Unserved, "step")))
+	}
+	if r.CallsPerHour > bitbucket.DefaultBudget {
+		notes = append(notes, fmt.Sprintf("up to %d calls to Bitbucket in an hour, and %d are allowed; the scaler would read less often, so that some steps wait longer", r.CallsPerHour, bitbucket.DefaultBudget))
+	}
+	return notes
 }
 
 // writeFile writes a file. If that fails, what was there stays.

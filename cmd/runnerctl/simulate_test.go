@@ -64,6 +64,9 @@ func TestSimulateComparesTheStrategiesWithTheIncumbentAndTheBound(t *testing.T) 
 	if other := runs(t, nil, "", "simulate", "--synthetic", "day", "--steps", "100", "--price-per-hour", "0.1", "--seed", "2"); other.stdout == got.stdout {
 		t.Error("another seed has given the same")
 	}
+	if busy := runs(t, nil, "", "simulate", "--synthetic", "day", "--steps", "6000", "--max", "100", "--compare=false"); !strings.Contains(busy.stderr, "note: queuedSteps: up to ") {
+		t.Errorf("nothing is said of the calls that are not allowed: %s", busy.printed())
+	}
 	alone := runs(t, nil, "", "simulate", "--synthetic", "day", "--steps", "100", "--compare=false")
 	if diff := cmp.Diff(want[:4], configurationsOf(alone.stdout)); diff != "" {
 		t.Errorf("alone (-want +got):\n%s", diff)
@@ -92,6 +95,10 @@ func TestSimulateRunsAWorkloadOfAFileWithEachConfiguration(t *testing.T) {
 	// known of how long a build takes, so that looking ahead does not help.
 	if wait := document.Results[0].WaitSeconds["max"]; wait < 30 || wait > 36 {
 		t.Errorf("the longest wait is %v s, want a poll and a boot", wait)
+	}
+	gpu := runs(t, nil, strings.Replace(steps, "30m,1m,self.hosted builds", "30m,1m,gpu", 1), "simulate", "-f", first, "--workload", "-", "--compare=false")
+	if !strings.Contains(gpu.stderr, "note: first.yaml: 1 step failed because no group serves the labels\n") {
+		t.Errorf("nothing is said of the step that no group serves: %s", gpu.printed())
 	}
 	saved := filepath.Join(t.TempDir(), "saved.csv")
 	plain := runs(t, nil, "", "simulate", "--workload", load, "--save", saved)

@@ -38,8 +38,11 @@ type Result struct {
 	// RunnerTime is how long Jobs existed, and IdleTime how long runners were online without a step.
 	RunnerTime, IdleTime time.Duration
 	Cost                 float64
-	// Calls to Bitbucket by purpose.
-	Calls map[string]int
+	// Unserved are those of Failed whose labels no group serves.
+	Unserved int
+	// Calls to Bitbucket by purpose, and the most within an hour.
+	Calls        map[string]int
+	CallsPerHour int
 	// Runners is how many Jobs there were, and Peak the most at one time.
 	Runners, Peak int
 	// Elapsed is the time that was looked at.
@@ -61,9 +64,11 @@ type measured struct {
 	waiting, idle, busy, jobs, desired int
 	// What was until now.
 	done, failed, killed, notRun, peak int
+	unserved                           int
 	waits                              []time.Duration
 	idleTime, runnerTime               int64
 	calls                              map[string]int
+	hours                              map[int64]int // all calls of each hour
 	// begin and last bound what is measured so far, in nanoseconds since the epoch.
 	begin, last int64
 	end         int64
@@ -75,7 +80,7 @@ type measured struct {
 }
 
 func newMeasured(start, end time.Time, samples int) measured {
-	m := measured{begin: start.UnixNano(), end: end.UnixNano(), last: start.UnixNano(), calls: map[string]int{}}
+	m := measured{begin: start.UnixNano(), end: end.UnixNano(), last: start.UnixNano(), calls: map[string]int{}, hours: map[int64]int{}}
 	if samples > 0 {
 		m.every = max(1, end.Sub(start).Nanoseconds()/int64(samples))
 		m.nextSample = m.begin
@@ -87,6 +92,7 @@ func newMeasured(start, end time.Time, samples int) measured {
 func (m *measured) call(purpose string, n int) {
 	if m.last > m.begin {
 		m.calls[purpose] += n
+		m.hours[(m.last-m.begin)/int64(time.Hour)] += n
 	}
 }
 
@@ -115,9 +121,12 @@ func (w *world) result(name string) Result {
 	m := &w.measured
 	slices.Sort(m.waits)
 	r := Result{
-		Name: name, Steps: w.load.Steps(), Done: m.done, Failed: m.failed, Killed: m.killed, NotRun: m.notRun, Waits: m.waits, Wait: percentiles(m.waits),
+		Name: name, Steps: w.load.Steps(), Done: m.done, Failed: m.failed, Killed: m.killed, NotRun: m.notRun, Unserved: m.unserved, Waits: m.waits, Wait: percentiles(m.waits),
 		RunnerTime: time.Duration(m.runnerTime), IdleTime: time.Duration(m.idleTime), Calls: m.calls, Runners: w.launched, Peak: m.peak,
 		Elapsed: time.Duration(m.last - m.begin), Samples: m.samples,
+	}
+	for _, calls := range m.hours {
+		r.CallsPerHour = max(r.CallsPerHour, calls)
 	}
 	r.Cost = r.RunnerTime.Hours() * w.Price
 	return r

@@ -188,6 +188,9 @@ func (w *world) ready(s *step) {
 			}
 		})
 	default:
+		if len(s.class.groups) == 0 {
+			w.measured.unserved++
+		}
 		w.fail(s)
 	}
 }

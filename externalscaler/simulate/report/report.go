@@ -36,7 +36,9 @@ type Row struct {
 	IdleHours     float64            `json:"idleRunnerHours"`
 	RunnerHours   float64            `json:"runnerHours"`
 	Cost          *float64           `json:"cost,omitempty"`
+	Unserved      int                `json:"unserved"`
 	Calls         map[string]int     `json:"calls"`
+	CallsPerHour  int                `json:"mostCallsPerHour"`
 	Runners       int                `json:"runners"`
 	Peak          int                `json:"peakRunners"`
 }
@@ -58,7 +60,7 @@ func (r Report) Document() Document {
 		document.Results[i] = Row{
 			Configuration: result.Name, Done: result.Done, Failed: result.Failed, Killed: result.Killed, NotRun: result.NotRun,
 			Wait:      map[string]float64{"p50": w.P50.Seconds(), "p90": w.P90.Seconds(), "p95": w.P95.Seconds(), "p99": w.P99.Seconds(), "max": w.Max.Seconds()},
-			IdleHours: hours(result.IdleTime), RunnerHours: hours(result.RunnerTime), Calls: result.Calls, Runners: result.Runners, Peak: result.Peak,
+			IdleHours: hours(result.IdleTime), RunnerHours: hours(result.RunnerTime), Unserved: result.Unserved, Calls: result.Calls, CallsPerHour: result.CallsPerHour, Runners: result.Runners, Peak: result.Peak,
 		}
 		if r.Price > 0 {
 			document.Results[i].Cost = &r.Results[i].Cost
