@@ -49,7 +49,7 @@ func TestAScopeNeverHasMoreRunnersThanBitbucketAllows(t *testing.T) {
 	groups := []Group{groupOf(t, "max", "100", "min", "10"), groupOf(t, "max", "100", "min", "10", "labels", "tests")}
 	groups[1].Name = "tests"
 	var all []workload.Pipeline
-	for i := range 300 {
+	for i := range 220 {
 		p := pipelineAt(nine.Add(time.Duration(i)*time.Second), 30*time.Minute)
 		p.Steps[0].Labels = []string{groups[i%2].Labels[0]}
 		all = append(all, p)
@@ -62,8 +62,8 @@ func TestAScopeNeverHasMoreRunnersThanBitbucketAllows(t *testing.T) {
 			w.next()
 			most = max(most, w.registered(groups[0]))
 		}
-		if most != policy.ScopeLimit || w.measured.done+w.measured.failed != 300 {
-			t.Errorf("%s: %d runners registered at once, %d steps done and %d failed, want 100 and all 300", name, most, w.measured.done, w.measured.failed)
+		if most != policy.ScopeLimit || w.measured.done+w.measured.failed != 220 {
+			t.Errorf("%s: %d runners registered at once, %d steps done and %d failed, want 100 and all 220", name, most, w.measured.done, w.measured.failed)
 		}
 	}
 }
@@ -83,7 +83,7 @@ func TestAfterTheWorkloadTheFleetShrinksToItsMinimum(t *testing.T) {
 		for range windows {
 			within += group.Rules.CoolDown + lookEvery
 		}
-		o.Tail = within + 10*time.Minute
+		o.Tail = within + 5*time.Minute
 		w := newWorld(load, Configuration{Groups: []Group{group}}, o)
 		w.driver = Ours{}.start(w)
 		var last time.Time
@@ -147,7 +147,7 @@ func anyGroup(t *rapid.T) runnergroup.Group {
 	r.Max = rapid.SampledFrom([]int{1, 2, 3, 10, 40, 100}).Draw(t, "max")
 	r.Min = min(rapid.IntRange(1, 4).Draw(t, "min"), r.Max)
 	r.Spare = rapid.IntRange(0, 3).Draw(t, "spare")
-	r.CoolDown = time.Duration(rapid.IntRange(1, 10).Draw(t, "coolDown")) * time.Minute
+	r.CoolDown = time.Duration(rapid.IntRange(1, 6).Draw(t, "coolDown")) * time.Minute
 	r.Ephemeral = rapid.Bool().Draw(t, "ephemeral")
 	if r.Strategy == policy.QueuedSteps {
 		g.LookAhead = time.Duration(rapid.IntRange(0, 2).Draw(t, "lookAhead")) * 30 * time.Second
@@ -158,8 +158,8 @@ func anyGroup(t *rapid.T) runnergroup.Group {
 // anyLoad draws pipelines with steps that follow each other or run side by side.
 func anyLoad(t *rapid.T) workload.Workload {
 	var all []workload.Pipeline
-	for range rapid.IntRange(1, 40).Draw(t, "pipelines") {
-		p := pipelineAt(nine.Add(seconds(t, 3600, "at")), time.Second+seconds(t, 600, "first"))
+	for range rapid.IntRange(1, 25).Draw(t, "pipelines") {
+		p := pipelineAt(nine.Add(seconds(t, 1800, "at")), time.Second+seconds(t, 600, "first"))
 		for range rapid.IntRange(0, 6).Draw(t, "more") {
 			s := workload.Step{Name: string(rune('a' + len(p.Steps))), Labels: builds, Duration: time.Second + seconds(t, 600, "duration")}
 			if before := rapid.IntRange(-1, len(p.Steps)-1).Draw(t, "after"); before >= 0 {
@@ -176,7 +176,7 @@ func anyLoad(t *rapid.T) workload.Workload {
 func anyOptions(t *rapid.T) Options {
 	o := Defaults()
 	o.Boot.Most += seconds(t, 60, "boot")
-	o.KEDA = time.Duration(rapid.SampledFrom([]int{1, 5, 30}).Draw(t, "polling interval")) * time.Second
+	o.KEDA = time.Duration(rapid.SampledFrom([]int{3, 5, 30}).Draw(t, "polling interval")) * time.Second
 	o.Webhooks = rapid.Bool().Draw(t, "webhooks")
 	o.Assign = seconds(t, 5, "assign")
 	return o

@@ -20,8 +20,8 @@ func search(t *testing.T, p95 time.Duration, most int) recommendation.Search {
 	if err != nil {
 		t.Fatal(err)
 	}
-	day := workload.Synthetic{Shape: workload.Day, Steps: 600, Days: 1, Labels: []string{"builds"}, Seed: 1}.Make()
-	morning := slices.DeleteFunc(day.Pipelines, func(p workload.Pipeline) bool { return p.At.Hour() < 7 || p.At.Hour() > 10 })
+	day := workload.Synthetic{Shape: workload.Day, Steps: 800, Days: 1, Labels: []string{"builds"}, Seed: 1}.Make()
+	morning := slices.DeleteFunc(day.Pipelines, func(p workload.Pipeline) bool { return p.At.Hour() < 8 || p.At.Hour() > 9 })
 	return recommendation.Search{
 		Load:   workload.New("a morning", morning),
 		Groups: []simulate.Group{{Namespace: "ns", Name: "builds", Group: group}}, Options: simulate.Defaults(), P95: p95, Most: most,
@@ -31,7 +31,7 @@ func search(t *testing.T, p95 time.Duration, most int) recommendation.Search {
 func TestTheCheapestWithinTheBoundIsRecommended(t *testing.T) {
 	var last time.Duration
 	for _, p95 := range []time.Duration{2 * time.Minute, 20 * time.Second, time.Second} {
-		s := search(t, p95, 100)
+		s := search(t, p95, 70)
 		got, err := s.Run(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +68,7 @@ func TestASearchIsBoundedAndRepeatable(t *testing.T) {
 }
 
 func TestABoundThatCannotBeKeptIsSaid(t *testing.T) {
-	s := search(t, time.Second, 30)
+	s := search(t, time.Second, 12)
 	s.Groups[0].Rules.Max = 1
 	got, err := s.Run(t.Context())
 	if err != nil || got.Within {
