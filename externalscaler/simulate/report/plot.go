@@ -52,12 +52,13 @@ func (r Report) Draw(to io.Writer, form string) error {
 		return errors.New("draw: no results")
 	}
 	charts := make([][]*plot.Plot, 0, len(r.Results)+1)
-	most := r.most()
+	most, hours := r.most()
 	for i, result := range r.Results {
-		p, err := r.overTime(result, most, i == 0)
+		p, err := r.overTime(result, i == 0)
 		if err != nil {
 			return fmt.Errorf("draw %s: %w", result.Name, err)
 		}
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, hours, 0, float64(most)*1.05+1 // the same for all
 		charts = append(charts, []*plot.Plot{p})
 	}
 	waits, err := r.distribution()
@@ -86,14 +87,14 @@ func (r Report) Draw(to io.Writer, form string) error {
 	return err
 }
 
-// most is the highest number of all samples.
-func (r Report) most() (most int) {
+// most is the highest number of all samples, and how many hours after the start the last one is.
+func (r Report) most() (most int, hours float64) {
 	for _, result := range r.Results {
 		for _, s := range result.Samples {
-			most = max(most, s.Waiting, s.Busy, s.Online, s.Desired)
+			most, hours = max(most, s.Waiting, s.Busy, s.Online, s.Desired), max(hours, s.At.Sub(r.Start).Hours())
 		}
 	}
-	return most
+	return most, hours
 }
 
 // chart makes an empty chart.
@@ -108,9 +109,8 @@ func chart(title, x, y string) *plot.Plot {
 }
 
 // overTime draws one result over time.
-func (r Report) overTime(result simulate.Result, most int, legend bool) (*plot.Plot, error) {
+func (r Report) overTime(result simulate.Result, legend bool) (*plot.Plot, error) {
 	p := chart(result.Name, "hours since "+r.Start.Format(time.DateTime), "")
-	p.Y.Min, p.Y.Max = 0, float64(most)*1.05+1
 	p.X.Tick.Marker = plot.TickerFunc(ticks)
 	p.Add(plotter.NewGrid())
 	for _, line := range []struct {
@@ -173,8 +173,8 @@ func ticks(least, most float64) (marks []plot.Tick) {
 func (r Report) distribution() (*plot.Plot, error) {
 	p := chart("Which part of the steps waits no longer", "wait in seconds", "% of steps")
 	p.Legend.Top = false
-	p.Y.Min, p.Y.Max, p.X.Min = 0, 100, 0
 	p.Add(plotter.NewGrid())
+	shown := shortestShown
 	for i, result := range r.Results {
 		drawn, err := lineOf(cumulated(result.Waits), palette[i%len(palette)], 1.5)
 		if err != nil {
@@ -185,14 +185,17 @@ func (r Report) distribution() (*plot.Plot, error) {
 		}
 		p.Add(drawn)
 		p.Legend.Add(strings.TrimSpace(result.Name), drawn)
-		p.X.Max = max(p.X.Max, result.Wait.P99.Seconds()+1)
+		shown = max(shown, result.Wait.P95)
 	}
-	p.X.Max = min(p.X.Max, longestShown.Seconds())
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, min(shown, longestShown).Seconds(), 0, 100
 	return p, nil
 }
 
-// longestShown is the end of the axis of waits.
-const longestShown = 20 * time.Minute
+// shortestShown and longestShown bound the axis of waits.
+const (
+	shortestShown = time.Minute
+	longestShown  = 20 * time.Minute
+)
 
 // mostPoints bounds the points of one line.
 const mostPoints = 200
