@@ -44,6 +44,9 @@ wait no longer than --p95-wait, and prints a configuration.
 Exit codes: 0 success; 1 a file has faults, or no setting that was tried keeps --p95-wait;
 2 wrong command line, or something could not be read.`
 
+// mostSteps bounds the steps of a workload that is made up.
+const mostSteps = 500_000
+
 // simulateFlags are the flags of runnerctl simulate.
 type simulateFlags struct {
 	remote
@@ -159,6 +162,9 @@ func (f *simulateFlags) check(set *flags.Set) {
 	var err error
 	if f.options.Boot, err = simulate.ParseSpan(f.boot); err != nil {
 		set.Fault("--boot: %w", err)
+	}
+	if f.synthetic != "" && f.steps > mostSteps/max(1, f.days) {
+		set.Fault("--steps: %d on %s, want at most %d altogether", f.steps, count(f.days, "day"), mostSteps)
 	}
 	if f.price < 0 {
 		set.Fault("--price-per-hour: %v, want at least 0", f.price)

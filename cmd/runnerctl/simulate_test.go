@@ -142,6 +142,7 @@ func TestSimulateReportsAllFaultsAtOnce(t *testing.T) {
 		says string
 	}{
 		"simulate --workload /not/there":                             {2, "/not/there"},
+		"simulate --synthetic day --steps 100001 --days 5":           {2, "--steps: 100001 on 5 days, want at most 500000 altogether"},
 		"simulate --workload - -f -":                                 {2, "want stdin for one file"},
 		"simulate --synthetic day --steps 5 -f " + load:              {1, "bad.csv"},
 		"simulate --synthetic day --steps 5 --labels windows":        {2, "no runner group can serve steps with the labels windows"},

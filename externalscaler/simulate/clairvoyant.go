@@ -45,7 +45,7 @@ func (c *clairvoyant) ready(s *step) bool {
 		return true // it fails
 	}
 	p := c.pool(s)
-	p.waiting = append(p.waiting, s)
+	c.enqueue(&p.waiting, s)
 	c.fill(p, s.class.groups[0])
 	return false
 }

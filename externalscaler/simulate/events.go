@@ -16,7 +16,6 @@ type event struct {
 type events struct {
 	due     []event
 	planned int
-	passed  int
 }
 
 // plan has something happen at some time.

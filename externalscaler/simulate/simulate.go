@@ -78,7 +78,7 @@ func Run(ctx context.Context, load workload.Workload, c Configuration, o Options
 	w := newWorld(load, c, o)
 	w.driver = c.Scaler.start(w)
 	for !w.done() {
-		if w.events.passed%1024 == 0 && ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return Result{}, fmt.Errorf("simulate %s: %w", c.Name, ctx.Err())
 		}
 		w.next()

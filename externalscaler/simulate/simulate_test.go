@@ -2,6 +2,8 @@ package simulate
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,7 +107,7 @@ func TestAStepWaitsNoLongerThanBitbucketLetsIt(t *testing.T) {
 		all = append(all, pipelineAt(nine.Add(time.Hour), 2*time.Hour))
 	}
 	load := workload.New("three long ones", all)
-	for name, scaler := range map[string]Scaler{"ours": Ours{}, "incumbent": Incumbent{Interval: 2 * time.Minute}} {
+	for name, scaler := range map[string]Scaler{"ours": Ours{}, "incumbent": Incumbent{Interval: 2 * time.Minute}, "clairvoyant": Clairvoyant{}} {
 		// The second one begins after two hours. The third one would have to wait for four.
 		if got := run(t, load, Defaults(), scaler, groupOf(t, "max", "1")); got.Done != 2 || got.Failed != 1 || got.Wait.Max != 2*time.Hour {
 			t.Errorf("%s: %d done, %d failed, the longest wait %v; want 2, 1 and 2 h", name, got.Done, got.Failed, got.Wait.Max)
@@ -118,6 +120,20 @@ func TestAStepWaitsNoLongerThanBitbucketLetsIt(t *testing.T) {
 		if got := run(t, load, o, scaler, none); got.Failed != 3 {
 			t.Errorf("%s without runners: %d failed, want all three", name, got.Failed)
 		}
+	}
+}
+
+func TestASimulationEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	load := workload.New("one", []workload.Pipeline{pipelineAt(nine, time.Minute)})
+	_, err := Run(ctx, load, Configuration{Name: "this one", Groups: []Group{groupOf(t)}, Scaler: Ours{}}, Defaults())
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "simulate this one") {
+		t.Errorf("got %v, want that it was cancelled", err)
+	}
+	bad := Options{Price: -1}
+	if _, err := Run(t.Context(), load, Configuration{}, bad); err == nil || !strings.Contains(err.Error(), "polling interval: 0s, want at least 1s") || !strings.Contains(err.Error(), "price per hour: -1") {
+		t.Errorf("got %v, want all faults of the options", err)
 	}
 }
 

@@ -32,10 +32,11 @@ type waits struct {
 	pipelines    map[*pipeline]*watched
 	repositories map[string]*polled
 	// steps are those of the snapshot, until something changes.
-	steps   []queue.Step
-	changed bool
-	last    []queue.Answer
-	lastAt  time.Time
+	steps     []queue.Step
+	snapshots int
+	changed   bool
+	last      []queue.Answer
+	lastAt    time.Time
 }
 
 // watched is a pipeline at Bitbucket, as the scaler sees it.
@@ -52,7 +53,8 @@ type watched struct {
 	waited       time.Duration
 	knownAt      time.Time
 	// shown are its steps that wait or are expected, until something changes; nil if it has.
-	shown []queue.Step
+	shown   []queue.Step
+	classes []*class // of them
 }
 
 func newWaits(w *world, s *scaler) *waits {
@@ -228,14 +230,7 @@ func (q *waits) answers() []queue.Answer {
 		return q.last
 	}
 	if q.changed {
-		q.steps = q.steps[:0]
-		for _, p := range q.known {
-			if p.shown == nil {
-				q.collect(p)
-			}
-			q.steps = append(q.steps, p.shown...)
-		}
-		q.changed = false
+		q.assemble()
 	}
 	snapshot := queue.Snapshot{Steps: q.steps, Views: q.views}
 	q.last, _ = snapshot.For(queue.Input{Groups: q.groups, Now: q.now})
@@ -243,14 +238,38 @@ func (q *waits) answers() []queue.Answer {
 	return q.last
 }
 
+// assemble makes the steps of the snapshot. Of those that the same runners serve no more than a scope
+// can have runners are counted: further ones change nothing.
+func (q *waits) assemble() {
+	q.steps, q.changed = q.steps[:0], false
+	q.snapshots++
+	for _, p := range q.known {
+		if p.shown == nil {
+			q.collect(p)
+		}
+		for i := range p.shown {
+			if p.shown[i].Expected.IsZero() {
+				c := p.classes[i]
+				if c.snapshot != q.snapshots {
+					c.snapshot, c.counted = q.snapshots, 0
+				}
+				if c.counted++; c.counted > policy.ScopeLimit {
+					continue
+				}
+			}
+			q.steps = append(q.steps, p.shown[i])
+		}
+	}
+}
+
 // collect finds the steps of a pipeline that wait, and those that are expected.
 func (q *waits) collect(p *watched) {
-	p.shown = []queue.Step{}
+	p.shown, p.classes = []queue.Step{}, p.classes[:0]
 	for _, s := range p.steps {
 		if p.waits(s) {
 			shown := q.shown(s)
 			shown.Since = s.readyAt
-			p.shown = append(p.shown, shown)
+			p.shown, p.classes = append(p.shown, shown), append(p.classes, s.class)
 		}
 	}
 	if q.lookAhead {
@@ -297,7 +316,7 @@ func (q *waits) expect(p *watched) {
 			after[before.id()] = before.Labels
 		}
 		if known && len(after) > 0 {
-			p.shown = append(p.shown, q.shown(s).ExpectedAt(last, usual, after))
+			p.shown, p.classes = append(p.shown, q.shown(s).ExpectedAt(last, usual, after)), append(p.classes, s.class)
 		}
 	}
 }

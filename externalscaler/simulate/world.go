@@ -50,6 +50,8 @@ type class struct {
 	groups []*group
 	// waiting are the steps that wait for a runner, the oldest first.
 	waiting []*step
+	// counted is how many of its waiting steps are in the snapshot of that number.
+	counted, snapshot int
 }
 
 // pipeline is a pipeline that has begun.
@@ -105,7 +107,6 @@ func (w *world) next() {
 	w.now = time.Unix(0, at).UTC()
 	for w.events.Len() > 0 && w.events.due[0].at == at {
 		e := heap.Pop(&w.events).(event) //nolint:forcetypeassert // of plan
-		w.events.passed++
 		e.do()
 	}
 	w.driver.settled()
@@ -180,13 +181,7 @@ func (w *world) ready(s *step) {
 	case len(idle) > 0:
 		w.assign(s, idle[w.random.IntN(len(idle))])
 	case online || w.WaitOffline && len(s.class.groups) > 0:
-		s.class.waiting = append(s.class.waiting, s)
-		w.after(longestWait, func() {
-			if i := slices.Index(s.class.waiting, s); i >= 0 {
-				s.class.waiting = slices.Delete(s.class.waiting, i, i+1)
-				w.fail(s)
-			}
-		})
+		w.enqueue(&s.class.waiting, s)
 	default:
 		if len(s.class.groups) == 0 {
 			w.measured.unserved++
@@ -197,6 +192,17 @@ func (w *world) ready(s *step) {
 
 // longestWait is how long Bitbucket lets a step wait for a runner.
 const longestWait = 150 * time.Minute
+
+// enqueue has a step wait, which fails if it waits for too long.
+func (w *world) enqueue(waiting *[]*step, s *step) {
+	*waiting = append(*waiting, s)
+	w.after(longestWait, func() {
+		if i := slices.Index(*waiting, s); i >= 0 {
+			*waiting = slices.Delete(*waiting, i, i+1)
+			w.fail(s)
+		}
+	})
+}
 
 // fail ends a step that gets no runner.
 func (w *world) fail(s *step) {
