@@ -1,7 +1,8 @@
-package main
+package simulation
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/externalscaler/policy"
 	"bitbucket-runner-scaler/externalscaler/simulate"
@@ -18,7 +20,7 @@ import (
 )
 
 // recommendFor prints the configuration with which the workload costs least.
-func (f *simulateFlags) recommendFor(ctx context.Context, load workload.Workload, files []simulated, stdout, stderr io.Writer) error {
+func (f *comparison) recommendFor(ctx context.Context, load workload.Workload, files []simulated, stdout, stderr io.Writer) error {
 	groups := files[0].groups
 	for _, g := range groups {
 		if g.Rules.Strategy == policy.Fixed {
@@ -41,7 +43,7 @@ func (f *simulateFlags) recommendFor(ctx context.Context, load workload.Workload
 	if err != nil {
 		return exit.With(exit.Unclear, err)
 	}
-	if _, err := fmt.Fprintf(stderr, "%s: %s, %s; %s tried\nThe cheapest settings for each wait:\n", load.Name, count(len(load.Pipelines), "pipeline"), count(load.Steps(), "step"), count(answer.Tried, "setting")); err != nil {
+	if _, err := fmt.Fprintf(stderr, "%s: %s, %s; %s tried\nThe cheapest settings for each wait:\n", load.Name, command.Count(len(load.Pipelines), "pipeline"), command.Count(load.Steps(), "step"), command.Count(answer.Tried, "setting")); err != nil {
 		return exit.With(exit.Unclear, err)
 	}
 	if err := choices.WriteTable(stderr); err != nil {
@@ -55,24 +57,27 @@ func (f *simulateFlags) recommendFor(ctx context.Context, load workload.Workload
 }
 
 // verdict is an error if the bound is not kept.
-func (f *simulateFlags) verdict(answer recommendation.Answer) error {
+func (f *comparison) verdict(answer recommendation.Answer) error {
 	if answer.Within {
 		return nil
 	}
 	if failed := answer.Best.Result.Failed; failed > 0 {
-		return fmt.Errorf("simulate: with the best settings %s no runner online: no group serves them, or min is too low", count(failed, "step")+" found")
+		return fmt.Errorf("simulate: with the best settings %s no runner online: no group serves them, or min is too low", command.Count(failed, "step")+" found")
 	}
-	return fmt.Errorf("simulate: none of %s keeps the p95 of the wait within %v; the best one has %s. A higher max may help", count(answer.Tried, "setting"), f.p95, report.Wait(answer.Best.Result.Wait.P95))
+	return fmt.Errorf("simulate: none of %s keeps the p95 of the wait within %v; the best one has %s. A higher max may help", command.Count(answer.Tried, "setting"), f.p95, report.Wait(answer.Best.Result.Wait.P95))
 }
 
-func (f *simulateFlags) recommendJSON(answer recommendation.Answer, groups []simulate.Group, choices report.Report, stdout io.Writer) error {
+func (f *comparison) recommendJSON(answer recommendation.Answer, groups []simulate.Group, choices report.Report, stdout io.Writer) error {
 	best := choices
 	best.Results = []simulate.Result{answer.Best.Result}
 	text, err := configuration(answer.Best.Apply(groups))
 	if err != nil {
 		return exit.With(exit.Unclear, err)
 	}
-	if err := writeJSON(stdout, map[string]any{"within": answer.Within, "tried": answer.Tried, "configuration": text, "best": best.Document().Results[0], "choices": choices.Document().Results}); err != nil {
+	encoder := json.NewEncoder(stdout)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(map[string]any{"within": answer.Within, "tried": answer.Tried, "configuration": text, "best": best.Document().Results[0], "choices": choices.Document().Results}); err != nil {
 		return exit.With(exit.Unclear, err)
 	}
 	return f.verdict(answer)

@@ -1,4 +1,4 @@
-package main
+package simulation
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"bitbucket-runner-scaler/bitbucket"
 	"bitbucket-runner-scaler/bitbucket/pipelines"
+	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/exit"
 	"bitbucket-runner-scaler/externalscaler/policy"
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
@@ -25,15 +26,15 @@ import (
 )
 
 // makeWorkload reads, makes up or fetches the workload.
-func (f *simulateFlags) makeWorkload(ctx context.Context, stdin io.Reader, stderr io.Writer) (workload.Workload, error) {
+func (f *comparison) makeWorkload(ctx context.Context, stdin io.Reader, stderr io.Writer) (workload.Workload, error) {
 	switch {
 	case f.synthetic != "":
 		labels := strings.FieldsFunc(f.labels, func(r rune) bool { return r == ',' || r == ' ' })
 		return workload.Synthetic{Shape: workload.Shape(f.synthetic), Steps: f.steps, Days: f.days, Labels: labels, Seed: f.options.Seed}.Make(), nil
-	case f.workspace != "":
+	case f.Bitbucket.Scope().Workspace != "":
 		return f.fetch(ctx, stderr)
 	}
-	data, err := contents(f.load, stdin)
+	data, err := f.Contents(f.load, stdin)
 	if err != nil {
 		return workload.Workload{}, exit.With(exit.Unclear, fmt.Errorf("simulate: %w", err))
 	}
@@ -45,29 +46,21 @@ func (f *simulateFlags) makeWorkload(ctx context.Context, stdin io.Reader, stder
 }
 
 // fetch reads the pipelines that a scope has had.
-func (f *simulateFlags) fetch(ctx context.Context, stderr io.Writer) (workload.Workload, error) {
-	sets, err := f.sets()
-	if err != nil {
-		return workload.Workload{}, err
-	}
-	chosen := sets[0]
-	if chosen.Credentials.Kind() == "" {
-		return workload.Workload{}, exit.With(exit.Unclear, fmt.Errorf("credentials set %s: %s", chosen.Name, strings.Join(chosen.Faults, "; ")))
-	}
-	client, err := f.client(chosen)
+func (f *comparison) fetch(ctx context.Context, stderr io.Writer) (workload.Workload, error) {
+	client, err := f.Bitbucket.Open()
 	if err != nil {
 		return workload.Workload{}, err
 	}
 	defer client.Close()
 	since := time.Now().Add(-time.Duration(f.days) * 24 * time.Hour)
-	read, err := past.Read(ctx, client, past.Period{Scope: f.scope(), Since: since, Calls: f.calls})
+	read, err := past.Read(ctx, client, past.Period{Scope: f.Bitbucket.Scope(), Since: since, Calls: f.calls})
 	if err != nil {
 		if errors.Is(err, bitbucket.ErrMissingScope) {
 			err = fmt.Errorf("%w: reading pipelines needs what strategy queuedSteps needs, Pipelines: read and Repositories: read", err)
 		}
 		return workload.Workload{}, exit.With(exit.Unclear, err)
 	}
-	for _, note := range append([]string{fmt.Sprintf("%s in %s", count(len(read.Workload.Pipelines), "pipeline"), count(read.Calls, "call"))}, read.Notes...) {
+	for _, note := range append([]string{fmt.Sprintf("%s in %s", command.Count(len(read.Workload.Pipelines), "pipeline"), command.Count(read.Calls, "call"))}, read.Notes...) {
 		if _, err := fmt.Fprintln(stderr, "note: "+note); err != nil {
 			return workload.Workload{}, exit.With(exit.Unclear, err)
 		}
@@ -75,7 +68,7 @@ func (f *simulateFlags) fetch(ctx context.Context, stderr io.Writer) (workload.W
 	return read.Workload, nil
 }
 
-func (f *simulateFlags) saveWorkload(load workload.Workload) error {
+func (f *comparison) saveWorkload(load workload.Workload) error {
 	if f.save == "" {
 		return nil
 	}
@@ -90,9 +83,9 @@ type simulated struct {
 
 // groups returns the groups of each file. Without files it makes groups for the labels of the
 // workload.
-func (f *simulateFlags) groups(load workload.Workload, stdin io.Reader) ([]simulated, error) {
+func (f *comparison) groups(load workload.Workload, stdin io.Reader) ([]simulated, error) {
 	if len(f.files) == 0 {
-		groups, err := groupsOf(load, f.max, cmp.Or(f.workspace, "EDIT"))
+		groups, err := groupsOf(load, f.max, cmp.Or(f.Bitbucket.Scope().Workspace, "EDIT"))
 		if err != nil {
 			return nil, exit.With(exit.Unclear, fmt.Errorf("simulate: %w", err))
 		}
@@ -100,7 +93,7 @@ func (f *simulateFlags) groups(load workload.Workload, stdin io.Reader) ([]simul
 	}
 	files := make([]simulated, len(f.files))
 	for i, name := range f.files {
-		data, err := contents(name, stdin)
+		data, err := f.Contents(name, stdin)
 		if err != nil {
 			return nil, exit.With(exit.Unclear, fmt.Errorf("simulate: %w", err))
 		}
@@ -155,7 +148,7 @@ var simulatedStrategies = []struct {
 }
 
 // configurations are all that is simulated.
-func (f *simulateFlags) configurations(files []simulated) (all []simulate.Configuration) {
+func (f *comparison) configurations(files []simulated) (all []simulate.Configuration) {
 	first := files[0].groups
 	if len(f.files) == 0 {
 		for _, s := range simulatedStrategies {
