@@ -35,7 +35,7 @@ given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build scaler, sidecar, runnerctl and bitbucket-emulator into bin/
@@ -117,6 +117,10 @@ fuzz: ## run every fuzz target for FUZZ (15s)
 .PHONY: bench
 bench: ## run the benchmarks, each with a reference in the same run
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-strategies
+bench-strategies: ## simulate the strategies, and write docs/benchmarks.md, its plots and the output in docs/simulate.md
+	UPDATE_GOLDEN=1 $(GO) test -count=1 -run 'AreCurrent$$' ./cmd/runnerctl
 
 .PHONY: image
 image: bin/linux/$(GOARCH) ## build the image with buildah or docker (GOARCH=arm64 for ARM)

@@ -60,6 +60,8 @@ type Step struct {
 	pipelines.Reported
 	// Run counts the reruns, from 1; 0 if it is not known.
 	Run int
+	// StartedOn is when it began; zero if it has not.
+	StartedOn time.Time
 	// Duration of a completed step; 0 if it is not known.
 	Duration time.Duration
 }
@@ -74,35 +76,52 @@ type Repository struct {
 
 // Live returns the pipelines of a repository that have not ended, newest first.
 func Live(ctx context.Context, from Getter, in bitbucket.Scope) ([]Pipeline, error) {
-	route, path := pathOf(in, "/pipelines")
 	var live []Pipeline
-	for page := 1; ; page++ {
-		query := url.Values{"status": liveStatuses, "sort": {"-created_on"}, "pagelen": {strconv.Itoa(pageLength)}, "page": {strconv.Itoa(page)}}
-		var answer struct {
-			Values  []wirePipeline  `json:"values"`
-			Size    json.RawMessage `json:"size"`
-			Pagelen json.RawMessage `json:"pagelen"`
-		}
-		if err := get(ctx, from, route, path, query, &answer); err != nil {
-			return nil, fmt.Errorf("list the pipelines of %s: %w", in, err)
-		}
-		for _, p := range answer.Values {
-			if p.UUID != "" {
-				live = append(live, p.pipeline())
-			}
-		}
-		size := number(answer.Size)
-		last := page*max(number(answer.Pagelen), 1) >= size
-		if size == 0 { // it is missing
-			last = len(answer.Values) < pageLength
-		}
+	for number := 1; ; number++ {
+		found, last, err := page(ctx, from, in, liveStatuses, number)
+		live = append(live, found...)
 		switch {
-		case len(answer.Values) == 0 || last:
+		case err != nil:
+			return nil, err
+		case last:
 			return live, nil
-		case page == maxPages:
+		case number == maxPages:
 			return nil, fmt.Errorf("list the pipelines of %s: %w: more than %d pipelines are live", in, bitbucket.ErrUnavailable, len(live))
 		}
 	}
+}
+
+// Page returns a page of all pipelines of a repository, newest first, and whether it is the last one.
+// Pages are numbered from 1.
+func Page(ctx context.Context, from Getter, in bitbucket.Scope, number int) (found []Pipeline, last bool, err error) {
+	return page(ctx, from, in, nil, number)
+}
+
+func page(ctx context.Context, from Getter, in bitbucket.Scope, statuses []string, at int) (found []Pipeline, last bool, err error) {
+	route, path := pathOf(in, "/pipelines")
+	query := url.Values{"sort": {"-created_on"}, "pagelen": {strconv.Itoa(pageLength)}, "page": {strconv.Itoa(at)}}
+	if len(statuses) > 0 {
+		query["status"] = statuses
+	}
+	var answer struct {
+		Values  []wirePipeline  `json:"values"`
+		Size    json.RawMessage `json:"size"`
+		Pagelen json.RawMessage `json:"pagelen"`
+	}
+	if err := get(ctx, from, route, path, query, &answer); err != nil {
+		return nil, false, fmt.Errorf("list the pipelines of %s: %w", in, err)
+	}
+	for _, p := range answer.Values {
+		if p.UUID != "" {
+			found = append(found, p.pipeline())
+		}
+	}
+	size := number(answer.Size)
+	last = at*max(number(answer.Pagelen), 1) >= size
+	if size == 0 { // it is missing
+		last = len(answer.Values) < pageLength
+	}
+	return found, last || len(answer.Values) == 0, nil
 }
 
 // One returns a pipeline by its UUID or its build number.

@@ -52,6 +52,7 @@ type wireStep struct {
 		Result *named `json:"result"`
 	} `json:"state"`
 	RunNumber json.RawMessage `json:"run_number"`
+	StartedOn string          `json:"started_on"`
 	Seconds   json.RawMessage `json:"duration_in_seconds"`
 }
 
@@ -68,7 +69,7 @@ func (n *named) text() string {
 
 func (w wireStep) step() Step {
 	return Step{
-		UUID: strings.ToLower(w.UUID), Run: number(w.RunNumber), Duration: seconds(w.Seconds),
+		UUID: strings.ToLower(w.UUID), Run: number(w.RunNumber), StartedOn: moment(w.StartedOn), Duration: seconds(w.Seconds),
 		Reported: pipelines.Reported{Name: w.Name, State: pipelines.State{Name: w.State.Name, Stage: w.State.Stage.text(), Result: w.State.Result.text()}},
 	}
 }

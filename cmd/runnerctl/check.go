@@ -63,13 +63,18 @@ type remote struct {
 }
 
 func (r *remote) define(c *cobra.Command, set *flags.Set) {
+	r.defineAccess(c, set)
+	defineOutput(set, &r.output)
+}
+
+// defineAccess defines the flags that say what is called, and with which credentials.
+func (r *remote) defineAccess(c *cobra.Command, set *flags.Set) {
 	set.StringVar(&r.credentialsDir, "credentials-dir", "", "`directory` with one folder per credentials set, as the scaler's; without it the set \"default\" comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
 	set.StringVar(&r.workspace, "workspace", "", "`slug` or {uuid} of a workspace")
 	set.StringVar(&r.repository, "repository", "", "`slug` or {uuid} of a repository of the workspace, for runners of that repository")
 	set.StringVar(&r.url, "bitbucket-url", bitbucket.DefaultBaseURL, "`URL` of Bitbucket Cloud's API")
 	set.StringVar(&r.oauthURL, "bitbucket-oauth-url", bitbucket.DefaultOAuthURL, "`URL` where an OAuth consumer gets its token")
 	set.StringVar(&r.caBundle, "ca-bundle", "", "PEM `file` with certificates to trust besides the system's")
-	defineOutput(set, &r.output)
 	c.ValidArgsFunction = cobra.NoFileCompletions
 	_ = c.MarkFlagDirname("credentials-dir") // these fail for an unknown flag
 	_ = c.MarkFlagFilename("ca-bundle", "pem", "crt")

@@ -1,5 +1,5 @@
 // Command runnerctl is for those who configure and watch runner groups. It reads files and
-// writes files; check and webhooks call Bitbucket, and lint --kubeconfig reads a cluster. Package
+// writes files; check, webhooks and simulate call Bitbucket, and lint --kubeconfig reads a cluster. Package
 // cluster has the commands that look at a running installation.
 package main
 
@@ -60,7 +60,7 @@ func newRoot(lookup lookup) *cobra.Command {
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: pluginName}
 	}
 	command.Group(root, built().Version)
-	root.AddCommand(renderCommand(), lintCommand(lookup), pipelinesCommand(lookup), checkCommand(lookup), webhooksCommand(lookup), schemaCommand(), versionCommand())
+	root.AddCommand(renderCommand(), lintCommand(lookup), pipelinesCommand(lookup), simulateCommand(lookup), checkCommand(lookup), webhooksCommand(lookup), schemaCommand(), versionCommand())
 	root.AddCommand(cluster.Commands(cluster.Settings{
 		Lookup: lookup, UntilInterrupted: untilInterrupted,
 		Paint: func(to io.Writer) cluster.Painter { return styleOf(to, lookup) },

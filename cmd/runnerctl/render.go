@@ -130,12 +130,7 @@ func namespaces(groups []jobfactory.RunnerGroup) int {
 }
 
 // count is a number and what it counts: 1 file, 2 files.
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+var count = command.Count
 
 // contents reads a file, or stdin if it is -.
 func contents(file string, stdin io.Reader) ([]byte, error) {

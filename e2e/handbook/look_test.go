@@ -123,6 +123,21 @@ func (j *journey) configure(t *testing.T) {
 	}
 	j.types(t, "runnerctl lint --rules && runnerctl schema")
 	j.pipelines(t)
+	j.simulate(t)
+}
+
+// simulate compares what is printed with the documentation.
+func (j *journey) simulate(t *testing.T) {
+	for _, title := range []string{"A first look", "Which settings"} {
+		printed := j.types(t, j.block(t, "docs/simulate.md", title, 0))
+		if want := j.block(t, "docs/simulate.md", title, 1); printed != want {
+			t.Errorf("printed\n%s\nwant\n%s", printed, want)
+		}
+	}
+	write(t, j.dir, "steps.csv", j.block(t, "docs/simulate.md", "Your own pipelines", 0))
+	if printed := j.types(t, j.block(t, "docs/simulate.md", "Your own pipelines", 1)); !strings.Contains(printed, "3 pipelines, 6 steps") {
+		t.Errorf("printed\n%s", printed)
+	}
 }
 
 // pipelines compares what is printed with the documentation.

@@ -43,8 +43,9 @@ func States() []State {
 	return []State{Pending, Starting, Idle, Busy, Unknown, Draining, DrainingBusy, Replaced, Lost, Gone}
 }
 
-// classify tells what a member counts as. serverNow is the time at Bitbucket.
-func (c Config) classify(m *Member, stepSeen bool, listBegun, serverNow time.Time) State {
+// Classify returns what a member counts as. The list of its scope was begun at listBegun, and
+// stepSeen is true if lists of the scope show steps. serverNow is the time at Bitbucket.
+func (c Config) Classify(m *Member, stepSeen bool, listBegun, serverNow time.Time) State {
 	report := m.Telemetry
 	if !m.StoppingSince.IsZero() || report.Activity == ActivityEnded || report.Activity == ActivityStopping || m.Pod != nil && m.Pod.Finished {
 		return Gone
@@ -137,8 +138,8 @@ func withoutRunner(report Telemetry, listBegun time.Time) State {
 // observe counts the members by state.
 func observe(members []Member) policy.Observation {
 	var o policy.Observation
-	for _, m := range members {
-		switch m.State {
+	for i := range members {
+		switch members[i].State {
 		case Pending:
 			o.Pending++
 		case Starting:

@@ -112,7 +112,7 @@ func TestWhatAMemberCountsAs(t *testing.T) {
 			if c.stopping {
 				m.StoppingSince = before
 			}
-			if got := (Config{}).withDefaults().classify(&m, c.stepSeen, begun, now); got != c.want {
+			if got := (Config{}).withDefaults().Classify(&m, c.stepSeen, begun, now); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})

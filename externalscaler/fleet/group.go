@@ -132,7 +132,8 @@ func (e *DuplicateError) Error() string {
 
 // successors counts the capacity that came since a replacement began.
 func (g *GroupSnapshot) successors() (n int) {
-	for _, old := range g.Members {
+	for i := range g.Members {
+		old := &g.Members[i]
 		if old.State != Replaced {
 			continue
 		}
@@ -149,14 +150,35 @@ func (g *GroupSnapshot) successors() (n int) {
 	return n
 }
 
+// Count counts the members, for the rules. What is known of others and of the queue is not in it.
+func (g *GroupSnapshot) Count() policy.Observation {
+	o := observe(g.Members)
+	o.Successors = g.successors()
+	return o
+}
+
+// Replace marks a member as one that ends once its successor, a Job that there is not yet, is online.
+func (g *GroupSnapshot) Replace(member int) { g.Members[member].replaced = g.jobs() }
+
+// Keep takes Replace back.
+func (g *GroupSnapshot) Keep(member int) { g.Members[member].replaced = nil }
+
+// jobs are the UIDs of the group's Jobs.
+func (g *GroupSnapshot) jobs() map[string]struct{} {
+	jobs := make(map[string]struct{}, len(g.Members))
+	for _, m := range g.Members {
+		jobs[m.Job.UID] = struct{}{}
+	}
+	return jobs
+}
+
 // observe makes the observation that the rules are applied to.
 func (g *GroupSnapshot) observe() {
-	g.Observation = observe(g.Members)
+	g.Observation = g.Count()
 	g.Observation.OtherRegistered = len(g.view.Runners)
 	for _, m := range g.Members {
 		if m.Runner != nil && m.Scope == g.Scope {
 			g.Observation.OtherRegistered--
 		}
 	}
-	g.Observation.Successors = g.successors()
 }

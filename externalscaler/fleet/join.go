@@ -131,7 +131,7 @@ func (b *builder) complete(m *Member, view *scope.View) {
 		m.Age = serverNow.Sub(m.Runner.CreatedOn)
 		m.Listed, m.IsListed = view.Listed(m.Runner.UUID)
 	}
-	m.State = b.classify(m, view.StepSeen, view.ListBegun, serverNow)
+	m.State = b.Classify(m, view.StepSeen, view.ListBegun, serverNow)
 	if m.contradicts(view.ListBegun) {
 		b.found.distrusted = append(b.found.distrusted, distrusted{ID: m.Scope, listBegun: view.ListBegun})
 	}

@@ -60,10 +60,7 @@ func (f *Fleet) MarkReplaced(podUID string) {
 	if !ok {
 		return
 	}
-	jobs := map[string]struct{}{}
-	for _, m := range group.Members {
-		jobs[m.Job.UID] = struct{}{}
-	}
+	jobs := group.jobs()
 	f.telemetry.change(podUID, func(pod *podMemory) { pod.replaced = jobs })
 	f.Changed()
 }

@@ -32,20 +32,30 @@ func (b *builder) reserve() {
 			waiting[i] = group.unregistered()
 			needs[i] = max(0, group.Spec.Rules.MinRunners()-group.Observation.Capacity())
 		}
-		// No more than what is free is reserved, or Jobs that wait would push out runners
-		// that are registered.
-		reserved, total := shares(max(0, free), waiting), 0
-		for _, n := range reserved {
-			free -= n
-		}
-		for i, share := range shares(max(0, free), needs) {
-			reserved[i] += share
-			total += reserved[i]
-		}
-		for i, group := range sharing {
-			group.Observation.OtherReserved = total - reserved[i]
+		for i, reserved := range ReservedByOthers(free, waiting, needs) {
+			sharing[i].Observation.OtherReserved = reserved
 		}
 	}
+}
+
+// ReservedByOthers returns, for each of the groups that share a scope, how many of the free slots
+// the other groups will take. waiting are the Jobs of each group that will take a slot and have none
+// yet, and needs is how many runners it lacks to its minimum.
+func ReservedByOthers(free int, waiting, needs []int) []int {
+	// No more than what is free is reserved, or Jobs that wait would push out runners
+	// that are registered.
+	reserved, total := shares(max(0, free), waiting), 0
+	for _, n := range reserved {
+		free -= n
+	}
+	for i, share := range shares(max(0, free), needs) {
+		reserved[i] += share
+		total += reserved[i]
+	}
+	for i := range reserved {
+		reserved[i] = total - reserved[i]
+	}
+	return reserved
 }
 
 // unregistered counts the Jobs that will take a slot of the scope and have none yet.

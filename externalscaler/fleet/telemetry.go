@@ -110,29 +110,34 @@ func (t *telemetry) report(podUID string, next Telemetry) (news news) {
 				}
 			}
 		}
-		next.LastStep = last.LastStep
-		if last.StepUUID != "" && last.StepUUID != next.StepUUID && next.Activity == ActivityIdle {
-			next.LastStep = last.StepUUID
-		}
-		if last.Activity == next.Activity && last.StepUUID == next.StepUUID && !last.Since.IsZero() && last.Attached {
-			next.Since = last.Since
-		}
-		if next.RunnerUUID == "" {
-			next.RunnerUUID = last.RunnerUUID
-		}
-		if last.Scope != (scope.ID{}) {
-			next.Scope = last.Scope // a pod registers one runner, once: another scope is a false one
-		}
-		next.OnlineSince = last.OnlineSince
-		if next.OnlineSince.IsZero() && (next.Activity == ActivityIdle || next.Activity == ActivityBusy) {
-			next.OnlineSince = next.Since
-			news.online = !pod.asked.IsZero()
-		}
-		next.Terminating = next.Terminating || last.Terminating
-		next.StepsBegun = max(next.StepsBegun, last.StepsBegun)
-		pod.Telemetry, pod.reported = next, true
+		pod.Telemetry, pod.reported = last.Then(next), true
+		news.online = last.OnlineSince.IsZero() && !pod.OnlineSince.IsZero() && !pod.asked.IsZero()
 	})
 	return news
+}
+
+// Then returns what is known after the sidecar's next report, which came at next.Since.
+func (t Telemetry) Then(next Telemetry) Telemetry {
+	next.LastStep = t.LastStep
+	if t.StepUUID != "" && t.StepUUID != next.StepUUID && next.Activity == ActivityIdle {
+		next.LastStep = t.StepUUID
+	}
+	next.OnlineSince = t.OnlineSince
+	if t.Activity == next.Activity && t.StepUUID == next.StepUUID && !t.Since.IsZero() && t.Attached {
+		next.Since = t.Since
+	}
+	if next.RunnerUUID == "" {
+		next.RunnerUUID = t.RunnerUUID
+	}
+	if t.Scope != (scope.ID{}) {
+		next.Scope = t.Scope // a pod registers one runner, once: another scope is a false one
+	}
+	if next.OnlineSince.IsZero() && (next.Activity == ActivityIdle || next.Activity == ActivityBusy) {
+		next.OnlineSince = next.Since
+	}
+	next.Terminating = next.Terminating || t.Terminating
+	next.StepsBegun = max(next.StepsBegun, t.StepsBegun)
+	return next
 }
 
 func (t *telemetry) detach(podUID string, now time.Time) {

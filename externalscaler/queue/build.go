@@ -123,7 +123,7 @@ func (b *build) end(id, result string, group Group, now time.Time) {
 		return
 	}
 	if !s.begun.IsZero() {
-		b.repository.set.queue.usual.add(b.usualKey(b.index(s)), now.Sub(s.begun))
+		b.repository.set.queue.usual.Add(b.usualKey(b.index(s)), now.Sub(s.begun))
 	}
 	s.reported, s.at, s.ours = pipelines.Done(), now, false
 }
@@ -154,8 +154,8 @@ func (b *build) show(shown map[string]time.Time) (changed bool) {
 	return changed
 }
 
-func (b *build) usualKey(i int) usualKey {
-	return usualKey{repository: b.repository.scope.Repository, selector: b.Selector.String(), step: b.definition.Steps[i].Title()}
+func (b *build) usualKey(i int) UsualKey {
+	return UsualKey{Repository: b.repository.scope.Repository, Selector: b.Selector.String(), Step: b.definition.Steps[i].Title()}
 }
 
 // define takes the file's definition.
@@ -188,7 +188,7 @@ func (b *build) take(listed []builds.Step, begun, now time.Time) (over bool) {
 		// Of a step on one of our runners, the runner's report counts: Bitbucket's duration has
 		// the time until the runner began it.
 		if s.Duration > 0 && s.State.Result == pipelines.ResultSuccessful && rank(known[s.UUID].state()) < 2 && next.begun.IsZero() {
-			b.repository.set.queue.usual.add(b.usualKey(i), s.Duration)
+			b.repository.set.queue.usual.Add(b.usualKey(i), s.Duration)
 		}
 	}
 	b.gates(now)

@@ -21,9 +21,9 @@ const (
 	// foundInterval is for the list of a repository that was found because something happened
 	// in it, and for looking for such repositories.
 	foundInterval = time.Minute
-	// hookedInterval is for the list of a repository with live pipelines whose webhooks
+	// HookedInterval is for the list of a repository with live pipelines whose webhooks
 	// arrive.
-	hookedInterval = 5 * time.Minute
+	HookedInterval = 5 * time.Minute
 	// confirmInterval is for a pipeline with steps that wait: each read confirms that they
 	// still do.
 	confirmInterval = time.Minute

@@ -104,7 +104,7 @@ func TestABriefNotFoundHidesNoStep(t *testing.T) {
 				if path != "/src/*" {
 					r.faults(notFound)
 				}
-				r.wait(hookedInterval + confirmInterval)
+				r.wait(HookedInterval + confirmInterval)
 				if got := r.answers()[0].Queued; got != 3 {
 					t.Errorf("%d steps are queued after one answer of 404, want 3", got)
 				}

@@ -62,7 +62,7 @@ func TestAWebhookThatDoesNotArriveAnyMoreIsMissed(t *testing.T) {
 		r.Hint(created(app, r.steps("app", "x", 1)))
 		r.wait(time.Minute)
 		r.steps("app", "x", 2) // nobody says so
-		r.wait(2 * hookedInterval)
+		r.wait(2 * HookedInterval)
 		if got := r.answers()[0].Queued; got != 3 {
 			t.Errorf("%d steps are queued, want 3: a live repository is listed now and then", got)
 		}
@@ -193,7 +193,7 @@ func TestAPipelineThatARunnerReportsTooIsReadOnce(t *testing.T) {
 		if calls := r.calls("/pipelines/{") + r.calls("/src/") - before; calls != 3 {
 			t.Errorf("%d calls, want 3", calls)
 		}
-		r.wait(hookedInterval + missedAfter)
+		r.wait(HookedInterval + missedAfter)
 		for _, s := range r.sets {
 			for _, known := range s.repositories {
 				if known.hookedSince.IsZero() {

@@ -25,7 +25,7 @@ type Queue struct {
 	wake chan struct{}
 	// files are parsed files by repository, commit and path.
 	files *lru.Cache[fileKey, *pipelines.File]
-	usual usual
+	usual Usual
 
 	mu     sync.Mutex
 	groups []Group
@@ -57,7 +57,7 @@ func New(config Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{config: config, wake: make(chan struct{}, 1), files: files, usual: newUsual(), sets: map[string]*set{}, runs: map[string]report{}, asking: map[string]*rate.Limiter{}}
+	q := &Queue{config: config, wake: make(chan struct{}, 1), files: files, usual: NewUsual(), sets: map[string]*set{}, runs: map[string]report{}, asking: map[string]*rate.Limiter{}}
 	q.current.Store(&Snapshot{})
 	return q, nil
 }

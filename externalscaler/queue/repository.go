@@ -241,13 +241,7 @@ func (r *repository) interval(now time.Time) time.Duration {
 		live = live || !b.idle()
 	}
 	if r.hookedSince.IsZero() {
-		switch {
-		case live:
-			return hotInterval
-		case r.own:
-			return ownInterval
-		}
-		return foundInterval
+		return PollInterval(live, r.own)
 	}
 	last := r.hookedAt
 	if w := r.set.workspaces[r.scope.Workspace]; w != nil && w.hookedAt.After(last) {
@@ -256,7 +250,19 @@ func (r *repository) interval(now time.Time) time.Duration {
 	if !live && now.Sub(last) < hooksBelieved {
 		return 0 // a delivery would have said so
 	}
-	return hookedInterval
+	return HookedInterval
+}
+
+// PollInterval is the time between two lists of a repository without webhooks. live is true if it has
+// pipelines that may need a runner, and own if a group names the repository.
+func PollInterval(live, own bool) time.Duration {
+	switch {
+	case live:
+		return hotInterval
+	case own:
+		return ownInterval
+	}
+	return foundInterval
 }
 
 // forgotten reports whether nothing has happened in a found repository for long.

@@ -202,6 +202,12 @@ func (b *build) interval(now time.Time) time.Duration {
 	}
 }
 
+// RegularReads is how often the steps of a pipeline are read besides the reads that something asks
+// for, if steps of it wait for a time altogether, and our runners run some for another.
+func RegularReads(waiting, running time.Duration) int {
+	return int(waiting/confirmInterval) + int(running/quietInterval)
+}
+
 // from is when the interval to the next read began: with the last read, or since then with a step
 // that waits or with what holds the pipeline back.
 func (b *build) from() time.Time { return later(later(b.tried, b.waiting()), b.held) }

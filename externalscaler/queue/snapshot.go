@@ -268,7 +268,7 @@ func (b *build) expected() []Step {
 	}
 	var endings []ending
 	for i, s := range b.steps {
-		if usual := b.repository.set.queue.usual.of(b.usualKey(i)); rank(s.state()) == 1 && usual > 0 && !s.running.IsZero() {
+		if usual := b.repository.set.queue.usual.Of(b.usualKey(i)); rank(s.state()) == 1 && usual > 0 && !s.running.IsZero() {
 			endings = append(endings, ending{i, later(s.running, s.begun).Add(usual), usual})
 		}
 	}
@@ -284,12 +284,17 @@ func (b *build) expected() []Step {
 			if known || !b.steps[i].waiting.IsZero() || len(b.definition.Steps[i].Labels) == 0 {
 				continue
 			}
-			step := b.step(i)
-			step.Expected, step.Until, step.After = e.at, e.at.Add(max(e.usual/2, settle)), maps.Clone(after)
-			expected = append(expected, step)
+			expected = append(expected, b.step(i).ExpectedAt(e.at, e.usual, maps.Clone(after)))
 		}
 	}
 	return expected
+}
+
+// ExpectedAt returns the step as one that will wait at some time, when the last step before it has
+// taken as long as usual. after are the running steps whose end it waits for.
+func (s Step) ExpectedAt(at time.Time, usual time.Duration, after map[string]pipelines.Labels) Step {
+	s.Expected, s.Until, s.After = at, at.Add(max(usual/2, settle)), after
+	return s
 }
 
 func (b *build) step(i int) Step {

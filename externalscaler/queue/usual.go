@@ -13,29 +13,32 @@ const mostUsual = 10000
 // keptDurations is how many durations of a step are kept.
 const keptDurations = 5
 
-// usual knows how long steps usually take, from how long they took lately.
-type usual struct {
-	durations *lru.Cache[usualKey, []time.Duration]
+// Usual knows how long steps usually take, from how long they took lately.
+type Usual struct {
+	durations *lru.Cache[UsualKey, []time.Duration]
 }
 
-type usualKey struct{ repository, selector, step string }
+// UsualKey names a step of all runs of a pipeline.
+type UsualKey struct{ Repository, Selector, Step string }
 
-func newUsual() usual {
-	cache, err := lru.New[usualKey, []time.Duration](mostUsual)
+// NewUsual returns a Usual that knows nothing yet.
+func NewUsual() Usual {
+	cache, err := lru.New[UsualKey, []time.Duration](mostUsual)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return usual{durations: cache}
+	return Usual{durations: cache}
 }
 
-func (u usual) add(key usualKey, took time.Duration) {
+// Add notes how long a step took.
+func (u Usual) Add(key UsualKey, took time.Duration) {
 	last, _ := u.durations.Get(key)
 	last = append(slices.Clone(last), took)
 	u.durations.Add(key, last[max(0, len(last)-keptDurations):])
 }
 
-// of returns the median of the last durations; 0 if none is known.
-func (u usual) of(key usualKey) time.Duration {
+// Of returns the median of the last durations; 0 if none is known.
+func (u Usual) Of(key UsualKey) time.Duration {
 	last, _ := u.durations.Get(key)
 	if len(last) == 0 {
 		return 0

@@ -192,13 +192,8 @@ func (r *Reaper) retire(ctx context.Context, s sight, d policy.Decision) error {
 		r.say(of(s.group), ReasonScaleDownHeld, "", s.group.Hold)
 	}
 	var errs []error
-	for _, rule := range []func(rules) []action{
-		func(rules rules) []action { return rules.drainAsked(s) },
-		func(rules rules) []action { return rules.retireUsed(s) },
-		func(rules rules) []action { return rules.retireSurplus(s, d) },
-		func(rules rules) []action { return rules.renew(s, d) },
-	} {
-		acted, err := r.performWhileSupported(ctx, of(s.group), r.decide(rule))
+	for _, rule := range retirements {
+		acted, err := r.performWhileSupported(ctx, of(s.group), r.decide(func(rules rules) []action { return rule(rules, s, d) }))
 		errs = append(errs, err)
 		if acted {
 			break

@@ -167,3 +167,11 @@ func strictCompletion(completion *cobra.Command) {
 		shell.Args = NoArguments
 	}
 }
+
+// Count is a number and what it counts: 1 file, 2 files.
+func Count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
