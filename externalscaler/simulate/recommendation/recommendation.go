@@ -58,7 +58,7 @@ type Search struct {
 	Options simulate.Options
 	// P95 bounds the wait of 95 % of the steps.
 	P95 time.Duration
-	// Most bounds the simulations.
+	// Most bounds the simulations. Each strategy gets its part, and at least one.
 	Most int
 }
 
@@ -134,6 +134,7 @@ func (s Search) Run(ctx context.Context) (Answer, error) {
 	h := &hunt{Search: s, known: map[Settings]simulate.Result{}}
 	var best Candidate
 	for i, first := range begin {
+		h.limit = s.Most * (i + 1) / len(begin) // so that each strategy has its part
 		found, err := h.climb(ctx, first)
 		if err != nil {
 			return Answer{}, err
@@ -148,6 +149,7 @@ func (s Search) Run(ctx context.Context) (Answer, error) {
 // hunt is a search in progress.
 type hunt struct {
 	Search
+	limit int // of the simulations so far
 	known map[Settings]simulate.Result
 	order []Settings
 }
@@ -202,7 +204,7 @@ func (h *hunt) improve(ctx context.Context, best *Candidate, varied []Settings) 
 
 // affordable leaves out settings that make no sense, or for which no simulation is left.
 func (h *hunt) affordable(varied []Settings) (kept []Settings) {
-	left := h.Most - len(h.known)
+	left := h.limit - len(h.known)
 	for _, v := range varied {
 		_, known := h.known[v]
 		if v.ScaleDown >= v.ScaleUp || v.Min > h.max() || v.Spare > h.max() || !known && left <= 0 {
