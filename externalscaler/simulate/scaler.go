@@ -203,7 +203,7 @@ func (s *scaler) settled() {
 // decide applies the rules to a group.
 func (s *scaler) decide(g *scaled) {
 	s.observe()
-	g.snapshot.Spec.Rules = g.rules(s.now)
+	g.snapshot.Spec = g.snapshot.Spec.At(s.now)
 	g.decision = policy.Decide(g.snapshot.Spec.Rules, &g.window, g.snapshot.Observation, s.now)
 }
 
