@@ -102,6 +102,8 @@ func TestTheAPIAnswersAsItIsDescribed(t *testing.T) {
 		"/decisions?group=ns/none":        `group: "ns/none" is not known`,
 		"/steps/{0-0}":                    `step: "{0-0}" is not known`,
 		"/colours":                        "there is no such route",
+		"/runners?group=ns%ZZ/builds":     `the query cannot be read: invalid URL escape "%ZZ"`,
+		"/steps?state=waiting;group=ns/b": "the query cannot be read: ",
 		"/groups?namespace=a&namespace=b": "namespace: given more than once",
 	} {
 		resp, body := p.get(router, path, nil)

@@ -183,3 +183,32 @@ func TestMissingWebhooksAreAProblemWhilePipelinesRun(t *testing.T) {
 type idleListener struct{ *bufconn.Listener }
 
 func (idleListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func TestAnUnreadableRepositoryIsToldThoughNoStepOfItIsKnown(t *testing.T) {
+	virtually(t, 1, func(w *world) {
+		w.faults(emulator.FaultRule{Path: "*/pipelines", Status: http.StatusForbidden})
+		w.apply("fleet", "w0", byQueue(nil), works)
+		w.problem(5*time.Minute, "RepositoryUnreadable", "cannot be read", "403")
+		w.told(time.Minute, "RepositoryUnreadable", "cannot be read", "403")
+	}, fiveSeconds)
+}
+
+func TestAFaultyGroupIsNamedToWhomNoGroupServes(t *testing.T) {
+	virtually(t, 1, func(w *world) {
+		w.apply("fleet", "w0", byQueue(nil), works)
+		w.apply("broken", "w0", byQueue(map[string]string{"labels": "flet", "max": "many"}), works)
+		w.after(5 * time.Minute)
+		w.push("w0", misspelt)
+		for limit := time.Now().Add(time.Minute); ; sleep(w.ctx, time.Second) {
+			if slices.ContainsFunc(w.waitingSteps(), func(s api.Step) bool {
+				return s.State == api.StepUnserved && slices.ContainsFunc(s.Why, func(r api.Reason) bool { return r.Kind == "GroupFaulty" && strings.Contains(r.Message, "ns/broken") })
+			}) {
+				return
+			}
+			if time.Now().After(limit) {
+				w.t.Errorf("no step that names the faulty group, there are %+v", w.waitingSteps())
+				return
+			}
+		}
+	}, fiveSeconds)
+}

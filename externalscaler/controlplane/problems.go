@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -87,6 +88,7 @@ func problemsOf(p *view.Picture) map[problemKey]string {
 		}
 	}
 	groups := map[string]string{} // one that serves steps of a repository
+	maps.Copy(groups, p.Readers)  // no step is known of what was never read
 	for _, s := range p.Steps {
 		if s.Group != "" && groups[s.Repository] == "" {
 			groups[s.Repository] = s.Group

@@ -107,11 +107,13 @@ func (q *Queue) Look() (live []LivePipeline, repositories []RepositorySight) {
 			if !r.hookedSince.IsZero() {
 				sight.Hooked, late = r.hookedAt, missedAfter
 			}
-			for _, b := range r.ordered() {
+			ordered := r.ordered()
+			locked := holdersAmong(ordered)
+			for _, b := range ordered {
 				if !b.hinted && now.Sub(b.since) > late {
 					sight.Missed++
 				}
-				live = append(live, b.look(now))
+				live = append(live, b.look(now, locked))
 			}
 			repositories = append(repositories, sight)
 		}
@@ -119,7 +121,7 @@ func (q *Queue) Look() (live []LivePipeline, repositories []RepositorySight) {
 	return live, repositories
 }
 
-func (b *build) look(now time.Time) LivePipeline {
+func (b *build) look(now time.Time, locked holders) LivePipeline {
 	shown := LivePipeline{
 		Scope: b.repository.scope, In: b.repository.name, Build: b.Build, Pipeline: b.UUID, Selector: b.Selector.String(),
 		Since: b.since, Hinted: b.hinted, Read: b.read, Unknown: b.problem(now),
@@ -139,7 +141,7 @@ func (b *build) look(now time.Time) LivePipeline {
 			live.Since = s.running
 		}
 		if rank(states[i]) == 0 && s.waiting.IsZero() {
-			live.Held = b.holds(i)
+			live.Held = b.holds(i, locked)
 		}
 		shown.Steps = append(shown.Steps, live)
 	}
@@ -150,7 +152,7 @@ func (b *build) look(now time.Time) LivePipeline {
 const mostBefore = 3
 
 // holds says what keeps a step from starting that has not begun and does not wait for a runner.
-func (b *build) holds(i int) Held {
+func (b *build) holds(i int, locked holders) Held {
 	definition := b.definition.Steps[i]
 	var before []string
 	for _, p := range b.definition.Predecessors(i) {
@@ -171,7 +173,7 @@ func (b *build) holds(i int) Held {
 	case definition.Conditional:
 		return Held{HeldByCondition, "Bitbucket has not decided its condition"}
 	}
-	if by, lock, taken := b.lockHolder(definition); taken {
+	if by, lock, taken := locked.of(b, definition); taken {
 		return Held{HeldByLock, fmt.Sprintf("%s has the %s %q", by, lock.kind, lock.name)}
 	}
 	if shown := b.steps[i].shown; shown.Stage != "" && shown.Stage != pipelines.StagePending {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -89,7 +90,7 @@ func (w Window) apply(r policy.Rules) policy.Rules {
 }
 
 // At returns the group with the rules that are in force at a time. Of several windows that are open
-// each puts its rules over those before it. It is equal to the group that it is made from.
+// each puts its rules over those before it, and min is at most max. It is equal to the group that it is made from.
 func (g Group) At(at time.Time) Group {
 	base := g.base()
 	if len(g.Windows) == 0 {
@@ -103,6 +104,7 @@ func (g Group) At(at time.Time) Group {
 			open = append(open, w.String())
 		}
 	}
+	g.Rules.Min = min(g.Rules.Min, g.Rules.Max) // they may be of different windows
 	g.Open = strings.Join(open, "; ")
 	return g
 }
@@ -157,7 +159,7 @@ func (p *parser) window(key string, s Schedule, rules policy.Rules) Window {
 	w := Window{Schedule: s}
 	zone, zoned := p.zone(key, s.Timezone)
 	w.start, w.end = p.cron(key+".start", s.Start, zone, zoned), p.cron(key+".end", s.End, zone, zoned)
-	if s.Start == s.End && s.Start != "" {
+	if w.start != nil && w.end != nil && reflect.DeepEqual(w.start, w.end) { // also if it is written another way
 		p.fault(key+".end", s.End, "another time than start")
 	}
 	if s.Min == nil && s.Max == nil && s.Spare == nil {
@@ -195,13 +197,17 @@ func (p *parser) zone(key, name string) (*time.Location, bool) {
 // cron parses a cron expression.
 func (p *parser) cron(key, given string, zone *time.Location, zoned bool) cron.Schedule {
 	const accepted = "a cron expression of five fields, minute hour day month weekday, such as \"0 7 * * 1-5\""
-	schedule, err := cron.ParseStandard(given)
-	spec, plain := schedule.(*cron.SpecSchedule)
 	switch {
 	case given == "":
 		p.fault(key, "", "missing, want "+accepted)
 		return nil
-	case err != nil || !plain || strings.Contains(given, "TZ="):
+	case strings.Contains(given, "TZ="): // the library panics if no field follows it
+		p.fault(key, given, accepted)
+		return nil
+	}
+	schedule, err := cron.ParseStandard(given)
+	spec, plain := schedule.(*cron.SpecSchedule)
+	if err != nil || !plain {
 		p.fault(key, given, accepted)
 		return nil
 	}

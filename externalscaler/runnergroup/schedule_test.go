@@ -58,6 +58,22 @@ func TestOfSeveralWindowsTheLastOneWins(t *testing.T) {
 	}
 }
 
+// Each window is valid with the group's own rules, and another one is open at the same time.
+func TestMinIsAtMostMaxWhileWindowsOverlap(t *testing.T) {
+	group, err := runnergroup.Parse(with(map[string]string{"max": "30", "schedules": `
+- {start: 0 7 * * *, end: 0 19 * * *, min: 20}
+- {start: 0 12 * * *, end: 0 14 * * *, max: 5}`}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for hour, want := range map[int][2]int{9: {20, 30}, 13: {5, 5}, 15: {20, 30}, 21: {1, 30}} {
+		in := group.At(time.Date(2026, 5, 5, hour, 30, 0, 0, time.UTC))
+		if got := [2]int{in.Rules.Min, in.Rules.Max}; got != want {
+			t.Errorf("at %d: min and max %v, want %v (%s)", hour, got, want, in.Open)
+		}
+	}
+}
+
 func TestFaultsOfSchedulesNameTheirPlace(t *testing.T) {
 	for given, want := range map[string]string{
 		`{`:                       "schedules: \"{\", want a list of windows",
@@ -65,6 +81,9 @@ func TestFaultsOfSchedulesNameTheirPlace(t *testing.T) {
 		`[{"start":"0 7 * * *","end":"0 7 * * *","min":2}]`:                                `schedules[0].end: "0 7 * * *", want another time than start`,
 		`[{"start":"7 Uhr","end":"0 19 * * *","min":2}]`:                                   `schedules[0].start: "7 Uhr", want a cron expression of five fields`,
 		`[{"start":"CRON_TZ=UTC 0 7 * * *","end":"0 19 * * *","min":2}]`:                   "schedules[0].start",
+		`[{"start":"TZ=UTC","end":"0 19 * * *","min":2}]`:                                  `schedules[0].start: "TZ=UTC", want a cron expression`,
+		`[{"start":"CRON_TZ=UTC","end":"0 19 * * *","min":2}]`:                             `schedules[0].start: "CRON_TZ=UTC"`,
+		`[{"start":"0 7 * * 1-5","end":"00 7 * * MON-FRI","min":2}]`:                       `schedules[0].end: "00 7 * * MON-FRI", want another time than start`,
 		`[{"start":"@daily","end":"@every 2h","min":2}]`:                                   `schedules[0].end: "@every 2h"`,
 		`[{"start":"0 7 30 2 *","end":"0 19 * * *","min":2}]`:                              `schedules[0].start: "0 7 30 2 *", want a time that there is`,
 		`[{"end":"0 19 * * *","min":2}]`:                                                   "schedules[0].start: missing",

@@ -188,12 +188,12 @@ func (c *client) ask(ctx context.Context, path string) (*http.Response, error) {
 // ends. It fails if the first connection does.
 func (c *client) watch(ctx context.Context, path string, seen func(data []byte) error) error {
 	for first := true; ; first = false {
-		err := c.stream(ctx, path, seen)
+		connected, err := c.stream(ctx, path, seen)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the user has ended it
 		}
 		var stopped *stopError
-		if errors.As(err, &stopped) || first && err != nil {
+		if errors.As(err, &stopped) || first && !connected {
 			return err
 		}
 		select {
@@ -207,26 +207,30 @@ func (c *client) watch(ctx context.Context, path string, seen func(data []byte) 
 // stopError is an error of the one who watches, and not of the stream.
 type stopError struct{ error }
 
-func (c *client) stream(ctx context.Context, path string, seen func(data []byte) error) error {
+func (c *client) stream(ctx context.Context, path string, seen func(data []byte) error) (connected bool, err error) {
 	resp, err := c.ask(ctx, path+"?watch=true")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxAnswer)
-	var data []byte
+	name, data := "", []byte(nil)
 	for lines.Scan() {
 		field, value, _ := strings.Cut(lines.Text(), ": ")
 		switch {
+		case field == "event":
+			name = value
 		case field == "data":
 			data = append(append(data, value...), '\n')
+		case field == "" && value == "" && name == "error": // the scaler no longer leads, or what is watched is gone
+			return true, fmt.Errorf("%s: %s", c.via, data)
 		case field == "" && value == "" && len(data) > 0:
 			if err := seen(data); err != nil {
-				return &stopError{err}
+				return true, &stopError{err}
 			}
 			data = nil
 		}
 	}
-	return lines.Err()
+	return true, lines.Err()
 }

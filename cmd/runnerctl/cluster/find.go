@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -16,20 +17,44 @@ import (
 	"bitbucket-runner-scaler/externalscaler/status/api"
 )
 
-// runners asks the scaler for all runners.
+// runners asks the scaler for all runners, or those of the namespace.
 func (t *target) runners(ctx context.Context) ([]api.Runner, error) {
 	client, err := t.open()
 	if err != nil {
 		return nil, err
 	}
 	var found api.Items[api.Runner]
-	err = client.get(ctx, "/runners", &found)
-	return found.Items, err
+	if err := client.get(ctx, "/runners", &found); err != nil {
+		return nil, err
+	}
+	if found.Omitted > 0 {
+		if found.Items, err = client.runnersByGroup(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(found.Items, func(r api.Runner) bool { return t.namespace != "" && namespaceOf(r) != t.namespace }), nil
+}
+
+// runnersByGroup asks for the runners of one group after the other: a list of all is bounded.
+func (c *client) runnersByGroup(ctx context.Context) (all []api.Runner, err error) {
+	var groups api.Items[api.Group]
+	if err := c.get(ctx, "/groups", &groups); err != nil {
+		return nil, err
+	}
+	for _, g := range groups.Items {
+		var found api.Items[api.Runner]
+		if err := c.get(ctx, "/runners?group="+url.QueryEscape(g.Key()), &found); err != nil {
+			return nil, err
+		}
+		all = append(all, found.Items...)
+	}
+	return all, nil
 }
 
 // named reports whether a runner is meant by a name: its own, that of its pod or Job, or its UUID.
 func named(r api.Runner, name string) bool {
-	return name != "" && (r.Name == name || r.Pod == name || r.Job == name || strings.Trim(r.UUID, "{}") == strings.Trim(name, "{}"))
+	id := strings.Trim(name, "{}")
+	return id != "" && (r.Name == name || r.Pod == name || r.Job == name || strings.EqualFold(strings.Trim(r.UUID, "{}"), id))
 }
 
 // namespaceOf is the namespace of a runner's Job.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"bitbucket-runner-scaler/externalscaler/fleet"
@@ -45,7 +46,7 @@ type Config struct {
 
 // Register adds the page's routes to a mux.
 func Register(mux *http.ServeMux, config Config) {
-	p := &pages{Config: config}
+	p := &pages{Config: config, rendered: map[string]rendered{}}
 	p.template = template.Must(template.New("page").Funcs(template.FuncMap{
 		"age": p.age, "stamp": stamp, "moment": moment, "chart": chart, "plural": plural, "join": strings.Join, "percent": percent, "tenth": func(n int) int { return n / 10 }, "id": id, "last": last,
 	}).Parse(source))
@@ -61,9 +62,23 @@ func Register(mux *http.ServeMux, config Config) {
 // updateEvery is the shortest time between two updates: a page has up to a thousand runners.
 const updateEvery = 3 * time.Second
 
+// freshFor is how long what was rendered serves all readers: rendering 1,000 runners takes much
+// longer than sending them, and there may be a hundred streams.
+const freshFor = time.Second
+
 type pages struct {
 	Config
 	template *template.Template
+
+	mu       sync.Mutex
+	rendered map[string]rendered // by the part of the template
+}
+
+// rendered is a part of the page at one moment.
+type rendered struct {
+	at   time.Time
+	tag  string
+	body []byte
 }
 
 func (p *pages) page(w http.ResponseWriter, _ *http.Request) {
@@ -124,19 +139,29 @@ const (
 // agesFor is for how many seconds the ages on a page are good enough.
 const agesFor = 15
 
-// render renders a part of the page. The tag changes with what is shown.
+// render renders a part of the page, or returns what was rendered a moment ago. The tag changes with
+// what is shown.
 func (p *pages) render(part string) (tag string, body []byte, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	shown := content{Now: p.Now()}
+	shared, known := p.rendered[part]
+	if age := shown.Now.Sub(shared.at); known && age >= 0 && age < freshFor {
+		return shared.tag, shared.body, nil
+	}
 	shown.Leads, shown.Leader = p.Viewer.Leads()
 	if shown.Leads {
 		picture := p.Viewer.Take()
+		if tag = fmt.Sprintf("%s %d", picture.Tag(), shown.Now.Unix()/agesFor); known && tag == shared.tag {
+			return shared.tag, shared.body, nil
+		}
 		p.fill(&shown, picture)
-		tag = fmt.Sprintf("%s %d", picture.Tag(), shown.Now.Unix()/agesFor)
 	}
 	var out bytes.Buffer
 	if err := p.template.ExecuteTemplate(&out, part, shown); err != nil {
 		return "", nil, err
 	}
+	p.rendered[part] = rendered{shown.Now, tag, out.Bytes()}
 	return tag, out.Bytes(), nil
 }
 

@@ -1,11 +1,15 @@
 package page_test
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,11 +26,14 @@ import (
 type shown struct {
 	picture view.Picture
 	standby bool
+	// decided counts the questions for decisions: one for each group that is rendered.
+	decided atomic.Int32
 }
 
 func (s *shown) Take() *view.Picture { return &s.picture }
 
 func (s *shown) Decisions(key fleet.GroupKey) []api.Decision {
+	s.decided.Add(1)
 	return []api.Decision{{Group: key.String(), Time: now, Effective: 3, Reason: "ScaleUp", Note: "<b>3</b> busy"}}
 }
 
@@ -112,6 +119,40 @@ func TestGroupsWithProblemsComeFirst(t *testing.T) {
 	_, body := get(t, &shown{picture: view.Picture{Groups: []api.Group{group("a", ""), group("b", api.SeverityWarning), group("c", api.SeverityError)}}}, "/")
 	if c, b, a := strings.Index(body, "<h3>ns/c"), strings.Index(body, "<h3>ns/b"), strings.Index(body, "<h3>ns/a"); c < 0 || c > b || b > a {
 		t.Errorf("c at %d, b at %d, a at %d", c, b, a)
+	}
+}
+
+// Everybody sees the same, so many readers take no more of the scaler than one.
+func TestReadersOfThePageShareWhatIsRendered(t *testing.T) {
+	s := &shown{picture: view.Picture{Groups: []api.Group{{Namespace: "ns", Name: "a", Runners: map[string]int{}}}}}
+	mux := http.NewServeMux()
+	page.Register(mux, page.Config{Viewer: s, History: history.New(clock.RealClock{}), Changed: func() <-chan struct{} { return nil }, Now: func() time.Time { return now }})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	var readers sync.WaitGroup
+	for range 50 {
+		readers.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/live", http.NoBody)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = resp.Body.Close() }()
+			if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || line != "event: update\n" {
+				t.Errorf("%q, %v", line, err)
+			}
+		})
+	}
+	readers.Wait()
+	if n := s.decided.Load(); n > 2 {
+		t.Errorf("the page was rendered %d times for 50 readers, want once", n)
 	}
 }
 

@@ -24,6 +24,8 @@ type taking struct {
 	repositories []queue.RepositorySight
 	// running are the runners that run a step, by its lower-case UUID.
 	running map[string]api.Runner
+	// readers are groups that look at the repositories that cannot be read, by the repository's name.
+	readers map[string]string
 }
 
 // shownGroup is a group, with what the reasons of its steps are made from.

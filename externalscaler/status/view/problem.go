@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"bitbucket-runner-scaler/bitbucket"
+	"bitbucket-runner-scaler/bitbucket/pipelines"
 	"bitbucket-runner-scaler/externalscaler/policy"
 	"bitbucket-runner-scaler/externalscaler/scope"
 	"bitbucket-runner-scaler/externalscaler/status/api"
@@ -167,6 +169,7 @@ func (t *taking) repositoryProblems(shown *api.Installation, found *problems) {
 			repository.Error = r.Err.Error()
 			found.add(api.SeverityWarning, "RepositoryUnreadable", "Give the credentials the scopes that docs/configure.md names, or remove the repository from the group.", time.Time{}, "the pipelines of %s cannot be read: %v", r.In, r.Err)
 			found.about(r.In)
+			t.readers[r.In] = t.reader(r.Scope)
 		}
 		if t.Webhooks && r.Hooked.IsZero() && r.Missed >= missedDeliveries {
 			found.add(api.SeverityWarning, "WebhooksMissing", "Set them up: runnerctl webhooks ensure. See docs/webhooks.md.", time.Time{}, "no webhook of %s has arrived for %s, so its steps are found by looking every %s", r.In, plural(r.Missed, "pipeline that runs", "pipelines that run"), t.seconds(r.Interval))
@@ -174,6 +177,19 @@ func (t *taking) repositoryProblems(shown *api.Installation, found *problems) {
 		}
 		shown.Repositories = append(shown.Repositories, repository)
 	}
+}
+
+// reader is a group that looks at a repository for steps; empty if none is known.
+func (t *taking) reader(repository bitbucket.Scope) string {
+	for _, g := range t.order {
+		if g.shown.Strategy != string(policy.QueuedSteps) {
+			continue
+		}
+		if key, serves := t.Fleet.Serving(repository, pipelines.Labels(g.shown.Labels)); serves {
+			return key.String()
+		}
+	}
+	return ""
 }
 
 // unservedProblems reports the steps that no group serves, once for each pipeline and labels.

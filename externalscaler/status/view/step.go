@@ -167,7 +167,15 @@ func (t *taking) notServed(step *api.Step, u fleet.UnservedStep) {
 	}
 	reason.Remedy = "Correct runs-on in bitbucket-pipelines.yml, or give a runner group these labels."
 	step.Why = []api.Reason{reason}
+	for _, g := range t.order { // it may be the one that is meant
+		if g.snapshot == nil && len(step.Why) <= mostFaulty {
+			step.Why = append(step.Why, api.Reason{Kind: kindFaulty, Message: fmt.Sprintf("%s may have them, but cannot be used: %v", g.key, g.decided), Remedy: faultyRemedy})
+		}
+	}
 }
+
+// mostFaulty is how many faulty groups an explanation names.
+const mostFaulty = 3
 
 // mostSets is how many sets of labels an explanation names.
 const mostSets = 5

@@ -106,6 +106,9 @@ type Picture struct {
 	Runners []api.Runner
 	// Steps are those that run, wait, or will, except those that have not been reached.
 	Steps []api.Step
+	// Readers are groups that look at the repositories that cannot be read, one of each, by the
+	// repository's name.
+	Readers map[string]string
 	// all are all steps that are known, in the order of their pipelines, and places are their
 	// indexes by UUID.
 	all    []api.Step
@@ -127,7 +130,7 @@ func (v *Viewer) Take() *Picture {
 }
 
 func (v *Viewer) take(now time.Time) *Picture {
-	t := taking{Config: v.config, now: now, groups: map[fleet.GroupKey]*shownGroup{}}
+	t := taking{Config: v.config, now: now, groups: map[fleet.GroupKey]*shownGroup{}, readers: map[string]string{}}
 	t.look()
 	p := &Picture{places: map[string]int{}}
 	for _, g := range t.order {
@@ -138,7 +141,7 @@ func (v *Viewer) take(now time.Time) *Picture {
 	for i, s := range p.all {
 		p.places[s.UUID] = i
 	}
-	p.Installation = t.installation()
+	p.Installation, p.Readers = t.installation(), t.readers
 	return p
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,10 @@ var states = []string{
 func faulty(r *http.Request) string {
 	var faults []string
 	known := append([]string{"watch"}, parameters[strings.TrimPrefix(r.Pattern, "GET "+Prefix)]...)
-	query := r.URL.Query()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil { // the rest would be answered as if this part had not been asked for
+		return "the query cannot be read: " + shorten(err.Error())
+	}
 	for name, values := range query {
 		switch {
 		case !slices.Contains(known, name):

@@ -52,6 +52,9 @@ func (s *Streams) Serve(w http.ResponseWriter, r *http.Request, look func() (tag
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // or nginx keeps the events back
+	if r.Method == http.MethodHead {
+		return
+	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // else the server ends the request
 	send := func(event []byte) bool {
