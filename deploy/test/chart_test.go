@@ -100,6 +100,8 @@ func TestGoodValuesAreTaken(t *testing.T) {
 		"webhooks without a route":    `{webhook: {enabled: true}, credentials: {default: {accessToken: t, namespaces: [x], webhookSecret: 0123456789abcdef}}}`,
 		"webhooks by an Ingress":      `webhook: {enabled: true, host: runners.example.com, ingress: {enabled: true, annotations: {cert-manager.io/cluster-issuer: mine}}}`,
 		"webhooks by a Gateway here":  `webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true, gateway: {name: mine}}}`,
+		"headers of a collector":      `traces: {endpoint: "https://collector.example.com", protocol: grpc, headersSecret: mine}`,
+		"variables":                   `extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}, {name: TOKEN, valueFrom: {secretKeyRef: {name: mine, key: token}}}]`,
 		"policies for two namespaces": `networkPolicy: {enabled: true, runnerNamespaces: [team-a, team-b]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,6 +145,9 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"an address as host":                 {`webhook: {enabled: true, host: "https://runners.example.com"}`, "/webhook/host"},
 		"a short secret of webhooks":         {`credentials: {default: {accessToken: c, namespaces: [x], webhookSecret: short}}`, "/credentials/default/webhookSecret"},
 		"a proxy without a scheme":           {`proxy: {url: "proxy:3128"}`, "/proxy/url"},
+		"a collector without a scheme":       {`traces: {endpoint: "collector:4317"}`, "/traces/endpoint"},
+		"a protocol that is not spoken":      {`traces: {protocol: http/json}`, "/traces/protocol"},
+		"a variable without a name":          {`extraEnv: [{value: x}]`, "/extraEnv/0"},
 		"a flag without dashes":              {`extraArgs: [poll-interval=2m]`, "/extraArgs/0"},
 		"flags that are no list":             {`extraArgs: "--poll-interval=2m"`, "/extraArgs"},
 		"a node label that is no text":       {`nodeSelector: {pool: 1}`, "/nodeSelector/pool"},
