@@ -29,11 +29,14 @@ func sendTraces(ctx context.Context, c config, settings *controlplane.Config) (e
 	}
 	settings.Traces = provider
 	log.Info("traces are sent", zap.String("exporter", wanted.Exporter), zap.String("protocol", wanted.Protocol))
-	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), traceFlush)
-		defer cancel()
-		if err := provider.Shutdown(ctx); err != nil {
-			log.Warn("the last traces were not sent", zap.Error(err))
-		}
-	}, nil
+	return func() { flush(ctx, provider, log) }, nil
+}
+
+// flush sends the last traces, unless that takes too long.
+func flush(ctx context.Context, provider interface{ Shutdown(context.Context) error }, log *zap.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), traceFlush)
+	defer cancel()
+	if err := provider.Shutdown(ctx); err != nil {
+		log.Warn("the last traces were not sent", zap.Error(err))
+	}
 }

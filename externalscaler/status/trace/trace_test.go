@@ -202,3 +202,19 @@ func TestWhichCallAskedForAJob(t *testing.T) {
 		t.Error("a group that does not exist is remembered")
 	}
 }
+
+func TestARunnerThatIsNotSampledCostsNoLookAtItsSteps(t *testing.T) {
+	s := newStage(t)
+	s.tracer = NewProvider(sdktrace.WithSyncer(s.spans), sdktrace.WithSampler(sdktrace.NeverSample())).Tracer(scope)
+	s.show(0, member())
+	m := onlineMember()
+	m.Telemetry.Activity, m.Telemetry.StepUUID = fleet.ActivityBusy, "{step}"
+	s.show(time.Minute, m)
+	if l := s.lives["job"]; l == nil || l.step != nil {
+		t.Errorf("got %+v, want a runner whose steps are not followed", l)
+	}
+	s.show(time.Minute)
+	if n := len(s.spans.GetSpans()); n != 0 || len(s.lives) != 0 {
+		t.Errorf("%d spans, and %d runners are remembered, want none", n, len(s.lives))
+	}
+}
