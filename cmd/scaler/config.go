@@ -18,6 +18,7 @@ import (
 
 	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/flags"
+	"bitbucket-runner-scaler/externalscaler/status/trace/otlp"
 )
 
 // minPollInterval protects the hourly limit of 1,000 calls.
@@ -53,6 +54,7 @@ func newCommand(lookup func(string) (string, bool), serve func(context.Context, 
 		Short: "Report to KEDA how many runners each runner group needs",
 		Long: "scaler is the control plane: it answers KEDA's calls, registers the runners of runner Jobs, and removes surplus and lost ones.\n\n" +
 			"Each flag may be given as an environment variable too: SCALER_POLL_INTERVAL for --poll-interval. Flags win.\n" +
+			"OpenTelemetry's standard variables (OTEL_EXPORTER_OTLP_ENDPOINT, ...) turn traces of the runners on.\n" +
 			"Exit codes: 0 success, 1 failure, 2 wrong command line.",
 		Example: "  scaler --credentials-dir /etc/bitbucket-runner-scaler/credentials --cluster k8s\n" +
 			"  scaler --kubernetes off --tls off --log-format console    # answers KEDA's calls only",
@@ -135,7 +137,8 @@ func (c config) faults() []error {
 	if c.pollInterval < minPollInterval {
 		add("--poll-interval: %v, want at least %v: Bitbucket allows 1,000 calls per hour", c.pollInterval, minPollInterval)
 	}
-	faults = append(append(faults, c.tlsFaults()...), c.webhookFaults()...)
+	_, traceFaults := otlp.Read(c.lookup)
+	faults = slices.Concat(faults, c.tlsFaults(), c.webhookFaults(), traceFaults)
 	if c.kubernetes == "auto" && c.namespace == "" {
 		add("--namespace: empty, want the namespace of this installation (or POD_NAMESPACE, or --kubernetes off)")
 	}

@@ -145,3 +145,16 @@ func TestAMisspeltVariableEndsTheStart(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, &stderr)
 	}
 }
+
+func TestTheVariablesOfOpenTelemetryAreChecked(t *testing.T) {
+	given := map[string]string{"OTEL_TRACES_EXPORTER": "jaeger", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_TRACES_SAMPLER": "always_on"}
+	lookup := func(name string) (string, bool) { value, ok := given[name]; return value, ok }
+	args := []string{"--tls", "off", "--kubernetes", "off"}
+	if _, err := parse(args, lookup); err == nil || !strings.Contains(err.Error(), `OTEL_TRACES_EXPORTER: "jaeger", want otlp, console or none`) {
+		t.Errorf("got %v, want the fault of OTEL_TRACES_EXPORTER", err)
+	}
+	given["OTEL_TRACES_EXPORTER"] = "otlp"
+	if _, err := parse(args, lookup); err != nil {
+		t.Errorf("with variables that are right: %v", err)
+	}
+}

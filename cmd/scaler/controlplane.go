@@ -37,6 +37,11 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		PollInterval: c.pollInterval, MaxStaleness: c.maxStaleness, WriteSettle: c.writeSettle, OrphanGrace: c.orphanGrace,
 		NoPage: !c.page, DryRun: c.dryRun, UnsafeScaleDown: c.unsafeScaleDown, Logger: log,
 	}
+	endTraces, err := sendTraces(ctx, c, &settings)
+	if err != nil {
+		return err
+	}
+	defer endTraces()
 	webhooks, endWebhooks, err := listenForWebhooks(ctx, c)
 	if err != nil {
 		return err

@@ -101,6 +101,8 @@ func TestGoodValuesAreTaken(t *testing.T) {
 		"webhooks by an Ingress":      `webhook: {enabled: true, host: runners.example.com, ingress: {enabled: true, annotations: {cert-manager.io/cluster-issuer: mine}}}`,
 		"webhooks by a Gateway here":  `webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true, gateway: {name: mine}}}`,
 		"all for Prometheus":          `{podMonitor: {enabled: true, interval: 1m30s}, prometheusRule: {enabled: true, alerts: {BitbucketRunnerAtMax: {threshold: 2.5}}}, dashboard: {enabled: true}}`,
+		"headers of a collector":      `traces: {endpoint: "https://collector.example.com", protocol: grpc, headersSecret: mine}`,
+		"variables":                   `extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}, {name: TOKEN, valueFrom: {secretKeyRef: {name: mine, key: token}}}]`,
 		"policies for two namespaces": `networkPolicy: {enabled: true, runnerNamespaces: [team-a, team-b]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,6 +151,9 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"an interval without a unit":         {`podMonitor: {interval: "30"}`, "/podMonitor/interval"},
 		"a label that is no text":            {`dashboard: {labels: {grafana_dashboard: 1}}`, "/dashboard/labels/grafana_dashboard"},
 		"a proxy without a scheme":           {`proxy: {url: "proxy:3128"}`, "/proxy/url"},
+		"a collector without a scheme":       {`traces: {endpoint: "collector:4317"}`, "/traces/endpoint"},
+		"a protocol that is not spoken":      {`traces: {protocol: http/json}`, "/traces/protocol"},
+		"a variable without a name":          {`extraEnv: [{value: x}]`, "/extraEnv/0"},
 		"a flag without dashes":              {`extraArgs: [poll-interval=2m]`, "/extraArgs/0"},
 		"flags that are no list":             {`extraArgs: "--poll-interval=2m"`, "/extraArgs"},
 		"a node label that is no text":       {`nodeSelector: {pool: 1}`, "/nodeSelector/pool"},

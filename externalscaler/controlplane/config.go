@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	oteltrace "go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
@@ -83,6 +84,9 @@ type Config struct {
 	// CertificateExpiry returns when the certificate of the gRPC server expires, zero if it has
 	// none. It is nil without TLS.
 	CertificateExpiry func() time.Time
+	// Traces gets the traces of the runners and of KEDA's calls. It is nil if there are none.
+	// Whoever made it ends it after Run has returned.
+	Traces oteltrace.TracerProvider
 	// ServerOptions are options of the gRPC server, such as transport credentials.
 	ServerOptions []grpc.ServerOption
 	Logger        *zap.Logger

@@ -33,6 +33,7 @@ import (
 	"bitbucket-runner-scaler/externalscaler/status"
 	"bitbucket-runner-scaler/externalscaler/status/history"
 	"bitbucket-runner-scaler/externalscaler/status/metrics"
+	"bitbucket-runner-scaler/externalscaler/status/trace"
 	"bitbucket-runner-scaler/externalscaler/status/view"
 	"bitbucket-runner-scaler/externalscaler/webhook"
 )
@@ -58,6 +59,7 @@ type ControlPlane struct {
 	viewer        *view.Viewer
 	history       *history.History
 	metrics       *metrics.Metrics
+	tracer        *trace.Tracer  // nil without traces
 	sidecars      func() int     // counts the attached ones
 	reaper        *reaper.Reaper // nil without a cluster
 	gate          leader.Gate
@@ -101,7 +103,8 @@ func New(c Config) (*ControlPlane, error) {
 	p.status = status.New(p.fleet, p.decisions, p.crashes, time.Now)
 	registry := prometheus.NewRegistry()
 	p.newWebhooks(store, registry)
-	options := slices.Concat(p.metrics.ServerOptions(), p.gate.Options(), c.ServerOptions)
+	p.tracer = p.newTracer()
+	options := slices.Concat(p.metrics.ServerOptions(), p.traceOptions(), p.gate.Options(), c.ServerOptions)
 	p.grpc = externalscaler.NewServer(c.Logger.Named("grpc"), options, p.services()...)
 	p.metrics.Serves(p.grpc)
 	p.metrics.Register(registry, p.sources(store))

@@ -42,6 +42,7 @@ func (p *ControlPlane) lead(ctx context.Context) error {
 		work.Go(func() error { return p.reaper.Run(leading) })
 	}
 	work.Go(func() error { p.keepHistory(leading); return nil })
+	work.Go(func() error { p.traceRunners(leading); return nil })
 	report := unservedReport{steps: p.fleet.Unserved, events: p.config.Cluster, log: p.log}
 	work.Go(func() error { report.run(leading); return nil })
 	if p.config.Cluster != nil {

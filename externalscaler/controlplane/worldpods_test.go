@@ -43,6 +43,7 @@ func (w *world) startPod(group fleet.ScaledJob, run life) {
 	ctx := metadata.AppendToOutgoingContext(w.ctx, "authorization", "Bearer "+token)
 	w.all.Go(func() {
 		if sleep(ctx, podStart) {
+			w.cluster.StartSidecar(job.UID)
 			run(&virtualPod{w: w, group: group.Name, job: job, ctx: ctx})
 		}
 	})
@@ -63,6 +64,7 @@ func works(p *virtualPod) {
 		defer cancel()
 		told.attach(ctx)
 	})
+	p.w.cluster.StartRunner(p.job.UID)
 	environment := runner.GetEnvironment()
 	config := standin.FromEnvironment(func(name string) (string, bool) { value, ok := environment[name]; return value, ok })
 	config.TokenEndpoint = bitbucketURL + "/oauth/token"

@@ -101,6 +101,9 @@ type Pod struct {
 	CreatedOn            time.Time
 	// Node that it was given to; empty while it waits for one.
 	Node string
+	// ScheduledOn is when it was given to the node. SidecarOn and RunnerOn are when the
+	// containers of these names started. Each is zero before.
+	ScheduledOn, SidecarOn, RunnerOn time.Time
 	// Deleting is true once the pod is being deleted: it ends within its grace.
 	Deleting bool
 	// Finished is true once the pod's phase is Succeeded or Failed.

@@ -107,26 +107,3 @@ func lived(ended *corev1.ContainerStateTerminated) time.Duration {
 	}
 	return max(0, ended.FinishedAt.Sub(ended.StartedAt.Time))
 }
-
-// slimStatuses keeps what waits and failure read. Nothing is left of a container that
-// runs. Messages of ended containers are left out: they may be parts of logs.
-func slimStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
-	slim := func(ended *corev1.ContainerStateTerminated) *corev1.ContainerStateTerminated {
-		if ended == nil {
-			return nil
-		}
-		return &corev1.ContainerStateTerminated{ExitCode: ended.ExitCode, Reason: ended.Reason, StartedAt: ended.StartedAt, FinishedAt: ended.FinishedAt}
-	}
-	var kept []corev1.ContainerStatus
-	for _, container := range all {
-		if container.State.Waiting == nil && container.State.Terminated == nil {
-			continue
-		}
-		kept = append(kept, corev1.ContainerStatus{
-			Name:                 container.Name,
-			State:                corev1.ContainerState{Waiting: container.State.Waiting, Terminated: slim(container.State.Terminated)},
-			LastTerminationState: corev1.ContainerState{Terminated: slim(container.LastTerminationState.Terminated)},
-		})
-	}
-	return kept
-}

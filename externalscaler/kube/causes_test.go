@@ -108,13 +108,3 @@ func TestHowAJobFailed(t *testing.T) {
 		})
 	}
 }
-
-func TestNothingIsKeptOfContainersThatRunOrOfTheirLastWords(t *testing.T) {
-	kept := slimStatuses([]corev1.ContainerStatus{
-		{Name: "sidecar", Image: "large", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
-		endedWith("runner", 1, "Error", time.Second),
-	})
-	if len(kept) != 1 || kept[0].State.Terminated.Message != "" || kept[0].State.Terminated.ExitCode != 1 {
-		t.Errorf("got %+v", kept)
-	}
-}

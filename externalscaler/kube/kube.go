@@ -207,7 +207,7 @@ func slim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Pod:
 		o.ManagedFields, o.Annotations, o.Spec = nil, nil, corev1.PodSpec{NodeName: o.Spec.NodeName}
-		o.Status.ContainerStatuses, o.Status.InitContainerStatuses = slimStatuses(o.Status.ContainerStatuses), slimStatuses(o.Status.InitContainerStatuses)
+		o.Status = slimStatus(o.Status)
 	case *batchv1.Job:
 		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
 		// The other annotations are copies of the ScaledJob's.

@@ -204,6 +204,7 @@ func podOf(pod *corev1.Pod) fleet.Pod {
 	return fleet.Pod{
 		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), CreatedOn: pod.CreationTimestamp.Time,
 		Node: pod.Spec.NodeName, Deleting: pod.DeletionTimestamp != nil,
+		ScheduledOn: scheduledOn(pod), SidecarOn: startedOn(pod.Status.InitContainerStatuses, "sidecar"), RunnerOn: startedOn(pod.Status.ContainerStatuses, "runner"),
 		Finished: ended(pod), Waits: waits(pod),
 	}
 }

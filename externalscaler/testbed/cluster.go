@@ -184,7 +184,17 @@ func (c *Cluster) Change(uid, generation string, settings map[string]string) fle
 
 // Schedule assigns the pod of a Job to a node.
 func (c *Cluster) Schedule(jobUID, node string) {
-	c.change(jobUID, func(job *fleet.Job) { job.Pod.Node = node })
+	c.change(jobUID, func(job *fleet.Job) { job.Pod.Node, job.Pod.ScheduledOn = node, time.Now() })
+}
+
+// StartSidecar records that the sidecar of a Job's pod has started.
+func (c *Cluster) StartSidecar(jobUID string) {
+	c.change(jobUID, func(job *fleet.Job) { job.Pod.SidecarOn = time.Now() })
+}
+
+// StartRunner records that the runner container of a Job's pod has started.
+func (c *Cluster) StartRunner(jobUID string) {
+	c.change(jobUID, func(job *fleet.Job) { job.Pod.RunnerOn = time.Now() })
 }
 
 // Wait gives the pod of a Job a cause for which it does not run.

@@ -31,6 +31,7 @@ type Binaries struct {
 // container has ended, it sends SIGTERM to the sidecar. If a pod is deleted, its preStop
 // hook runs before any signal.
 type node struct {
+	cluster  *Cluster
 	dir      string
 	binaries Binaries
 	scaler   string // address
@@ -80,6 +81,7 @@ func (n *node) remove(podUID string) {
 // pod runs a pod until its main container has ended. When deleted ends, pod runs the
 // preStop hook and then stops the containers. The node ends with alive.
 func (n *node) pod(alive, deleted context.Context, job fleet.Job, token string) (err error) {
+	n.cluster.Schedule(job.UID, "testbed")
 	dir := filepath.Join(n.dir, job.Pod.UID[:8]) // short: a socket's path has 108 bytes at most
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("pod's directory: %w", err)
@@ -99,11 +101,13 @@ func (n *node) pod(alive, deleted context.Context, job fleet.Job, token string) 
 		return fmt.Errorf("pod's emptyDir: %w", err)
 	}
 	sidecar := start(log, append(shared, "SIDECAR_SCALER_ADDRESS="+n.scaler, "SIDECAR_TOKEN_FILE="+tokenFile), n.binaries.Sidecar, "run")
+	n.cluster.StartSidecar(job.UID)
 	defer func() { err = errors.Join(err, sidecar.end(podGrace)) }()
 	if err := n.probe(deleted, shared, sidecar); err != nil {
 		return err
 	}
 	main := start(log, append(shared, n.env...), filepath.Join(dir, "run", "sidecar"), append([]string{"exec", "--"}, n.binaries.Runner...)...)
+	n.cluster.StartRunner(job.UID)
 	select {
 	case <-main.done:
 		return main.err

@@ -116,7 +116,7 @@ func Start(ctx context.Context, config Config) (bed *Bed, err error) {
 		return nil, fmt.Errorf("connect to the scaler: %w", err)
 	}
 	b.node = &node{
-		dir: config.Dir, binaries: config.Binaries, scaler: b.GRPCAddress, env: config.RunnerEnv,
+		cluster: b.Cluster, dir: config.Dir, binaries: config.Binaries, scaler: b.GRPCAddress, env: config.RunnerEnv,
 		log: config.Logger.Named("node"), stop: map[string]context.CancelFunc{},
 	}
 	b.Cluster.Removed = func(pod fleet.Pod) { b.node.remove(pod.UID) }
