@@ -50,8 +50,8 @@ func TestAJobWithoutARunnerHasNoUUID(t *testing.T) {
 func TestRunnersThatAListLeavesOutAreFoundByTheirGroups(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprint(w, map[string]string{
-			"/api/v1/runners":                  `{"items":[{"group":"a/linux","name":"x"}],"omitted":1}`,
-			"/api/v1/groups":                   `{"items":[{"namespace":"a","name":"linux"},{"namespace":"b","name":"linux"}]}`,
+			"/api/v1/runners":                 `{"items":[{"group":"a/linux","name":"x"}],"omitted":1}`,
+			"/api/v1/groups":                  `{"items":[{"namespace":"a","name":"linux"},{"namespace":"b","name":"linux"}]}`,
 			"/api/v1/runners?group=a%2Flinux": `{"items":[{"group":"a/linux","name":"x"}]}`,
 			"/api/v1/runners?group=b%2Flinux": `{"items":[{"group":"b/linux","name":"y"}]}`,
 		}[r.URL.String()])
