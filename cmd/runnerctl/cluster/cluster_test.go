@@ -123,7 +123,8 @@ func TestWhatIsNotKnownIsAnError(t *testing.T) {
 		"group":          {[]string{"explain", "builds/other", "--address", address}, 1, `group: "builds/other" is not known, want one of: builds/linux`},
 		"status's group": {[]string{"status", "builds/other", "--address", address}, 1, `want one of: builds/linux`},
 		"step":           {[]string{"explain", "step", "{c3df9272-4777-476a-b869-376694f6c7e5}", "--address", address}, 1, "is not known. The scaler knows the steps of live pipelines"},
-		"build":          {[]string{"explain", "step", "https://bitbucket.org/acme/app/pipelines/results/99", "--address", address}, 1, "build 99 of app is not known"},
+		"build":          {[]string{"explain", "step", "https://bitbucket.org/acme/app/pipelines/results/99", "--address", address}, 1, "build 99 of acme/app is not known"},
+		"workspace":      {[]string{"explain", "step", "https://bitbucket.org/other/app/pipelines/results/1", "--address", address}, 1, "build 1 of other/app is not known"},
 		"no step":        {[]string{"explain", "step", "https://example.com/", "--address", address}, 2, "want a step's UUID, or the address"},
 		"too few":        {[]string{"explain", "--scaler", "x", "--address", "ftp://x"}, 2, `--scaler: "x", want NAMESPACE/SERVICE`},
 		"runner":         {[]string{"drain", "nobody", "--address", address}, 1, `"nobody" is not the name, UUID, pod or Job of a runner`},
@@ -177,12 +178,12 @@ func TestAddressesOfStepsAreRead(t *testing.T) {
 	for given, want := range map[string]place{
 		id:                                     {step: id},
 		"C3DF9272-4777-476A-B869-376694F6C7E5": {step: id},
-		"https://bitbucket.org/acme/app/pipelines/results/812":                                                          {repository: "app", build: 812},
-		"https://bitbucket.org/acme/app/pipelines/results/812/":                                                         {repository: "app", build: 812},
-		"https://bitbucket.org/acme/app/pipelines/results/812/steps/%7Bc3df9272-4777-476a-b869-376694f6c7e5%7D":         {repository: "app", build: 812, step: id},
-		"https://bitbucket.org/acme/app/pipelines/results/812/steps/{c3df9272-4777-476a-b869-376694f6c7e5}/test-report": {repository: "app", build: 812, step: id},
-		"https://bitbucket.org/acme/app/addon/pipelines/home#!/results/812":                                             {repository: "app", build: 812},
-		"https://bitbucket.org/%7B11111111-1111-4111-8111-111111111111%7D/app/pipelines/results/3":                      {repository: "app", build: 3},
+		"https://bitbucket.org/acme/app/pipelines/results/812":                                                          {repository: "acme/app", build: 812},
+		"https://bitbucket.org/acme/app/pipelines/results/812/":                                                         {repository: "acme/app", build: 812},
+		"https://bitbucket.org/acme/app/pipelines/results/812/steps/%7Bc3df9272-4777-476a-b869-376694f6c7e5%7D":         {repository: "acme/app", build: 812, step: id},
+		"https://bitbucket.org/acme/app/pipelines/results/812/steps/{c3df9272-4777-476a-b869-376694f6c7e5}/test-report": {repository: "acme/app", build: 812, step: id},
+		"https://bitbucket.org/acme/app/addon/pipelines/home#!/results/812":                                             {repository: "acme/app", build: 812},
+		"https://bitbucket.org/%7B11111111-1111-4111-8111-111111111111%7D/app/pipelines/results/3":                      {repository: "{11111111-1111-4111-8111-111111111111}/app", build: 3},
 	} {
 		if got, err := placeOf(given); err != nil || got != want {
 			t.Errorf("%s: %+v, %v, want %+v", given, got, err, want)

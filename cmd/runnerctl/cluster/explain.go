@@ -170,7 +170,7 @@ func placeOf(given string) (place, error) {
 	if err != nil {
 		return place{}, exit.Usage(fmt.Errorf("%q: %s is no build number", given, found[3]))
 	}
-	p := place{repository: found[2], build: build}
+	p := place{repository: found[1] + "/" + found[2], build: build}
 	if found[4] != "" {
 		id, err := uuid.Parse(strings.Trim(found[4], "{}"))
 		if err != nil {

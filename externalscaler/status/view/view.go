@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -181,14 +182,35 @@ func (p *Picture) Step(uuid string) (api.Step, bool) {
 // WORKSPACE/SLUG or a UUID.
 func (p *Picture) Build(repository string, build int) []api.Step {
 	var steps []api.Step
-	slug := repository[strings.LastIndexByte(repository, '/')+1:]
 	for _, s := range p.all {
-		if s.Build == build && (s.Repository == slug || slug == "") {
+		if s.Build == build && p.In(s, repository) {
 			steps = append(steps, s)
 		}
 	}
 	return steps
 }
+
+// In reports whether a step is one of a repository, for all that is known: the slug of its
+// workspace is only known from its group.
+func (p *Picture) In(s api.Step, repository string) bool {
+	workspace, name, both := strings.Cut(repository, "/")
+	if !both {
+		workspace, name = "", repository
+	}
+	linked := func(uuid string) bool { return strings.Contains(s.URL, "/"+url.PathEscape(strings.ToLower(uuid))+"/") }
+	switch {
+	case name != s.Repository && (!isUUID(name) || !linked(name)):
+		return false
+	case isUUID(workspace):
+		return s.URL == "" || linked(workspace)
+	}
+	namespace, group, _ := strings.Cut(s.Group, "/")
+	g, _ := p.Group(namespace, group)
+	of, _, _ := strings.Cut(g.Scope, "/")
+	return workspace == "" || of == "" || isUUID(of) || strings.EqualFold(workspace, of)
+}
+
+func isUUID(name string) bool { return strings.HasPrefix(name, "{") }
 
 // Decisions returns the last changed decisions of a group, the newest first.
 func (v *Viewer) Decisions(key fleet.GroupKey) []api.Decision {

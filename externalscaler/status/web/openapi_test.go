@@ -52,7 +52,7 @@ func operations() []operation {
 		{"/runners", "The runners of one group or of all.", api.Items[api.Runner]{}, []*openapi3.Parameter{group}},
 		{
 			"/steps", "The steps that wait, soon will, or run; of one build, all.", api.Items[api.Step]{},
-			[]*openapi3.Parameter{group, state, text("repository", "Only steps of this repository: its slug."), openapi3.NewQueryParameter("build").WithSchema(openapi3.NewIntegerSchema().WithMin(1)).WithDescription("All steps of this build of the repository.")},
+			[]*openapi3.Parameter{group, state, text("repository", "Only steps of this repository: its slug, WORKSPACE/SLUG, or UUIDs instead."), openapi3.NewQueryParameter("build").WithSchema(openapi3.NewIntegerSchema().WithMin(1)).WithDescription("All steps of this build of the repository.")},
 		},
 		{"/steps/{uuid}", "One step, and why it does not run.", api.Step{}, nil},
 	}

@@ -144,11 +144,10 @@ func (h *handler) steps(p *view.Picture, r *http.Request) answer {
 	if build, err := strconv.Atoi(query.Get("build")); err == nil {
 		steps = p.Build(repository, build)
 	}
-	slug := repository[strings.LastIndexByte(repository, '/')+1:]
 	return ok(listed(filter(steps, func(s api.Step) bool {
 		return (query.Get("group") == "" || s.Group == query.Get("group")) &&
 			(query.Get("state") == "" || string(s.State) == query.Get("state")) &&
-			(slug == "" || s.Repository == slug)
+			(repository == "" || p.In(s, repository))
 	})))
 }
 
