@@ -72,13 +72,14 @@ func playBursts(t *testing.T) (steps []emulator.StepInfo) {
 	file := "pipelines:\n  default:\n    - step: {name: Build, " + runsOn + ", script: [sleep 10]}\n    - parallel:\n" +
 		strings.Repeat("        - step: {name: Test, "+runsOn+", script: [sleep 20]}\n", 6)
 	pipelines := map[string]bool{}
-	for range simulatedBursts {
+	for i := range simulatedBursts {
 		pushed, err := shared.Control.Push(t.Context(), emulator.PushRequest{Workspace: "acme", Repository: simulatedRepository, Branch: "main", File: file})
 		if err != nil {
 			t.Fatal(err)
 		}
 		pipelines[pushed.Pipeline] = true
-		time.Sleep(simulatedEvery)
+		// Not in step with KEDA's polls, whose phases would else be all the same.
+		time.Sleep(simulatedEvery + time.Duration(i)*simulatedPolling/simulatedBursts)
 	}
 	until(t, "all steps to pass", func() (bool, error) {
 		steps = slices.DeleteFunc(state(t).Steps, func(s emulator.StepInfo) bool { return !pipelines[s.PipelineUUID] })
