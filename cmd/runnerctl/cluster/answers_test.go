@@ -39,6 +39,26 @@ func TestANamespaceBoundsWhichRunnersAreMeant(t *testing.T) {
 	}
 }
 
+// As for explain: what is named in full is meant.
+func TestAGroupThatIsNamedInFullIsShownWhateverTheNamespace(t *testing.T) {
+	address := answering(t, map[string]string{
+		"/installation": `{"problems":[{"kind":"AtMax","group":"b/linux"},{"kind":"AtMax","group":"a/linux"}]}`,
+		"/groups":       `{"items":[{"namespace":"a","name":"linux"},{"namespace":"b","name":"linux"}]}`, "/groups/b/linux": `{}`,
+	})
+	code, stdout, stderr := ctl(t.Context(), "status", "b/linux", "-n", "a", "--address", address)
+	if code != 0 || strings.Contains(stdout, "No runner groups") || strings.Contains(stdout, "a/linux") || strings.Count(stdout, "b/linux") != 2 {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+}
+
+func TestANamespaceWithoutGroupsIsNotAScalerWithout(t *testing.T) {
+	address := answering(t, map[string]string{"/installation": `{}`, "/groups": `{"items":[{"namespace":"a","name":"linux"}]}`})
+	_, stdout, stderr := ctl(t.Context(), "status", "-n", "b", "--address", address)
+	if !strings.Contains(stdout, `No runner groups in namespace "b".`) {
+		t.Errorf("%s%s", stdout, stderr)
+	}
+}
+
 func TestAJobWithoutARunnerHasNoUUID(t *testing.T) {
 	for _, given := range []string{"", "{}", "}{"} {
 		if named(api.Runner{Job: "linux-x7k2p"}, given) {

@@ -55,7 +55,7 @@ func (t *target) check(set *flags.Set) {
 	if namespace, service, found := strings.Cut(t.scaler, "/"); !found || namespace == "" || service == "" || strings.Contains(service, "/") {
 		set.Fault("--scaler: %q, want NAMESPACE/SERVICE", t.scaler)
 	}
-	if u, err := url.Parse(t.address); t.address != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+	if u, err := url.Parse(t.address); t.address != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
 		set.Fault("--address: %q, want http://HOST:PORT", t.address)
 	}
 }

@@ -127,6 +127,7 @@ func TestWhatIsNotKnownIsAnError(t *testing.T) {
 		"workspace":      {[]string{"explain", "step", "https://bitbucket.org/other/app/pipelines/results/1", "--address", address}, 1, "build 1 of other/app is not known"},
 		"no step":        {[]string{"explain", "step", "https://example.com/", "--address", address}, 2, "want a step's UUID, or the address"},
 		"too few":        {[]string{"explain", "--scaler", "x", "--address", "ftp://x"}, 2, `--scaler: "x", want NAMESPACE/SERVICE`},
+		"a query":        {[]string{"status", "--address", address + "?x=1"}, 2, `want http://HOST:PORT`},
 		"runner":         {[]string{"drain", "nobody", "--address", address}, 1, `"nobody" is not the name, UUID, pod or Job of a runner`},
 		"node":           {[]string{"drain", "node/x", "--address", address}, 1, `no runner is on the node "x"`},
 		"unreachable":    {[]string{"status", "--address", "http://127.0.0.1:1"}, 2, "http://127.0.0.1:1"},

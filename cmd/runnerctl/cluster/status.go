@@ -134,15 +134,19 @@ func (f *statusFlags) look(ctx context.Context, client *client, only string) (se
 	if err := client.get(ctx, "/groups", &groups); err != nil {
 		return seen, err
 	}
+	inNamespace := f.namespace
+	if only != "" {
+		inNamespace = "" // its name says which
+	}
 	seen.Groups = slices.DeleteFunc(groups.Items, func(g api.Group) bool {
-		return f.namespace != "" && g.Namespace != f.namespace || only != "" && g.Key() != only
+		return inNamespace != "" && g.Namespace != inNamespace || only != "" && g.Key() != only
 	})
 	if only != "" && len(seen.Groups) == 0 {
 		return seen, client.get(ctx, "/groups/"+only, &api.Group{}) // it says which groups there are
 	}
 	seen.Installation.Problems = slices.DeleteFunc(seen.Installation.Problems, func(p api.Problem) bool {
 		namespace, _, _ := strings.Cut(p.Group, "/")
-		return p.Group != "" && (f.namespace != "" && namespace != f.namespace || only != "" && p.Group != only)
+		return p.Group != "" && (inNamespace != "" && namespace != inNamespace || only != "" && p.Group != only)
 	})
 	return seen, nil
 }
@@ -173,6 +177,10 @@ func (f *statusFlags) write(to io.Writer, seen state, paint Painter) error {
 		return writeYAML(to, seen)
 	}
 	if err := writeProblems(to, seen.Installation.Problems, paint); err != nil {
+		return err
+	}
+	if len(seen.Groups) == 0 && f.namespace != "" {
+		_, err := fmt.Fprintf(to, "No runner groups in namespace %q.\n", f.namespace)
 		return err
 	}
 	if len(seen.Groups) == 0 {
