@@ -99,6 +99,8 @@ func TestTheAPIAnswersAsItIsDescribed(t *testing.T) {
 		"/groups?watch=yes":               `watch: "yes", want true or false`,
 		"/groups/ns/other":                `group: "ns/other" is not known, want one of: ns/builds`,
 		"/groups/ns/builds/colours":       `"colours": a group has no such list`,
+		"/runners?group=ns/none":          `group: "ns/none" is not known`,
+		"/steps?group=ns/none":            `group: "ns/none" is not known`,
 		"/decisions?group=ns/none":        `group: "ns/none" is not known`,
 		"/steps/{0-0}":                    `step: "{0-0}" is not known`,
 		"/colours":                        "there is no such route",

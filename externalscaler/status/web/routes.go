@@ -134,12 +134,18 @@ func (h *handler) decisions(p *view.Picture, r *http.Request) answer {
 
 func (h *handler) runners(p *view.Picture, r *http.Request) answer {
 	group := r.URL.Query().Get("group")
+	if !knownGroup(p, group) {
+		return noGroup(p, group)
+	}
 	return ok(listed(filter(p.Runners, func(s api.Runner) bool { return group == "" || s.Group == group })))
 }
 
 // steps are those that are worth a look or, of one build, all.
 func (h *handler) steps(p *view.Picture, r *http.Request) answer {
 	query := r.URL.Query()
+	if !knownGroup(p, query.Get("group")) {
+		return noGroup(p, query.Get("group"))
+	}
 	steps, repository := p.Steps, query.Get("repository")
 	if build, err := strconv.Atoi(query.Get("build")); err == nil {
 		steps = p.Build(repository, build)
@@ -157,6 +163,13 @@ func (h *handler) step(p *view.Picture, r *http.Request) answer {
 		return refuse(http.StatusNotFound, fmt.Sprintf("step: %q is not known. The scaler knows the steps of live pipelines in the repositories of groups with the strategy queuedSteps, and those that its runners run", shorten(r.PathValue("uuid"))))
 	}
 	return ok(step)
+}
+
+// knownGroup reports whether there is a group of that key, or none is meant.
+func knownGroup(p *view.Picture, key string) bool {
+	namespace, name, _ := strings.Cut(key, "/")
+	_, known := p.Group(namespace, name)
+	return key == "" || known
 }
 
 func filter[T any](items []T, keep func(T) bool) []T {
