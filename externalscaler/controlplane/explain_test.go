@@ -169,6 +169,20 @@ func TestRefusedCredentialsAreAProblemWithinAList(t *testing.T) {
 	})
 }
 
+func TestARefusedRegistrationIsAProblem(t *testing.T) {
+	virtually(t, 1, func(w *world) {
+		w.faults(emulator.FaultRule{Method: http.MethodPost, Path: "/*/pipelines-config/runners", Status: http.StatusForbidden})
+		w.apply("fleet", "w0", nil, works)
+		w.problem(time.Minute, "RegistrationRefused", "1 Job does not come to a runner", "403")
+		w.told(30*time.Second, "JobWaiting", "RegistrationRefused")
+		w.faults()
+		w.after(5 * time.Minute)
+		if all := w.current().plane.Viewer().Take().Installation.Problems; len(all) != 0 {
+			w.t.Errorf("problems after Bitbucket registers again: %+v", all)
+		}
+	})
+}
+
 func TestMissingWebhooksAreAProblemWhilePipelinesRun(t *testing.T) {
 	virtually(t, 1, func(w *world) {
 		w.apply("fleet", "w0", byQueue(nil), works)

@@ -45,6 +45,8 @@ type Member struct {
 	StoppingSince time.Time
 	// AskedLast is when the pod last asked for its registration.
 	AskedLast time.Time
+	// Refused is why Bitbucket refused that registration; empty if it did not.
+	Refused string
 	// Age of the runner's registration by Bitbucket's clock; 0 without a runner.
 	Age time.Duration
 
@@ -62,6 +64,8 @@ func (m Member) Terminating() bool {
 // nothing is wrong.
 func (m Member) Waits() Cause {
 	switch {
+	case m.Pod != nil && m.Pod.Waits.Reason == "" && m.Runner == nil && m.Refused != "":
+		return Cause{Reason: RegistrationRefused, Message: m.Refused}
 	case m.Pod != nil:
 		return m.Pod.Waits
 	case m.Job != nil:
@@ -69,6 +73,10 @@ func (m Member) Waits() Cause {
 	}
 	return Cause{}
 }
+
+// RegistrationRefused is the reason for which a Job does not come to a runner that is not one of
+// Kubernetes' but of Bitbucket's.
+const RegistrationRefused = "RegistrationRefused"
 
 // Enabled reports whether the runner is ONLINE and takes steps.
 func (m Member) Enabled() bool {

@@ -122,7 +122,7 @@ func (b *builder) runner(view *scope.View, name, reported string) *bitbucket.Run
 func (b *builder) complete(m *Member, view *scope.View) {
 	if m.Pod != nil {
 		known := b.in.reports[m.Pod.UID]
-		m.Telemetry, m.StoppingSince, m.AskedLast, m.replaced = known.Telemetry, known.stopping, known.asked, known.replaced
+		m.Telemetry, m.StoppingSince, m.AskedLast, m.Refused, m.replaced = known.Telemetry, known.stopping, known.asked, known.refused, known.replaced
 	}
 	m.ListBegun = view.ListBegun
 	serverNow := view.ServerDate.Add(b.in.now.Sub(view.ListBegun))

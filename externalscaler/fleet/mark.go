@@ -40,6 +40,16 @@ func (f *Fleet) NoteRegisterRequest(podUID string) {
 	f.telemetry.change(podUID, func(pod *podMemory) { pod.asked = now })
 }
 
+// NoteRefusal notes why Bitbucket has refused the registration that a pod asked for last; empty if
+// it has not.
+func (f *Fleet) NoteRefusal(podUID, why string) {
+	changed := false
+	f.telemetry.change(podUID, func(pod *podMemory) { pod.refused, changed = why, pod.refused != why })
+	if changed {
+		f.Changed()
+	}
+}
+
 // MarkStopping notes that a pod was told to end: it counts for nothing from now on.
 func (f *Fleet) MarkStopping(podUID string) {
 	now := f.config.Clock.Now()

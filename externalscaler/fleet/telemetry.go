@@ -64,6 +64,8 @@ type podMemory struct {
 	stopping time.Time
 	// asked is when the pod last asked for its registration.
 	asked time.Time
+	// refused is why Bitbucket refused it then; empty if it did not.
+	refused string
 	// stepBegun is when the runner reported the step that it runs; zero if it runs none, or if
 	// it ran it before it was heard of.
 	stepBegun time.Time

@@ -38,6 +38,7 @@ type world struct {
 	detached []string
 	stopping map[string]bool
 	asked    []string
+	refused  string
 
 	// The scope: what Register returns, once for each call, and what Recheck shows.
 	registered []error
@@ -101,6 +102,7 @@ func (w *world) LivePods(context.Context) ([]fleet.Pod, error)      { return w.l
 
 func (w *world) Report(_ string, report fleet.Telemetry) { w.reports = append(w.reports, report) }
 func (w *world) Detach(podUID string)                    { w.detached = append(w.detached, podUID) }
+func (w *world) NoteRefusal(_, why string)               { w.refused = why }
 func (w *world) NoteRegisterRequest(podUID string)       { w.asked = append(w.asked, podUID) }
 func (w *world) MarkStopping(podUID string)              { w.stopping[podUID] = true }
 func (w *world) IsStopping(podUID string) bool           { return w.stopping[podUID] }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -48,6 +49,7 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 	}
 	response, outcome, err := r.register(ctx, group, identity)
 	r.config.Count(outcome)
+	r.config.Telemetry.NoteRefusal(identity.PodUID, refusal(outcome, err))
 	log := r.log.With(zap.Stringer("group", group.GroupKey), zap.String("pod", identity.PodName), zap.String("outcome", outcome), zap.String("sidecar", req.GetSidecarVersion()))
 	if err != nil {
 		level := zap.DebugLevel
@@ -59,6 +61,19 @@ func (r *Registrar) Register(ctx context.Context, req *runnerv1.RegisterRequest)
 	}
 	log.Info("registration", zap.String("runner", response.GetRunner().GetUuid()), zap.String("reason", response.GetFinish().GetReason()))
 	return response, nil
+}
+
+// refusal is why a registration has failed at Bitbucket, or for what Bitbucket has said before;
+// empty if nothing has.
+func refusal(outcome string, err error) string {
+	if err == nil || outcome != outcomeFailed {
+		return ""
+	}
+	why := status.Convert(err).Message()
+	if strings.Contains(why, scope.ErrNotWritable.Error()) {
+		return "" // of this process alone, and for seconds
+	}
+	return why
 }
 
 // sayAgain is how long the same answer to a pod that waits is not logged again.
@@ -253,15 +268,15 @@ func deferral(err error) (outcome string, _ error) {
 	case errors.Is(err, bitbucket.ErrOutcomeUnknown):
 		return "ambiguous", status.Error(codes.Unavailable, err.Error())
 	case errors.As(err, &limited):
-		return "failed", retryIn(codes.ResourceExhausted, max(limited.RetryAfter, noRoomDelay), err)
+		return outcomeFailed, retryIn(codes.ResourceExhausted, max(limited.RetryAfter, noRoomDelay), err)
 	case errors.Is(err, scope.ErrNotWritable):
-		return "failed", retryIn(codes.Unavailable, writeWindowDelay, err)
+		return outcomeFailed, retryIn(codes.Unavailable, writeWindowDelay, err)
 	case errors.Is(err, bitbucket.ErrBudgetExhausted), errors.Is(err, bitbucket.ErrRunnerLimit):
-		return "failed", retryIn(codes.ResourceExhausted, noRoomDelay, err)
+		return outcomeFailed, retryIn(codes.ResourceExhausted, noRoomDelay, err)
 	case errors.Is(err, bitbucket.ErrMissingScope), errors.Is(err, bitbucket.ErrForbidden), errors.Is(err, bitbucket.ErrUnauthorized):
-		return "failed", status.Error(codes.PermissionDenied, err.Error())
+		return outcomeFailed, status.Error(codes.PermissionDenied, err.Error())
 	}
-	return "failed", status.Error(codes.Unavailable, err.Error())
+	return outcomeFailed, status.Error(codes.Unavailable, err.Error())
 }
 
 func retryIn(code codes.Code, delay time.Duration, cause error) error {

@@ -67,9 +67,15 @@ type Telemetry interface {
 	Report(podUID string, report fleet.Telemetry)
 	Detach(podUID string)
 	NoteRegisterRequest(podUID string)
+	// NoteRefusal notes why Bitbucket has refused what the pod asked for; empty if it has not.
+	NoteRefusal(podUID, why string)
 	MarkStopping(podUID string)
 	IsStopping(podUID string) bool
 }
+
+// outcomeFailed is the outcome of a registration that Bitbucket has refused or not answered, or for
+// which there is no current list.
+const outcomeFailed = "failed"
 
 // Writer registers and removes runners.
 type Writer interface {
@@ -110,7 +116,7 @@ func (unmeasured) Ran(fleet.GroupKey, uint32)          {}
 // Outcomes are all that Config.Count is called with.
 func Outcomes() []string {
 	return []string{
-		"registered", "replaced", "finished", "no_room", "crash_loop", "ambiguous", "failed", "no_group", "invalid_group", "runner_exists",
+		"registered", "replaced", "finished", "no_room", "crash_loop", "ambiguous", outcomeFailed, "no_group", "invalid_group", "runner_exists",
 		"unauthenticated", "unreviewed",
 	}
 }

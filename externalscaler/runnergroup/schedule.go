@@ -144,7 +144,7 @@ func (p *parser) schedules(rules policy.Rules) []Window {
 		return nil
 	}
 	if rules.Strategy == policy.Fixed {
-		p.fault(keySchedules, "", "nothing: strategy fixed takes only count")
+		p.fault(keySchedules, "", "no schedules: strategy fixed takes only count")
 		return nil
 	}
 	windows := make([]Window, 0, len(written))
@@ -201,7 +201,7 @@ func (p *parser) cron(key, given string, zone *time.Location, zoned bool) cron.S
 	case given == "":
 		p.fault(key, "", "missing, want "+accepted)
 		return nil
-	case strings.Contains(given, "TZ="): // the library panics if no field follows it
+	case strings.Contains(given, "TZ="), strings.HasPrefix(given, "@"): // the library panics if no field follows the former
 		p.fault(key, given, accepted)
 		return nil
 	}

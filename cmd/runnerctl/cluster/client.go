@@ -76,11 +76,11 @@ func (t *target) config() (*rest.Config, error) {
 	return config, nil
 }
 
-// kubernetes is the client of the API server.
+// kubernetes is the client of the API server, which --address does not replace.
 func (t *target) kubernetes() (kubernetes.Interface, error) {
-	config, err := t.config()
+	config, err := t.loader().ClientConfig()
 	if err != nil {
-		return nil, err
+		return nil, exit.With(exit.Unclear, fmt.Errorf("this command needs the API server too, and so a kubeconfig: %w", err))
 	}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -63,12 +63,31 @@ the scaler could not be asked.`,
 				return err
 			}
 			if len(args) == 2 {
-				return known(f.step(ctx, client, args[1], c.OutOrStdout(), s.Paint(c.OutOrStdout())))
+				err := f.step(ctx, client, args[1], c.OutOrStdout(), s.Paint(c.OutOrStdout()))
+				return known(blamed(ctx, client, err))
 			}
 			return known(f.group(ctx, client, args[0], c.OutOrStdout(), s.Paint(c.OutOrStdout())))
 		})
 	}
 	return c
+}
+
+// hiding are the kinds of problems that keep the scaler from seeing steps.
+var hiding = []string{"ListFailing", "GroupFaulty", "RepositoryUnreadable", "QueueUnknown", "ScopeNotFound"}
+
+// blamed adds to the error about a step that is not known what keeps the scaler from seeing steps.
+func blamed(ctx context.Context, client *client, err error) error {
+	var notFound *notFoundError
+	var found api.Items[api.Problem]
+	if !errors.As(err, &notFound) || client.get(ctx, "/problems", &found) != nil {
+		return err
+	}
+	for _, p := range found.Items {
+		if slices.Contains(hiding, p.Kind) {
+			return &notFoundError{fmt.Sprintf("%s. This may be why: %s %s: %s", notFound.message, p.Group, p.Kind, p.Message)}
+		}
+	}
+	return err
 }
 
 // known gives the error about something that is not known its exit code.

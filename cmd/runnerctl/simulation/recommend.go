@@ -94,6 +94,7 @@ type recommended struct {
 	Strategy     string   `yaml:"strategy"`
 	Repositories []string `yaml:"repositories,omitempty,flow"`
 	Credentials  string   `yaml:"credentials,omitempty"`
+	Schedules    []window `yaml:"schedules,omitempty"`
 	Parameters   struct {
 		Min       int     `yaml:"min"`
 		Max       int     `yaml:"max"`
@@ -104,6 +105,16 @@ type recommended struct {
 		LookAhead string  `yaml:"look_ahead,omitempty"`
 		Ephemeral bool    `yaml:"ephemeral,omitempty"`
 	} `yaml:"parameters,flow"`
+}
+
+// window is a time window as the configuration file has it.
+type window struct {
+	Start    string `yaml:"start"`
+	End      string `yaml:"end"`
+	Timezone string `yaml:"timezone,omitempty"`
+	Min      *int   `yaml:"min,omitempty"`
+	Max      *int   `yaml:"max,omitempty"`
+	Spare    *int   `yaml:"spare,omitempty"`
 }
 
 // configuration writes groups as a configuration file, with what decides how they scale.
@@ -118,6 +129,9 @@ func configuration(groups []simulate.Group) (string, error) {
 		}
 		if g.Credentials != "default" {
 			r.Credentials = g.Credentials
+		}
+		for _, w := range g.Windows {
+			r.Schedules = append(r.Schedules, window(w.Schedule))
 		}
 		p := &r.Parameters
 		p.Min, p.Max, p.Spare, p.CoolDown, p.Ephemeral = g.Rules.Min, g.Rules.Max, g.Rules.Spare, seconds(g.Rules.CoolDown), g.Rules.Ephemeral

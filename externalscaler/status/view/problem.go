@@ -2,6 +2,7 @@ package view
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,8 +29,10 @@ func (t *taking) groupProblems(g *shownGroup) []api.Problem {
 		found.add(api.SeverityError, kindNotFound, "Correct workspace and repository in the trigger of the ScaledJob, or delete it.", s.NotFound.Since, "Bitbucket does not know %s", s.Scope)
 	case g.decided != nil:
 		found.add(api.SeverityError, kindFaulty, faultyRemedy, time.Time{}, "%v", g.decided)
+	case refused(s.ListErr):
+		found.add(api.SeverityError, kindListFailing, fmt.Sprintf("Correct the credentials set %q: runnerctl check credentials says what is wrong with it.", s.Spec.Credentials), time.Time{}, "Bitbucket refuses the credentials %q for %s: %v", s.Spec.Credentials, s.Scope, s.ListErr)
 	case s.ListErr != nil:
-		found.add(api.SeverityWarning, kindListFailing, "Correct the credentials set if they are refused; else wait for Bitbucket.", time.Time{}, "the last list of the runners of %s failed: %v", s.Scope, s.ListErr)
+		found.add(api.SeverityWarning, kindListFailing, "It is tried again. If it lasts, see whether Bitbucket can be reached.", time.Time{}, "the last list of the runners of %s failed: %v", s.Scope, s.ListErr)
 	}
 	for _, w := range waits(s.Members) {
 		found.add(api.SeverityError, waitKind(w.cause), waitRemedies[waitKind(w.cause)], time.Time{}, "%s: %v", plural(w.jobs, "Job does not come to a runner", "Jobs do not come to a runner"), w.cause)
@@ -56,6 +59,11 @@ func (t *taking) groupProblems(g *shownGroup) []api.Problem {
 		}
 	}
 	return found.sorted()
+}
+
+// refused reports whether Bitbucket has refused the credentials.
+func refused(err error) bool {
+	return errors.Is(err, bitbucket.ErrUnauthorized) || errors.Is(err, bitbucket.ErrForbidden) || errors.Is(err, bitbucket.ErrMissingScope)
 }
 
 // demandProblems says what keeps a group from what it needs.

@@ -50,6 +50,9 @@ func (t *taking) steps() (shown, all []api.Step) {
 			switch {
 			case isUnserved:
 				t.notServed(&step, u)
+				if s.Ended {
+					step.Why[0].Message = "it has failed: " + step.Why[0].Message
+				}
 			case step.State == api.StepHeld && !expected[s.Step.Step].IsZero():
 				step.State, step.Expected = api.StepExpected, at(expected[s.Step.Step])
 			}

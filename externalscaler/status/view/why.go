@@ -42,8 +42,8 @@ func (t *taking) why(g *shownGroup) (why []api.Reason) {
 		return why
 	}
 	o, d := g.snapshot.Observation, g.decision
-	if o.Idle > 0 {
-		add(kindIdle, "", "%s of %s: Bitbucket should give it the step within seconds", plural(o.Idle, "runner is idle", "runners are idle"), g.key)
+	if o.Idle > 0 && o.Idle >= o.Queued { // else they may be for other steps
+		add(kindIdle, "", "%s: Bitbucket should give it the step within seconds", plural(o.Idle, "runner of "+g.key.String()+" is idle", "runners of "+g.key.String()+" are idle"))
 	}
 	for _, w := range waits(g.snapshot.Members) {
 		add(waitKind(w.cause), waitRemedies[waitKind(w.cause)], "%s of %s: %v", plural(w.jobs, "Job does not come to a runner", "Jobs do not come to a runner"), g.key, w.cause)
@@ -127,11 +127,14 @@ const (
 	kindNoNode    = "Unschedulable"
 	kindContainer = "ContainerNotStarted"
 	kindWaiting   = "JobWaiting"
+	kindRefused   = "RegistrationRefused"
 )
 
 // waitKind is the kind of a cause in Kubernetes' words.
 func waitKind(c fleet.Cause) string {
 	switch {
+	case c.Reason == fleet.RegistrationRefused:
+		return kindRefused
 	case strings.Contains(c.Reason, "Image"):
 		return kindImage
 	case c.Reason == "Unschedulable":
@@ -159,6 +162,7 @@ var waitRemedies = map[string]string{
 	kindNoNode:    "Add nodes, or correct the requests, nodeSelector and tolerations of the group.",
 	kindContainer: "Look at the container: kubectl describe pod.",
 	kindWaiting:   "Look at the Job: kubectl describe job.",
+	kindRefused:   "Correct the credentials set if they are refused: runnerctl check credentials says what they lack.",
 }
 
 // oldestComing is when the oldest Job was created whose runner is not online yet.
