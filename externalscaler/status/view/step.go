@@ -21,8 +21,9 @@ var rank = map[api.StepState]int{
 
 // steps returns those that are worth a look, and all that are known.
 func (t *taking) steps() (shown, all []api.Step) {
+	nobodys := t.Fleet.Unserved()
 	unserved := map[string]fleet.UnservedStep{}
-	for _, u := range t.Fleet.Unserved() {
+	for _, u := range nobodys {
 		unserved[u.Step.Step] = u
 	}
 	expected := t.expected()
@@ -61,7 +62,10 @@ func (t *taking) steps() (shown, all []api.Step) {
 			delete(unserved, s.Step.Step)
 		}
 	}
-	for _, u := range unserved { // of pipelines that have ended
+	for _, u := range nobodys {
+		if _, ended := unserved[u.Step.Step]; !ended { // of a live pipeline
+			continue
+		}
 		step := api.Step{
 			UUID: u.Step.Step, Name: u.Name, Pipeline: u.Pipeline, Build: u.Build, Repository: u.In, URL: stepURL(u.Scope.Workspace, u.Scope.Repository, u.Build, u.Step.Step),
 			Labels: u.Labels, Since: at(u.Since),
