@@ -159,7 +159,7 @@ func start(ctx context.Context, binaries testbed.Binaries, dir string) (*testbed
 		Emulator: emulator.Options{AssignLag: assignLag, ParseLag: time.Second},
 		Webhooks: true,
 		ControlPlane: controlplane.Config{
-			PollInterval: 3 * time.Second, MaxStaleness: time.Minute, WriteSettle: 2 * time.Second, OrphanGrace: 4 * time.Second,
+			Version: "demo", PollInterval: 3 * time.Second, MaxStaleness: time.Minute, WriteSettle: 2 * time.Second, OrphanGrace: 4 * time.Second,
 			ReaperInterval: 500 * time.Millisecond, StepAssignDelay: 6 * assignLag,
 		},
 		KEDAInterval: kedaInterval,

@@ -207,7 +207,11 @@ func (p *parser) cron(key, given string, zone *time.Location, zoned bool) cron.S
 	}
 	schedule, err := cron.ParseStandard(given)
 	spec, plain := schedule.(*cron.SpecSchedule)
-	if err != nil || !plain {
+	switch {
+	case err != nil:
+		p.fault(key, given, accepted+"; "+reason(err))
+		return nil
+	case !plain:
 		p.fault(key, given, accepted)
 		return nil
 	}

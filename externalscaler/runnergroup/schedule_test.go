@@ -78,6 +78,7 @@ func TestFaultsOfSchedulesNameTheirPlace(t *testing.T) {
 	for given, want := range map[string]string{
 		`{`:                       "schedules: \"{\", want a list of windows",
 		`[{"begin":"0 7 * * *"}]`: "unknown field",
+		`[{"start":"0 25 * * *","end":"0 19 * * *","min":2}]`:                              "end of range (25) above maximum (23)",
 		`[{"start":"@daily","end":"0 19 * * *","min":2}]`:                                  `schedules[0].start: "@daily", want a cron expression of five fields`,
 		`[{"start":"0 7 * * *","end":"0 7 * * *","min":2}]`:                                `schedules[0].end: "0 7 * * *", want another time than start`,
 		`[{"start":"7 Uhr","end":"0 19 * * *","min":2}]`:                                   `schedules[0].start: "7 Uhr", want a cron expression of five fields`,

@@ -46,6 +46,7 @@ func TestABadConfigurationGetsAllItsFaults(t *testing.T) {
 		"name of no letters":        {"groups:\n- name: '---'\n  workspace: acme\n  labels: [x]\n", []string{`groups[0].name: "---", want a text with 1 to 57 letters and digits`}},
 		"name too long":             {"groups:\n- name: " + strings.Repeat("a", 58) + "\n  workspace: acme\n  labels: [x]\n", []string{`groups[0].name`}},
 		"names that become equal":   {good + "- name: A!\n  workspace: acme\n  labels: [y]\n", []string{`line 5: groups[1].name: "a", want another name: in namespace bitbucket-runner it is already the name of groups[0]`}},
+		"a window at its line":      {good + "  schedules:\n  - {start: 0 7 * * *, end: 0 8 * * *, min: 1}\n  - start: 0 7 * * *\n    end: 8 Uhr\n    min: 2\n", []string{`line 8: groups[0].schedules[1].end: "8 Uhr", want a cron expression`}},
 		"min over max, bad number":  {good + "  parameters: {min: 5, max: 3, spare: x}\n", []string{`line 5: groups[0].parameters.min: "5", want at most max, which is 3`, `groups[0].parameters.spare: "x", want a whole number`}},
 		"strategy":                  {good + "  strategy: guess\n", []string{`line 5: groups[0].strategy: "guess", want percentageRunnersIdle, queuedSteps or fixed`}},
 		"fixed without count":       {good + "  strategy: fixed\n", []string{"groups[0].parameters.count: missing"}},

@@ -157,7 +157,7 @@ func (e entry) trigger(constants map[string]string) (group runnergroup.Group, va
 	e.addGroupFaults(faults, e.path, e.node, func(key string) *yaml.Node {
 		parameter, ok := strings.CutPrefix(key, "parameters.")
 		if !ok {
-			return e.fields[key]
+			return e.place(key)
 		}
 		at := valueOf(e.fields["parameters"], parameter)
 		if at == nil && parameter == "count" {

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
 )
 
 var wholeNumber = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})$`)
@@ -38,4 +41,24 @@ func (e entry) schedules() string {
 		panic(err) // all values are plain
 	}
 	return string(text)
+}
+
+var windowKey = regexp.MustCompile(`^schedules\[(\d+)\](?:\.(\w+))?$`)
+
+// place is the value of a key that the scaler's parser names; nil if there is none.
+func (e entry) place(key string) *yaml.Node {
+	match := windowKey.FindStringSubmatch(key)
+	if match == nil {
+		return e.fields[key]
+	}
+	windows := given(e.fields["schedules"])
+	at, err := strconv.Atoi(match[1])
+	if err != nil || windows == nil || at >= len(windows.Content) {
+		return windows
+	}
+	window := windows.Content[at]
+	if value := valueOf(window, match[2]); value != nil {
+		return value
+	}
+	return window
 }

@@ -198,7 +198,11 @@ func (f *statusFlags) write(to io.Writer, seen state, paint Painter) error {
 		}
 		rest = append(rest, left)
 	}
-	_, err := fmt.Fprintf(to, "\nCredentials %s. Leader %s, version %s.\n", cmp.Or(strings.Join(rest, "; "), "none in use"), cmp.Or(seen.Installation.Leader, "unknown"), cmp.Or(seen.Installation.Version, "unknown"))
+	leader := "One replica"
+	if seen.Installation.Leader != "" {
+		leader = "Leader " + seen.Installation.Leader
+	}
+	_, err := fmt.Fprintf(to, "\nCredentials %s. %s, version %s.\n", cmp.Or(strings.Join(rest, "; "), "none in use"), leader, cmp.Or(seen.Installation.Version, "not known"))
 	return err
 }
 
