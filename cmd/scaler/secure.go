@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/credentials/tls/certprovider"
@@ -52,7 +51,7 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 		end = func() { endSource(); clients.Close() }
 	}
 	settings.ServerOptions = certificates.ServerOptions(source, clients)
-	settings.CertificateExpiry, settings.Certificates = expiry(source), validity(source)
+	settings.Certificates = validity(source)
 	if cluster != nil {
 		settings.PollRestarter = cluster
 		settings.WhileLeading = certificates.NewPublisher(source, cluster.AuthorityMaps(settings.Owner, clock.RealClock{}), c.publishedTo(cluster), clock.RealClock{}, log).Run
@@ -97,23 +96,12 @@ func (c config) serverNames() []string {
 	return names
 }
 
-// expiry returns when the served certificate expires; zero if there is none.
-func expiry(source certificates.Source) func() time.Time {
-	return func() time.Time {
-		certificate, err := source.Certificate(context.Background())
-		if err != nil || certificate.Leaf == nil {
-			return time.Time{}
-		}
-		return certificate.Leaf.NotAfter
-	}
-}
-
 // validity returns until when the served certificate and the authorities that sign it are valid.
 func validity(source certificates.Source) func() []api.Certificate {
 	return func() []api.Certificate {
 		var shown []api.Certificate
 		if served, err := source.Certificate(context.Background()); err == nil && served.Leaf != nil {
-			shown = append(shown, api.Certificate{Use: "server", NotAfter: served.Leaf.NotAfter.UTC()})
+			shown = append(shown, api.Certificate{Use: api.UseServer, NotAfter: served.Leaf.NotAfter.UTC()})
 		}
 		bundle, err := source.Bundle(context.Background())
 		for err == nil {
@@ -125,7 +113,7 @@ func validity(source certificates.Source) func() []api.Certificate {
 			if fault != nil {
 				continue
 			}
-			shown = append(shown, api.Certificate{Use: "authority", NotAfter: authority.NotAfter.UTC()})
+			shown = append(shown, api.Certificate{Use: api.UseAuthority, NotAfter: authority.NotAfter.UTC()})
 		}
 		return shown
 	}

@@ -81,9 +81,6 @@ type Config struct {
 	// Webhooks accepts the deliveries of Bitbucket's webhooks, with TLS if they need it. Run
 	// closes it. It is nil if there are none.
 	Webhooks net.Listener
-	// CertificateExpiry returns when the certificate of the gRPC server expires, zero if it has
-	// none. It is nil without TLS.
-	CertificateExpiry func() time.Time
 	// Traces gets the traces of the runners and of KEDA's calls. It is nil if there are none.
 	// Whoever made it ends it after Run has returned.
 	Traces oteltrace.TracerProvider
@@ -97,6 +94,21 @@ func (c Config) scopes(client func(name, namespace string) (scope.Bitbucket, err
 		Owner: c.Owner, Client: client, Leadership: c.Election, Store: c.Scopes, KeepRegistered: c.Cluster != nil,
 		PollInterval: c.PollInterval, WriteSettle: c.WriteSettle, GoneAfter: c.GoneAfter, Pacer: pacer,
 		Logger: c.Logger.Named("scope"),
+	}
+}
+
+// certificateExpiry returns what says when the served certificate expires; nil if none is served.
+func (c Config) certificateExpiry() func() time.Time {
+	if c.Certificates == nil {
+		return nil
+	}
+	return func() time.Time {
+		for _, certificate := range c.Certificates() {
+			if certificate.Use == api.UseServer {
+				return certificate.NotAfter
+			}
+		}
+		return time.Time{}
 	}
 }
 

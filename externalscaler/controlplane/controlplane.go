@@ -203,7 +203,7 @@ func (p *ControlPlane) sources(store *credentials.Store) metrics.Sources {
 			}
 			return budgets
 		},
-		Sidecars: p.sidecars, CertificateExpiry: p.config.CertificateExpiry, Now: time.Now,
+		Sidecars: p.sidecars, CertificateExpiry: p.config.certificateExpiry(), Now: time.Now,
 	}
 }
 

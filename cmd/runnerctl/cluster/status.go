@@ -256,21 +256,8 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// badness is the order of groups: those with the worst problems first.
-func badness(g api.Group) int {
-	for _, p := range g.Problems {
-		if p.Severity == api.SeverityError {
-			return 0
-		}
-	}
-	if len(g.Problems) > 0 {
-		return 1
-	}
-	return 2
-}
-
 func writeGroups(to io.Writer, groups []api.Group, wide bool) error {
-	slices.SortStableFunc(groups, func(a, b api.Group) int { return cmp.Compare(badness(a), badness(b)) })
+	slices.SortStableFunc(groups, func(a, b api.Group) int { return cmp.Compare(a.Worst(), b.Worst()) })
 	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	head := "GROUP\tONLINE\tBUSY\tSTARTING\tQUEUED\tWANTED\tMIN\tMAX\tREASON"
 	if wide {

@@ -5,6 +5,7 @@ package api
 
 import (
 	_ "embed" // for the description
+	"slices"
 	"time"
 )
 
@@ -41,6 +42,14 @@ const (
 	SeverityWarning Severity = "warning" // something works worse than it should, or soon will
 	SeverityInfo    Severity = "info"    // something that one should know
 )
+
+// Rank is 0 for the worst severity, and higher for those that are less bad.
+func (s Severity) Rank() int {
+	return slices.Index([]Severity{SeverityError, SeverityWarning, SeverityInfo}, s)
+}
+
+// noProblem is the rank of what has none.
+const noProblem = 3
 
 // Problem is something that a person should know or do something about.
 type Problem struct {
@@ -98,6 +107,12 @@ type Repository struct {
 	Error        string     `json:"error,omitempty"`
 }
 
+// UseServer and UseAuthority are what certificates are for.
+const (
+	UseServer    = "server"
+	UseAuthority = "authority"
+)
+
 // Certificate is one that the scaler serves or publishes.
 type Certificate struct {
 	// Use is server or authority.
@@ -143,6 +158,15 @@ type Group struct {
 
 // Key is NAMESPACE/NAME.
 func (g Group) Key() string { return g.Namespace + "/" + g.Name }
+
+// Worst is the rank of the worst of the group's problems, which is higher than any if it has none.
+func (g Group) Worst() int {
+	worst := noProblem
+	for _, p := range g.Problems {
+		worst = min(worst, p.Severity.Rank())
+	}
+	return worst
+}
 
 // Online counts the runners that are online.
 func (g Group) Online() int {

@@ -199,7 +199,7 @@ func (p *pages) fill(shown *content, picture *view.Picture) {
 			shown.Totals.Wanted += g.Decision.Effective
 		}
 	}
-	slices.SortStableFunc(shown.Groups, func(a, b group) int { return cmp.Compare(worst(a.Problems), worst(b.Problems)) })
+	slices.SortStableFunc(shown.Groups, func(a, b group) int { return cmp.Compare(a.Worst(), b.Worst()) })
 	shown.Omitted = max(0, len(shown.Waiting)-mostWaiting)
 	shown.Waiting = shown.Waiting[:min(len(shown.Waiting), mostWaiting)]
 	shown.Waiting = onceRemedied(shown.Waiting)
@@ -219,22 +219,6 @@ func onceRemedied(steps []api.Step) []api.Step {
 		}
 	}
 	return short
-}
-
-// worst is the rank of the worst of some problems: groups with errors come first.
-func worst(problems []api.Problem) int {
-	rank := 3
-	for _, p := range problems {
-		switch p.Severity {
-		case api.SeverityError:
-			rank = 0
-		case api.SeverityWarning:
-			rank = min(rank, 1)
-		case api.SeverityInfo:
-			rank = min(rank, 2)
-		}
-	}
-	return rank
 }
 
 // age says how long ago something was.

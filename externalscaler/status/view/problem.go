@@ -114,11 +114,9 @@ func (p *problems) add(severity api.Severity, kind, remedy string, since time.Ti
 // about names the repository of the problem that was added last.
 func (p *problems) about(repository string) { p.all[len(p.all)-1].Repository = repository }
 
-var severities = map[api.Severity]int{api.SeverityError: 0, api.SeverityWarning: 1, api.SeverityInfo: 2}
-
 func (p *problems) sorted() []api.Problem {
 	slices.SortStableFunc(p.all, func(a, b api.Problem) int {
-		return cmp.Or(cmp.Compare(severities[a.Severity], severities[b.Severity]), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind))
+		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind))
 	})
 	if p.all == nil {
 		return []api.Problem{}
@@ -128,9 +126,8 @@ func (p *problems) sorted() []api.Problem {
 
 // The bounds from which the installation has a problem.
 const (
-	lowAllowance     = 0.1 // of the calls of an hour
-	expiresSoon      = 14 * 24 * time.Hour
-	missedDeliveries = 1 // live pipelines that no webhook has named
+	lowAllowance = 0.1 // of the calls of an hour
+	expiresSoon  = 14 * 24 * time.Hour
 )
 
 // installation shows what holds for all groups.
@@ -179,7 +176,7 @@ func (t *taking) repositoryProblems(shown *api.Installation, found *problems) {
 			found.about(r.In)
 			t.readers[r.In] = t.reader(r.Scope)
 		}
-		if t.Webhooks && r.Hooked.IsZero() && r.Missed >= missedDeliveries {
+		if t.Webhooks && r.Hooked.IsZero() && r.Missed > 0 {
 			found.add(api.SeverityWarning, "WebhooksMissing", "Set them up: runnerctl webhooks ensure. See docs/webhooks.md.", time.Time{}, "no webhook of %s has arrived for %s, so its steps are found by looking every %s", r.In, plural(r.Missed, "pipeline that runs", "pipelines that run"), t.seconds(r.Interval))
 			found.about(r.In)
 		}
