@@ -82,7 +82,7 @@ type Config struct {
 	// closes it. It is nil if there are none.
 	Webhooks net.Listener
 	// Traces gets the traces of the runners and of KEDA's calls. It is nil if there are none.
-	// Whoever made it ends it after Run has returned.
+	// Its maker ends it after Run has returned.
 	Traces oteltrace.TracerProvider
 	// ServerOptions are options of the gRPC server, such as transport credentials.
 	ServerOptions []grpc.ServerOption

@@ -21,7 +21,7 @@ const (
 	problemInterval = 5 * time.Second
 	// problemSight is how long a problem must have lasted before an Event tells of it.
 	problemSight = 15 * time.Second
-	// problemMemory is the time without a problem after which it is told of again.
+	// problemMemory is the time without a problem after which an Event tells of it again.
 	problemMemory = 10 * time.Minute
 	// mostProblems bounds those that are remembered.
 	mostProblems = 1000

@@ -81,7 +81,7 @@ type Jobs interface {
 	DeleteUnchangedJob(ctx context.Context, job fleet.Job) (deleted bool, err error)
 }
 
-// Event is what the users of a ScaledJob are told. docs/observe.md has a table of all.
+// Event is what the users of a ScaledJob are told. docs/observe.md lists all of them.
 type Event struct {
 	Reason, Message string
 	// Warning is true if something is wrong, and false if it went as it should.

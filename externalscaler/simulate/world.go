@@ -14,7 +14,7 @@ import (
 // owner stands for the owner label of an installation.
 const owner = "keda.simulated"
 
-// world is Bitbucket and the runners: what is true, whoever knows of it.
+// world is Bitbucket and the runners: what is true, whether or not the scaler knows it.
 type world struct {
 	Options
 	load   workload.Workload

@@ -1,5 +1,5 @@
 // Package history keeps a few numbers of each runner group over the last hours, for a chart. They
-// are in memory alone: a new leader begins anew.
+// are in memory alone: a new leader starts without any.
 package history
 
 import (
