@@ -27,6 +27,12 @@ FUZZ    ?= 15s
 SEED    ?= 1
 ROUNDS  ?= 12
 CHAOS   ?=
+# For compatibility: the versions, by minor version, and the tests.
+KEDAS      ?= 2.21 2.17 2.16
+KUBERNETES ?= 1.36 1.33
+COMPATIBLE ?= TestKEDAAcceptsRenderedScaledJobs|TestRenderedManifestsAreAccepted|TestEachAccountHasExactlyItsRights|TestTheScalerMayChangeOneAnnotation|TestWorkedExampleEndToEnd|TestBurstIsRunAndNothingRemains|TestMaxIsNotExceeded|TestInvalidTriggerIsReported|TestEphemeralRunners|TestDeletedPod|TestEachGroupGets|TestRunnersOfAChangedScaledJob|TestLeaderThatDies|TestRenewedCertificate
+# More flags of the soak.
+SOAK       ?=
 # Passes a variable as a flag only if it was given on make's command line, because a
 # KUBECONFIG in the environment is not meant for the demo.
 given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
@@ -89,6 +95,19 @@ e2e-full: ## run the long end-to-end tests too, and all again with lists that sh
 	E2E_FULL=1 $(GO) -C e2e test -race -count=1 -p 1 -timeout 90m -v ./...
 	$(GO) -C e2e/clients test -race -count=1 -v ./...
 	E2E_FULL=1 E2E_HIDE_STEP=1 $(GO) -C e2e test -race -count=1 -timeout 90m -v ./suite
+	$(MAKE) compatibility
+
+.PHONY: compatibility
+compatibility: ## run the tests of COMPATIBLE with each supported KEDA and Kubernetes: KEDAS="2.17 2.16" KUBERNETES="1.36 1.33"
+	@for keda in $(KEDAS); do for kubernetes in $(KUBERNETES); do \
+	  echo "== KEDA $$keda, Kubernetes $$kubernetes"; export E2E_KEDA=$$keda E2E_KUBERNETES=$$kubernetes; \
+	  $(GO) -C e2e run ./cmd/cluster build && $(GO) -C e2e test -race -count=1 -p 1 -timeout 45m -run '$(COMPATIBLE)' -v ./acceptance ./suite || exit 1; \
+	done; done
+
+.PHONY: soak
+soak: ## run the product for an hour on the local cluster, with leaders killed, and write docs/benchmarks.md: SOAK="-duration 10m -kill-every 4m"
+	$(GO) -C e2e run ./cmd/cluster build
+	$(GO) -C e2e run ./soak -docs "$(CURDIR)/docs" $(SOAK)
 
 .PHONY: chaos
 chaos: ## run random load and faults; make chaos SEED=17 ROUNDS=1 repeats that round; needs Linux

@@ -16,18 +16,16 @@ import (
 	"time"
 )
 
-// Versions of what is built; each must agree with the go.mod of its tool module.
-const (
-	kubernetesVersion = "1.36.4"
-	kedaVersion       = "2.21.0"
-	corednsVersion    = "1.15.0"
-)
+// corednsVersion must agree with the go.mod of its tool module.
+const corednsVersion = "1.15.0"
 
 // keptFor is how long builds of other versions stay in the cache after their last use.
 const keptFor = 14 * 24 * time.Hour
 
 // Binaries contains the paths of everything that Build makes.
 type Binaries struct {
+	Versions Versions
+
 	Etcd              string
 	APIServer         string
 	ControllerManager string
@@ -41,7 +39,7 @@ type Binaries struct {
 	// KEDAAdapter is the metrics API server, KEDAWebhooks the admission webhooks.
 	KEDAAdapter  string
 	KEDAWebhooks string
-	// KEDAArithmetic answers what KEDA would create; its protocol stands in tools/keda/arithmetic.
+	// KEDAArithmetic answers what the newest KEDA would create; its protocol stands in tools/keda/arithmetic.
 	KEDAArithmetic string
 	Pause          string
 
@@ -68,43 +66,61 @@ type target struct {
 	path      func(*Binaries) *string
 }
 
-func modules() []module {
-	const client, base = "k8s.io/client-go/pkg/version", "k8s.io/component-base/version"
-	stamp := fmt.Sprintf("-X %[1]s.gitVersion=v%[3]s -X %[1]s.gitMajor=1 -X %[1]s.gitMinor=36 -X %[2]s.gitVersion=v%[3]s",
-		base, client, kubernetesVersion)
-	const cmd = "k8s.io/kubernetes/cmd/"
-	const keda = "github.com/kedacore/keda/v2/"
-	return []module{
+// modules returns what is built for a cluster of those versions. Where two modules make the same program, the later
+// one's is used.
+func modules(v Versions) []module {
+	all := []module{
 		{dir: ".", sources: "tools/pause", targets: []target{
 			{"pause", "./tools/pause", func(b *Binaries) *string { return &b.Pause }},
 		}},
 		{dir: "tools/etcd", sources: "tools/etcd", targets: []target{
 			{"etcd", "go.etcd.io/etcd/server/v3", func(b *Binaries) *string { return &b.Etcd }},
 		}},
-		{dir: "tools/kubernetes", sources: "tools/kubernetes", ldflags: stamp, targets: []target{
-			{"kube-apiserver", cmd + "kube-apiserver", func(b *Binaries) *string { return &b.APIServer }},
-			{"kube-controller-manager", cmd + "kube-controller-manager", func(b *Binaries) *string { return &b.ControllerManager }},
-			{"kube-scheduler", cmd + "kube-scheduler", func(b *Binaries) *string { return &b.Scheduler }},
-			{"kubelet", cmd + "kubelet", func(b *Binaries) *string { return &b.Kubelet }},
-			{"kubectl", cmd + "kubectl", func(b *Binaries) *string { return &b.Kubectl }},
-			{"kube-proxy", cmd + "kube-proxy", func(b *Binaries) *string { return &b.KubeProxy }},
-		}},
+		kubernetesModule(v.Kubernetes),
 		{dir: "tools/coredns", sources: "tools/coredns", targets: []target{
 			{"coredns", ".", func(b *Binaries) *string { return &b.CoreDNS }},
 		}},
-		{dir: "tools/keda", sources: "tools/keda", ldflags: "-X " + keda + "version.Version=" + kedaVersion, targets: []target{
-			{"keda", keda + "cmd/operator", func(b *Binaries) *string { return &b.KEDA }},
-			{"keda-adapter", keda + "cmd/adapter", func(b *Binaries) *string { return &b.KEDAAdapter }},
-			{"keda-admission-webhooks", keda + "cmd/webhooks", func(b *Binaries) *string { return &b.KEDAWebhooks }},
-			{"arithmetic", "./arithmetic", func(b *Binaries) *string { return &b.KEDAArithmetic }},
-		}},
+		// The tests compare with its arithmetic, whichever KEDA the cluster runs.
+		kedaModule(kedaReleases[0], target{"arithmetic", "./arithmetic", func(b *Binaries) *string { return &b.KEDAArithmetic }}),
 	}
+	if v.KEDA != kedaReleases[0] {
+		all = append(all, kedaModule(v.KEDA))
+	}
+	return all
+}
+
+func kubernetesModule(release Release) module {
+	const client, base, cmd = "k8s.io/client-go/pkg/version", "k8s.io/component-base/version", "k8s.io/kubernetes/cmd/"
+	_, minor, _ := strings.Cut(release.minor(), ".")
+	stamp := fmt.Sprintf("-X %[1]s.gitVersion=v%[3]s -X %[1]s.gitMajor=1 -X %[1]s.gitMinor=%[4]s -X %[2]s.gitVersion=v%[3]s",
+		base, client, release.Version, minor)
+	return module{dir: release.dir(), sources: release.dir(), ldflags: stamp, targets: []target{
+		{"kube-apiserver", cmd + "kube-apiserver", func(b *Binaries) *string { return &b.APIServer }},
+		{"kube-controller-manager", cmd + "kube-controller-manager", func(b *Binaries) *string { return &b.ControllerManager }},
+		{"kube-scheduler", cmd + "kube-scheduler", func(b *Binaries) *string { return &b.Scheduler }},
+		{"kubelet", cmd + "kubelet", func(b *Binaries) *string { return &b.Kubelet }},
+		{"kubectl", cmd + "kubectl", func(b *Binaries) *string { return &b.Kubectl }},
+		{"kube-proxy", cmd + "kube-proxy", func(b *Binaries) *string { return &b.KubeProxy }},
+	}}
+}
+
+func kedaModule(release Release, more ...target) module {
+	const keda = "github.com/kedacore/keda/v2/"
+	return module{dir: release.dir(), sources: release.dir(), ldflags: "-X " + keda + "version.Version=" + release.Version, targets: append([]target{
+		{"keda", keda + "cmd/operator", func(b *Binaries) *string { return &b.KEDA }},
+		{"keda-adapter", keda + "cmd/adapter", func(b *Binaries) *string { return &b.KEDAAdapter }},
+		{"keda-admission-webhooks", keda + "cmd/webhooks", func(b *Binaries) *string { return &b.KEDAWebhooks }},
+	}, more...)}
 }
 
 // Build builds whatever is not in the user's cache folder yet, writes its progress to out, and returns the paths of
-// everything. From nothing that takes about half an hour on two cores and 4 GB of memory; with everything built, a
+// everything, in the versions that the environment chooses. From nothing that takes about half an hour on two cores and 4 GB of memory; with everything built, a
 // second. Processes that build at the same time wait for each other. Building images needs what Require installs.
 func Build(ctx context.Context, out io.Writer) (Binaries, error) {
+	versions, err := chosen()
+	if err != nil {
+		return Binaries{}, err
+	}
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return Binaries{}, err
@@ -121,7 +137,7 @@ func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 	}
 	defer func() { _ = lock.Close() }()
 
-	b := &builder{root: root, cache: cache, progress: progress{out: out, start: time.Now()}}
+	b := &builder{root: root, cache: cache, progress: progress{out: out, start: time.Now()}, made: Binaries{Versions: versions}}
 	if err := b.run(ctx); err != nil {
 		return Binaries{}, err
 	}
@@ -141,7 +157,7 @@ func (b *builder) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all := modules()
+	all := modules(b.made.Versions)
 	for _, m := range all {
 		b.total += len(m.targets)
 	}
@@ -171,7 +187,7 @@ func (b *builder) run(ctx context.Context) error {
 			return err
 		}
 	}
-	b.made.KEDAManifest = filepath.Join(dirs["tools/keda"], "keda.yaml")
+	b.made.KEDAManifest = filepath.Join(dirs[b.made.Versions.KEDA.dir()], "keda.yaml")
 	return b.make(ctx, "KEDA's manifest", b.made.KEDAManifest, b.renderKEDA)
 }
 

@@ -158,7 +158,7 @@ func makeDir(dir string) (string, error) {
 }
 
 func (c *Cluster) bringUp(ctx context.Context) (err error) {
-	c.say("starting Kubernetes %s in %s ...", kubernetesVersion, c.plan.Dir)
+	c.say("starting Kubernetes %s in %s ...", c.binaries.Versions.Kubernetes.Version, c.plan.Dir)
 	if err := os.MkdirAll(filepath.Join(c.plan.Dir, "logs"), 0o755); err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (c *Cluster) InstallKEDA(ctx context.Context) error {
 	defer cancel()
 	ctx, release := c.health.while(ctx)
 	defer release()
-	c.say("installing KEDA %s ...", kedaVersion)
+	c.say("installing KEDA %s ...", c.binaries.Versions.KEDA.Version)
 	err := c.LoadImage(ctx, c.binaries.KEDAImage)
 	if err == nil {
 		err = c.apply(ctx, c.binaries.KEDAManifest)

@@ -26,7 +26,7 @@ var recipe = func() string {
 			all.WriteString(name + "\n" + string(content))
 		}
 	}
-	return all.String() + kedaVersion + corednsVersion
+	return all.String() + kedaReleases[0].Version + corednsVersion
 }()
 
 // The cluster's addresses and names: one machine, one cluster, so they are fixed. The pods' network keeps clear of
@@ -109,7 +109,7 @@ func render(name, path string, data any) error {
 
 // renderKEDA writes the manifest that installs KEDA: what its module's config/default says, with the image put in.
 func (b *builder) renderKEDA(ctx context.Context, out string) (err error) {
-	module := filepath.Join(b.root, "tools/keda")
+	module := filepath.Join(b.root, b.made.Versions.KEDA.dir())
 	if _, err := output(ctx, module, "go", "mod", "download", "github.com/kedacore/keda/v2"); err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (b *builder) renderKEDA(ctx context.Context, out string) (err error) {
 	if err := os.CopyFS(filepath.Join(work, "config"), os.DirFS(filepath.Join(source, "config"))); err != nil {
 		return err
 	}
-	if err := render("kustomization.yaml", filepath.Join(work, "kustomization.yaml"), struct{ KEDAVersion string }{kedaVersion}); err != nil {
+	if err := render("kustomization.yaml", filepath.Join(work, "kustomization.yaml"), struct{ KEDAVersion string }{b.made.Versions.KEDA.Version}); err != nil {
 		return err
 	}
 	manifest, err := output(ctx, work, b.made.Kubectl, "kustomize", work)

@@ -20,19 +20,19 @@ type image struct {
 }
 
 func (b *builder) images() []image {
-	dir := filepath.Join(b.cache, "images")
+	dir, keda := filepath.Join(b.cache, "images"), b.made.Versions.KEDA
 	return []image{
 		{"pause", pauseImage, ".", &b.made.PauseImage, dir, nil},
 		{"coredns", corednsImage, "tools/coredns", &b.made.CoreDNSImage, dir, nil},
-		{"keda", kedaImage, "tools/keda", &b.made.KEDAImage, dir, []string{"keda", "keda-adapter", "keda-admission-webhooks"}},
+		{"keda", kedaRepository + keda.Version, keda.dir(), &b.made.KEDAImage, dir, []string{"keda", "keda-adapter", "keda-admission-webhooks"}},
 	}
 }
 
-// The images by the names that the manifests in config use.
+// The images by the names that the manifests in config use; KEDA's tag is its version.
 const (
 	pauseImage   = "e2e.local/pause:1"
 	corednsImage = "e2e.local/coredns:" + corednsVersion
-	kedaImage    = "e2e.local/keda:" + kedaVersion
+	kedaRepository    = "e2e.local/keda:"
 )
 
 // build writes the image to a docker archive; its programs lie in the archive's folder.

@@ -138,14 +138,24 @@ func Install(ctx context.Context, kube Kube, images Images, emulatorFlags ...str
 			return nil, err
 		}
 	}
-	forward, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	address, wait, err := kube.Forward(forward, Emulator, "service/"+Emulator, "7990")
-	if err != nil {
-		cancel()
+	installed := &Installation{Kube: kube}
+	if err := installed.Connect(ctx); err != nil {
 		return nil, err
 	}
-	url := "http://" + address
-	return &Installation{Kube: kube, BitbucketURL: url, Control: emulator.NewControl(url), cancel: cancel, forwarded: wait}, nil
+	return installed, nil
+}
+
+// Connect connects to the emulator. It is for a new pod of it, after Close.
+func (i *Installation) Connect(ctx context.Context) error {
+	forward, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	address, wait, err := i.Kube.Forward(forward, Emulator, "service/"+Emulator, "7990")
+	if err != nil {
+		cancel()
+		return err
+	}
+	i.BitbucketURL, i.cancel, i.forwarded = "http://"+address, cancel, wait
+	i.Control = emulator.NewControl(i.BitbucketURL)
+	return nil
 }
 
 // emulatorsFirst finds the line of the emulator's first flag.

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"bitbucket-runner-scaler/bitbucket/emulator"
+)
+
+const mebi = 1 << 20
+
+// finding is one thing that was looked at.
+type finding struct {
+	what, measured, want string
+	ok                   bool
+}
+
+// result is what a run found.
+type result struct {
+	title    string
+	findings []finding
+	soak     *soak
+}
+
+// The bounds. Memory and goroutines follow the number of runners and the garbage
+// collector, so single values vary; what grows for an hour is beyond these.
+const (
+	mostGrowth    = 1.25
+	slackMemory   = 4 * mebi
+	slackRoutines = 20
+	slackFiles    = 10
+)
+
+func (s *soak) judge(before, after sample, counters emulator.Counters) result {
+	r := result{soak: s}
+	r.title = fmt.Sprintf("%s with Kubernetes %s and KEDA %s: %d pipelines, %d steps, %d leaders killed",
+		s.options.duration, s.versions.Kubernetes.Version, s.versions.KEDA.Version, len(s.pipelines), len(s.passed)+len(s.failed), s.kills)
+	add := func(what string, ok bool, want, measured string, args ...any) {
+		r.findings = append(r.findings, finding{what, fmt.Sprintf(measured, args...), want, ok})
+	}
+	add("steps that did not pass", len(s.failed) == 0, "0", "%d", len(s.failed))
+	waits := make([]time.Duration, 0, len(s.passed))
+	for _, wait := range s.passed {
+		waits = append(waits, wait)
+	}
+	slices.Sort(waits)
+	if len(waits) > 0 {
+		add("wait of the steps, median and p95", true, "-", "%.1f s, %.1f s", waits[len(waits)/2].Seconds(), waits[len(waits)*95/100].Seconds())
+	}
+	add("leaders killed", s.kills > 0, "at least 1", "%d", s.kills)
+	add("restarts of containers, beyond the kills", after.Restarts-before.Restarts == s.kills, "0", "%d", after.Restarts-before.Restarts-s.kills)
+	add("busy runners deleted", counters.BusyRunnersDeleted == 0, "0", "%d", counters.BusyRunnersDeleted)
+	add("answers 429 of Bitbucket", counters.TooManyRequests == 0, "0", "%d", counters.TooManyRequests)
+	for _, of := range []struct {
+		what  string
+		slack float64
+		unit  float64
+		form  string
+		value func(process) float64
+	}{
+		{"resident memory of the leader", slackMemory, mebi, "%.1f MiB, then %.1f MiB", func(p process) float64 { return p.Resident }},
+		{"heap of the leader", slackMemory, mebi, "%.1f MiB, then %.1f MiB", func(p process) float64 { return p.Heap }},
+		{"goroutines of the leader", slackRoutines, 1, "%.0f, then %.0f", func(p process) float64 { return p.Goroutines }},
+		{"open files of the leader", slackFiles, 1, "%.0f, then %.0f", func(p process) float64 { return p.Open }},
+	} {
+		first, last, ok := thirds(s.samples, of.value)
+		add(of.what+", median of the first and of the last third", ok && last <= mostGrowth*first+of.slack, "no growth", of.form, first/of.unit, last/of.unit)
+	}
+	add("runners left at Bitbucket", after.Runners == 0, "0", "%d", after.Runners)
+	add("Jobs and pods left", after.Jobs+after.Pods == 0, "0", "%d", after.Jobs+after.Pods)
+	add("more ConfigMaps, Secrets and Leases than before", after.Objects <= before.Objects+runnerObjects, "0", "%d", max(0, after.Objects-before.Objects-runnerObjects))
+	add("directories of pods left on the node", after.Directories <= before.Directories, "0", "%d", max(0, after.Directories-before.Directories))
+	return r
+}
+
+// runnerObjects are the ConfigMaps of the runners' namespace, which the first group's
+// manifest makes: the scaler's authority, and Kubernetes' own.
+const runnerObjects = 2
+
+// thirds returns the medians of the leader's values in the first and in the last third of
+// the samples. ok is false if either has none.
+func thirds(samples []sample, value func(process) float64) (first, last float64, ok bool) {
+	third := len(samples) / 3
+	median := func(part []sample) float64 {
+		var values []float64
+		for _, one := range part {
+			if leader, leads := one.leader(); leads {
+				values = append(values, value(leader))
+			}
+		}
+		slices.Sort(values)
+		if len(values) == 0 {
+			return -1
+		}
+		return values[len(values)/2]
+	}
+	first, last = median(samples[:third]), median(samples[len(samples)-third:])
+	return first, last, first >= 0 && last >= 0
+}
+
+// write writes the findings as a table.
+func (r result) write(to io.Writer) error {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "\n"+r.title)
+	for _, f := range r.findings {
+		mark := "ok"
+		if !f.ok {
+			mark = "FAILED"
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\twant %s\n", mark, f.what, f.measured, f.want)
+	}
+	for _, why := range r.soak.failed {
+		_, _ = fmt.Fprintln(table, "failed step: "+why)
+	}
+	return table.Flush()
+}
+
+// err returns what was not found as it should be.
+func (r result) err() error {
+	var errs []error
+	for _, f := range r.findings {
+		if !f.ok {
+			errs = append(errs, fmt.Errorf("%s: %s, want %s", f.what, f.measured, f.want))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var marked = regexp.MustCompile(`(?s)(<!-- soak: [^>]* -->\n).*(<!-- end of the soak -->)`)
+
+// document writes the result into benchmarks.md of a folder, and the plot beside it.
+func (r result) document(docs string) error {
+	path := filepath.Join(docs, "benchmarks.md")
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if !marked.Match(page) {
+		return fmt.Errorf("%s has no part for the soak", path)
+	}
+	const picture = "benchmarks/soak.svg"
+	var text strings.Builder
+	fmt.Fprintf(&text, "\n%s, on %s.\n\n| what | measured | want |\n|---|---|---|\n", r.title, r.soak.begun.UTC().Format(time.DateOnly))
+	for _, f := range r.findings {
+		fmt.Fprintf(&text, "| %s | %s | %s |\n", f.what, f.measured, f.want)
+	}
+	fmt.Fprintf(&text, "\n![Memory and goroutines of each replica, runners and Jobs over the time](%s)\n\n", picture)
+	if err := r.soak.draw(filepath.Join(docs, picture)); err != nil {
+		return err
+	}
+	return os.WriteFile(path, marked.ReplaceAll(page, []byte("${1}"+strings.ReplaceAll(text.String(), "$", "$$")+"${2}")), 0o644)
+}
