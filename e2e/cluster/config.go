@@ -122,13 +122,25 @@ func (b *builder) renderKEDA(ctx context.Context, out string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	if err := os.CopyFS(filepath.Join(work, "config"), os.DirFS(filepath.Join(source, "config"))); err != nil {
+	keda := filepath.Join(work, "keda")
+	if err := os.CopyFS(filepath.Join(keda, "config"), os.DirFS(filepath.Join(source, "config"))); err != nil {
 		return err
 	}
-	if err := render("kustomization.yaml", filepath.Join(work, "kustomization.yaml"), struct{ KEDAVersion string }{b.made.Versions.KEDA.Version}); err != nil {
+	release := b.made.Versions.KEDA
+	if err := render("kustomization.yaml", filepath.Join(keda, "kustomization.yaml"), struct{ KEDAVersion string }{release.Version}); err != nil {
 		return err
 	}
-	manifest, err := output(ctx, work, b.made.Kubectl, "kustomize", work)
+	top := keda
+	if release != kedaReleases[0] {
+		top = filepath.Join(work, "older")
+		if err := os.Mkdir(top, 0o755); err != nil {
+			return err
+		}
+		if err := render("older-keda.yaml", filepath.Join(top, "kustomization.yaml"), nil); err != nil {
+			return err
+		}
+	}
+	manifest, err := output(ctx, top, b.made.Kubectl, "kustomize", top)
 	if err != nil {
 		return err
 	}

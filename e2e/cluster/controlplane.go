@@ -16,8 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -250,15 +248,7 @@ func (c *ControlPlane) startKEDA(ctx context.Context) error {
 	if _, err := c.client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	dynamicClient, err := dynamic.NewForConfig(c.rest)
-	if err != nil {
-		return err
-	}
-	scaledJobs := schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledjobs"}
-	if err := waitFor(ctx, "KEDA's types", func(ctx context.Context) error {
-		_, err := dynamicClient.Resource(scaledJobs).List(ctx, metav1.ListOptions{Limit: 1})
-		return err
-	}); err != nil {
+	if _, err := c.Kubectl(ctx, nil, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"); err != nil {
 		return err
 	}
 	at := func(port string) string { return "127.0.0.1:" + c.ports[port] }
@@ -267,7 +257,7 @@ func (c *ControlPlane) startKEDA(ctx context.Context) error {
 			"KEDA_SCALEDJOB_CTRL_MAX_RECONCILES=5"},
 		"--leader-elect=false", "--metrics-bind-address="+at(portKEDA), "--health-probe-bind-address="+at(portKEDA2),
 		"--metrics-service-bind-address="+at(portKEDARPC), "--cert-dir="+filepath.Join(c.dir, "keda"),
-		"--enable-cert-rotation=false", "--enable-webhook-patching=false", "--enable-apiservice-patching=false",
+		"--enable-cert-rotation=false",
 		"--kube-api-qps=200", "--kube-api-burst=400", "--zap-log-level=info", "--zap-encoder=json")
 }
 
