@@ -22,6 +22,8 @@ STATIC  := CGO_ENABLED=0 $(GO) build $(FLAGS)
 PROGRAMS := scaler sidecar runnerctl bitbucket-emulator
 # kubectl is built from the same module and with the same flags as for the local cluster.
 KUBECTL := CGO_ENABLED=0 $(GO) -C e2e/tools/kubernetes run -trimpath -buildvcs=false k8s.io/kubernetes/cmd/kubectl
+# The race detector needs a C compiler. Without one the tests run without it, and say so.
+RACE    ?= $(if $(shell command -v "$(firstword $(shell $(GO) env CC))"),-race)
 FUZZ    ?= 15s
 # For chaos: the seed of the first round, the number of rounds, and more flags of e2e/chaos.
 SEED    ?= 1
@@ -79,8 +81,9 @@ run: ## run the emulator and the scaler, to call with grpcurl; Ctrl-C stops both
 	@.ci/run-local
 
 .PHONY: test
-test: ## run the tests of the main module, with the race detector, and those of deploy/
-	$(GO) test -race -count=1 ./...
+test: ## run the tests of the main module, with the race detector if there is a C compiler, and those of deploy/
+	@$(if $(RACE),,echo "no C compiler: the tests run without the race detector")
+	$(GO) test $(RACE) -count=1 ./...
 	$(GO) -C deploy/test test -count=1 ./...
 
 .PHONY: e2e
