@@ -30,9 +30,9 @@ func (b *builder) images() []image {
 
 // The images by the names that the manifests in config use; KEDA's tag is its version.
 const (
-	pauseImage   = "e2e.local/pause:1"
-	corednsImage = "e2e.local/coredns:" + corednsVersion
-	kedaRepository    = "e2e.local/keda:"
+	pauseImage     = "e2e.local/pause:1"
+	corednsImage   = "e2e.local/coredns:" + corednsVersion
+	kedaRepository = "e2e.local/keda:"
 )
 
 // build writes the image to a docker archive; its programs lie in the archive's folder.

@@ -105,11 +105,7 @@ func onCluster(ctx context.Context, c *cluster.Cluster, o options, out io.Writer
 		return err
 	}
 	defer installed.Close()
-	soak, err := newSoak(installed, c, o, out)
-	if err != nil {
-		return err
-	}
-	result, err := soak.run(ctx)
+	result, err := newSoak(installed, c, o, out).run(ctx)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (s *soak) draw(path string) (err error) {
 			}
 			drawn.Color = palette[i%len(palette)]
 			p.Add(drawn)
-			p.Legend.Add(l.name, drawn)
+			p.Legend.Add(l.name+"   ", drawn) // the SVG's font is wider than the measured one
 		}
 		charts = append(charts, []*plot.Plot{p})
 	}

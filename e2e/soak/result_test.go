@@ -19,7 +19,9 @@ func hour(at func(minute int) process) (samples []sample) {
 	return samples
 }
 
-func flat(int) process { return process{Resident: 30 * mebi, Heap: 10 * mebi, Goroutines: 100, Open: 30} }
+func flat(int) process {
+	return process{Resident: 30 * mebi, Heap: 10 * mebi, Goroutines: 100, Open: 30}
+}
 
 func TestWhatGrowsOrIsLeftFails(t *testing.T) {
 	none := sample{Objects: 5}

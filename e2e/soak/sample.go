@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,8 +47,7 @@ type sample struct {
 func (s *soak) sample(ctx context.Context) (sample, error) {
 	now := sample{At: time.Now()}
 	var pods, known corev1.PodList
-	var errs []error
-	errs = append(errs, s.list(ctx, &pods, "-n", installation.ControlPlane, "get", "pods", "-l", "app.kubernetes.io/name="+installation.Scaler))
+	errs := []error{s.list(ctx, &pods, "-n", installation.ControlPlane, "get", "pods", "-l", "app.kubernetes.io/name="+installation.Scaler)}
 	for _, pod := range pods.Items {
 		for _, container := range pod.Status.ContainerStatuses {
 			now.Restarts += int(container.RestartCount)
@@ -129,9 +126,6 @@ func (s *soak) directories(known map[string]bool) (left int, err error) {
 			return 0, err
 		}
 		for _, path := range found {
-			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
 			// kubelet/pods/UID, podlogs/NAMESPACE_NAME_UID
 			parts := strings.Split(filepath.Base(path), "_")
 			if !known[parts[len(parts)-1]] {

@@ -39,11 +39,11 @@ type soak struct {
 	kills   int
 }
 
-func newSoak(installed *installation.Installation, c *cluster.Cluster, o options, out io.Writer) (*soak, error) {
+func newSoak(installed *installation.Installation, c *cluster.Cluster, o options, out io.Writer) *soak {
 	return &soak{
 		installed: installed, node: filepath.Dir(c.Kubeconfig()), versions: c.Binaries().Versions, options: o, out: out,
 		pipelines: map[string]bool{}, passed: map[string]time.Duration{}, failed: map[string]string{},
-	}, nil
+	}
 }
 
 // run applies the load, kills leaders and samples until the time is over, and then removes
