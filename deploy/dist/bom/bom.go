@@ -86,9 +86,9 @@ func purl(m licence.Module) string {
 }
 
 func licences(spdx []string) *cdx.Licenses {
-	var found cdx.Licenses
-	for _, id := range spdx {
-		found = append(found, cdx.LicenseChoice{License: &cdx.License{ID: id}})
+	found := make(cdx.Licenses, len(spdx))
+	for i, id := range spdx {
+		found[i] = cdx.LicenseChoice{License: &cdx.License{ID: id}}
 	}
 	return &found
 }

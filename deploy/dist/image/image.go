@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -148,18 +147,15 @@ func (i Image) Archive(to io.Writer, index v1.ImageIndex) error {
 // read returns the files of a directory in the order of their names.
 func read(dir string) ([]archive.Entry, error) {
 	var entries []archive.Entry
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || path == dir {
+	files := os.DirFS(dir)
+	err := fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == "." {
 			return err
 		}
-		relative, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		e := archive.Entry{Name: filepath.ToSlash(relative), Mode: 0o644}
+		e := archive.Entry{Name: path, Mode: 0o644}
 		if d.IsDir() {
 			e.Mode = fs.ModeDir | 0o755
-		} else if e.Content, err = os.ReadFile(path); err != nil {
+		} else if e.Content, err = fs.ReadFile(files, path); err != nil {
 			return err
 		}
 		entries = append(entries, e)

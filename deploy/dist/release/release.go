@@ -42,7 +42,7 @@ func Check(ctx context.Context, q Request) (Release, error) {
 	r := Release{Version: q.Version, Commit: q.Commit}
 	at, err := time.Parse(time.RFC3339, q.Date)
 	if err != nil || q.Commit == "" {
-		faults = append(faults, fmt.Errorf("-commit and -date: got %q and %q, want the commit and its date, such as 2026-11-26T12:00:00+01:00; make takes them from git, or from COMMIT=... DATE=...", q.Commit, q.Date))
+		faults = append(faults, fmt.Errorf("-commit and -date: got %q and %q, want the commit and its date, such as 2026-11-26T12:00:00+01:00; make takes them from git, or from COMMIT= and DATE=", q.Commit, q.Date))
 	}
 	r.Date = at.UTC()
 	if !q.Snapshot && faults[0] == nil {
