@@ -214,7 +214,7 @@ func (d *distribution) images(context.Context) error {
 		return err
 	}
 	scaler := manifest.Image{Repository: d.Image, Tag: d.Version, Digest: digest}
-	packed, err := manifest.Chart(filepath.Join(d.root, "deploy/chart"), d.Version, scaler, d.Date)
+	packed, err := manifest.Chart(filepath.Join(d.root, "deploy/chart"), d.Version, d.Homepage, scaler, d.Date)
 	if err != nil {
 		return err
 	}

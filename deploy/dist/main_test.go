@@ -108,7 +108,7 @@ func made(t *testing.T, registry string) *distribution {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chart, err := manifest.Chart("../chart", d.Version, manifest.Image{Repository: at.Image, Tag: d.Version, Digest: digest.String()}, d.Date)
+	chart, err := manifest.Chart("../chart", d.Version, d.Homepage, manifest.Image{Repository: at.Image, Tag: d.Version, Digest: digest.String()}, d.Date)
 	if err != nil {
 		t.Fatal(err)
 	}

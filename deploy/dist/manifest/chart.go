@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/mod/semver"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 
@@ -22,8 +24,8 @@ type Image struct{ Repository, Tag, Digest string }
 
 // Chart returns the chart of dir as `helm package` writes it, with the version of a release, and
 // values that name the image by digest. Comments stay.
-func Chart(dir, version string, image Image, when time.Time) ([]byte, error) {
-	made, err := chartOf(dir, version, image)
+func Chart(dir, version, homepage string, image Image, when time.Time) ([]byte, error) {
+	made, err := chartOf(dir, version, homepage, image)
 	if err != nil {
 		return nil, fmt.Errorf("chart %s: %w", dir, err)
 	}
@@ -47,7 +49,10 @@ func Chart(dir, version string, image Image, when time.Time) ([]byte, error) {
 
 func isMetadata(e archive.Entry) bool { return strings.HasSuffix(e.Name, "/Chart.yaml") }
 
-func chartOf(dir, version string, image Image) (*chart.Chart, error) {
+// example is the address that the sources have, because they are published nowhere.
+const example = "https://example.com/bitbucket-runner-scaler"
+
+func chartOf(dir, version, homepage string, image Image) (*chart.Chart, error) {
 	source, err := loader.LoadDir(dir) // without what .helmignore names
 	if err != nil {
 		return nil, err
@@ -57,7 +62,10 @@ func chartOf(dir, version string, image Image) (*chart.Chart, error) {
 		content := f.Data
 		switch f.Name {
 		case "Chart.yaml":
-			content, err = set(content, "", field{"version", strings.TrimPrefix(version, "v")}, field{"appVersion", version})
+			content = bytes.ReplaceAll(content, []byte(example), []byte(homepage))
+			if content, err = set(content, "", field{"version", strings.TrimPrefix(version, "v")}, field{"appVersion", version}); err == nil && source.Metadata.Annotations[prerelease] != "" {
+				content, err = set(content, "annotations", field{prerelease, strconv.FormatBool(semver.Prerelease(version) != "")})
+			}
 		case "values.yaml":
 			content, err = set(content, "image", field{"repository", image.Repository}, field{"tag", image.Tag}, field{"digest", image.Digest})
 		}
@@ -72,6 +80,9 @@ func chartOf(dir, version string, image Image) (*chart.Chart, error) {
 	}
 	return made, made.Validate()
 }
+
+// prerelease is the annotation by which Artifact Hub marks a chart that is not meant for everybody.
+const prerelease = "artifacthub.io/prerelease"
 
 type field struct{ name, value string }
 

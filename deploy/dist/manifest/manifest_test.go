@@ -26,7 +26,7 @@ var (
 
 func packaged(t *testing.T) (*chart.Chart, []byte) {
 	t.Helper()
-	content, err := Chart("../../chart", "v1.2.3", image, commit)
+	content, err := Chart("../../chart", "v1.2.3", "https://example.org/home", image, commit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,10 +59,15 @@ func TestThePackagedChartDiffersFromTheSourcesInThoseLinesOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// What the sources have as an example is the homepage of the release.
+		source = bytes.ReplaceAll(source, []byte(example), []byte("https://example.org/home"))
 		var changed []string
 		for line := range strings.SplitSeq(string(f.Data), "\n") {
 			if !slices.Contains(strings.Split(string(source), "\n"), line) {
 				changed = append(changed, strings.TrimSpace(line))
+			}
+			if strings.Contains(line, example) {
+				t.Errorf("%s: %q has the example", f.Name, line)
 			}
 		}
 		want := map[string][]string{
@@ -103,9 +108,35 @@ func TestThePackagedChartIsWrittenAsHelmDoes(t *testing.T) {
 			t.Errorf("%s is in the chart, but .helmignore names it", name)
 		}
 	}
-	again, err := Chart("../../chart", "v1.2.3", image, commit.UTC())
+	again, err := Chart("../../chart", "v1.2.3", "https://example.org/home", image, commit.UTC())
 	if err != nil || !bytes.Equal(again, content) {
 		t.Errorf("packaged again in another time zone, it differs: %v", err)
+	}
+}
+
+func TestTheChartNamesItsHomepageAndWhetherItIsAPreRelease(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"Chart.yaml":  "apiVersion: v2\nname: c\nversion: 0.1.0\nappVersion: latest\nhome: " + example + "\nsources:\n  - " + example + "\nannotations:\n  artifacthub.io/prerelease: \"true\"\n",
+		"values.yaml": "image:\n  repository: \"\"\n  tag: \"\"\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for version, want := range map[string]string{"v1.2.3": "false", "v1.2.3-rc.1": "true"} {
+		content, err := Chart(dir, version, "https://example.org/home", image, commit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := loader.LoadArchive(bytes.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := loaded.Metadata
+		if m.Home != "https://example.org/home" || m.Sources[0] != m.Home || m.Annotations[prerelease] != want {
+			t.Errorf("%s: home %s, sources %q, annotations %v", version, m.Home, m.Sources, m.Annotations)
+		}
 	}
 }
 
