@@ -90,7 +90,7 @@ func TestWhichFilesAreLicences(t *testing.T) {
 		"one":                        {map[string]string{"LICENSE": mit, "README.md": mit}, false, "LICENSE", ""},
 		"with notice and patents":    {map[string]string{"License.md": mit, "NOTICE.txt": "n", "PATENTS": "p"}, false, "License.md NOTICE.txt PATENTS", ""},
 		"code of that name":          {map[string]string{"COPYING": mit, "license.go": "package m", "license.json": "{}"}, false, "COPYING", ""},
-		"above and beside a package": {map[string]string{"LICENSE": mit, "a/b/LICENSE": mit, "c/LICENSE": mit}, false, "LICENSE a/b/LICENSE", ""},
+		"above and beside a package": {map[string]string{"LICENSE": mit, "a/LICENSE": mit, "a/b/LICENSE": mit, "c/LICENSE": mit}, false, "LICENSE a/LICENSE a/b/LICENSE", ""},
 		"a folder of licences":       {map[string]string{"LICENSE": "one of licenses/", "licenses/mit.txt": mit}, false, "LICENSE licenses/mit.txt", ""},
 		"none":                       {map[string]string{"README": mit}, false, "", "has no licence"},
 		"an unknown one":             {map[string]string{"LICENSE": "All rights reserved."}, false, "", "example.com/m v1.0.0: no licence was recognized"},
