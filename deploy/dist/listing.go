@@ -46,7 +46,9 @@ Push the images and the chart with `+"`make publish`"+`, or by hand:
     skopeo copy --all oci-archive:%[5]s docker://%[6]s:%[4]s
     helm push %[7]s oci://%[8]s
 
-Without a registry, import an image on each node: `+"`ctr -n k8s.io images import --digests %[2]s`"+`.
+Without a registry, import the image on each node:
+
+    ctr -n k8s.io images import --digests --base-name %[3]s %[2]s
 
 Then install with Helm or kubectl:
 
