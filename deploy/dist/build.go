@@ -204,12 +204,13 @@ func (d *distribution) program(ctx context.Context, p program.Program, on progra
 // images writes the images, and what installs the scaler's: the chart and install.yaml.
 func (d *distribution) images(context.Context) error {
 	about := "control plane and sidecar for self-hosted runners of Bitbucket Pipelines on Kubernetes"
-	digest, err := d.image(image.Image{Title: "bitbucket-runner-scaler", Description: about, Entrypoint: "/scaler", User: "65532:65532", Repository: d.Image}, "scaler", "sidecar")
+	digest, err := d.image(image.Image{Title: "bitbucket-runner-scaler", Description: about, Entrypoint: "/scaler", User: "65532:65532", Repository: d.Image}, []string{"scaler", "sidecar"})
 	if err != nil {
 		return err
 	}
 	// The stand-in runner needs /tmp, and like the runner that it stands for it is root.
-	_, err = d.image(image.Image{Title: "bitbucket-emulator", Description: "Bitbucket's runners and pipelines in memory, and a stand-in runner, for tests", Entrypoint: "/bitbucket-emulator", Repository: d.Emulator}, "bitbucket-emulator")
+	tmp := archive.Entry{Name: "tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777}
+	_, err = d.image(image.Image{Title: "bitbucket-emulator", Description: "Bitbucket's runners and pipelines in memory, and a stand-in runner, for tests", Entrypoint: "/bitbucket-emulator", Repository: d.Emulator}, []string{"bitbucket-emulator"}, tmp)
 	if err != nil {
 		return err
 	}
@@ -228,8 +229,8 @@ func (d *distribution) images(context.Context) error {
 	return d.write("install.yaml", "manifests of deploy/base, with the image by digest", text)
 }
 
-// image writes an image that has programs, and returns the digest of its index.
-func (d *distribution) image(i image.Image, programs ...string) (string, error) {
+// image writes an image that has programs and further entries, and returns the digest of its index.
+func (d *distribution) image(i image.Image, programs []string, further ...archive.Entry) (string, error) {
 	d.say("packing the image %s ...", i.Title)
 	i.Version, i.Commit, i.Date, i.Homepage = d.Version, d.Commit, d.Date, d.Homepage
 	files := map[program.Platform][]archive.Entry{}
@@ -244,10 +245,7 @@ func (d *distribution) image(i image.Image, programs ...string) (string, error) 
 				archive.Entry{Name: "licenses/" + name + ".THIRD_PARTY_LICENSES", Mode: 0o644, Content: d.licences[name+on.String()]},
 				archive.Entry{Name: name, Mode: 0o755, Content: content})
 		}
-		if i.User == "" {
-			entries = append(entries, archive.Entry{Name: "tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777})
-		}
-		files[on] = entries
+		files[on] = append(entries, further...)
 	}
 	index, err := i.Index(files)
 	if err != nil {
