@@ -12,6 +12,15 @@ BIN     := bin
 EMULATOR_IMAGE ?= bitbucket-emulator:latest
 IMAGE   ?= $(shell sed -n 's/^ *newName: *//p' deploy/base/kustomization.yaml):$(shell sed -n 's/^ *newTag: *//p' deploy/base/kustomization.yaml)
 
+# Where a release is meant to be published; these are examples. Pass your own to make dist.
+IMAGE_REPOSITORY    ?= registry.example.com/bitbucket-runner-scaler
+EMULATOR_REPOSITORY ?= $(dir $(IMAGE_REPOSITORY))bitbucket-emulator
+CHART_REPOSITORY    ?= $(dir $(IMAGE_REPOSITORY))charts
+HOMEPAGE            ?= https://example.com/bitbucket-runner-scaler
+DOWNLOAD_URL        ?= $(HOMEPAGE)/releases/download/$(VERSION)
+# SNAPSHOT=1: make dist does not check the tree, the tags and the changelog.
+SNAPSHOT            ?=
+
 TOOL    := $(GO) tool -modfile=.ci/tools.mod
 LINT    := $(GO) tool -modfile=.ci/lint.mod golangci-lint
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
@@ -35,6 +44,8 @@ KUBERNETES ?= 1.36 1.33
 COMPATIBLE ?= TestKEDAAcceptsRenderedScaledJobs|TestRenderedManifestsAreAccepted|TestEachAccountHasExactlyItsRights|TestTheScalerMayChangeOneAnnotation|TestWorkedExampleEndToEnd|TestBurstIsRunAndNothingRemains|TestMaxIsNotExceeded|TestInvalidTriggerIsReported|TestEphemeralRunners|TestDeletedPod|TestEachGroupGets|TestRunnersOfAChangedScaledJob|TestLeaderThatDies|TestRenewedCertificate
 # More flags of the soak.
 SOAK       ?=
+# The arguments of both Dockerfiles, for their labels.
+BUILT   := --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE)
 # Passes a variable as a flag only if it was given on make's command line, because a
 # KUBECONFIG in the environment is not meant for the demo.
 given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
@@ -85,6 +96,7 @@ test: ## run the tests of the main module, with the race detector if there is a 
 	@$(if $(RACE),,echo "no C compiler: the tests run without the race detector")
 	$(GO) test $(RACE) -count=1 ./...
 	$(GO) -C deploy/test test -count=1 ./...
+	$(GO) -C deploy/dist test -count=1 ./...
 
 .PHONY: e2e
 e2e: ## run the end-to-end tests on a real local cluster (the first run builds it in half an hour)
@@ -118,12 +130,15 @@ chaos: ## run random load and faults; make chaos SEED=17 ROUNDS=1 repeats that r
 	$(GO) -C e2e run ./chaos -seed $(SEED) -rounds $(ROUNDS) $(CHAOS)
 
 .PHONY: lint
-lint: ## run golangci-lint in every module and buf lint, and check sizes and manifests
+lint: ## run golangci-lint in every module, actionlint and buf lint, and check sizes and manifests
 	$(LINT) run ./...
 	cd e2e && $(GO) tool -modfile=../.ci/lint.mod golangci-lint run -c ../.golangci.yml ./...
 	cd e2e/clients && $(GO) tool -modfile=../../.ci/lint.mod golangci-lint run -c ../../.golangci.yml ./...
 	cd e2e/traces && $(GO) tool -modfile=../../.ci/lint.mod golangci-lint run -c ../../.golangci.yml ./...
 	cd deploy/test && $(GO) tool -modfile=../../.ci/lint.mod golangci-lint run -c ../../.golangci.yml ./...
+	cd deploy/dist && $(GO) tool -modfile=../../.ci/lint.mod golangci-lint run -c ../../.golangci.yml --build-tags twice ./...
+	$(TOOL) actionlint
+	$(GO) run ./cmd/runnerctl pipelines -f bitbucket-pipelines.yml
 	$(TOOL) buf lint
 	$(TOOL) buf format --diff --exit-code
 	@git ls-files '*.go' ':!*_test.go' ':!*.pb.go' | xargs wc -l | awk '$$2 != "total" { sub("/[^/]*$$", "", $$2); lines[$$2] += $$1 } \
@@ -148,17 +163,30 @@ bench-strategies: ## simulate the strategies, and write docs/benchmarks.md, its 
 
 .PHONY: image
 image: bin/linux/$(GOARCH) ## build the image with buildah or docker (GOARCH=arm64 for ARM)
-	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) -t $(IMAGE) .; \
-	else docker build --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) -t $(IMAGE) .; fi
+	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) $(BUILT) -t $(IMAGE) .; \
+	else docker build --platform linux/$(GOARCH) --build-arg TARGETARCH=$(GOARCH) $(BUILT) -t $(IMAGE) .; fi
 
 .PHONY: emulator-image
 emulator-image: bin/emulator ## build the emulator's image: make emulator-image EMULATOR_IMAGE=registry/name:tag
-	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; \
-	else docker build --platform linux/$(GOARCH) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; fi
+	@if command -v buildah >/dev/null; then buildah bud --isolation=chroot --timestamp 0 --platform linux/$(GOARCH) $(BUILT) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; \
+	else docker build --platform linux/$(GOARCH) $(BUILT) -t $(EMULATOR_IMAGE) -f e2e/installation/emulator.Dockerfile bin/emulator; fi
 
 .PHONY: push
 push: ## push the image: make image push IMAGE=registry/name:tag
 	@if command -v buildah >/dev/null; then buildah push $(IMAGE); else docker push $(IMAGE); fi
+
+.PHONY: dist
+dist: ## make all files of a release in dist/: make dist VERSION=v0.1.0 IMAGE_REPOSITORY=... (docs/releasing.md)
+	@CGO_ENABLED=0 $(GO) -C deploy/dist run . build -root "$(CURDIR)" -out "$(CURDIR)/dist" -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)" -ldflags "$(LDFLAGS)" \
+	  -image-repository "$(IMAGE_REPOSITORY)" -emulator-repository "$(EMULATOR_REPOSITORY)" -chart-repository "$(CHART_REPOSITORY)" -download-url "$(DOWNLOAD_URL)" -homepage "$(HOMEPAGE)" $(if $(SNAPSHOT),-snapshot)
+
+.PHONY: dist-check
+dist-check: ## make the files of a release twice, from two clones in other folders and with another build cache, and compare them
+	$(GO) -C deploy/dist test -count=1 -tags twice -run TestTwoBuilds -timeout 90m -v .
+
+.PHONY: publish
+publish: ## push the images and the chart of dist/ to the registries that make dist was given
+	@CGO_ENABLED=0 $(GO) -C deploy/dist run . push -from "$(CURDIR)/dist" -chart-repository "$(CHART_REPOSITORY)"
 
 .PHONY: bin/linux/$(GOARCH)
 bin/linux/$(GOARCH):

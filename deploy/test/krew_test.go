@@ -41,7 +41,7 @@ func TestTheKrewManifestIsOneOnceItIsFilledIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	filled := regexp.MustCompile(`SHA256-\S+`).ReplaceAllString(string(source), strings.Repeat("0a", 32))
-	filled = strings.NewReplacer("VERSION", "v1.2.3", "URL", "https://example.com").Replace(filled)
+	filled = strings.NewReplacer("VERSION", "v1.2.3", "HOMEPAGE", "https://example.com", "URL", "https://example.com/v1.2.3").Replace(filled)
 	var p plugin
 	if err := yaml.UnmarshalStrict([]byte(filled), &p); err != nil {
 		t.Fatal(err)
@@ -49,13 +49,12 @@ func TestTheKrewManifestIsOneOnceItIsFilledIn(t *testing.T) {
 	if p.APIVersion != "krew.googlecontainertools.github.com/v1alpha2" || p.Kind != "Plugin" || p.Metadata.Name != "bitbucket-runners" || p.Spec.Version != "v1.2.3" || len(p.Spec.ShortDescription) > 50 {
 		t.Errorf("%+v", p)
 	}
-	if len(p.Spec.Platforms) != 5 {
-		t.Errorf("%d platforms, want 5", len(p.Spec.Platforms))
+	if len(p.Spec.Platforms) != 6 {
+		t.Errorf("%d platforms, want 6", len(p.Spec.Platforms))
 	}
 	for _, archive := range p.Spec.Platforms {
 		system, arch := archive.Selector.MatchLabels["os"], archive.Selector.MatchLabels["arch"]
-		// kubectl finds a plugin by its file name, with dashes as underscores.
-		if !strings.Contains(archive.URI, "runnerctl-"+system+"-"+arch) || strings.TrimSuffix(archive.Bin, ".exe") != "kubectl-bitbucket_runners" || len(archive.SHA256) != 64 {
+		if !strings.Contains(archive.URI, "/v1.2.3/runnerctl-v1.2.3-"+system+"-"+arch) || strings.TrimSuffix(archive.Bin, ".exe") != "runnerctl" || len(archive.SHA256) != 64 {
 			t.Errorf("%+v", archive)
 		}
 	}
