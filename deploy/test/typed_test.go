@@ -28,6 +28,8 @@ func typed(t *testing.T, all objects) {
 			into[corev1.Secret](t, fields)
 		case "ConfigMap":
 			into[corev1.ConfigMap](t, fields)
+		case "Pod":
+			into[corev1.Pod](t, fields)
 		case "Deployment":
 			into[appsv1.Deployment](t, fields)
 		case "PodDisruptionBudget":
