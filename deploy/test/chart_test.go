@@ -180,4 +180,17 @@ func TestEveryValueIsExplained(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(properties)), slices.Sorted(maps.Keys(values))); diff != "" {
 		t.Errorf("values of the schema -, of values.yaml +:\n%s", diff)
 	}
+	table, err := os.ReadFile(filepath.Join(chartDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| ([a-zA-Z_.]+) \| [a-z]+ \| .* \| (.*) \|$`).FindAllStringSubmatch(string(table), -1)
+	for _, row := range rows {
+		if strings.TrimSpace(row[2]) == "" {
+			t.Errorf("%s has no comment of the form `# -- ...`", row[1])
+		}
+	}
+	if len(rows) < len(properties) {
+		t.Errorf("the README has %d values, want at least %d", len(rows), len(properties))
+	}
 }
