@@ -157,6 +157,15 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"a flag without dashes":              {`extraArgs: [poll-interval=2m]`, "/extraArgs/0"},
 		"flags that are no list":             {`extraArgs: "--poll-interval=2m"`, "/extraArgs"},
 		"a node label that is no text":       {`nodeSelector: {pool: 1}`, "/nodeSelector/pool"},
+		"a flag that there is not":           {`extraArgs: [--poll-intervall=2m]`, "/extraArgs/0"},
+		"a flag with its value beside it":    {`extraArgs: [--poll-interval, 2m]`, "/extraArgs/0"},
+		"a label that selects pods":          {`commonLabels: {app.kubernetes.io/name: x}`, "/commonLabels"},
+		"the leader's label":                 {`podLabels: {bitbucket-runner-scaler/role: leader}`, "/podLabels"},
+		"an account that nobody names":       {`serviceAccount: {create: false}`, "/serviceAccount/name"},
+		"a name that no Service can have":    {`fullnameOverride: Runners.1`, "/fullnameOverride"},
+		"half a digest":                      {`image: {repository: x, digest: "sha256:0a"}`, "/image/digest"},
+		"no replica for a node":              {`podDisruptionBudget: {maxUnavailable: 0}`, "/podDisruptionBudget/maxUnavailable"},
+		"a constraint without a topology":    {`topologySpreadConstraints: [{maxSkew: 1}]`, "/topologySpreadConstraints/0"},
 		"resources of the container's level": {`resources: {cpu: 1}`, "/resources"},
 	} {
 		t.Run(name, func(t *testing.T) {
