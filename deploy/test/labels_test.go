@@ -1,6 +1,7 @@
 package deploytest
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -63,6 +64,21 @@ func without(value any, keys []string) any {
 		return left
 	default:
 		return v
+	}
+}
+
+// eachObject calls visit with each object within a value.
+func eachObject(value any, visit func(object)) {
+	switch v := value.(type) {
+	case object:
+		visit(v)
+		for _, field := range v {
+			eachObject(field, visit)
+		}
+	case []any:
+		for _, item := range v {
+			eachObject(item, visit)
+		}
 	}
 }
 
@@ -140,7 +156,12 @@ credentials: {default: {existingSecret: mine}, team: {accessToken: t, namespaces
 
 // usualName finds the usual full name, or the usual release, where an object or a pod is
 // meant by it: the product, its files and its namespace have the same name.
-var usualName = regexp.MustCompile(`(?m)^(name|secretName|serviceAccountName|policyName|app\.kubernetes\.io/instance): ` + name + `(-[a-z]+)?$|"` + controlPlane + `/` + name + `"|:` + name + `"|^` + name + `(-scopes|-tls|-places|\.|$)`)
+var usualName = regexp.MustCompile(`(?m)(^|: )(name|secretName|serviceAccountName|policyName|resourceNames|app\.kubernetes\.io/instance): ` + name + `(-[a-z]+)?$` +
+	`|"` + controlPlane + `/` + name + `"|:` + name + `"|^` + name + `$|(^|: )` + name + `(-scopes|-tls|-places|\.)`)
+
+// ofNobody finds names that both may have: the authorities' ConfigMap, in which each has a key,
+// and what is within an object of its own.
+var ofNobody = regexp.MustCompile(`resourceNames: ` + name + `-ca|: ` + name + `\.json|groups: name: ` + name)
 
 // TestReleasesStandSideBySide installs everything twice into one namespace.
 func TestReleasesStandSideBySide(t *testing.T) {
@@ -154,16 +175,16 @@ func TestReleasesStandSideBySide(t *testing.T) {
 		"the name in it":      {"ci-" + name, "", "ci-" + name},
 		"a name for the rest": {"second", "nameOverride: runners\n", "second-runners"},
 		"a full name":         {"second", "fullnameOverride: runners\n", "runners"},
+		"its own certificate": {"second", "tls: {mode: auto}\n", "second-" + name},
 	} {
 		t.Run(way, func(t *testing.T) {
-			second, notes, err := released(c.release, controlPlane, parsed(t, everything+c.values))
+			values := parsed(t, everything)
+			maps.Copy(values, parsed(t, cmp.Or(c.values, "{}")))
+			second, notes, err := released(c.release, controlPlane, values)
 			if err != nil {
 				t.Fatal(err)
 			}
 			typed(t, second)
-			if len(first) != len(second) {
-				t.Errorf("%d objects and %d", len(first), len(second))
-			}
 			for key, fields := range second {
 				if shared[key] {
 					continue
@@ -171,7 +192,12 @@ func TestReleasesStandSideBySide(t *testing.T) {
 				if _, both := first[key]; both {
 					t.Errorf("%s belongs to both", key)
 				}
-				if text := flat(fields); usualName.MatchString(text) {
+				eachObject(fields, func(labels object) {
+					if of := labels["app.kubernetes.io/name"]; of != nil && of != runners && labels["app.kubernetes.io/instance"] != c.release {
+						t.Errorf("%s has or selects the labels %v, which the first has too", key, labels)
+					}
+				})
+				if text := ofNobody.ReplaceAllString(flat(fields), ""); usualName.MatchString(text) {
 					t.Errorf("%s names what belongs to the first: %s", key, usualName.FindString(text))
 				}
 			}
