@@ -92,7 +92,8 @@ metadata:
   labels: {pod-security.kubernetes.io/enforce: privileged}
 `
 
-// chart renders the chart as `helm install` does, with the values of a file.
+// chart renders the chart as `helm install` does, with the values of a file. What `helm test`
+// applies is not in it.
 func chart(t *testing.T, values string) string {
 	t.Helper()
 	text, err := os.ReadFile(values)
@@ -107,7 +108,7 @@ func chart(t *testing.T, values string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release := chartutil.ReleaseOptions{Name: "any", Namespace: installation.ControlPlane, IsInstall: true, Revision: 1}
+	release := chartutil.ReleaseOptions{Name: installation.Scaler, Namespace: installation.ControlPlane, IsInstall: true, Revision: 1}
 	capabilities := *chartutil.DefaultCapabilities
 	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
 	all, err := chartutil.ToRenderValues(loaded, given, release, &capabilities)
@@ -120,7 +121,7 @@ func chart(t *testing.T, values string) string {
 	}
 	manifests := []string{namespaces}
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		if !strings.HasSuffix(path, "NOTES.txt") && strings.TrimSpace(files[path]) != "" {
+		if !strings.HasSuffix(path, "NOTES.txt") && !strings.Contains(path, "/templates/tests/") && strings.TrimSpace(files[path]) != "" {
 			manifests = append(manifests, files[path])
 		}
 	}
