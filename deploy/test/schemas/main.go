@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -43,15 +44,15 @@ var custom = map[string][]string{
 }
 
 func main() {
-	if err := run(filepath.Join("testdata", "schemas")); err != nil {
+	if err := run(context.Background(), filepath.Join("testdata", "schemas")); err != nil {
 		fmt.Fprintln(os.Stderr, "schemas:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir string) error {
+func run(ctx context.Context, dir string) error {
 	for version, module := range kubernetes {
-		definitions, err := ofKubernetes(module)
+		definitions, err := ofKubernetes(ctx, module)
 		if err != nil {
 			return err
 		}
@@ -62,7 +63,7 @@ func run(dir string) error {
 	definitions := object{}
 	for module, files := range custom {
 		for _, file := range files {
-			if err := addCustom(definitions, module, file); err != nil {
+			if err := addCustom(ctx, definitions, module, file); err != nil {
 				return err
 			}
 		}
@@ -84,8 +85,8 @@ func write(path string, definitions object) error {
 }
 
 // read reads a file of a module, in YAML or JSON.
-func read(module, file string, into any) error {
-	found, err := exec.Command("go", "mod", "download", "-json", module).Output()
+func read(ctx context.Context, module, file string, into any) error {
+	found, err := exec.CommandContext(ctx, "go", "mod", "download", "-json", module).Output()
 	if err != nil {
 		return fmt.Errorf("download %s: %w", module, err)
 	}
@@ -101,9 +102,9 @@ func read(module, file string, into any) error {
 }
 
 // ofKubernetes returns the definitions of the kinds, and those that they refer to.
-func ofKubernetes(module string) (object, error) {
+func ofKubernetes(ctx context.Context, module string) (object, error) {
 	var document struct{ Definitions map[string]object }
-	if err := read(module, "api/openapi-spec/swagger.json", &document); err != nil {
+	if err := read(ctx, module, "api/openapi-spec/swagger.json", &document); err != nil {
 		return nil, err
 	}
 	definitions := object{}
@@ -145,7 +146,7 @@ func key(version string, kind any) string {
 }
 
 // addCustom adds the kind of a CustomResourceDefinition in the version that is stored.
-func addCustom(definitions object, module, file string) error {
+func addCustom(ctx context.Context, definitions object, module, file string) error {
 	var resource struct {
 		Spec struct {
 			Group    string
@@ -157,7 +158,7 @@ func addCustom(definitions object, module, file string) error {
 			}
 		}
 	}
-	if err := read(module, file, &resource); err != nil {
+	if err := read(ctx, module, file, &resource); err != nil {
 		return err
 	}
 	for _, version := range resource.Spec.Versions {
