@@ -83,6 +83,7 @@ func newCommand(lookup func(string) (string, bool), serve func(context.Context, 
 		}
 		return serve(cmd.Context(), c)
 	}
+	cmd.AddCommand(newProbe(lookup))
 	return cmd
 }
 
@@ -103,7 +104,7 @@ func (c *config) define(set *flags.Set) {
 	set.StringVar(&c.tls, "tls", "auto", "how to secure calls, `auto|off|CERT,KEY[,CA]`; auto: the scaler makes, renews and publishes its own certificates; off: plain text, which shows every runner's secret to the network; otherwise PEM files, which are read again when they change")
 	set.StringVar(&c.tlsClientCA, "tls-client-ca", "", "PEM `file` with the authorities that must have issued KEDA's client certificate, read again when it changes; without it KEDA needs no certificate")
 	set.Choice(&c.kubernetes, "kubernetes", "", "auto", "off: answer KEDA's calls only, to try it with grpcurl", "auto", "off")
-	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service that triggers of this installation have in scalerAddress")
+	set.StringVar(&c.service, "service", "bitbucket-runner-scaler", "`name` of the Service that triggers of this installation have in scalerAddress, and of the Lease; two installations in one namespace need two names")
 	set.StringVar(&c.namespace, "namespace", "", "`namespace` of this installation (default: the pod's own, from POD_NAMESPACE)")
 	set.Bool(&c.leaderElect, "leader-elect", "", "let one of several replicas lead, with a Lease that has the Service's name; false: this is the only replica, and a second one must not run")
 	set.StringVar(&c.podName, "pod-name", "", "`name` of this pod, which gets the label with which the Service selects the leader (default: from POD_NAME)")

@@ -31,7 +31,7 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		}
 	}
 	settings := controlplane.Config{
-		Version: version, Owner: scope.OwnerLabel(c.cluster, "", ""),
+		Version: version, Owner: scope.OwnerLabel(c.cluster, "", "", c.service),
 		Bitbucket:    bitbucket.Config{BaseURL: c.bitbucketURL, OAuthURL: c.bitbucketOAuth, CABundle: roots},
 		HourlyBudget: c.hourlyBudget, CredentialsDir: c.credentialsDir, Lookup: c.lookup,
 		PollInterval: c.pollInterval, MaxStaleness: c.maxStaleness, WriteSettle: c.writeSettle, OrphanGrace: c.orphanGrace,
@@ -81,7 +81,7 @@ func serveCluster(ctx context.Context, c config, settings controlplane.Config) e
 	if err := cluster.Start(watching, syncTimeout); err != nil {
 		return err
 	}
-	kept := cluster.ScopesIn(c.namespace)
+	kept := cluster.ScopesIn(c.namespace, c.service)
 	settings.Cluster, settings.Scopes, settings.Usage, settings.Podless = cluster, kept, kept, kept
 	settings.WatchWarnings = func(ctx context.Context) error { return cluster.WatchWarnings(ctx, settings.Logger.Named("kube")) }
 	if settings.Owner, err = owner(ctx, c, cluster); err != nil {
@@ -138,7 +138,7 @@ func owner(ctx context.Context, c config, cluster *kube.Cluster) (string, error)
 	if err != nil {
 		return "", err
 	}
-	return scope.OwnerLabel(c.cluster, uid, c.namespace), nil
+	return scope.OwnerLabel(c.cluster, uid, c.namespace, c.service), nil
 }
 
 // restConfig returns the pod's own configuration or, outside a cluster, that of

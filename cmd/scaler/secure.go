@@ -35,7 +35,7 @@ func secure(ctx context.Context, c config, cluster *kube.Cluster, settings *cont
 		}
 		source, end = own, own.Close
 	} else {
-		authority := certificates.NewAuthority(cluster.CertificatesIn(c.namespace), c.serverNames(), clock.RealClock{}, log)
+		authority := certificates.NewAuthority(cluster.CertificatesIn(c.namespace, c.service), c.serverNames(), clock.RealClock{}, log)
 		if err := authority.Start(ctx); err != nil {
 			return nil, fmt.Errorf("--tls auto: %w", err)
 		}

@@ -26,7 +26,7 @@ func TestTheChartGivesWhatTheOverlayGives(t *testing.T) {
 	}
 	for overlay, want := range cases {
 		t.Run(overlay, func(t *testing.T) {
-			if diff := cmp.Diff(want, chartedFor(t, overlay)); diff != "" {
+			if diff := cmp.Diff(want, withoutHelm(chartedFor(t, overlay))); diff != "" {
 				t.Errorf("overlay -, chart +:\n%s", diff)
 			}
 		})
@@ -88,7 +88,7 @@ func flat(value any) string {
 
 func TestGoodValuesAreTaken(t *testing.T) {
 	for name, values := range map[string]string{
-		"an image with a port":        `image: {repository: "registry.example.com:5000/team/scaler", tag: v1.2.3, pullPolicy: Always, pullSecrets: [{name: registry}]}`,
+		"an image with a port":        `{image: {repository: "registry.example.com:5000/team/scaler", tag: v1.2.3, pullPolicy: Always}, imagePullSecrets: [{name: registry}]}`,
 		"a Secret of one's own":       `credentials: {default: {existingSecret: mine}}`,
 		"everywhere":                  `credentials: {default: {accessToken: "ATCTT3x=1", namespaces: ["*"]}}`,
 		"a certificate in a Secret":   `tls: {mode: existingSecret, secretName: mine}`,
@@ -98,8 +98,8 @@ func TestGoodValuesAreTaken(t *testing.T) {
 		"a ConfigMap of one's own":    `existingCABundle: mine`,
 		"a subchart's global values":  `global: {anything: true}`,
 		"webhooks without a route":    `{webhook: {enabled: true}, credentials: {default: {accessToken: t, namespaces: [x], webhookSecret: 0123456789abcdef}}}`,
-		"webhooks by an Ingress":      `webhook: {enabled: true, host: runners.example.com, ingress: {enabled: true, annotations: {cert-manager.io/cluster-issuer: mine}}}`,
-		"webhooks by a Gateway here":  `webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true, gateway: {name: mine}}}`,
+		"webhooks by an Ingress":      `{webhook: {enabled: true, host: runners.example.com}, ingress: {enabled: true, annotations: {cert-manager.io/cluster-issuer: mine}}}`,
+		"webhooks by a Gateway here":  `{webhook: {enabled: true, host: runners.example.com}, httpRoute: {enabled: true, parentRefs: [{name: mine}]}}`,
 		"all for Prometheus":          `{podMonitor: {enabled: true, interval: 1m30s}, prometheusRule: {enabled: true, alerts: {BitbucketRunnerAtMax: {threshold: 2.5}}}, dashboard: {enabled: true}}`,
 		"headers of a collector":      `traces: {endpoint: "https://collector.example.com", protocol: grpc, headersSecret: mine}`,
 		"variables":                   `extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}, {name: TOKEN, valueFrom: {secretKeyRef: {name: mine, key: token}}}]`,
@@ -117,13 +117,13 @@ func TestGoodValuesAreTaken(t *testing.T) {
 
 func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 	for name, c := range map[string]struct{ values, path string }{
-		"an unknown value":                   {`replicaCount: 2`, "replicaCount"},
+		"an unknown value":                   {`replicas: 2`, "replicas"},
 		"an unknown value deep down":         {`image: {name: x}`, "/image"},
-		"no replica":                         {`replicas: 0`, "/replicas"},
-		"half a replica":                     {`replicas: 1.5`, "/replicas"},
-		"replicas as text":                   {`replicas: "2"`, "/replicas"},
+		"no replica":                         {`replicaCount: 0`, "/replicaCount"},
+		"half a replica":                     {`replicaCount: 1.5`, "/replicaCount"},
+		"replicas as text":                   {`replicaCount: "2"`, "/replicaCount"},
 		"a tag in the repository":            {`image: {repository: "registry.example.com/scaler:v1"}`, "/image/repository"},
-		"no repository":                      {`image: {repository: ""}`, "/image/repository"},
+		"no repository":                      {`image: {repository: ""}`, "image.repository"},
 		"a number as tag":                    {`image: {tag: 1.0}`, "/image/tag"},
 		"a policy that is none":              {`image: {pullPolicy: Sometimes}`, "/image/pullPolicy"},
 		"a cluster name with a dash":         {`cluster: prod-1`, "/cluster"},
@@ -140,9 +140,9 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"cert-manager without an issuer":     {`tls: {mode: certManager}`, "/tls/issuer/name"},
 		"an issuer of another kind":          {`tls: {issuer: {kind: CA}}`, "/tls/issuer/kind"},
 		"policies for no runners":            {`networkPolicy: {runnerNamespaces: []}`, "/networkPolicy/runnerNamespaces"},
-		"an Ingress without a host":          {`webhook: {enabled: true, ingress: {enabled: true}}`, "/webhook/host"},
-		"an Ingress without webhooks":        {`webhook: {host: runners.example.com, ingress: {enabled: true}}`, "/webhook/enabled"},
-		"a route without a Gateway":          {`webhook: {enabled: true, host: runners.example.com, httpRoute: {enabled: true}}`, "/webhook/httpRoute/gateway/name"},
+		"an Ingress without a host":          {`{webhook: {enabled: true}, ingress: {enabled: true}}`, "/webhook/host"},
+		"an Ingress without webhooks":        {`{webhook: {host: runners.example.com}, ingress: {enabled: true}}`, "/webhook/enabled"},
+		"a route without a Gateway":          {`{webhook: {enabled: true, host: runners.example.com}, httpRoute: {enabled: true}}`, "/httpRoute/parentRefs"},
 		"an address as host":                 {`webhook: {enabled: true, host: "https://runners.example.com"}`, "/webhook/host"},
 		"a short secret of webhooks":         {`credentials: {default: {accessToken: c, namespaces: [x], webhookSecret: short}}`, "/credentials/default/webhookSecret"},
 		"a change of no alert":               {`prometheusRule: {alerts: {RunnerSad: {enabled: false}}}`, "/prometheusRule/alerts"},
@@ -157,6 +157,15 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"a flag without dashes":              {`extraArgs: [poll-interval=2m]`, "/extraArgs/0"},
 		"flags that are no list":             {`extraArgs: "--poll-interval=2m"`, "/extraArgs"},
 		"a node label that is no text":       {`nodeSelector: {pool: 1}`, "/nodeSelector/pool"},
+		"a flag that there is not":           {`extraArgs: [--poll-intervall=2m]`, "/extraArgs/0"},
+		"a flag with its value beside it":    {`extraArgs: [--poll-interval, 2m]`, "/extraArgs/0"},
+		"a label that selects pods":          {`commonLabels: {app.kubernetes.io/name: x}`, "/commonLabels"},
+		"the leader's label":                 {`podLabels: {bitbucket-runner-scaler/role: leader}`, "/podLabels"},
+		"an account that nobody names":       {`serviceAccount: {create: false}`, "/serviceAccount/name"},
+		"a name that no Service can have":    {`fullnameOverride: Runners.1`, "/fullnameOverride"},
+		"half a digest":                      {`image: {repository: x, digest: "sha256:0a"}`, "/image/digest"},
+		"no replica for a node":              {`podDisruptionBudget: {maxUnavailable: 0}`, "/podDisruptionBudget/maxUnavailable"},
+		"a constraint without a topology":    {`topologySpreadConstraints: [{maxSkew: 1}]`, "/topologySpreadConstraints/0"},
 		"resources of the container's level": {`resources: {cpu: 1}`, "/resources"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -179,5 +188,18 @@ func TestEveryValueIsExplained(t *testing.T) {
 	values["global"] = nil // Helm's own
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(properties)), slices.Sorted(maps.Keys(values))); diff != "" {
 		t.Errorf("values of the schema -, of values.yaml +:\n%s", diff)
+	}
+	table, err := os.ReadFile(filepath.Join(chartDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| ([a-zA-Z_.]+) \| [a-z]+ \| .* \| (.*) \|$`).FindAllStringSubmatch(string(table), -1)
+	for _, row := range rows {
+		if strings.TrimSpace(row[2]) == "" {
+			t.Errorf("%s has no comment of the form `# -- ...`", row[1])
+		}
+	}
+	if len(rows) < len(properties) {
+		t.Errorf("the README has %d values, want at least %d", len(rows), len(properties))
 	}
 }

@@ -29,7 +29,7 @@ func TestTheReadmesConfigurationsAreTaken(t *testing.T) {
 		t.Fatalf("%d blocks, want the overlay's, the chart's and the groups'", len(blocks))
 	}
 	for _, block := range blocks {
-		if strings.HasPrefix(block[1], "credentials:") {
+		if strings.HasPrefix(block[1], "image:") {
 			if _, _, err := charted(controlPlane, parsed(t, block[1])); err != nil {
 				t.Error(err)
 			}

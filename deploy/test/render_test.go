@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
@@ -77,13 +78,25 @@ func kustomized(t *testing.T, dir string) objects {
 // capabilities are those of a cluster with ValidatingAdmissionPolicy.
 var capabilities = &chartutil.Capabilities{KubeVersion: chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}, APIVersions: chartutil.DefaultVersionSet}
 
-// charted renders the chart as `helm template` does. The error is that of bad values.
+// charted renders the chart as `helm template` does, as the release with the usual name.
+// The error is that of bad values.
 func charted(namespace string, values object) (found objects, notes string, err error) {
+	return released(name, namespace, values)
+}
+
+// released renders the chart as a release of that name. Without an image in the values, it
+// is that of the overlays.
+func released(release, namespace string, values object) (found objects, notes string, err error) {
 	loaded, err := loader.Load(chartDir)
 	if err != nil {
 		return nil, "", err
 	}
-	release := chartutil.ReleaseOptions{Name: "any", Namespace: namespace, IsInstall: true, Revision: 1}
+	given := object{"image": object{"repository": name}}
+	maps.Copy(given, values)
+	return rendered(loaded, chartutil.ReleaseOptions{Name: release, Namespace: namespace, IsInstall: true, Revision: 1}, given)
+}
+
+func rendered(loaded *chart.Chart, release chartutil.ReleaseOptions, values object) (found objects, notes string, err error) {
 	all, err := chartutil.ToRenderValues(loaded, values, release, capabilities)
 	if err != nil {
 		return nil, "", err

@@ -48,6 +48,15 @@ func TestTheControlPlaneIsRestrictedAndItsPodsAre(t *testing.T) {
 			if level != api.LevelRestricted {
 				t.Errorf("the namespace enforces %s", level)
 			}
+			for key, fields := range all {
+				if fields["kind"] != "Pod" {
+					continue
+				}
+				pod := as[corev1.Pod](t, all, key)
+				if reasons := refusals(t, level, pod.ObjectMeta, pod.Spec); len(reasons) > 0 {
+					t.Errorf("%s is refused: %s", key, strings.Join(reasons, "; "))
+				}
+			}
 			template := as[appsv1.Deployment](t, all, "Deployment "+controlPlane+"/"+name).Spec.Template
 			if reasons := refusals(t, level, template.ObjectMeta, template.Spec); len(reasons) > 0 {
 				t.Errorf("the scaler's pod is refused: %s", strings.Join(reasons, "; "))

@@ -1,72 +1,122 @@
 package deploytest
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
-	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
-	admissionv1 "k8s.io/api/admissionregistration/v1"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// typed reads each object into its type, so that a field that Kubernetes does not
-// know is found without a cluster. A kind that the project does not use is an error too.
+// versions are the oldest and the newest Kubernetes that is supported. Command schemas writes
+// the schemas.
+var versions = []string{"1.33", "1.36"}
+
+// schemas compiles the schema of a kind of a Kubernetes version, once.
+var schemas = struct {
+	sync.Mutex
+	compilers map[string]*jsonschema.Compiler
+}{compilers: map[string]*jsonschema.Compiler{}}
+
+// schemaOf returns the schema of an object in a version of Kubernetes. A kind that the project
+// does not use has none, which is an error.
+func schemaOf(version string, fields object) (*jsonschema.Schema, error) {
+	schemas.Lock()
+	defer schemas.Unlock()
+	compiler := schemas.compilers[version]
+	if compiler == nil {
+		compiler = jsonschema.NewCompiler()
+		compiler.DefaultDraft(jsonschema.Draft7)
+		for _, file := range []string{"kubernetes-" + version, "custom"} {
+			text, err := os.Open(filepath.Join("testdata", "schemas", file+".json"))
+			if err != nil {
+				return nil, err
+			}
+			document, err := jsonschema.UnmarshalJSON(text)
+			if err := text.Close(); err != nil {
+				return nil, err
+			}
+			if err != nil {
+				return nil, err
+			}
+			if err := compiler.AddResource("mem:///"+strings.TrimSuffix(file, "-"+version), document); err != nil {
+				return nil, err
+			}
+		}
+		schemas.compilers[version] = compiler
+	}
+	name := fmt.Sprintf("%s.%s", strings.ReplaceAll(fmt.Sprint(fields["apiVersion"]), "/", "."), fields["kind"])
+	schema, err := compiler.Compile("mem:///kubernetes#/definitions/" + name)
+	if err != nil {
+		schema, err = compiler.Compile("mem:///custom#/definitions/" + name)
+	}
+	return schema, err
+}
+
+// typed holds each object against the schema of its kind in each version of Kubernetes, as
+// kubeconform does, so that a field that Kubernetes does not know is found without a cluster.
 func typed(t *testing.T, all objects) {
 	t.Helper()
 	for key, fields := range all {
-		switch kind := fields["kind"]; kind {
-		case "Namespace":
-			into[corev1.Namespace](t, fields)
-		case "ServiceAccount":
-			into[corev1.ServiceAccount](t, fields)
-		case "Service":
-			into[corev1.Service](t, fields)
-		case "Secret":
-			into[corev1.Secret](t, fields)
-		case "ConfigMap":
-			into[corev1.ConfigMap](t, fields)
-		case "Deployment":
-			into[appsv1.Deployment](t, fields)
-		case "PodDisruptionBudget":
-			into[policyv1.PodDisruptionBudget](t, fields)
-		case "NetworkPolicy":
-			into[networkingv1.NetworkPolicy](t, fields)
-		case "Ingress":
-			into[networkingv1.Ingress](t, fields)
-		case "Role":
-			into[rbacv1.Role](t, fields)
-		case "RoleBinding":
-			into[rbacv1.RoleBinding](t, fields)
-		case "ClusterRole":
-			into[rbacv1.ClusterRole](t, fields)
-		case "ClusterRoleBinding":
-			into[rbacv1.ClusterRoleBinding](t, fields)
-		case "ValidatingAdmissionPolicy":
-			into[admissionv1.ValidatingAdmissionPolicy](t, fields)
-		case "ValidatingAdmissionPolicyBinding":
-			into[admissionv1.ValidatingAdmissionPolicyBinding](t, fields)
-		case "ScaledJob":
-			into[kedav1alpha1.ScaledJob](t, fields)
-		case "TriggerAuthentication":
-			into[kedav1alpha1.TriggerAuthentication](t, fields)
-		case "Certificate": // cert-manager's own; its fields are in the overlay's test
-		case "HTTPRoute": // the Gateway API's own
-			into[route](t, object{"spec": fields["spec"]})
-		case "PodMonitor": // the Prometheus Operator's own
-			into[podMonitor](t, object{"spec": fields["spec"]})
-		case "PrometheusRule":
-			into[rule](t, object{"spec": fields["spec"]})
-		default:
-			t.Errorf("%s: an unexpected kind %v", key, kind)
+		text, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		instance, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, version := range versions {
+			schema, err := schemaOf(version, fields)
+			if err != nil {
+				t.Fatalf("%s: Kubernetes %s: %v", key, version, err)
+			}
+			if err := schema.Validate(instance); err != nil {
+				t.Errorf("%s: Kubernetes %s: %v", key, version, err)
+			}
 		}
 	}
 }
 
 func TestEveryFieldIsOneThatKubernetesKnows(t *testing.T) {
-	for installation, all := range everyInstallation(t) {
+	installations := everyInstallation(t)
+	installations["examples"] = kustomized(t, "examples")
+	for installation, all := range installations {
 		t.Run(installation, func(t *testing.T) { typed(t, all) })
+	}
+	all, _, err := charted(controlPlane, parsed(t, everything))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("everything of the chart", func(t *testing.T) { typed(t, all) })
+}
+
+func TestAFieldThatKubernetesDoesNotKnowIsFound(t *testing.T) {
+	for name, text := range map[string]string{
+		"an unknown field":         "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {selectors: {}}}",
+		"an unknown field below":   "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {selector: {}, template: {spec: {containers: [{name: x, imagePolicy: Never}]}}}}",
+		"a field that is missing":  "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {selector: {}}}",
+		"text for a number":        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {replicas: two, selector: {}, template: {}}}",
+		"a wrong quantity":         "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers: [{name: x, resources: {limits: {memory: 1 GB}}}]}}",
+		"an unknown field of KEDA": "{apiVersion: keda.sh/v1alpha1, kind: ScaledJob, metadata: {name: x}, spec: {jobTargetRef: {template: {}}, triggers: [], maxReplicas: 2}}",
+		"a wrong path type":        "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: x}, spec: {rules: [{matches: [{path: {type: Whole}}]}]}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			fields := parsed(t, text)
+			schema, err := schemaOf("1.33", fields)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(fields); err == nil {
+				t.Error("it is not found")
+			}
+		})
+	}
+	if _, err := schemaOf("1.33", object{"apiVersion": "v1", "kind": "Secrets"}); err == nil {
+		t.Error("a kind that there is not is taken")
 	}
 }

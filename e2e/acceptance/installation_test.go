@@ -92,8 +92,9 @@ metadata:
   labels: {pod-security.kubernetes.io/enforce: privileged}
 `
 
-// chart renders the chart as `helm install` does, with the values of a file.
-func chart(t *testing.T, values string) string {
+// chart renders a release of the chart as `helm install` does, with the values of a file. What `helm test`
+// applies is not in it.
+func chart(t *testing.T, name, values string) string {
 	t.Helper()
 	text, err := os.ReadFile(values)
 	if err != nil {
@@ -107,7 +108,7 @@ func chart(t *testing.T, values string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release := chartutil.ReleaseOptions{Name: "any", Namespace: installation.ControlPlane, IsInstall: true, Revision: 1}
+	release := chartutil.ReleaseOptions{Name: name, Namespace: installation.ControlPlane, IsInstall: true, Revision: 1}
 	capabilities := *chartutil.DefaultCapabilities
 	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
 	all, err := chartutil.ToRenderValues(loaded, given, release, &capabilities)
@@ -120,7 +121,7 @@ func chart(t *testing.T, values string) string {
 	}
 	manifests := []string{namespaces}
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		if !strings.HasSuffix(path, "NOTES.txt") && strings.TrimSpace(files[path]) != "" {
+		if !strings.HasSuffix(path, "NOTES.txt") && !strings.Contains(path, "/templates/tests/") && strings.TrimSpace(files[path]) != "" {
 			manifests = append(manifests, files[path])
 		}
 	}
@@ -147,8 +148,13 @@ func installations(t *testing.T) map[string]string {
 		t.Fatalf("values of the chart: %q, %v, want one for each overlay and the base", values, err)
 	}
 	for _, file := range values {
-		all["chart, "+strings.TrimSuffix(filepath.Base(file), ".yaml")] = chart(t, file)
+		all["chart, "+strings.TrimSuffix(filepath.Base(file), ".yaml")] = chart(t, installation.Scaler, file)
 	}
+	second := filepath.Join(t.TempDir(), "second.yaml") // without the namespace, which the first has
+	if err := os.WriteFile(second, []byte("image: {repository: "+installation.Scaler+"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all["chart, two releases in one namespace"] = all["chart, base"] + "\n---\n" + strings.TrimPrefix(chart(t, "second", second), namespaces)
 	return all
 }
 

@@ -66,9 +66,9 @@ func (j *journey) uninstall(t *testing.T) {
 }
 
 func (j *journey) helm(t *testing.T) {
-	values := filled(t, j.block(t, "deploy/README.md", "Which overlay", 2), "oauthClientId: EDIT", "oauthClientId: emulator-client", "oauthClientSecret: EDIT", "oauthClientSecret: emulator-secret")
-	write(t, j.dir, "credentials.yaml", values+"extraArgs: ['"+strings.Join(bitbucketFlags, "', '")+"']\n")
-	j.types(t, filled(t, j.block(t, "deploy/README.md", "Which overlay", 3), "registry.example.com", j.registry))
+	values := filled(t, j.block(t, "deploy/README.md", "Which overlay", 2), "registry.example.com", j.registry)
+	write(t, j.dir, "values.yaml", values+"extraArgs: ['"+strings.Join(bitbucketFlags, "', '")+"']\n")
+	j.types(t, filled(t, j.block(t, "deploy/README.md", "Which overlay", 3), "ClientId=EDIT", "ClientId=emulator-client", "ClientSecret=EDIT", "ClientSecret=emulator-secret"))
 	write(t, j.dir, "runners_config.yaml", regexp.MustCompile(`(?s)    resources:.*`).ReplaceAllString(j.block(t, "docs/configure.md", "Configuring runner groups", 0), "")+
 		"    resources: {requests: {memory: 64Mi, cpu: 10m}, limits: {memory: 64Mi}}"+j.standIn())
 	j.types(t, "rm -rf groups && runnerctl render -f runners_config.yaml -o groups && kubectl apply -k groups")

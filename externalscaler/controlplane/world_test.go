@@ -76,7 +76,7 @@ func virtually(t *testing.T, workspaces int, test func(w *world), change ...func
 			t: t, server: server, cluster: testbed.NewCluster(), begun: time.Now(), ctx: ctx, polling: 30 * time.Second,
 			lives: map[string]life{}, stale: map[string]int{}, created: map[string][]time.Duration{}, registered: map[string][]time.Duration{},
 			config: controlplane.Config{
-				Owner: scope.OwnerLabel("virtual", "kube-system", "virtual"), HourlyBudget: 1000, Logger: zap.NewNop(),
+				Owner: scope.OwnerLabel("virtual", "kube-system", "virtual", ""), HourlyBudget: 1000, Logger: zap.NewNop(),
 				Bitbucket: bitbucket.Config{BaseURL: bitbucketURL, OAuthURL: bitbucketURL + "/site/oauth2/access_token", Transport: inprocess.Transport{Handler: server}},
 				Usage:     &memoryUsage{},
 				Lookup: func(name string) (string, bool) {

@@ -11,11 +11,8 @@ import (
 	"bitbucket-runner-scaler/externalscaler/certificates"
 )
 
-// The name of the Secret that secures the gRPC port, and the label of all our objects.
+// The label of all our objects.
 const (
-	// CertificateSecret is in our own namespace and contains the authority's key.
-	CertificateSecret = "bitbucket-runner-scaler-tls" //nolint:gosec // a name, not a credential
-
 	partOfKey = "app.kubernetes.io/part-of"
 	partOf    = "bitbucket-runner-scaler"
 )
@@ -24,21 +21,24 @@ const (
 type CertificateStore struct {
 	cluster   *Cluster
 	namespace string
+	// name is that of the Secret, which contains the authority's key.
+	name string
 }
 
-// CertificatesIn returns a store in that namespace, which is the control plane's own.
-func (c *Cluster) CertificatesIn(namespace string) CertificateStore {
-	return CertificateStore{cluster: c, namespace: namespace}
+// CertificatesIn returns a store in that namespace, which is the control plane's own. The
+// Secret has the name of the installation's Service, and "-tls".
+func (c *Cluster) CertificatesIn(namespace, service string) CertificateStore {
+	return CertificateStore{cluster: c, namespace: namespace, name: service + "-tls"}
 }
 
 // Load implements certificates.Store.
 func (s CertificateStore) Load(ctx context.Context) (certificates.Pair, string, error) {
-	secret, err := s.cluster.client.CoreV1().Secrets(s.namespace).Get(ctx, CertificateSecret, metav1.GetOptions{})
+	secret, err := s.cluster.client.CoreV1().Secrets(s.namespace).Get(ctx, s.name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return certificates.Pair{}, "", nil
 	}
 	if err != nil {
-		return certificates.Pair{}, "", fmt.Errorf("read Secret %s/%s: %w", s.namespace, CertificateSecret, err)
+		return certificates.Pair{}, "", fmt.Errorf("read Secret %s/%s: %w", s.namespace, s.name, err)
 	}
 	return certificates.Pair{
 		Bundle: secret.Data[certificates.BundleKey], AuthorityKey: secret.Data[certificates.AuthorityKeyKey],
@@ -49,7 +49,7 @@ func (s CertificateStore) Load(ctx context.Context) (certificates.Pair, string, 
 // Save implements certificates.Store. The version is the Secret's resource version.
 func (s CertificateStore) Save(ctx context.Context, pair certificates.Pair, version string) error {
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: CertificateSecret, Namespace: s.namespace, ResourceVersion: version, Labels: map[string]string{partOfKey: partOf}},
+		ObjectMeta: metav1.ObjectMeta{Name: s.name, Namespace: s.namespace, ResourceVersion: version, Labels: map[string]string{partOfKey: partOf}},
 		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
 			certificates.BundleKey: pair.Bundle, certificates.AuthorityKeyKey: pair.AuthorityKey,
@@ -64,9 +64,9 @@ func (s CertificateStore) Save(ctx context.Context, pair certificates.Pair, vers
 	}
 	switch {
 	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
-		return fmt.Errorf("write Secret %s/%s: %w", s.namespace, CertificateSecret, certificates.ErrConflict)
+		return fmt.Errorf("write Secret %s/%s: %w", s.namespace, s.name, certificates.ErrConflict)
 	case err != nil:
-		return fmt.Errorf("write Secret %s/%s: %w", s.namespace, CertificateSecret, err)
+		return fmt.Errorf("write Secret %s/%s: %w", s.namespace, s.name, err)
 	}
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,8 +27,12 @@ var (
 	labelOff = []byte(`{"metadata":{"labels":{"` + RoleLabel + `":null}}}`)
 )
 
+// instanceLabel tells the pods of two installations in one namespace apart. Without the
+// chart there is one, whose pods have no such label.
+const instanceLabel = "app.kubernetes.io/instance"
+
 // LeaderService implements leader.LeaderService: it moves the label that the Service
-// selects between the pods of one namespace.
+// selects between the pods of one installation.
 type LeaderService struct {
 	pods typedcorev1.PodInterface
 	pod  string
@@ -37,19 +43,27 @@ func NewLeaderService(client kubernetes.Interface, namespace, pod string) *Leade
 	return &LeaderService{pods: client.CoreV1().Pods(namespace), pod: pod}
 }
 
-// PointHere removes the label from every other pod and then sets it on this one. If the
-// labels are already right, it changes nothing. Repeated calls repair later changes.
+// PointHere removes the label from every other pod of the installation and then sets it
+// on this one. If the labels are already right, it changes nothing. Repeated calls repair
+// later changes.
 func (s *LeaderService) PointHere(ctx context.Context) error {
 	labelled, err := s.pods.List(ctx, metav1.ListOptions{LabelSelector: RoleLabel + "=" + RoleLeader})
 	if err != nil {
 		return fmt.Errorf("list pods with the label %s: %w", RoleLabel, err)
 	}
-	here := false
+	isOwn := func(pod corev1.Pod) bool { return pod.Name == s.pod }
+	here := slices.ContainsFunc(labelled.Items, isOwn)
+	others := slices.DeleteFunc(labelled.Items, isOwn)
+	if len(others) > 0 {
+		own, err := s.pods.Get(ctx, s.pod, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("read pod %s: %w", s.pod, err)
+		}
+		others = slices.DeleteFunc(others, func(other corev1.Pod) bool { return other.Labels[instanceLabel] != own.Labels[instanceLabel] })
+	}
 	var errs []error
-	for i := range labelled.Items {
-		if name := labelled.Items[i].Name; name == s.pod {
-			here = true
-		} else if err := s.patch(ctx, name, labelOff); err != nil && !apierrors.IsNotFound(err) {
+	for i := range others {
+		if err := s.patch(ctx, others[i].Name, labelOff); err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, err)
 		}
 	}

@@ -57,6 +57,18 @@ func TestLabelIsFirstRemovedFromTheOthers(t *testing.T) {
 	}
 }
 
+func TestAnotherInstallationOfTheNamespaceKeepsItsLeader(t *testing.T) {
+	theirs, old, here := replicaPod("theirs", true), replicaPod("old", true), replicaPod("new", false)
+	theirs.Labels[instanceLabel], old.Labels[instanceLabel], here.Labels[instanceLabel] = "second", "first", "first"
+	client := fake.NewClientset(theirs, old, here)
+	if err := NewLeaderService(client, "system", "new").PointHere(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"old", "new"}, patched(client)); diff != "" {
+		t.Errorf("patched: want -, got +:\n%s", diff)
+	}
+}
+
 func TestLabelIsNotSetWhileAnotherPodKeepsIt(t *testing.T) {
 	client := fake.NewClientset(replicaPod("old", true), replicaPod("new", false))
 	refuse := true

@@ -19,17 +19,15 @@ import (
 // The ConfigMap in our own namespace that stores what a new leader has to know. Each part
 // of the scaler has a key of its own in it.
 const (
-	scopesName = "bitbucket-runner-scaler-scopes"
-	scopesKey  = "scopes.json"
+	scopesKey = "scopes.json"
 	// usageKey has the calls of the last hour, by credentials set.
 	usageKey = "usage.json"
 	// podlessKey has since when runners have been without a pod.
 	podlessKey = "podless.json"
 
-	// Before version 0.1.0 it had these names. They are still read if there is no
-	// ConfigMap of the new name.
-	oldScopesName = "bitbucket-runner-scaler-places"
-	oldScopesKey  = "places.json"
+	// Before version 0.1.0 the ConfigMap and the key had other names. They are still read
+	// if there is no ConfigMap of the new name.
+	oldScopesKey = "places.json"
 )
 
 // ScopeStore implements scope.Store, controlplane.UsageStore and reaper.Store in a
@@ -37,11 +35,14 @@ const (
 type ScopeStore struct {
 	cluster   *Cluster
 	namespace string
+	// name and oldName are those of the ConfigMap.
+	name, oldName string
 }
 
-// ScopesIn returns a store in that namespace, which is the control plane's own.
-func (c *Cluster) ScopesIn(namespace string) ScopeStore {
-	return ScopeStore{cluster: c, namespace: namespace}
+// ScopesIn returns a store in that namespace, which is the control plane's own. The
+// ConfigMap has the name of the installation's Service, and "-scopes".
+func (c *Cluster) ScopesIn(namespace, service string) ScopeStore {
+	return ScopeStore{cluster: c, namespace: namespace, name: service + "-scopes", oldName: service + "-places"}
 }
 
 // LoadScopes implements scope.Store. It returns an error if the stored text cannot be
@@ -49,9 +50,9 @@ func (c *Cluster) ScopesIn(namespace string) ScopeStore {
 // person must repair it.
 func (s ScopeStore) LoadScopes(ctx context.Context) ([]scope.RegisteredScope, error) {
 	var scopes []scope.RegisteredScope
-	found, err := s.load(ctx, scopesName, scopesKey, &scopes)
+	found, err := s.load(ctx, s.name, scopesKey, &scopes)
 	if err == nil && !found {
-		_, err = s.load(ctx, oldScopesName, oldScopesKey, &scopes)
+		_, err = s.load(ctx, s.oldName, oldScopesKey, &scopes)
 	}
 	return scopes, err
 }
@@ -65,7 +66,7 @@ func (s ScopeStore) SaveScopes(ctx context.Context, scopes []scope.RegisteredSco
 // stored: an hour later it is worth nothing anyway.
 func (s ScopeStore) LoadUsage(ctx context.Context) (map[string]bitbucket.Usage, error) {
 	var usage map[string]bitbucket.Usage
-	_, err := s.load(ctx, scopesName, usageKey, &usage)
+	_, err := s.load(ctx, s.name, usageKey, &usage)
 	if errors.Is(err, errUnreadable) {
 		return nil, nil
 	}
@@ -80,7 +81,7 @@ func (s ScopeStore) SaveUsage(ctx context.Context, usage map[string]bitbucket.Us
 // LoadPodless implements reaper.Store.
 func (s ScopeStore) LoadPodless(ctx context.Context) (map[string]time.Time, error) {
 	var podless map[string]time.Time
-	_, err := s.load(ctx, scopesName, podlessKey, &podless)
+	_, err := s.load(ctx, s.name, podlessKey, &podless)
 	return podless, err
 }
 
@@ -117,10 +118,10 @@ func (s ScopeStore) save(ctx context.Context, key string, value any) error {
 	}
 	maps := s.cluster.client.CoreV1().ConfigMaps(s.namespace)
 	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		stored, err := maps.Get(ctx, scopesName, metav1.GetOptions{})
+		stored, err := maps.Get(ctx, s.name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			_, err = maps.Create(ctx, &corev1.ConfigMap{
-				ObjectMeta: metav1.ObjectMeta{Name: scopesName, Namespace: s.namespace, Labels: map[string]string{partOfKey: partOf}},
+				ObjectMeta: metav1.ObjectMeta{Name: s.name, Namespace: s.namespace, Labels: map[string]string{partOfKey: partOf}},
 				Data:       map[string]string{key: string(text)},
 			}, metav1.CreateOptions{})
 			return err
@@ -136,7 +137,7 @@ func (s ScopeStore) save(ctx context.Context, key string, value any) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("write ConfigMap %s/%s: %w", s.namespace, scopesName, err)
+		return fmt.Errorf("write ConfigMap %s/%s: %w", s.namespace, s.name, err)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 
 func TestScopesAreReadAsStored(t *testing.T) {
 	c, client := watch(t, nil)
-	kept := c.ScopesIn("system")
+	kept := c.ScopesIn("system", "bitbucket-runner-scaler")
 	if got, err := kept.LoadScopes(t.Context()); err != nil || got != nil {
 		t.Errorf("before the first: got %v, %v", got, err)
 	}
@@ -34,7 +34,7 @@ func TestScopesAreReadAsStored(t *testing.T) {
 			t.Errorf("got %v, want -, got +:\n%s", err, diff)
 		}
 	}
-	broken, err := client.CoreV1().ConfigMaps("system").Get(t.Context(), scopesName, metav1.GetOptions{})
+	broken, err := client.CoreV1().ConfigMaps("system").Get(t.Context(), kept.name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestScopesAreReadAsStored(t *testing.T) {
 	if _, err := client.CoreV1().ConfigMaps("system").Update(t.Context(), broken, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kept.LoadScopes(t.Context()); err == nil || !strings.Contains(err.Error(), "system/"+scopesName) {
+	if _, err := kept.LoadScopes(t.Context()); err == nil || !strings.Contains(err.Error(), "system/"+kept.name) {
 		t.Errorf("not JSON: got %v", err)
 	}
 }
@@ -62,7 +62,7 @@ func storeAsBefore(t *testing.T, client kubernetes.Interface) {
 func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
 	c, client := watch(t, nil)
 	storeAsBefore(t, client)
-	store := c.ScopesIn("system")
+	store := c.ScopesIn("system", "bitbucket-runner-scaler")
 	if err := store.SaveUsage(t.Context(), map[string]bitbucket.Usage{"default": {{1, 2}}}); err != nil { // makes the new one
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestScopesOfAnOlderVersionAreReadUntilTheNewNameExists(t *testing.T) {
 
 func TestUsageIsKeptBesideTheScopes(t *testing.T) {
 	c, client := watch(t, nil)
-	kept := c.ScopesIn("system")
+	kept := c.ScopesIn("system", "bitbucket-runner-scaler")
 	if got, err := kept.LoadUsage(t.Context()); err != nil || got != nil {
 		t.Errorf("before the first: got %v, %v", got, err)
 	}
@@ -100,7 +100,7 @@ func TestUsageIsKeptBesideTheScopes(t *testing.T) {
 	if got, err := kept.LoadScopes(t.Context()); err != nil || !slices.Equal(got, scopes) {
 		t.Errorf("got %v, %v, want %v", got, err, scopes)
 	}
-	other, err := client.CoreV1().ConfigMaps("system").Get(t.Context(), scopesName, metav1.GetOptions{})
+	other, err := client.CoreV1().ConfigMaps("system").Get(t.Context(), kept.name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestUsageIsKeptBesideTheScopes(t *testing.T) {
 func TestEachPartKeepsItsOwnKeyInTheStoredScopes(t *testing.T) {
 	c, client := watch(t, nil)
 	storeAsBefore(t, client)
-	store := c.ScopesIn("system")
+	store := c.ScopesIn("system", "bitbucket-runner-scaler")
 	if got, err := store.LoadPodless(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("before the first: got %v, %v", got, err)
 	}

@@ -24,15 +24,23 @@ func RunnerName(podName, podUID string) string {
 }
 
 // OwnerLabel is the label that marks the runners of one installation:
-// keda.<cluster>.<8 hex digits> of the kube-system namespace's UID and the
-// control plane's own namespace, so that two clusters, and two installations in
-// one, never share it. Without Kubernetes (both empty) it is keda.<cluster>.
-func OwnerLabel(cluster, kubeSystemUID, namespace string) string {
+// keda.<cluster>.<8 hex digits> of the kube-system namespace's UID, the control
+// plane's own namespace and the name of its Service, so that two clusters, and two
+// installations in one, never share it. The usual name counts as none. Without
+// Kubernetes (all empty) it is keda.<cluster>.
+func OwnerLabel(cluster, kubeSystemUID, namespace, service string) string {
 	if kubeSystemUID == "" && namespace == "" {
 		return "keda." + cluster
 	}
-	return "keda." + cluster + "." + shortHash(kubeSystemUID+"/"+namespace)
+	installation := kubeSystemUID + "/" + namespace
+	if service != "" && service != usualService {
+		installation += "/" + service
+	}
+	return "keda." + cluster + "." + shortHash(installation)
 }
+
+// usualService is the Service of an installation that is alone in its namespace.
+const usualService = "bitbucket-runner-scaler"
 
 func shortHash(s string) string {
 	sum := sha256.Sum256([]byte(s))

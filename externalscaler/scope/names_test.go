@@ -16,12 +16,16 @@ func TestRunnerNames(t *testing.T) {
 }
 
 func TestOwnerLabels(t *testing.T) {
-	if got := OwnerLabel("k8s", "", ""); got != "keda.k8s" {
+	if got := OwnerLabel("k8s", "", "", "bitbucket-runner-scaler"); got != "keda.k8s" {
 		t.Errorf("without Kubernetes: got %q", got)
+	}
+	if OwnerLabel("k8s", "uid1", "a", "") != OwnerLabel("k8s", "uid1", "a", "bitbucket-runner-scaler") {
+		t.Error("the usual name of the Service is not the usual installation")
 	}
 	seen := map[string]string{}
 	for name, label := range map[string]string{
-		"one": OwnerLabel("k8s", "uid1", "a"), "another cluster": OwnerLabel("k8s", "uid2", "a"), "another namespace": OwnerLabel("k8s", "uid1", "b"),
+		"one": OwnerLabel("k8s", "uid1", "a", "bitbucket-runner-scaler"), "another cluster": OwnerLabel("k8s", "uid2", "a", "bitbucket-runner-scaler"), "another namespace": OwnerLabel("k8s", "uid1", "b", "bitbucket-runner-scaler"),
+		"another beside it": OwnerLabel("k8s", "uid1", "a", "second"),
 	} {
 		if other, ok := seen[label]; ok {
 			t.Errorf("%s and %s share %q", name, other, label)

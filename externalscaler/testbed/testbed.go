@@ -247,7 +247,7 @@ func (b *Bed) createJob(owner fleet.ScaledJob) {
 
 // Owner returns the label that marks the control plane's runners.
 func (b *Bed) Owner() string {
-	return scope.OwnerLabel("testbed", "kube-system", cmp.Or(b.config.Namespace, "testbed"))
+	return scope.OwnerLabel("testbed", "kube-system", cmp.Or(b.config.Namespace, "testbed"), "")
 }
 
 // Groups returns the runner groups as the control plane sees them.

@@ -1,23 +1,113 @@
-{{- define "scaler.labels" -}}
-app.kubernetes.io/name: bitbucket-runner-scaler
+{{- define "scaler.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* The name of the Service, by which KEDA and the sidecars call the scaler, and of most
+       other objects. The scaler gets it as --service, and names its Lease, its Secret and
+       its ConfigMap after it. */}}
+{{- define "scaler.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride }}
+{{- else }}
+{{- $name := include "scaler.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Where runner groups find the scaler: the default of `scalerAddress`. */}}
+{{- define "scaler.address" -}}
+{{ include "scaler.fullname" . }}.{{ .Release.Namespace }}.svc.cluster.local:9090
+{{- end }}
+
+{{- define "scaler.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "scaler.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* The labels of the pod of helm test, which nothing else selects. */}}
+{{- define "scaler.testLabels" -}}
+app.kubernetes.io/name: {{ include "scaler.name" . | trunc 58 }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* The labels of every object, other than those that select pods. */}}
+{{- define "scaler.standardLabels" -}}
 app.kubernetes.io/part-of: bitbucket-runner-scaler
+app.kubernetes.io/version: {{ .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
-{{- /* The names are those of deploy/base, since the scaler knows its Lease and its
-       Secrets by them; two installations are told apart by their namespaces, and what
-       has none has the namespace in its name. */}}
+{{- define "scaler.labels" -}}
+{{ include "scaler.selectorLabels" . }}
+{{ include "scaler.standardLabels" . }}
+{{- end }}
+
+{{- /* The same with more labels, which win: (dict "root" $ "labels" LABELS). */}}
+{{- define "scaler.labelsWith" -}}
+{{ merge (dict) .labels (include "scaler.labels" .root | fromYaml) | toYaml }}
+{{- end }}
+
+{{- /* What has no namespace has ours in its name, so that each installation has its own. */}}
 {{- define "scaler.clusterWide" -}}
-bitbucket-runner-scaler-{{ .Release.Namespace }}
+{{ include "scaler.fullname" . }}-{{ .Release.Namespace }}
 {{- end }}
 
-{{- /* The Secret of a credentials set: (dict "name" NAME "set" SET). */}}
-{{- define "scaler.credentialsSecret" -}}
-{{- if get .set "existingSecret" }}{{ .set.existingSecret }}
-{{- else if eq .name "default" }}runner-bitbucket-credentials
-{{- else }}runner-bitbucket-credentials-{{ .name }}
+{{- define "scaler.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "scaler.fullname" .) }}
 {{- end }}
+
+{{- define "scaler.image" -}}
+{{- if not .Values.image.repository }}
+{{- fail "image.repository is not set: set it to the repository to which you pushed the image, such as --set image.repository=registry.example.com/bitbucket-runner-scaler" }}
+{{- end }}
+{{- with .Values.image }}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* The Secret of a credentials set: (dict "root" $ "name" NAME "set" SET). One that the
+       chart makes has the usual name in the usual installation only, so that another in the
+       same namespace has its own. */}}
+{{- define "scaler.credentialsSecret" -}}
+{{- $fullname := include "scaler.fullname" .root }}
+{{- $prefix := "runner-bitbucket-credentials" }}
+{{- if and .set (ne $fullname "bitbucket-runner-scaler") }}
+{{- $prefix = printf "%s-credentials" $fullname }}
+{{- end }}
+{{- if get .set "existingSecret" }}{{ .set.existingSecret }}
+{{- else if eq .name "default" }}{{ $prefix }}
+{{- else }}{{ $prefix }}-{{ .name }}
+{{- end }}
+{{- end }}
+
+{{- define "scaler.servingSecret" -}}
+{{- .Values.tls.secretName | default (printf "%s-serving" (include "scaler.fullname" .)) }}
 {{- end }}
 
 {{- define "scaler.trustMap" -}}
-{{- if .Values.existingCABundle }}{{ .Values.existingCABundle }}{{ else if .Values.caBundle }}bitbucket-runner-scaler-trust{{ end }}
+{{- if .Values.existingCABundle }}{{ .Values.existingCABundle }}{{ else if .Values.caBundle }}{{ include "scaler.fullname" . }}-trust{{ end }}
+{{- end }}
+
+{{- /* The flags of extraArgs, without those that a value sets already. The schema knows which
+       flags there are. */}}
+{{- define "scaler.extraArgs" -}}
+{{- $given := dict
+  "cluster" "set cluster" "credentials-dir" "set credentials" "tls" "set tls.mode" "ca-bundle" "set caBundle or existingCABundle"
+  "webhook-listen" "set webhook.enabled" "service" "set fullnameOverride" "namespace" "install into another namespace"
+  "pod-name" "it is always the pod's own" "grpc-listen" "the Service needs port 9090" "http-listen" "the Service needs port 8080" }}
+{{- range .Values.extraArgs }}
+{{- $flag := . | trimPrefix "--" | splitList "=" | first }}
+{{- with get $given $flag }}
+{{- fail (printf "extraArgs: the chart itself gives --%s: %s" $flag .) }}
+{{- end }}
+- {{ . | quote }}
+{{- end }}
 {{- end }}
