@@ -38,7 +38,9 @@ func listed(t *testing.T, file []byte) object {
 	if groups == nil {
 		groups = content["config"]
 	}
-	return object{"groups": groups, "image": sameImage}
+	values := maps.Clone(release)
+	values["groups"] = groups
+	return values
 }
 
 // withoutConstants returns a configuration with nothing but its groups.
@@ -82,12 +84,16 @@ func rendered(t *testing.T, file []byte) objects {
 	return found
 }
 
-// sameImage is the image that `runnerctl render` writes without the key images.
-var sameImage = object{"repository": "bitbucket-runner-scaler", "tag": "latest"}
+// release has the image that `runnerctl render` writes without the key images, and the
+// credentials sets that groups name.
+var release = object{
+	"image":       object{"repository": "bitbucket-runner-scaler", "tag": "latest"},
+	"credentials": object{"default": object{}, "team-a": object{}, "team-b": object{}, "b2": object{}},
+}
 
 // withoutGroups are the objects of the control plane.
 var withoutGroups = sync.OnceValues(func() (objects, error) {
-	plane, _, err := charted(controlPlane, object{"image": sameImage})
+	plane, _, err := charted(controlPlane, release)
 	return plane, err
 })
 

@@ -84,6 +84,7 @@
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" (get $m "credentials" | default "default")) }}
 {{- $_ := include "runners.fault" (list . "credentials" "a name of lower-case letters, digits and dashes, at most 63" $m.credentials) }}
 {{- end }}
+{{- $_ := include "runners.checkCredentials" . }}
 {{- $_ := include "runners.checkLabels" . }}
 {{- range list "cool_down" "max_age" "look_ahead" }}
 {{- if hasKey $c.parameters . }}
@@ -112,6 +113,21 @@
 {{- $_ := include "runners.checkFixed" . }}
 {{- else }}
 {{- $_ := include "runners.checkDemand" . }}
+{{- end }}
+{{- end }}
+
+{{- /* The scaler of this release has the credentials sets of its values. */}}
+{{- define "runners.checkCredentials" }}
+{{- $name := get .metadata "credentials" | default "default" }}
+{{- $sets := .root.Values.credentials }}
+{{- if hasKey .g "scaler_address" }}
+{{- else if not (hasKey $sets $name) }}
+{{- $_ := include "runners.fault" (list . "credentials" (printf "a set of the value credentials, which has %s" (keys $sets | sortAlpha | join ", ")) $name) }}
+{{- else }}
+{{- $served := get (get $sets $name | default dict) "namespaces" }}
+{{- if and $served (not (has .namespace $served)) (not (has "*" $served)) }}
+{{- $_ := include "runners.fault" (list . "namespace" (printf "a namespace that may use the credentials: credentials.%s.namespaces has %s" $name (join ", " $served)) .namespace) }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -111,8 +111,8 @@
 
 {{- /* Reports a value of a pod template that a patch has changed: (list CONTEXT PATH GIVEN WANT WHY). */}}
 {{- define "runners.same" }}
-{{- $given := toJson (index . 2) }}
-{{- $want := toJson (index . 3) }}
+{{- $given := include "runners.text" (index . 2) }}
+{{- $want := include "runners.text" (index . 3) }}
 {{- if ne $given $want }}
 {{- $_ := include "runners.fault" (list (index . 0) (printf "pod_template.%s" (index . 1)) (printf "%s: %s" $want (index . 4)) $given) }}
 {{- end }}
