@@ -18,7 +18,7 @@ var groupOf = regexp.MustCompile(`^(groups|config)\[([0-9]+)\]`)
 
 // What `runnerctl render` refuses is refused by the chart too, with the group and the key.
 func TestGeneratedBadGroupsAreRefused(t *testing.T) {
-	for seed := range uint64(generated) {
+	for seed := range uint64(generatedBad) {
 		file := configtest.Bad(seed)
 		// What is wrong outside of the groups is not in the values.
 		faults := slices.DeleteFunc(file.Faults, func(f configtest.Fault) bool { return !groupOf.MatchString(f.Path) })
@@ -100,6 +100,15 @@ func TestAllFaultsOfAllGroupsAreReportedAtOnce(t *testing.T) {
 	for _, want := range []string{"groups[0].workspace", "groups[0].labels", "groups[1].name", "groups[1].parameters.max"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want a fault of %s", err, want)
+		}
+	}
+}
+
+// Keys of the configuration file that are no values lead to what reads them.
+func TestTheOlderFormIsReadByRender(t *testing.T) {
+	for _, values := range []string{`config: [{name: a}]`, `constants: {runner_cool_down_period: 450}`} {
+		if _, _, err := charted(controlPlane, parsed(t, values)); err == nil || !strings.Contains(err.Error(), "runnerctl render") {
+			t.Errorf("%s: got %v, want the command that reads it", values, err)
 		}
 	}
 }

@@ -24,8 +24,11 @@ import (
 	"bitbucket-runner-scaler/jobfactory/config/configtest"
 )
 
-// generated is how many generated configurations are compared.
-const generated = 120
+// How many generated configurations are compared, and how many are refused.
+const (
+	generated    = 100
+	generatedBad = 50
+)
 
 // helmLabels are what the chart adds to what `runnerctl render` writes, with their values.
 var helmLabels = map[string]string{"helm.sh/chart": "bitbucket-runner-scaler-", "app.kubernetes.io/instance": "any", "app.kubernetes.io/managed-by": "Helm"}
@@ -249,8 +252,24 @@ func TestPatchesAreMergedAsByRender(t *testing.T) {
 }
 
 func TestTheChartGivesWhatRenderGivesForGeneratedGroups(t *testing.T) {
+	unused := map[string]bool{}
+	definitions := valuesIn(t, filepath.Join(chartDir, "values.schema.json"))["definitions"].(object)
+	for key := range definitions["runners.group"].(object)["properties"].(object) {
+		unused[jobfactory.SnakeCase(key)] = true
+	}
 	for seed := range uint64(generated) {
-		compare(t, configtest.Good(seed).YAML)
+		file := configtest.Good(seed).YAML
+		compare(t, file)
+		for _, group := range listed(t, file)["groups"].([]any) {
+			for key, value := range group.(object) {
+				if value != nil {
+					delete(unused, jobfactory.SnakeCase(key))
+				}
+			}
+		}
+	}
+	if len(unused) > 0 {
+		t.Errorf("no group has %q", slices.Sorted(maps.Keys(unused)))
 	}
 }
 
