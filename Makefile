@@ -199,10 +199,11 @@ bin/emulator:
 	GOOS=linux GOARCH=$(GOARCH) $(STATIC) -o $@/ ./cmd/bitbucket-emulator
 
 .PHONY: generate
-generate: ## generate code, the JSON Schema, docs/metrics.md, and the chart's README and flags
+generate: ## generate code, the JSON Schema, docs/metrics.md, and the chart's groups, README and flags
 	$(TOOL) buf generate
 	$(GO) run ./cmd/runnerctl schema >runners_config.schema.json.new
 	mv runners_config.schema.json.new jobfactory/config/runners_config.schema.json
+	$(GO) test ./jobfactory/chart -run TestTheChartIsCurrent -update >/dev/null
 	$(GO) test ./externalscaler/status/web -run TestTheDescriptionIsThatOfTheTypes -update >/dev/null
 	$(GO) test ./externalscaler/status/metrics -run TestTheDocumentIsCurrent -update >/dev/null
 	$(GO) test ./cmd/scaler -run TestTheChartKnowsEveryFlag -update >/dev/null

@@ -170,6 +170,9 @@ var identity = []string{
 	"WORKING_DIRECTORY", "RUNTIME_PREREQUISITES_ENABLED",
 }
 
+// IdentityVariables returns the variables that `sidecar exec` sets for the runner.
+func IdentityVariables() []string { return slices.Clone(identity) }
+
 // IdentityVariable reports whether `sidecar exec` sets the variable for the runner.
 func IdentityVariable(name string) bool { return slices.Contains(identity, name) }
 

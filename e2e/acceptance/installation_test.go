@@ -77,14 +77,16 @@ spec:
       schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 `
 
-// namespaces are those that a user of the chart creates first, as deploy/README.md says.
-const namespaces = `
+// controlPlane and runners are the namespaces that a user of the chart creates first, as
+// deploy/README.md says. If the values have groups, the chart has the runners'.
+const controlPlane = `
 apiVersion: v1
 kind: Namespace
 metadata:
   name: ` + installation.ControlPlane + `
   labels: {pod-security.kubernetes.io/enforce: restricted}
----
+`
+const runners = `
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -119,7 +121,10 @@ func chart(t *testing.T, name, values string) string {
 	if err != nil {
 		t.Fatalf("%s: %v", values, err)
 	}
-	manifests := []string{namespaces}
+	manifests := []string{controlPlane}
+	if given["groups"] == nil {
+		manifests = append(manifests, runners)
+	}
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if !strings.HasSuffix(path, "NOTES.txt") && !strings.Contains(path, "/templates/tests/") && strings.TrimSpace(files[path]) != "" {
 			manifests = append(manifests, files[path])
@@ -144,8 +149,8 @@ func installations(t *testing.T) map[string]string {
 		all[dir] = kustomized(t, dir)
 	}
 	values, err := filepath.Glob(filepath.Join(shared.root, "deploy", "chart", "ci", "*.yaml"))
-	if err != nil || len(values) != len(folders)+1 {
-		t.Fatalf("values of the chart: %q, %v, want one for each overlay and the base", values, err)
+	if err != nil || len(values) != len(folders)+2 {
+		t.Fatalf("values of the chart: %q, %v, want one for each overlay, the base and groups", values, err)
 	}
 	for _, file := range values {
 		all["chart, "+strings.TrimSuffix(filepath.Base(file), ".yaml")] = chart(t, installation.Scaler, file)

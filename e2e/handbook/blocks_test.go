@@ -89,6 +89,7 @@ var played = map[place]int{
 	{"docs/install.md", "A runner group"}:                   1,
 	{"docs/install.md", "Apply"}:                            1,
 	{"docs/install.md", "Look"}:                             2,
+	{"docs/install.md", "With Helm"}:                        2,
 	{"docs/migrate.md", "Without a gap"}:                    4,
 	{"docs/observe.md", "The page"}:                         1,
 	{"docs/observe.md", "The command line"}:                 3,

@@ -25,9 +25,11 @@ var bitbucketFlags = []string{
 // standIn is added to a group of a configuration: the stand-in runner, without a
 // Docker daemon.
 func (j *journey) standIn() string {
-	return "\n    docker: false\n    entrypoint: [/bitbucket-emulator, runner]\n    grace_period: 2m\n    polling_interval: 1s\n" +
-		"    images: {runner: '" + installation.EmulatorImage + "', sidecar: '" + j.image + ":v1'}\n"
+	return standIn + "    images: {runner: '" + installation.EmulatorImage + "', sidecar: '" + j.image + ":v1'}\n"
 }
+
+// standIn is a stand-in runner without its image.
+const standIn = "\n    docker: false\n    entrypoint: [/bitbucket-emulator, runner]\n    grace_period: 2m\n    polling_interval: 1s\n"
 
 func (j *journey) install(t *testing.T) {
 	j.edit(t, "deploy/base/deployment.yaml", func(text string) string {

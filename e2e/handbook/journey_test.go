@@ -23,8 +23,8 @@ func (j *journey) block(t *testing.T, page, title string, index int) string {
 }
 
 // TestLongDocumentationIsCorrect follows the documentation: the first look, an installation
-// with the user's own overlay and its maintenance, one with deploy/'s overlays and one with
-// Helm, each of which is removed again, and everything that needs no cluster.
+// with the user's own overlay and its maintenance, one with deploy/'s overlays and two
+// with Helm, each of which is removed again, and everything that needs no cluster.
 func TestLongDocumentationIsCorrect(t *testing.T) {
 	j := &journey{reader: newReader(t), pages: blocks(t), close: func() {}}
 	defer func() { j.close() }()
@@ -52,6 +52,8 @@ func TestLongDocumentationIsCorrect(t *testing.T) {
 		{"Helm", j.helm},
 		{"credentials", j.check},
 		{"Helm's end", j.uninstallHelm},
+		{"Helm with runner groups", j.helmWithGroups},
+		{"the end of both", j.uninstallHelm},
 	} {
 		if !t.Run(stage.name, stage.play) {
 			t.FailNow()

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"bitbucket-runner-scaler/e2e/installation"
 )
 
 // migrate has the configuration of the seed's form, under other labels at first.
@@ -77,6 +79,18 @@ func (j *journey) helm(t *testing.T) {
 		j.edit(t, "runners_config.yaml", func(text string) string { return strings.ReplaceAll(text, j.image+":v1", j.image+":v2") })
 		j.types(t, j.block(t, "docs/operate.md", "Upgrading", 1)+rollout)
 	})
+}
+
+// helmWithGroups installs everything from one file of values.
+func (j *journey) helmWithGroups(t *testing.T) {
+	values := filled(t, j.block(t, "docs/install.md", "With Helm", 0), "registry.example.com", j.registry,
+		"    docker_resources: {requests: {memory: 1Gi}, limits: {memory: 4Gi}}\n", "    resources: {requests: {memory: 64Mi, cpu: 10m}, limits: {memory: 64Mi}}\n")
+	write(t, j.dir, "values.yaml", strings.TrimSuffix(values, "\n")+standIn+"    images: {runner: '"+installation.EmulatorImage+"'}\nextraArgs: ['"+strings.Join(bitbucketFlags, "', '")+"']\n")
+	j.types(t, "runnerctl lint values.yaml")
+	j.types(t, filled(t, j.block(t, "docs/install.md", "With Helm", 1), "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
+	j.untilOnline(t, "builds")
+	j.runs(t, "self.hosted", "builds")
+	j.upgraded(t, "builds", func() { j.types(t, lines(j.block(t, "docs/operate.md", "Upgrading", 1))[0]+rollout) })
 }
 
 func (j *journey) uninstallHelm(t *testing.T) {

@@ -42,20 +42,20 @@ const (
 	objects // a list of them
 	typed   // a Kubernetes type
 	typedList
-	anything // a mapping that the merge checks
 )
 
+// Patterns of texts that are numbers: the reader takes them as numbers too.
 const (
-	durationPattern = `^([0-9]{1,9}|([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+)$`
-	countPattern    = `^[0-9]{1,9}$`
-	decimalPattern  = `^[0-9]+(\.[0-9]+)?$`
+	DurationPattern = `^([0-9]{1,9}|([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+)$`
+	CountPattern    = `^[0-9]{1,9}$`
+	DecimalPattern  = `^[0-9]+(\.[0-9]+)?$`
 )
 
 var (
 	aText     = kind{of: text, pattern: `\S`}
-	aDuration = kind{of: text, pattern: durationPattern}
-	aCount    = kind{of: text, pattern: countPattern}
-	aDecimal  = kind{of: text, pattern: decimalPattern}
+	aDuration = kind{of: text, pattern: DurationPattern}
+	aCount    = kind{of: text, pattern: CountPattern}
+	aDecimal  = kind{of: text, pattern: DecimalPattern}
 )
 
 // Keys of the file.
@@ -99,7 +99,7 @@ var groupKeys = []key{
 	{name: "volumes", about: "Additional volumes of the pod, in Kubernetes' form.", kind: kind{of: typedList, like: corev1.Volume{}}},
 	{name: "volume_mounts", about: "Mounts of these volumes in the runner container, in Kubernetes' form.", kind: kind{of: typedList, like: corev1.VolumeMount{}}},
 	{name: "docker_volume_mounts", about: "Mounts of these volumes in the Docker daemon's container, in Kubernetes' form.", kind: kind{of: typedList, like: corev1.VolumeMount{}}},
-	{name: "pod_template", about: "Strategic merge patch of the Job's pod template, for everything that has no key here. It must not change what the scaler depends on.", kind: kind{of: anything}},
+	{name: "pod_template", about: "Strategic merge patch of the Job's pod template, for everything that has no key here. It must not change what the scaler depends on.", kind: kind{of: typed, like: corev1.PodTemplateSpec{}}},
 	{name: "scaler_address", about: "Address of the scaler, host:port.", kind: aText},
 	{name: "tls", about: "Whether KEDA and the sidecar use TLS to the scaler. Default true.", kind: kind{of: boolean}},
 	{name: "polling_interval", about: "How often KEDA calls the scaler: whole seconds from 1s to 1h. Default 5s.", kind: aDuration},

@@ -87,8 +87,6 @@ func (s *schemaBuilder) value(k kind) schema {
 		return s.like(reflect.TypeOf(k.like))
 	case typedList:
 		return list(s.like(reflect.TypeOf(k.like)))
-	case anything:
-		return schema{"type": []string{"object", "null"}}
 	}
 	value := scalar()
 	if k.pattern != "" { // applies to strings only; the reader applies it to numbers too
@@ -103,6 +101,9 @@ func (s *schemaBuilder) value(k kind) schema {
 	}
 	return value
 }
+
+// directives are the keys of a strategic merge patch that are no fields.
+var directives = schema{`^\$(patch$|retainKeys$|setElementOrder/|deleteFromPrimitiveList/)`: true}
 
 // like returns the schema of a Kubernetes type, from its JSON tags.
 func (s *schemaBuilder) like(t reflect.Type) schema {
@@ -127,7 +128,7 @@ func (s *schemaBuilder) like(t reflect.Type) schema {
 	case reflect.Struct:
 		if _, known := s.defs[t.Name()]; !known {
 			s.defs[t.Name()] = nil // a type may contain itself
-			s.defs[t.Name()] = schema{"type": []string{"object", "null"}, "properties": s.fields(t), "additionalProperties": false}
+			s.defs[t.Name()] = schema{"type": []string{"object", "null"}, "properties": s.fields(t), "patternProperties": directives, "additionalProperties": false}
 		}
 		return schema{"$ref": "#/$defs/" + t.Name()}
 	case reflect.Bool:
