@@ -23,8 +23,9 @@ func (j *journey) block(t *testing.T, page, title string, index int) string {
 }
 
 // TestLongDocumentationIsCorrect follows the documentation: the first look, an installation
-// with the user's own overlay and its maintenance, one with deploy/'s overlays and two
-// with Helm, each of which is removed again, and everything that needs no cluster.
+// with the user's own overlay and its maintenance, one with deploy/'s overlays, two with
+// Helm, and those of the quickstart from a release, each of which is removed again, and
+// everything that needs no cluster.
 func TestLongDocumentationIsCorrect(t *testing.T) {
 	j := &journey{reader: newReader(t), pages: blocks(t), close: func() {}}
 	defer func() { j.close() }()
@@ -54,6 +55,9 @@ func TestLongDocumentationIsCorrect(t *testing.T) {
 		{"Helm's end", j.uninstallHelm},
 		{"Helm with runner groups", j.helmWithGroups},
 		{"the end of both", j.uninstallHelm},
+		{"the quickstart", j.quickstart},
+		{"the end of the release", j.uninstallHelm},
+		{"the quickstart with kustomize", j.quickstartWithKustomize},
 	} {
 		if !t.Run(stage.name, stage.play) {
 			t.FailNow()

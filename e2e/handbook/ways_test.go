@@ -2,6 +2,7 @@ package handbook
 
 import (
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -98,5 +99,43 @@ func (j *journey) uninstallHelm(t *testing.T) {
 	j.nobody(t)
 	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 2))
 	j.types(t, "kubectl delete namespace bitbucket-runner")
+	j.nothing(t)
+}
+
+// version replaces the version of the README: a trial, because the checkout is edited.
+const version = "0.1.0-try"
+
+// quickstart makes a release, pushes it and installs it.
+func (j *journey) quickstart(t *testing.T) {
+	j.types(t, "git init -q && git add --all && git -c user.name=reader -c user.email=reader@example.com commit -qm checkout")
+	j.types(t, filled(t, j.block(t, "README.md", "Quickstart", 0), "VERSION=v0.1.0", "SNAPSHOT=1 VERSION=v"+version, "registry.example.com", j.registry))
+	write(t, j.dir, "values.yaml", j.quickGroups(t)+"extraArgs: ['"+strings.Join(bitbucketFlags, "', '")+"']\n")
+	j.types(t, filled(t, j.block(t, "README.md", "Quickstart", 2), "0.1.0", version, "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
+	j.untilOnline(t, "builds")
+	j.runs(t, "self.hosted", "builds")
+}
+
+// quickGroups are the values of the quickstart, with the stand-in runner.
+func (j *journey) quickGroups(t *testing.T) string {
+	t.Helper()
+	return strings.TrimSuffix(j.block(t, "README.md", "Quickstart", 1), "\n") + standIn + "    images: {runner: '" + installation.EmulatorImage + "'}\n" +
+		"    resources: {requests: {memory: 64Mi, cpu: 10m}, limits: {memory: 64Mi}}\n"
+}
+
+// quickstartWithKustomize installs the same release without Helm.
+func (j *journey) quickstartWithKustomize(t *testing.T) {
+	_, groups, _ := strings.Cut(j.quickGroups(t), "\ngroups:\n")
+	write(t, j.dir, "runners_config.yaml", "groups:\n"+groups)
+	prepare, _, _ := strings.Cut(j.block(t, "README.md", "Quickstart", 2), "helm install")
+	j.types(t, filled(t, prepare, "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
+	j.edit(t, "dist/install.yaml", func(text string) string {
+		return regexp.MustCompile(`(?m)^( *- )--grpc-listen=:9090\n`).ReplaceAllString(text, "$0$1"+strings.Join(bitbucketFlags, "\n$1")+"\n")
+	})
+	j.types(t, filled(t, j.block(t, "README.md", "Quickstart", 3), "v0.1.0", "v"+version, "registry.example.com", j.registry, "linux-amd64", "linux-"+runtime.GOARCH))
+	j.untilOnline(t, "builds")
+	j.runs(t, "self.hosted", "builds")
+	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 0))
+	j.nobody(t)
+	j.types(t, "kubectl delete -k .")
 	j.nothing(t)
 }
