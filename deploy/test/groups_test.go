@@ -94,6 +94,14 @@ var release = object{
 	"credentials": object{"default": object{}, "team-a": object{}, "team-b": object{}, "b2": object{}},
 }
 
+// with returns values with the image of the release.
+func with(t *testing.T, text string) object {
+	t.Helper()
+	values := object{"image": release["image"]}
+	maps.Copy(values, parsed(t, text))
+	return values
+}
+
 // withoutGroups are the objects of the control plane.
 var withoutGroups = sync.OnceValues(func() (objects, error) {
 	plane, _, err := charted(controlPlane, release)
@@ -251,6 +259,11 @@ func TestPatchesAreMergedAsByRender(t *testing.T) {
 	}
 }
 
+func TestTheOlderModesAreRead(t *testing.T) {
+	compare(t, []byte(`groups: [{name: a, workspace: acme, labels: [a], type: manual}, {name: b, workspace: acme, labels: [b], strategy: manual},
+  {name: c, workspace: acme, labels: [c], type: autoscaling, nodeSelector: {pool: a}, parameters: {scaleUpThreshold: 0.75}}]`))
+}
+
 func TestTheChartGivesWhatRenderGivesForGeneratedGroups(t *testing.T) {
 	unused := map[string]bool{}
 	definitions := valuesIn(t, filepath.Join(chartDir, "values.schema.json"))["definitions"].(object)
@@ -270,54 +283,5 @@ func TestTheChartGivesWhatRenderGivesForGeneratedGroups(t *testing.T) {
 	}
 	if len(unused) > 0 {
 		t.Errorf("no group has %q", slices.Sorted(maps.Keys(unused)))
-	}
-}
-
-// The image and the address are those of the release, wherever it is.
-func TestGroupsBelongToTheirRelease(t *testing.T) {
-	values := parsed(t, `{image: {repository: registry.example.com/scaler, tag: v7}, groups: [{name: a, workspace: acme, labels: [a]}, {name: b, workspace: acme, labels: [b], namespace: second, scaler_address: "mine:1", images: {sidecar: mine}}]}`)
-	all, _, err := charted("other", values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key, want := range map[string][2]string{
-		"ScaledJob " + runners + "/a": {"bitbucket-runner-scaler.other.svc.cluster.local:9090", "registry.example.com/scaler:v7"},
-		"ScaledJob second/b":          {"mine:1", "mine"},
-	} {
-		job := as[kedav1alpha1.ScaledJob](t, all, key)
-		sidecar := job.Spec.JobTargetRef.Template.Spec.InitContainers[0]
-		got := []string{job.Spec.Triggers[0].Metadata["scalerAddress"], sidecar.Env[0].Value, sidecar.Image}
-		if !slices.Equal(got, []string{want[0], want[0], want[1]}) {
-			t.Errorf("%s: addresses and image are %q, want %q", key, got, want)
-		}
-	}
-}
-
-func TestNamespacesOfGroupsMayExist(t *testing.T) {
-	values := parsed(t, `{groupNamespaces: {create: false}, groups: [{name: a, workspace: acme, labels: [a]}]}`)
-	all, _, err := charted(controlPlane, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, created := all["Namespace /"+runners]; created {
-		t.Error("the namespace is created all the same")
-	}
-	as[corev1.ServiceAccount](t, all, "ServiceAccount "+runners+"/"+runners)
-}
-
-func TestTheNotesTellOfGroups(t *testing.T) {
-	values := parsed(t, `groups: [{name: a, workspace: acme, labels: [a]}]`)
-	_, with, err := charted(controlPlane, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, without, err := charted(controlPlane, object{"groups": nil})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"kubectl get scaledjobs,jobs -A -l app.kubernetes.io/instance=any", "set `groups: []` first"} {
-		if !strings.Contains(with, text) || strings.Contains(without, text) {
-			t.Errorf("%q is not only in the notes of a release with groups:\n%s\n%s", text, with, without)
-		}
 	}
 }
