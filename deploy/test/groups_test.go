@@ -27,7 +27,7 @@ import (
 // How many generated configurations are compared, and how many are refused.
 const (
 	generated    = 100
-	generatedBad = 50
+	generatedBad = 100
 )
 
 // helmLabels are what the chart adds to what `runnerctl render` writes, with their values.
