@@ -66,7 +66,7 @@ func TestBadGroupsAreRefusedInTheWordsOfRender(t *testing.T) {
 			group := parsed(t, `{name: builds, workspace: acme, labels: [builds]}`)
 			maps.Copy(group, c.Keys)
 			values := object{"groups": []any{group}}
-			if _, _, err := charted(controlPlane, values); err == nil || !strings.Contains(err.Error(), c.Says) {
+			if _, _, err := charted(controlPlane, with(t, string(encoded(t, values)))); err == nil || !strings.Contains(err.Error(), c.Says) {
 				t.Errorf("got %v, want %s", err, c.Says)
 			}
 			if _, err := config.Read(encoded(t, values)); !c.Own && (err == nil || !strings.Contains(err.Error(), c.Says)) {
@@ -86,7 +86,7 @@ func TestGroupsMayUseTheirCredentials(t *testing.T) {
 		"another scaler's":         {`groups: [{name: a, workspace: acme, labels: [a], credentials: other, scaler_address: "scaler.other:9090"}]`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := charted(controlPlane, parsed(t, c.values))
+			_, _, err := charted(controlPlane, with(t, c.values))
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -95,7 +95,7 @@ func TestGroupsMayUseTheirCredentials(t *testing.T) {
 }
 
 func TestAllFaultsOfAllGroupsAreReportedAtOnce(t *testing.T) {
-	values := parsed(t, `groups: [{name: a, workspace: x/y, labels: [A]}, {name: a, workspace: acme, labels: [b], parameters: {max: 0}}]`)
+	values := with(t, `groups: [{name: a, workspace: x/y, labels: [A]}, {name: a, workspace: acme, labels: [b], parameters: {max: 0}}]`)
 	_, _, err := charted(controlPlane, values)
 	for _, want := range []string{"groups[0].workspace", "groups[0].labels", "groups[1].name", "groups[1].parameters.max"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -107,7 +107,7 @@ func TestAllFaultsOfAllGroupsAreReportedAtOnce(t *testing.T) {
 // Keys of the configuration file that are no values lead to what reads them.
 func TestTheOlderFormIsReadByRender(t *testing.T) {
 	for _, values := range []string{`config: [{name: a}]`, `constants: {runner_cool_down_period: 450}`} {
-		if _, _, err := charted(controlPlane, parsed(t, values)); err == nil || !strings.Contains(err.Error(), "runnerctl render") {
+		if _, _, err := charted(controlPlane, with(t, values)); err == nil || !strings.Contains(err.Error(), "runnerctl render") {
 			t.Errorf("%s: got %v, want the command that reads it", values, err)
 		}
 	}

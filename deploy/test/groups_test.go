@@ -27,7 +27,7 @@ import (
 // How many generated configurations are compared, and how many are refused.
 const (
 	generated    = 100
-	generatedBad = 50
+	generatedBad = 100
 )
 
 // addedLabels are what the chart adds to what `runnerctl render` writes, with their values.
@@ -51,6 +51,9 @@ func listed(t *testing.T, file []byte) object {
 // withoutConstants returns a configuration with nothing but its groups.
 func withoutConstants(t *testing.T, file []byte) []byte {
 	t.Helper()
+	if content := parsed(t, string(file)); content["constants"] == nil && content["config"] == nil {
+		return file // numbers stay as they are written
+	}
 	return encoded(t, object{"groups": listed(t, file)["groups"]})
 }
 
@@ -94,6 +97,14 @@ func renderedGroups(t *testing.T, file []byte) objects {
 var release = object{
 	"image":       object{"repository": "bitbucket-runner-scaler", "tag": "latest"},
 	"credentials": object{"default": object{}, "team-a": object{}, "team-b": object{}, "b2": object{}},
+}
+
+// with returns values with the image of the release.
+func with(t *testing.T, text string) object {
+	t.Helper()
+	values := object{"image": release["image"]}
+	maps.Copy(values, parsed(t, text))
+	return values
 }
 
 // withoutGroups are the objects of the control plane.
@@ -253,6 +264,16 @@ func TestPatchesAreMergedAsByRender(t *testing.T) {
 	}
 }
 
+func TestNumbersAndAmountsAreThoseOfRender(t *testing.T) {
+	compare(t, []byte(`groups: [{name: a, workspace: acme, labels: [a], parameters: {scale_down_threshold: 0.00001, max_age: 2592000}, resources: {requests: {memory: 8Gi, cpu: 1500m}}},
+  {name: b, workspace: acme, labels: [b], resources: {limits: {memory: 512Mi, cpu: 0.25}}}, {name: c, workspace: acme, labels: [c], resources: {requests: {memory: 5e9}, limits: {example.com/gpu: 1}}}]`))
+}
+
+func TestTheOlderModesAreRead(t *testing.T) {
+	compare(t, []byte(`groups: [{name: a, workspace: acme, labels: [a], type: manual}, {name: b, workspace: acme, labels: [b], strategy: manual},
+  {name: c, workspace: acme, labels: [c], type: autoscaling, nodeSelector: {pool: a}, parameters: {scaleUpThreshold: 0.75}}]`))
+}
+
 func TestTheChartGivesWhatRenderGivesForGeneratedGroups(t *testing.T) {
 	unused := map[string]bool{}
 	definitions := valuesIn(t, filepath.Join(chartDir, "values.schema.json"))["definitions"].(object)
@@ -272,54 +293,5 @@ func TestTheChartGivesWhatRenderGivesForGeneratedGroups(t *testing.T) {
 	}
 	if len(unused) > 0 {
 		t.Errorf("no group has %q", slices.Sorted(maps.Keys(unused)))
-	}
-}
-
-// The image and the address are those of the release, wherever it is.
-func TestGroupsBelongToTheirRelease(t *testing.T) {
-	values := parsed(t, `{image: {repository: registry.example.com/scaler, tag: v7}, groups: [{name: a, workspace: acme, labels: [a]}, {name: b, workspace: acme, labels: [b], namespace: second, scaler_address: "mine:1", images: {sidecar: mine}}]}`)
-	all, _, err := charted("other", values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key, want := range map[string][2]string{
-		"ScaledJob " + runners + "/a": {"bitbucket-runner-scaler.other.svc.cluster.local:9090", "registry.example.com/scaler:v7"},
-		"ScaledJob second/b":          {"mine:1", "mine"},
-	} {
-		job := as[kedav1alpha1.ScaledJob](t, all, key)
-		sidecar := job.Spec.JobTargetRef.Template.Spec.InitContainers[0]
-		got := []string{job.Spec.Triggers[0].Metadata["scalerAddress"], sidecar.Env[0].Value, sidecar.Image}
-		if !slices.Equal(got, []string{want[0], want[0], want[1]}) {
-			t.Errorf("%s: addresses and image are %q, want %q", key, got, want)
-		}
-	}
-}
-
-func TestNamespacesOfGroupsMayExist(t *testing.T) {
-	values := parsed(t, `{groupNamespaces: {create: false}, groups: [{name: a, workspace: acme, labels: [a]}]}`)
-	all, _, err := charted(controlPlane, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, created := all["Namespace /"+runners]; created {
-		t.Error("the namespace is created all the same")
-	}
-	as[corev1.ServiceAccount](t, all, "ServiceAccount "+runners+"/"+runners)
-}
-
-func TestTheNotesTellOfGroups(t *testing.T) {
-	values := parsed(t, `groups: [{name: a, workspace: acme, labels: [a]}]`)
-	_, with, err := charted(controlPlane, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, without, err := charted(controlPlane, object{"groups": nil})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"kubectl get scaledjobs,jobs -A -l app.kubernetes.io/instance=" + name, "set `groups: []` first"} {
-		if !strings.Contains(with, text) || strings.Contains(without, text) {
-			t.Errorf("%q is not only in the notes of a release with groups:\n%s\n%s", text, with, without)
-		}
 	}
 }

@@ -99,6 +99,14 @@ func Is(root *yaml.Node) bool {
 	return false
 }
 
+// IsEmpty reports whether a document has a list without groups beside keys of something
+// else, as the default values of the Helm chart.
+func IsEmpty(root *yaml.Node) bool {
+	list := valueOf(root, "groups")
+	_, others := withoutOtherKeys(root)
+	return Is(root) && list != nil && len(list.Content) == 0 && len(others) > 0
+}
+
 // InConfigMap returns the configurations in the data of a ConfigMap.
 func InConfigMap(root *yaml.Node) []Source {
 	data := valueOf(root, "data")

@@ -172,6 +172,7 @@ func (in *Input) scaledJob(d *document, root *yaml.Node) {
 func (in *Input) withoutKind(d *document, root *yaml.Node, alone bool) {
 	inside := config.Inside(root)
 	switch {
+	case !d.named && config.IsEmpty(root):
 	case config.Is(root) || d.named && inside == "":
 		d.judged = true
 		if !alone {

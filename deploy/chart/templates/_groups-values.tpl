@@ -25,7 +25,7 @@
 {{- $_ := set $c.state "faults" (append $c.state.faults (printf "%s.%s: %s" $c.path (index . 1) $text)) }}
 {{- end }}
 
-{{- /* A scalar as text, without the exponent that Go prints of large numbers. */}}
+{{- /* A scalar as text; numbers as in JSON, because the scaler takes no exponents. */}}
 {{- define "runners.text" -}}
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end }}
 {{- end }}

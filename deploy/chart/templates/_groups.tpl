@@ -179,7 +179,7 @@
 {{- range $container := $pulled }}
 {{- $image := get $images .name | default .image }}
 {{- if and (get $.g "image_mirror") (not (get $images .name)) }}
-{{- $image = printf "%s/%s" (trimSuffix "/" $.g.image_mirror) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $image "") }}
+{{- $image = printf "%s/%s" (trimSuffix "/" $.g.image_mirror) (regexReplaceAll "^[^/]*\\.[^/]*/" $image "") }}
 {{- end }}
 {{- $_ := set . "image" $image }}
 {{- with get $.g "image_pull_policy" }}{{ $_ := set $container "imagePullPolicy" . }}{{ end }}
