@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+
+	"bitbucket-runner-scaler/e2e/bench/document"
+)
+
+// attributes are what tests report of themselves with Attr, by their key.
+type attributes map[string]string
+
+// attributesOf reads them from the output of go test -json.
+func attributesOf(from io.Reader) (attributes, error) {
+	found := attributes{}
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var event struct{ Action, Key, Value string }
+		if json.Unmarshal(lines.Bytes(), &event) == nil && event.Action == "attr" {
+			found[event.Key] = event.Value
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read the output of go test: %w", err)
+	}
+	return found, nil
+}
+
+// row is a row about what a test has reported.
+func (a attributes) row(what, goal, reference, key string) document.Row {
+	value, ok := a[key]
+	if !ok {
+		value = "not measured"
+	}
+	return document.Row{What: what, Goal: goal, Reference: reference, Measured: value}
+}
+
+// calls runs the tests that count calls to Bitbucket, on a virtual clock. They fail if a goal is missed.
+func (r *run) calls(ctx context.Context) error {
+	test := exec.CommandContext(ctx, "go", "test", "-count=1", "-json", "-run", "^(TestTenGroupsCostOneListPerMinute|TestAPipelineCostsThreeCallsWhateverItsLength|TestAnEphemeralRunnerCostsThreeCalls|TestWithLookAheadAFanOutFindsItsRunners)$", "./externalscaler/controlplane")
+	test.Dir = r.root
+	out, err := test.Output()
+	if err != nil {
+		return fmt.Errorf("go test: %w: %s", err, out)
+	}
+	found, err := attributesOf(bytes.NewReader(out))
+	if err != nil {
+		return err
+	}
+	return r.write("calls", document.Part{
+		Title: "Calls to Bitbucket", About: "The real control plane with its defaults against the emulator, on a virtual clock. These tests run with all others, and fail if a goal is missed.",
+		Rows: []document.Row{
+			found.row("calls to Bitbucket, steady, 10 groups and 100 runners in one workspace", "60 per hour", "one list per minute", "calls-per-hour"),
+			found.row("calls per pipeline with `queuedSteps`, six steps on our runners", "3", "the least: the pipeline, its file, its steps", "calls-per-pipeline"),
+			found.row("calls per life of an ephemeral runner, plus shared lists", "3", "the least: register, disable, delete", "calls-per-ephemeral-runner"),
+			found.row("fan-out of 10 after a build step, `lookAhead`, a runner that starts in 20 s: median wait", "0 s", found["fan-out-without-look-ahead"]+" without `lookAhead`", "fan-out-with-look-ahead"),
+		},
+	})
+}
+
+// cluster takes what the tests on the local cluster have reported.
+func (r *run) cluster(context.Context) error {
+	file, err := os.Open(r.from)
+	if err != nil {
+		return fmt.Errorf("-from: %w", err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	found, err := attributesOf(file)
+	if err != nil {
+		return err
+	}
+	return r.write("cluster", document.Part{
+		Title: "On a real cluster", About: "Real KEDA and a real API server. From the moment at which a step begins to wait until its Job is created; and 50 steps of three groups at once, " +
+			"the time from the first Job until the last one.",
+		Command: "`E2E_FULL=1 go -C e2e test -count=1 -timeout 90m -json -run 'TestLong(Reaction|FiftySteps)' ./suite`, whose output `go -C e2e run ./bench -only cluster -from FILE` reads",
+		Rows: []document.Row{
+			found.row("a step waits until its Job is created, webhook, KEDA polls every 5 s: p95", "6 s", found["webhook, 5 s: p50"]+" p50", "webhook, 5 s: p95"),
+			found.row("the same, KEDA polls every 2 s: p95", "3 s", found["webhook, 2 s: p50"]+" p50", "webhook, 2 s: p95"),
+			found.row("the same, by the report of a runner, 5 s: p95", "6 s", found["report of a runner, 5 s: p50"]+" p50", "report of a runner, 5 s: p95"),
+			found.row("the same, by the report of a runner, 2 s: p95", "3 s", found["report of a runner, 2 s: p50"]+" p50", "report of a runner, 2 s: p95"),
+			found.row("the same, without webhooks, 5 s: p95", "-", found["polls alone, 5 s: p50"]+" p50", "polls alone, 5 s: p95"),
+			found.row("1 to 50 runners for 50 waiting steps, with webhooks", "one KEDA poll", "-", "fifty steps, with webhooks"),
+		},
+	})
+}
