@@ -10,6 +10,7 @@ import (
 
 // join fills in a group's members: one for each unfinished Job.
 func (b *builder) join(group *GroupSnapshot, jobs []Job) {
+	group.Members = make([]Member, 0, len(jobs))
 	for i := range jobs {
 		member := Member{Job: &jobs[i], Pod: jobs[i].Pod, Scope: group.Scope}
 		member.Outdated = jobs[i].Generation != "" && group.Generation != "" && jobs[i].Generation != group.Generation
