@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 
 	"bitbucket-runner-scaler/e2e/bench/document"
 )
@@ -42,9 +43,9 @@ func (a attributes) row(what, goal, reference, key string) document.Row {
 	return document.Row{What: what, Goal: goal, Reference: reference, Measured: value}
 }
 
-// calls runs the tests that count calls to Bitbucket, on a virtual clock. They fail if a goal is missed.
+// calls runs the tests that count calls to Bitbucket, on a virtual clock.
 func (r *run) calls(ctx context.Context) error {
-	test := exec.CommandContext(ctx, "go", "test", "-count=1", "-json", "-run", "^(TestTenGroupsCostOneListPerMinute|TestAPipelineCostsThreeCallsWhateverItsLength|TestAnEphemeralRunnerCostsThreeCalls|TestWithLookAheadAFanOutFindsItsRunners)$", "./externalscaler/controlplane")
+	test := exec.CommandContext(ctx, "go", "test", "-count=1", "-json", "-run", "^(TestTenGroupsCostOneListPerMinute|TestAPipelineCostsThreeCallsWhateverItsLength|TestAnEphemeralRunnerCostsFourCalls|TestWithLookAheadAFanOutFindsItsRunners)$", "./externalscaler/controlplane")
 	test.Dir = r.root
 	out, err := test.Output()
 	if err != nil {
@@ -54,12 +55,16 @@ func (r *run) calls(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ephemeral := found.row("calls per life of an ephemeral runner, plus shared lists", "3", "the least: register, disable, delete", "calls-per-ephemeral-runner")
+	if each, err := strconv.ParseFloat(ephemeral.Measured, 64); err != nil || each > 3 {
+		ephemeral.Missed = ephemeral.Measured + " instead of 3. The fourth call reads the runner just before it is deleted, because a runner that has a step must not be. It could be left out for a runner that the list in force shows as disabled and without a step."
+	}
 	return r.write("calls", document.Part{
-		Title: "Calls to Bitbucket", About: "The real control plane with its defaults against the emulator, on a virtual clock. These tests run with all others, and fail if a goal is missed.",
+		Title: "Calls to Bitbucket", About: "The real control plane with its defaults against the emulator, on a virtual clock. These tests run with all others, and fail if there are more calls.",
 		Rows: []document.Row{
 			found.row("calls to Bitbucket, steady, 10 groups and 100 runners in one workspace", "60 per hour", "one list per minute", "calls-per-hour"),
 			found.row("calls per pipeline with `queuedSteps`, six steps on our runners", "3", "the least: the pipeline, its file, its steps", "calls-per-pipeline"),
-			found.row("calls per life of an ephemeral runner, plus shared lists", "3", "the least: register, disable, delete", "calls-per-ephemeral-runner"),
+			ephemeral,
 			found.row("fan-out of 10 after a build step, `lookAhead`, a runner that starts in 20 s: median wait", "0 s", found["fan-out-without-look-ahead"]+" without `lookAhead`", "fan-out-with-look-ahead"),
 		},
 	})

@@ -84,11 +84,15 @@ func (g Gauge) Profile(ctx context.Context, seconds int) ([]byte, error) {
 	return get(ctx, g.Profiles+"/debug/pprof/profile?seconds="+strconv.Itoa(seconds))
 }
 
-// Memory returns the resident memory now and its peak, in bytes, as Linux counts them.
-func (g Gauge) Memory() (now, peak float64, err error) {
+// Memory is resident memory in bytes, as Linux counts it: now, at most, and the part of now that is
+// not of files such as the program itself.
+type Memory struct{ Now, Peak, Anonymous float64 }
+
+// Memory returns the memory of the process.
+func (g Gauge) Memory() (m Memory, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.PID))
 	if err != nil {
-		return 0, 0, fmt.Errorf("read memory: %w", err)
+		return m, fmt.Errorf("read memory: %w", err)
 	}
 	for line := range strings.Lines(string(status)) {
 		fields := strings.Fields(line)
@@ -98,10 +102,12 @@ func (g Gauge) Memory() (now, peak float64, err error) {
 		kib, _ := strconv.ParseFloat(fields[1], 64)
 		switch fields[0] {
 		case "VmRSS:":
-			now = kib * 1024
+			m.Now = kib * 1024
+		case "RssAnon:":
+			m.Anonymous = kib * 1024
 		case "VmHWM:":
-			peak = kib * 1024
+			m.Peak = kib * 1024
 		}
 	}
-	return now, peak, nil
+	return m, nil
 }
