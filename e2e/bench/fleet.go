@@ -49,9 +49,9 @@ func (r *run) fleet(ctx context.Context) error {
 		if err := b.Grow(ctx, n); err != nil {
 			return err
 		}
-		during := r.time(40 * time.Second)
+		during := r.time(20 * time.Second)
 		if n == sizes[len(sizes)-1] {
-			during = r.time(2 * time.Minute)
+			during = r.time(time.Minute)
 		}
 		at, err := r.sized(ctx, b, n, during)
 		if err != nil {
@@ -90,7 +90,7 @@ func (r *run) sized(ctx context.Context, b *bed.Bed, n int, during time.Duration
 	done := make(chan struct{})
 	go func() { defer close(done); b.Work(working, b.Sidecars(), between) }()
 	defer func() { stop(); <-done }()
-	if err := rest(ctx, r.time(10*time.Second))(); err != nil {
+	if err := rest(ctx, r.time(5*time.Second))(); err != nil {
 		return size{}, err
 	}
 	w, err := measure(ctx, gauge, rest(ctx, during))
@@ -178,14 +178,14 @@ func (r *run) answers(ctx context.Context, b *bed.Bed) (a answered, err error) {
 	go func() { defer close(done); b.Work(working, b.Sidecars(), between/10) }()
 	defer func() { stop(); <-done }()
 	w, err := measure(ctx, b.Scaler(), func() (err error) {
-		a.open, err = openLoop(ctx, scaler, groups, perSecond, r.time(time.Minute))
+		a.open, err = openLoop(ctx, scaler, groups, perSecond, r.time(30*time.Second))
 		return err
 	})
 	if err != nil {
 		return a, err
 	}
 	a.buildsPerSecond = w.builds / w.seconds
-	a.referenceOpen, err = openLoop(ctx, reference, groups, perSecond, r.time(time.Minute))
+	a.referenceOpen, err = openLoop(ctx, reference, groups, perSecond, r.time(30*time.Second))
 	return a, err
 }
 

@@ -20,7 +20,7 @@ const (
 	// manyGroups have 2,000 runners, in 20 workspaces.
 	manyGroups = 200
 	// reports are how many reports of the probe are timed.
-	reports = 200
+	reports = 150
 	// stormed bounds the time until all are attached again.
 	stormed = 3 * time.Minute
 )
