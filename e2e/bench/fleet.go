@@ -215,7 +215,7 @@ func (r *run) writeFleet(grown []size, a answered) error {
 		Title: "From 10 to 100 groups",
 		About: "The scaler as a process, with its default intervals, over TLS. Each group has ten runners, each with a sidecar on a connection of its own. Each runner has a step of two minutes on average, and then " +
 			"a minute without. KEDA polls each group every 5 seconds, with its three calls. Lists, Jobs, pods and ScaledJobs come over loopback, from the emulator and from a minimal API server. " +
-			"`--hourly-budget` is raised, so that all runners can be registered at once. The memory is that after collecting garbage and then working for the time that is measured.",
+			"The Go runtime has the memory limit that follows from the Deployment's 256 MiB. `--hourly-budget` is raised, so that all runners can be registered at once. The memory is that after collecting garbage and then working for the time that is measured.",
 		Rows: []document.Row{
 			goal("scaler at 100 groups and 1,000 runners: resident memory", last.memory.Now/mib, 64, "%.0f MiB", fmt.Sprintf("%.0f MiB of it not of files; %.0f MiB with %d groups", last.memory.Anonymous/mib, grown[0].memory.Now/mib, grown[0].groups),
 				"With ten groups it needs that much already: the program's own pages, with client-go and grpc-go, are resident too. The rest is the heap, of which half is headroom between two collections, and the connections of the sidecars. `GOGC` exchanges the headroom for CPU."),

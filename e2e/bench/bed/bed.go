@@ -30,6 +30,8 @@ const (
 	runners   = "bitbucket-runner"
 	// scalerAddress is what triggers have. The scaler listens elsewhere.
 	scalerAddress = "bitbucket-runner-scaler." + namespace + ":9090"
+	// memoryLimit is what the scaler sets itself with the limit of 256 MiB that the Deployment has.
+	memoryLimit = "230MiB"
 	// endGrace is how long a process may take to end.
 	endGrace = 10 * time.Second
 	// patience bounds the start of a process.
@@ -108,7 +110,7 @@ func (b *Bed) StartScaler(ctx context.Context) error {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	environment := []string{
-		"PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + kubeconfig,
+		"PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + kubeconfig, "GOMEMLIMIT=" + memoryLimit,
 		"BITBUCKET_OAUTH_CLIENT_ID=" + emulator.OAuthClientID, "BITBUCKET_OAUTH_CLIENT_SECRET=" + emulator.OAuthClientSecret,
 	}
 	var err error
