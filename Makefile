@@ -34,6 +34,8 @@ KUBECTL := CGO_ENABLED=0 $(GO) -C e2e/tools/kubernetes run -trimpath -buildvcs=f
 # The race detector needs a C compiler. Without one the tests run without it, and say so.
 RACE    ?= $(if $(shell command -v "$(firstword $(shell $(GO) env CC))"),-race)
 FUZZ    ?= 15s
+# More flags of e2e/bench, such as BENCH="-only sidecars".
+BENCH   ?=
 # For chaos: the seed of the first round, the number of rounds, and more flags of e2e/chaos.
 SEED    ?= 1
 ROUNDS  ?= 12
@@ -154,8 +156,9 @@ fuzz: ## run every fuzz target for FUZZ (15s)
 	done
 
 .PHONY: bench
-bench: ## run the benchmarks, each with a reference in the same run
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: ## measure the speed within a quarter of an hour, and write docs/benchmarks.md; needs Linux
+	$(GO) -C e2e build -o ../$(BIN)/bench ./bench
+	$(BIN)/bench $(BENCH)
 
 .PHONY: bench-strategies
 bench-strategies: ## simulate the strategies, and write docs/benchmarks.md, its plots and the output in docs/simulate.md

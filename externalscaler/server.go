@@ -31,6 +31,9 @@ const (
 	keepaliveTime         = 20 * time.Second
 	keepaliveTimeout      = 10 * time.Second
 	maxConcurrentStreams  = 4096
+	// bufferSize is that of the buffers of each connection, in bytes: there is one connection per
+	// sidecar, and messages are small.
+	bufferSize = 4 << 10
 	// stopGrace bounds the graceful stop. After it, open streams are closed.
 	stopGrace = 5 * time.Second
 )
@@ -55,6 +58,7 @@ func NewServer(log *zap.Logger, options []grpc.ServerOption, services ...Registr
 	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
+		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize), grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: maxConnectionAge, MaxConnectionAgeGrace: maxConnectionAgeGrace,
 			Time: keepaliveTime, Timeout: keepaliveTimeout,

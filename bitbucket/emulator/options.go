@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"k8s.io/utils/clock"
 
 	"bitbucket-runner-scaler/bitbucket/emulator/access"
 	"bitbucket-runner-scaler/bitbucket/emulator/pipelines"
+	"bitbucket-runner-scaler/bitbucket/emulator/place"
 )
 
 // The credentials that the emulator accepts. It answers all others with 401.
@@ -30,9 +30,15 @@ const (
 
 // The UUIDs of the workspace acme and its repositories app and web.
 const (
-	WorkspaceUUID     = "{11111111-1111-4111-8111-111111111111}"
-	AppRepositoryUUID = "{22222222-2222-4222-8222-222222222222}"
-	WebRepositoryUUID = "{33333333-3333-4333-8333-333333333333}"
+	WorkspaceUUID     = place.WorkspaceUUID
+	AppRepositoryUUID = place.AppRepositoryUUID
+	WebRepositoryUUID = place.WebRepositoryUUID
+)
+
+// What exists: see package place, whose Acmes returns as many workspaces as are asked for.
+type (
+	Workspace  = place.Workspace
+	Repository = place.Repository
 )
 
 // Options configure an emulator. The zero value of each field means its default.
@@ -78,19 +84,6 @@ type Options struct {
 	Clock clock.Clock
 }
 
-// Workspace is a workspace that exists. Both names are required.
-type Workspace struct {
-	// UUID is in braces.
-	UUID, Slug   string
-	Repositories []Repository
-}
-
-// Repository is a repository of a workspace. Both names are required.
-type Repository struct {
-	// UUID is in braces.
-	UUID, Slug string
-}
-
 const (
 	defaultAssignLag     = 5 * time.Second
 	defaultOfflineAfter  = 90 * time.Second
@@ -99,19 +92,6 @@ const (
 	defaultKeepSteps     = 10_000
 	defaultParseLag      = 2 * time.Second
 )
-
-// Acme is the workspace that exists by default, with more repositories than app and web. Their
-// UUIDs follow from their slugs.
-func Acme(more ...string) Workspace {
-	w := Workspace{
-		UUID: WorkspaceUUID, Slug: "acme",
-		Repositories: []Repository{{UUID: AppRepositoryUUID, Slug: "app"}, {UUID: WebRepositoryUUID, Slug: "web"}},
-	}
-	for _, slug := range more {
-		w.Repositories = append(w.Repositories, Repository{UUID: "{" + uuid.NewSHA1(uuid.NameSpaceURL, []byte("acme/"+slug)).String() + "}", Slug: slug})
-	}
-	return w
-}
 
 // Validate reports all faults of the options at once.
 func (o Options) Validate() error {
@@ -134,16 +114,7 @@ func (o Options) Validate() error {
 	if !slices.Contains([]pipelines.StepStages{"", pipelines.StagesNone, pipelines.StagesReached, pipelines.StagesAll}, o.StepStages) {
 		faults = append(faults, fmt.Errorf("step stages: %q, want none, reached or all", o.StepStages))
 	}
-	for _, w := range o.Workspaces {
-		if w.Slug == "" || !uuidPattern.MatchString(w.UUID) {
-			faults = append(faults, fmt.Errorf("workspace: slug %q, uuid %q, want a slug and a {uuid}", w.Slug, w.UUID))
-		}
-		for _, r := range w.Repositories {
-			if r.Slug == "" || !uuidPattern.MatchString(r.UUID) {
-				faults = append(faults, fmt.Errorf("repository of %s: slug %q, uuid %q, want a slug and a {uuid}", w.Slug, r.Slug, r.UUID))
-			}
-		}
-	}
+	faults = append(faults, place.Validate(o.Workspaces))
 	return errors.Join(faults...)
 }
 
@@ -172,7 +143,7 @@ func (o Options) withDefaults() Options {
 		o.StepStages = pipelines.StagesNone
 	}
 	if len(o.Workspaces) == 0 {
-		o.Workspaces = []Workspace{Acme()}
+		o.Workspaces = place.Acmes(1)
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/bitbucket/emulator/place"
 	"bitbucket-runner-scaler/bitbucket/emulator/standin"
 	"bitbucket-runner-scaler/cmd/internal/command"
 	"bitbucket-runner-scaler/cmd/internal/flags"
@@ -36,7 +37,9 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 	set.Int(&options.RateLimit, "rate-limit", 1000, -1, "how many calls per rolling hour a credential may make; -1: no limit")
 	set.Duration(&options.TokenLifetime, "token-lifetime", 2*time.Hour, time.Nanosecond, "how long an OAuth consumer's token is valid")
 	set.Int(&options.KeepSteps, "keep-steps", 10_000, 1, "how many ended steps to keep")
-	repositories := set.String("repositories", "", "`slugs` of more repositories of the workspace acme, comma separated")
+	repositories := set.String("repositories", "", "`slugs` of more repositories of each workspace, comma separated")
+	workspaces := 1
+	set.Int(&workspaces, "workspaces", 1, 1, "how many workspaces exist: acme, acme-2, acme-3 and so on, each with the same repositories")
 	uncertain(set, &options)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		set.Read()
@@ -47,9 +50,7 @@ func serveCommand(lookup func(string) (string, bool)) *cobra.Command {
 		if options.RateLimit == 0 {
 			set.Fault("--rate-limit: 0, want 1 or more, or -1 for no limit")
 		}
-		if *repositories != "" {
-			options.Workspaces = []emulator.Workspace{emulator.Acme(strings.Split(*repositories, ",")...)}
-		}
+		options.Workspaces = place.Acmes(workspaces, strings.FieldsFunc(*repositories, func(r rune) bool { return r == ',' })...)
 		set.Add(options.Validate())
 		if err := set.Err(); err != nil {
 			return err

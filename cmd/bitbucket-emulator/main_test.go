@@ -151,8 +151,8 @@ func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 	t.Setenv("EMULATOR_TOKEN_LIFETIME", "long")
 	for command, c := range map[string]struct{ args, want []string }{
 		"serve": {
-			[]string{"--listen", "nowhere", "--public-url", "here", "--assign-lag", "-1s", "--offline-after", "0", "--rate-limit", "many", "--keep-steps", "0", "--step-stages", "some", "--parse-lag", "-1s", "surplus"},
-			[]string{`listen: "nowhere"`, `public URL: "here"`, `assign-lag: "-1s"`, `offline-after: "0"`, `rate-limit: "many"`, `keep-steps: "0"`, `step-stages: "some"`, `parse-lag: "-1s"`, `token-lifetime: "long"`, `"surplus"`},
+			[]string{"--listen", "nowhere", "--public-url", "here", "--assign-lag", "-1s", "--offline-after", "0", "--rate-limit", "many", "--keep-steps", "0", "--step-stages", "some", "--parse-lag", "-1s", "--workspaces", "0", "surplus"},
+			[]string{`listen: "nowhere"`, `public URL: "here"`, `assign-lag: "-1s"`, `offline-after: "0"`, `rate-limit: "many"`, `keep-steps: "0"`, `step-stages: "some"`, `parse-lag: "-1s"`, `workspaces: "0"`, `token-lifetime: "long"`, `"surplus"`},
 		},
 		"runner": {
 			[]string{"--startup", "soon", "--heartbeat", "0s", "--poll", "-1s", "surplus"},
@@ -175,7 +175,7 @@ func TestEveryBadValueIsReportedAtOnce(t *testing.T) {
 // client, and sees each of them at work.
 func TestFlagsSwitchWhatIsUncertain(t *testing.T) {
 	serve, out := start(t, []string{"EMULATOR_LISTEN=127.0.0.1:0", "EMULATOR_ADD_LABELS=true"}, "serve",
-		"--rename-on-put", "--wait-offline", "--step-stages=reached", "--parse-lag=0s", "--webhooks-anywhere", "--repositories=api,lib")
+		"--rename-on-put", "--wait-offline", "--step-stages=reached", "--parse-lag=0s", "--webhooks-anywhere", "--repositories=api,lib", "--workspaces=12")
 	_, address, _ := strings.Cut(await(t, out, "listens on"), "listens on ")
 	call := func(want int, method, path, body string) string {
 		t.Helper()
@@ -212,6 +212,8 @@ func TestFlagsSwitchWhatIsUncertain(t *testing.T) {
 		t.Errorf("the step does not wait: %s", got)
 	}
 	call(200, "GET", "/2.0/repositories/acme/lib/pipelines", "")
+	call(200, "GET", "/2.0/repositories/acme-12/lib/pipelines", "")
+	call(404, "GET", "/2.0/repositories/acme-13/lib/pipelines", "")
 	if err := control.AddWebhook(t.Context(), emulator.WebhookRequest{URL: address}); err != nil {
 		t.Error(err)
 	}

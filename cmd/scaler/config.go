@@ -28,6 +28,7 @@ const minPollInterval = 10 * time.Second
 // too: SCALER_POLL_INTERVAL for --poll-interval.
 type config struct {
 	grpcListen, httpListen            string
+	pprofListen                       string
 	webhookListen, webhookTLS         string
 	bitbucketURL, bitbucketOAuth      string
 	credentialsDir, cluster           string
@@ -92,6 +93,7 @@ func (c *config) define(set *flags.Set) {
 	set.StringVar(&c.httpListen, "http-listen", ":8080", "`address` for the page, /api/v1, /healthz, /readyz, /metrics and /status")
 	set.StringVar(&c.webhookListen, "webhook-listen", "", "`address` for the deliveries of Bitbucket's webhooks, POST /webhooks/bitbucket; without it none are taken")
 	set.StringVar(&c.webhookTLS, "webhook-tls", "off", "how to secure --webhook-listen, `off|CERT,KEY`; off: plain HTTP, for an Ingress or a Gateway that ends TLS; otherwise PEM files, which are read again when they change")
+	set.StringVar(&c.pprofListen, "pprof-listen", "", "loopback `address`, such as :6060, for the profiles of the Go runtime at /debug/pprof/; without it none are served")
 	set.StringVar(&c.bitbucketURL, "bitbucket-url", "https://api.bitbucket.org", "`URL` of Bitbucket Cloud's API")
 	set.StringVar(&c.bitbucketOAuth, "bitbucket-oauth-url", "https://bitbucket.org/site/oauth2/access_token", "`URL` where an OAuth consumer gets its token")
 	set.StringVar(&c.credentialsDir, "credentials-dir", "", "`directory` with one folder per credentials set; without it the set \"default\" comes from the environment (BITBUCKET_OAUTH_CLIENT_ID, ...)")
@@ -126,6 +128,9 @@ func (c config) faults() []error {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			add("%s: %q, want host:port or :port", name, address)
 		}
+	}
+	if _, err := c.pprofAddress(); err != nil && c.pprofListen != "" {
+		faults = append(faults, err)
 	}
 	for name, given := range map[string]string{"--bitbucket-url": c.bitbucketURL, "--bitbucket-oauth-url": c.bitbucketOAuth} {
 		if u, err := url.Parse(given); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {

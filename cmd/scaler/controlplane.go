@@ -37,6 +37,11 @@ func serve(ctx context.Context, c config, log *zap.Logger) error {
 		PollInterval: c.pollInterval, MaxStaleness: c.maxStaleness, WriteSettle: c.writeSettle, OrphanGrace: c.orphanGrace,
 		NoPage: !c.page, DryRun: c.dryRun, UnsafeScaleDown: c.unsafeScaleDown, Logger: log,
 	}
+	endProfiles, err := serveProfiles(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer endProfiles()
 	endTraces, err := sendTraces(ctx, c, &settings)
 	if err != nil {
 		return err

@@ -40,5 +40,6 @@ func serveLogged(ctx context.Context, c config) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // some systems cannot sync stderr
+	limitMemory(memoryMax, c.lookup, log)
 	return serve(ctx, c, log)
 }

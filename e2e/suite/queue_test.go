@@ -102,8 +102,9 @@ func (c *created) after(begun time.Time) []time.Time {
 }
 
 // inOnePoll queues steps of several groups at once, and checks that each group gets exactly its
-// own runners, all in one of KEDA's polls, and that all steps pass.
-func inOnePoll(t *testing.T, repository string, counts map[string]int) {
+// own runners, all in one of KEDA's polls, and that all steps pass. It returns when the first Job
+// was created after that, and how long it took until the last one.
+func inOnePoll(t *testing.T, repository string, counts map[string]int) (first, span time.Duration) {
 	t.Helper()
 	jobs := map[string]*created{}
 	for name := range counts {
@@ -127,15 +128,22 @@ func inOnePoll(t *testing.T, repository string, counts map[string]int) {
 		return true, nil
 	})
 	untilPassed(t, steps)
+	var all []time.Time
 	for name, count := range counts {
 		times := jobs[name].after(begun)
 		if len(times) != count-1 {
 			t.Errorf("%s: %d Jobs for %d steps and one runner that was there, want %d", name, len(times), count, count-1)
 			continue
 		}
+		all = append(all, times...)
 		span := times[len(times)-1].Sub(times[0])
 		t.Logf("%s: %d Jobs for %d steps from %s after the steps on, within %s", name, len(times), count, times[0].Sub(begun).Round(100*time.Millisecond), span.Round(10*time.Millisecond))
 	}
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.SortFunc(all, time.Time.Compare)
+	return all[0].Sub(begun), all[len(all)-1].Sub(all[0])
 }
 
 func TestEachGroupGetsTheRunnersOfItsWaitingSteps(t *testing.T) {
@@ -150,7 +158,11 @@ func TestLongFiftyStepsOfThreeLabelSets(t *testing.T) {
 			if hooked {
 				hook(t, "lib")
 			}
-			inOnePoll(t, "lib", map[string]int{"fifty.a": 25, "fifty.b": 15, "fifty.c": 10})
+			first, span := inOnePoll(t, "lib", map[string]int{"fifty.a": 25, "fifty.b": 15, "fifty.c": 10})
+			if hooked {
+				t.Attr("fifty-steps-first-Job", first.Round(100*time.Millisecond).String())
+				t.Attr("fifty-steps-span", span.Round(100*time.Millisecond).String())
+			}
 		})
 	}
 }

@@ -55,6 +55,9 @@ func TestLongReaction(t *testing.T) {
 			t.Logf("%s: %s before, %s after", c.name, before, allowance(t))
 			t.Logf("%s: %d steps, from waiting to the Job: p50 %s, p90 %s, p95 %s, p99 %s, most %s", c.name, len(took),
 				percentile(took, 0.5), percentile(took, 0.9), percentile(took, 0.95), percentile(took, 0.99), took[len(took)-1].Round(10*time.Millisecond))
+			key := "reaction-" + strings.NewReplacer(", ", "-", " s", "s", " ", "-").Replace(c.name)
+			t.Attr(key+"-p50", percentile(took, 0.5).String())
+			t.Attr(key+"-p95", percentile(took, 0.95).String())
 			if goal := c.polling + time.Second; c.hooked && percentile(took, 0.95) > goal {
 				t.Errorf("p95 is %s, want at most %s", percentile(took, 0.95), goal)
 			}

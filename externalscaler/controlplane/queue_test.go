@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -104,7 +105,9 @@ func TestAPipelineCostsThreeCallsWhateverItsLength(t *testing.T) {
 			t.Errorf("outcomes %v, want 6 passed", got)
 		}
 		after := w.queueCalls()
-		if calls := after["of a pipeline"] - before["of a pipeline"]; calls > 3 {
+		calls := after["of a pipeline"] - before["of a pipeline"]
+		t.Attr("calls-per-pipeline", strconv.Itoa(calls))
+		if calls > 3 {
 			t.Errorf("the pipeline cost %d calls, want at most 3 (all: %v)", calls, w.server.State().Counters.Calls)
 		}
 		created := slices.DeleteFunc(w.times(w.created, "fleet"), func(at time.Duration) bool { return at > 10*time.Minute })
@@ -171,7 +174,8 @@ func TestWithLookAheadAFanOutFindsItsRunners(t *testing.T) {
 			}
 		}, func(w *world) { w.polling = 5 * time.Second })
 	}
-	t.Logf("median waits of ten steps after a build step: %v", median)
+	t.Attr("fan-out-with-look-ahead", median["40s"].Round(100*time.Millisecond).String())
+	t.Attr("fan-out-without-look-ahead", median["0s"].Round(100*time.Millisecond).String())
 	if median["40s"] > 6*time.Second || median["0s"] < 20*time.Second {
 		t.Errorf("got %v, want almost none with look-ahead, and the start of a runner without", median)
 	}

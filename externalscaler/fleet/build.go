@@ -109,7 +109,7 @@ func (c Config) build(in input) (*snapshot, findings) {
 		Config: c, in: in,
 		next: &snapshot{
 			requested: in.requested, groups: map[GroupKey]*GroupSnapshot{}, errs: map[GroupKey]error{},
-			views: in.views, pods: map[string]position{}, names: map[string]string{}, live: map[string]struct{}{},
+			views: in.views, pods: make(map[string]position, len(in.pods)), names: make(map[string]string, len(in.pods)), live: make(map[string]struct{}, len(in.pods)),
 		},
 		ours:  map[scope.ID]map[string][]*bitbucket.Runner{},
 		found: findings{history: history{parsed: map[string]parsed{}}},
@@ -129,18 +129,26 @@ func (c Config) build(in input) (*snapshot, findings) {
 // groupsOfKubernetes reads the groups from their ScaledJobs and joins each with
 // its Jobs, their pods, and the runners named after those.
 func (b *builder) groupsOfKubernetes() {
-	jobs, failed := map[string][]Job{}, map[string][]Job{}
-	for _, job := range b.in.jobs {
+	jobs, failed, counts := map[string][]Job{}, map[string][]Job{}, map[string]int{}
+	for i := range b.in.jobs {
+		counts[b.in.jobs[i].ScaledJobUID]++
+	}
+	for i := range b.in.jobs {
+		job := &b.in.jobs[i]
 		if job.Failed != nil {
-			failed[job.ScaledJobUID] = append(failed[job.ScaledJobUID], job)
+			failed[job.ScaledJobUID] = append(failed[job.ScaledJobUID], *job)
 			continue
 		}
-		jobs[job.ScaledJobUID] = append(jobs[job.ScaledJobUID], job)
+		if jobs[job.ScaledJobUID] == nil { // room for all at once, because there may be many
+			jobs[job.ScaledJobUID] = make([]Job, 0, counts[job.ScaledJobUID])
+		}
+		jobs[job.ScaledJobUID] = append(jobs[job.ScaledJobUID], *job)
 		if job.Pod != nil {
 			b.next.live[job.Pod.UID] = struct{}{}
 		}
 	}
-	for _, pod := range b.in.pods {
+	for i := range b.in.pods {
+		pod := &b.in.pods[i]
 		b.next.live[pod.UID] = struct{}{}
 		b.next.names[scope.RunnerName(pod.Name, pod.UID)] = b.in.reports[pod.UID].RunnerUUID
 	}
@@ -159,8 +167,8 @@ func (b *builder) groupsOfKubernetes() {
 		elsewhere := func(job Job) bool { return job.Namespace != scaledJob.Namespace }
 		b.join(group, slices.DeleteFunc(jobs[scaledJob.UID], elsewhere))
 		group.Failed = slices.DeleteFunc(failed[scaledJob.UID], elsewhere)
-		for i, member := range group.Members {
-			if member.Pod != nil {
+		for i := range group.Members {
+			if member := &group.Members[i]; member.Pod != nil {
 				b.next.pods[member.Pod.UID] = position{group: group.GroupKey, member: i}
 			}
 		}

@@ -39,12 +39,14 @@ type Queue interface {
 	Use(demand queue.Demand)
 }
 
-// Measures takes how long runners take.
+// Measures takes how long runners and snapshots take.
 type Measures interface {
 	// CameOnline takes the time from the creation of a Job until its runner was online.
 	CameOnline(key GroupKey, took time.Duration)
 	// StepRan takes how long a runner ran a step.
 	StepRan(key GroupKey, took time.Duration)
+	// Rebuilt takes how long it took to make a snapshot.
+	Rebuilt(took time.Duration)
 }
 
 // unmeasured is the Measures of a Fleet that nobody measures.
@@ -52,6 +54,7 @@ type unmeasured struct{}
 
 func (unmeasured) CameOnline(GroupKey, time.Duration) {}
 func (unmeasured) StepRan(GroupKey, time.Duration)    {}
+func (unmeasured) Rebuilt(time.Duration)              {}
 
 // Config is what a Fleet is made of.
 type Config struct {
@@ -69,7 +72,7 @@ type Config struct {
 	Kubernetes Kubernetes
 	// Queue knows the steps that wait; nil if nobody reads it.
 	Queue Queue
-	// Measures takes how long runners take; nil if nobody asks.
+	// Measures takes how long runners and snapshots take; nil if nobody asks.
 	Measures Measures
 	// MaxStaleness is the age up to which a snapshot is acted on; never less than
 	// three poll intervals. Default 3 min.

@@ -76,6 +76,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 
 // rebuild makes the next snapshot and passes on what building it found out.
 func (f *Fleet) rebuild() {
+	begun := f.config.Clock.Now()
 	in := f.read()
 	next, found := f.config.build(in)
 	// A list that was found to lack a step must not be believed by the snapshot that
@@ -95,6 +96,7 @@ func (f *Fleet) rebuild() {
 	f.telemetry.keep(next.live)
 	f.reused.Add(found.reused)
 	f.history = found.history
+	f.config.Measures.Rebuilt(f.config.Clock.Since(begun))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.current.Store(next)

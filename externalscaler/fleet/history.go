@@ -39,7 +39,7 @@ func (b *builder) parse(s ScaledJob) (runnergroup.Group, error) {
 
 // trackIdle fills in since when each runner has been idle.
 func (b *builder) trackIdle() {
-	idle := map[string]time.Time{}
+	idle := make(map[string]time.Time, len(b.in.history.idle))
 	for _, m := range b.next.members() {
 		if m.State != Idle && m.State != Replaced || m.Runner == nil {
 			continue
@@ -56,7 +56,7 @@ func (b *builder) trackIdle() {
 // trackUse fills in which runners had a step, and counts those of ephemeral groups
 // that took another.
 func (b *builder) trackUse() {
-	used := map[string]string{}
+	used := make(map[string]string, len(b.in.history.used))
 	for group, m := range b.next.members() {
 		if m.Runner == nil {
 			continue

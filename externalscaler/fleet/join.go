@@ -10,6 +10,8 @@ import (
 
 // join fills in a group's members: one for each unfinished Job.
 func (b *builder) join(group *GroupSnapshot, jobs []Job) {
+	labels := group.Spec.RunnerLabels(b.Owner)
+	group.Members = make([]Member, 0, len(jobs))
 	for i := range jobs {
 		member := Member{Job: &jobs[i], Pod: jobs[i].Pod, Scope: group.Scope}
 		member.Outdated = jobs[i].Generation != "" && group.Generation != "" && jobs[i].Generation != group.Generation
@@ -21,7 +23,7 @@ func (b *builder) join(group *GroupSnapshot, jobs []Job) {
 			if member.Runner == nil {
 				view = b.joinElsewhere(&member, view, report.Scope)
 			}
-			member.Outdated = member.Outdated || member.Runner != nil && !scope.SameLabels(member.Runner.Labels, group.Spec.RunnerLabels(b.Owner))
+			member.Outdated = member.Outdated || member.Runner != nil && !scope.SameLabels(member.Runner.Labels, labels)
 		}
 		b.complete(&member, view)
 		group.Members = append(group.Members, member)

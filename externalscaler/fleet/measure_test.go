@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,10 +12,32 @@ import (
 )
 
 // measured is what a Fleet has measured.
-type measured struct{ online, steps []time.Duration }
+type measured struct {
+	online, steps []time.Duration
+	rebuilt       atomic.Int64 // the last time that a snapshot took
+}
 
 func (m *measured) CameOnline(key GroupKey, took time.Duration) { m.online = append(m.online, took) }
 func (m *measured) StepRan(key GroupKey, took time.Duration)    { m.steps = append(m.steps, took) }
+func (m *measured) Rebuilt(took time.Duration)                  { m.rebuilt.Store(int64(took)) }
+
+// slow are scopes of which each look takes a time.
+type slow struct {
+	*scopes
+	clock *clocktesting.FakeClock
+	takes time.Duration
+}
+
+func (s slow) Views() scope.Views {
+	s.clock.Step(s.takes)
+	return s.scopes.Views()
+}
+
+func TestHowLongASnapshotTakesIsMeasured(t *testing.T) {
+	clk, m := clocktesting.NewFakeClock(now), &measured{}
+	start(t, Config{Clock: clk, RebuildInterval: -1, Scopes: slow{&scopes{}, clk, 30 * time.Millisecond}, Measures: m})
+	until(t, "a snapshot", func() bool { return m.rebuilt.Load() == int64(30*time.Millisecond) })
+}
 
 func TestHowLongRunnersTakeIsMeasuredIfItWasSeen(t *testing.T) {
 	const seconds = time.Second

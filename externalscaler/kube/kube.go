@@ -49,6 +49,7 @@ type Cluster struct {
 	// serves reports whether an external trigger's scalerAddress names this installation.
 	serves   func(scalerAddress, namespace string) bool
 	changed  atomic.Pointer[func()]
+	kept     kept
 	recorder *recorder
 	warnings *warnings
 	client   kubernetes.Interface
@@ -127,6 +128,7 @@ func newCluster(client kubernetes.Interface, dynamicClient dynamic.Interface, se
 func (c *Cluster) OnChange(changed func()) { c.changed.Store(&changed) }
 
 func (c *Cluster) notify() {
+	c.kept.version.Add(1)
 	if changed := c.changed.Load(); changed != nil {
 		(*changed)()
 	}

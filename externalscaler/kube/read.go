@@ -33,8 +33,12 @@ type scaledJob struct {
 // defaultPolling is KEDA's default, in seconds (apis/keda/v1alpha1/withtriggers_types.go).
 const defaultPolling = 30
 
-// ScaledJobs implements fleet.Kubernetes.
+// ScaledJobs implements fleet.Kubernetes. Nobody may change the values.
 func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
+	return c.kept.scaledJobs.at(c.kept.version.Load(), c.readScaledJobs)
+}
+
+func (c *Cluster) readScaledJobs() []fleet.ScaledJob {
 	var found []fleet.ScaledJob
 	for _, obj := range c.scaledJobs.GetStore().List() {
 		if u, ok := obj.(*unstructured.Unstructured); ok {
@@ -115,8 +119,16 @@ const generationAnnotation = "scaledjob.keda.sh/generation"
 // for; an empty one asks for nothing.
 const DrainAnnotation = "bitbucket-runner-scaler/drain"
 
-// Jobs implements fleet.Kubernetes.
+// Jobs implements fleet.Kubernetes. Nobody may change the values. Pods that were read before are
+// read again: one that these Jobs show must not be missing among them.
 func (c *Cluster) Jobs() []fleet.Job {
+	return c.kept.jobs.at(c.kept.version.Load(), func() []fleet.Job {
+		defer c.kept.pods.forget()
+		return c.readJobs()
+	})
+}
+
+func (c *Cluster) readJobs() []fleet.Job {
 	var found []fleet.Job
 	for _, obj := range c.jobs.GetStore().List() {
 		job, ok := obj.(*batchv1.Job)
@@ -187,8 +199,10 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// Pods implements fleet.Kubernetes.
-func (c *Cluster) Pods() []fleet.Pod {
+// Pods implements fleet.Kubernetes. Nobody may change the values.
+func (c *Cluster) Pods() []fleet.Pod { return c.kept.pods.at(c.kept.version.Load(), c.readPods) }
+
+func (c *Cluster) readPods() []fleet.Pod {
 	var found []fleet.Pod
 	for _, obj := range c.pods.GetStore().List() {
 		if pod, ok := obj.(*corev1.Pod); ok {

@@ -88,7 +88,11 @@ func (c *Cluster) readWarnings(ctx context.Context, now time.Time) error {
 	}
 	w := c.warnings
 	w.mu.Lock()
+	known := len(w.causes)
 	maps.DeleteFunc(w.causes, func(uid types.UID, _ fleet.Cause) bool { _, ok := uids[uid]; return !ok })
+	if len(w.causes) < known {
+		c.kept.version.Add(1) // what Jobs and pods wait for is read again
+	}
 	maps.DeleteFunc(w.read, func(namespace string, _ time.Time) bool { return len(slow[namespace]) == 0 })
 	due := slices.DeleteFunc(slices.Collect(maps.Keys(slow)), func(namespace string) bool {
 		last, read := w.read[namespace]

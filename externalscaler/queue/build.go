@@ -314,12 +314,13 @@ func (b *build) states() []pipelines.State {
 	return states
 }
 
-// waits returns the places of the steps that wait for a runner, if the states are these.
-func (b *build) waits(states []pipelines.State) []int {
+// waits returns the places of the steps that wait for a runner, if the states are these and locked
+// may have the repository's locks.
+func (b *build) waits(states []pipelines.State, locked holders) []int {
 	var waits []int
 	for _, ready := range pipelines.Ready(b.definition, states) {
 		reached := states[ready.Index].Name == pipelines.StatePending && states[ready.Index].Stage == pipelines.StagePending
-		if reached || !b.lockTaken(ready) {
+		if reached || !locked.taken(b, ready) {
 			waits = append(waits, ready.Index)
 		}
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"strings"
 
 	"bitbucket-runner-scaler/bitbucket/pipelines"
@@ -21,29 +22,6 @@ func locks(s pipelines.Step) []lock {
 	return needed
 }
 
-// lockTaken reports whether another live pipeline of the repository may have a lock that a step
-// needs: it runs a step with it, or has reached one, or nothing is known of it.
-func (b *build) lockTaken(needed pipelines.Step) bool {
-	for _, want := range locks(needed) {
-		for _, other := range b.repository.builds {
-			if other == b {
-				continue
-			}
-			if !other.defined {
-				return true
-			}
-			for i, definition := range other.definition.Steps {
-				for _, has := range locks(definition) {
-					if has == want && i < len(other.steps) && (rank(other.steps[i].state()) == 1 || !other.steps[i].waiting.IsZero()) {
-						return true
-					}
-				}
-			}
-		}
-	}
-	return false
-}
-
 // holders are the live pipelines of a repository that may have locks, oldest first: those that run
 // a step with it, those that have reached one, and those of which nothing is known. They are found
 // once for all steps that are looked at, of which each pipeline may have some.
@@ -55,24 +33,52 @@ type holders struct {
 func holdersAmong(ordered []*build) holders {
 	h := holders{running: map[lock][]*build{}, reached: map[lock][]*build{}}
 	for _, b := range ordered {
-		if !b.defined {
-			h.unread = append(h.unread, b)
+		if b.defined {
+			h.add(b)
 			continue
 		}
-		for i := range b.steps {
-			into := h.reached
-			switch running := rank(b.steps[i].state()) == 1; {
-			case running:
-				into = h.running
-			case b.steps[i].waiting.IsZero():
-				continue
-			}
-			for _, has := range locks(b.definition.Steps[i]) {
-				into[has] = append(into[has], b)
+		h.unread = append(h.unread, b)
+	}
+	return h
+}
+
+// add adds a pipeline that is defined.
+func (h holders) add(b *build) {
+	for i := range b.steps {
+		into := h.reached
+		switch running := rank(b.steps[i].state()) == 1; {
+		case running:
+			into = h.running
+		case b.steps[i].waiting.IsZero():
+			continue
+		}
+		for _, has := range locks(b.definition.Steps[i]) {
+			into[has] = append(into[has], b)
+		}
+	}
+}
+
+// update takes what is believed of a pipeline now. The order of those that may have a lock is lost.
+func (h holders) update(b *build) {
+	if !b.defined {
+		return
+	}
+	for _, s := range b.definition.Steps {
+		for _, l := range locks(s) {
+			for _, held := range []map[lock][]*build{h.running, h.reached} {
+				held[l] = slices.DeleteFunc(held[l], func(other *build) bool { return other == b })
 			}
 		}
 	}
-	return h
+	h.add(b)
+}
+
+// taken reports whether another pipeline than b may have a lock that one of b's steps needs.
+func (h holders) taken(b *build, needed pipelines.Step) bool {
+	another := func(other *build) bool { return other != b }
+	return slices.ContainsFunc(locks(needed), func(want lock) bool {
+		return slices.ContainsFunc(h.running[want], another) || slices.ContainsFunc(h.reached[want], another) || slices.ContainsFunc(h.unread, another)
+	})
 }
 
 // of returns the pipeline that may have a lock that a step of another one needs, in words, and the

@@ -71,3 +71,12 @@ func BenchmarkLook(b *testing.B) {
 		q.Look()
 	}
 }
+
+// BenchmarkPublish measures how long the queue takes to show a change while 500 live pipelines, which
+// wait to deploy to the same environment, are followed.
+func BenchmarkPublish(b *testing.B) {
+	q := deploying(b, 500, 20, func(*build, *step) {})
+	for b.Loop() {
+		q.publish(time.Now())
+	}
+}

@@ -89,13 +89,16 @@ func (q *Queue) publish(now time.Time) {
 					next.Asked = append(next.Asked, a.Step)
 				}
 			}
-			for _, b := range r.ordered() {
+			ordered := r.ordered()
+			locked := holdersAmong(ordered)
+			for _, b := range ordered {
 				next.Builds++
-				b.follow(now, &q.counts)
+				b.follow(now, locked, &q.counts)
+				locked.update(b)
 				next.Steps = append(next.Steps, b.waitingSteps(now)...)
 				next.Asked = append(next.Asked, b.asks()...)
 				if lookAhead {
-					next.Steps = append(next.Steps, b.expected()...)
+					next.Steps = append(next.Steps, b.expected(locked)...)
 				}
 			}
 		}
@@ -169,18 +172,18 @@ func (b *build) problem(now time.Time) string {
 
 // follow works out which steps wait and whether something else than our runners decides what
 // comes next.
-func (b *build) follow(now time.Time, counts *Counts) {
+func (b *build) follow(now time.Time, locked holders, counts *Counts) {
 	if len(b.steps) == 0 {
 		b.held = time.Time{}
 		return
 	}
 	states := b.states()
-	waits := b.waits(states)
+	waits := b.waits(states, locked)
 	shown := make([]pipelines.State, len(b.steps))
 	for i, s := range b.steps {
 		shown[i] = s.shown
 	}
-	confirmed := b.waits(shown)
+	confirmed := b.waits(shown, locked)
 	pending, ours, others := false, len(waits) > 0, false // what is missing, and who decides when it comes
 	for i := range b.steps {
 		s := &b.steps[i]
@@ -260,7 +263,7 @@ func (b *build) asks() (asks []Step) {
 }
 
 // expected are the steps that follow once the running ones have taken as long as usual.
-func (b *build) expected() []Step {
+func (b *build) expected(locked holders) []Step {
 	type ending struct {
 		place int
 		at    time.Time
@@ -279,7 +282,7 @@ func (b *build) expected() []Step {
 	for _, e := range endings {
 		states[e.place] = pipelines.Done()
 		after[b.steps[e.place].id] = b.definition.Steps[e.place].Labels
-		for _, i := range b.waits(states) {
+		for _, i := range b.waits(states, locked) {
 			known := slices.ContainsFunc(expected, func(s Step) bool { return s.Step == b.steps[i].id })
 			if known || !b.steps[i].waiting.IsZero() || len(b.definition.Steps[i].Labels) == 0 {
 				continue

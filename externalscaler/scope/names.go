@@ -44,11 +44,14 @@ const usualService = "bitbucket-runner-scaler"
 
 func shortHash(s string) string {
 	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:])[:hashLength]
+	return hex.EncodeToString(sum[:hashLength/2])
 }
 
 // SameLabels reports whether two label lists hold the same set.
 func SameLabels(a, b []string) bool {
+	if slices.Equal(a, b) {
+		return true // in the usual order
+	}
 	a, b = slices.Clone(a), slices.Clone(b)
 	slices.Sort(a)
 	slices.Sort(b)

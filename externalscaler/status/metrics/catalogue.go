@@ -142,6 +142,7 @@ var (
 
 // The process.
 var (
+	rebuilt     = histogram("snapshot_build_seconds", "seconds", fromStart, "Time to build the snapshot of all groups from which KEDA's calls are answered. It is built at each change, and each second.", nil, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 	leads       = gauge("leader", "1 or 0", fromStart, "1 while this process leads, 0 while it is a standby.", nil)
 	buildInfo   = gauge("build_info", "1", fromStart, "Always 1, with the version of this process.", []string{"version", "goversion"})
 	certificate = gauge("certificate_expiry_timestamp_seconds", "seconds since 1970", fromStart, "When the certificate of the gRPC server expires. 0 if it has none. There is no series with --tls off.", nil)
@@ -180,6 +181,6 @@ func Catalogue() []Section {
 		{"Webhooks", []*Metric{deliveries, deliveryTook, lastDelivery}},
 		{"Registrar and reaper", []*Metric{registrations, removals, orphans, reused, sidecars}},
 		{"The gRPC server", grpcCounts},
-		{"The process", []*Metric{leads, buildInfo, certificate}},
+		{"The process", []*Metric{leads, rebuilt, buildInfo, certificate}},
 	}
 }

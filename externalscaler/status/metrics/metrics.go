@@ -16,7 +16,7 @@ import (
 // Metrics are what the parts of the control plane count and time. All methods return at once.
 type Metrics struct {
 	registrations, removals, calls *prometheus.CounterVec
-	latency                        *prometheus.HistogramVec
+	latency, rebuilt               *prometheus.HistogramVec
 	groups                         *groupHistograms
 	grpc                           *grpcprometheus.ServerMetrics
 }
@@ -25,11 +25,12 @@ type Metrics struct {
 // removal.
 func New(outcomes, reasons []string) *Metrics {
 	m := &Metrics{
-		registrations: registrations.newCounters(), removals: removals.newCounters(), calls: calls.newCounters(), latency: latency.newHistograms(),
+		registrations: registrations.newCounters(), removals: removals.newCounters(), calls: calls.newCounters(), latency: latency.newHistograms(), rebuilt: rebuilt.newHistograms(),
 		groups: newGroupHistograms(),
 		grpc: grpcprometheus.NewServerMetrics(grpcprometheus.WithServerHandlingTimeHistogram(
 			grpcprometheus.WithHistogramBuckets([]float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5}))),
 	}
+	m.rebuilt.WithLabelValues() // 0 from the start
 	for _, outcome := range outcomes {
 		m.registrations.WithLabelValues(outcome)
 	}
@@ -42,7 +43,7 @@ func New(outcomes, reasons []string) *Metrics {
 // Register adds all metrics to a registry: these, what the sources are at each scrape, and those
 // of the Go runtime.
 func (m *Metrics) Register(registry *prometheus.Registry, sources Sources) {
-	registry.MustRegister(m.registrations, m.removals, m.calls, m.latency, m.grpc, &reader{Sources: sources, histograms: m.groups},
+	registry.MustRegister(m.registrations, m.removals, m.calls, m.latency, m.rebuilt, m.grpc, &reader{Sources: sources, histograms: m.groups},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
@@ -80,6 +81,9 @@ func (m *Metrics) CameOnline(key fleet.GroupKey, took time.Duration) {
 func (m *Metrics) StepRan(key fleet.GroupKey, took time.Duration) {
 	m.groups.observe(steps, key, took.Seconds())
 }
+
+// Rebuilt implements fleet.Measures.
+func (m *Metrics) Rebuilt(took time.Duration) { m.rebuilt.WithLabelValues().Observe(took.Seconds()) }
 
 // Lived implements registrar.Measures.
 func (m *Metrics) Lived(key fleet.GroupKey, took time.Duration) {
