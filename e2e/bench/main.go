@@ -35,7 +35,7 @@ type run struct {
 	quick           bool
 	document        *document.Document
 	out             io.Writer
-	about           facts
+	about           document.Facts
 }
 
 // bound is how long all parts together may take.
@@ -94,7 +94,7 @@ func (r *run) all(ctx context.Context, parts []string) (err error) {
 	if r.document, err = document.Open(filepath.Join(r.root, "docs")); err != nil {
 		return err
 	}
-	r.about = read(ctx, r.root)
+	r.about = document.Here(ctx, r.root)
 	if r.dir, err = os.MkdirTemp("", "bench-"); err != nil {
 		return fmt.Errorf("a folder for logs: %w", err)
 	}
@@ -152,7 +152,7 @@ func (r *run) log(format string, args ...any) { _, _ = fmt.Fprintf(r.out, format
 
 // write adds what is the same for all parts, and writes the page. A quick run writes nothing.
 func (r *run) write(name string, part document.Part) error {
-	part.Date, part.Commit, part.Machine = r.about.date, r.about.commit, r.about.machine
+	part.Date, part.Commit, part.Machine = r.about.Date, r.about.Commit, r.about.Machine
 	if part.Command == "" {
 		part.Command = "`make bench`"
 	}

@@ -6,8 +6,7 @@
 //
 //	go run ./soak [-duration 1h] [-kill-every 10m] [-docs DIR]
 //
-// With -docs it writes the result and the plot into the part of DIR/benchmarks.md that is
-// marked for it.
+// With -docs it writes the result and the plot into DIR/benchmarks.md.
 package main
 
 import (
@@ -21,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"bitbucket-runner-scaler/e2e/bench/document"
 	"bitbucket-runner-scaler/e2e/cluster"
 	"bitbucket-runner-scaler/e2e/installation"
 )
@@ -105,6 +105,11 @@ func onCluster(ctx context.Context, c *cluster.Cluster, o options, out io.Writer
 		return err
 	}
 	defer installed.Close()
+	root, err := installation.Root()
+	if err != nil {
+		return err
+	}
+	facts := document.Here(ctx, root)
 	result, err := newSoak(installed, c, o, out).run(ctx)
 	if err != nil {
 		return err
@@ -113,7 +118,7 @@ func onCluster(ctx context.Context, c *cluster.Cluster, o options, out io.Writer
 		return err
 	}
 	if o.docs != "" {
-		if err := result.document(o.docs); err != nil {
+		if err := result.document(facts, o.docs); err != nil {
 			return err
 		}
 	}

@@ -4,15 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
+	"bitbucket-runner-scaler/e2e/bench/document"
 )
 
 const mebi = 1 << 20
@@ -134,27 +132,26 @@ func (r result) err() error {
 	return errors.Join(errs...)
 }
 
-var marked = regexp.MustCompile(`(?s)(<!-- soak: [^>]* -->\n).*(<!-- end of the soak -->)`)
-
 // document writes the result into benchmarks.md of a folder, and the plot beside it.
-func (r result) document(docs string) error {
-	path := filepath.Join(docs, "benchmarks.md")
-	page, err := os.ReadFile(path)
+func (r result) document(facts document.Facts, docs string) error {
+	page, err := document.Open(docs)
 	if err != nil {
 		return err
 	}
-	if !marked.Match(page) {
-		return fmt.Errorf("%s has no part for the soak", path)
-	}
-	const picture = "benchmarks/soak.svg"
-	var text strings.Builder
-	fmt.Fprintf(&text, "\n%s, on %s.\n\n| what | measured | want |\n|---|---|---|\n", r.title, r.soak.begun.UTC().Format(time.DateOnly))
+	table := [][]string{{"what", "measured", "want"}}
 	for _, f := range r.findings {
-		fmt.Fprintf(&text, "| %s | %s | %s |\n", f.what, f.measured, f.want)
+		table = append(table, []string{f.what, f.measured, f.want})
 	}
-	fmt.Fprintf(&text, "\n![Memory and goroutines of each replica, runners and Jobs over the time](%s)\n\n", picture)
-	if err := r.soak.draw(filepath.Join(docs, picture)); err != nil {
+	page.Parts["soak"] = document.Part{
+		Title: "An hour on a real cluster",
+		About: "The product on the local cluster at the defaults: a pipeline of five steps every 30 seconds, in turn for a group by the steps that wait, a group of\n" +
+			"ephemeral runners and a group by the share of busy runners, with webhooks. The scaler has two replicas, and the leading one is killed every\n" +
+			fmt.Sprintf("%.0f minutes. %s.", r.soak.options.killEvery.Minutes(), r.title),
+		Command: "`make soak`", Date: facts.Date, Commit: facts.Commit, Machine: facts.Machine, Table: table,
+		Notes: []string{"![Memory and goroutines of each replica, runners and Jobs over the time](" + document.Soak + ")"},
+	}
+	if err := r.soak.draw(filepath.Join(docs, document.Soak)); err != nil {
 		return err
 	}
-	return os.WriteFile(path, marked.ReplaceAll(page, []byte("${1}"+strings.ReplaceAll(text.String(), "$", "$$")+"${2}")), 0o644)
+	return page.Save()
 }

@@ -42,7 +42,7 @@ type Part struct {
 }
 
 // Names of the parts, in the order of the page.
-var Names = []string{"calls", "fleet", "sidecars", "sidecar", "simulated", "incumbent", "cluster"}
+var Names = []string{"calls", "fleet", "sidecars", "sidecar", "simulated", "incumbent", "cluster", "soak"}
 
 // Document is what was measured, by the name of its part.
 type Document struct {
@@ -56,6 +56,8 @@ const (
 	values = "benchmarks/measured.json"
 	// Growth is the plot, as the page names it.
 	Growth = "benchmarks/growth.svg"
+	// Soak is the plot of the soak.
+	Soak = "benchmarks/soak.svg"
 )
 
 // Open reads what was measured so far. dir is the folder docs.

@@ -1,4 +1,4 @@
-package main
+package document
 
 import (
 	"context"
@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// facts are what the page says of a run.
-type facts struct{ date, commit, machine string }
+// Facts are what the page says of a run.
+type Facts struct{ Date, Commit, Machine string }
 
-// read reads the facts. What cannot be read is left out.
-func read(ctx context.Context, root string) facts {
-	f := facts{date: time.Now().UTC().Format(time.DateOnly), commit: "unknown"}
+// Here reads the facts of this checkout and machine. What cannot be read is left out.
+func Here(ctx context.Context, root string) Facts {
+	f := Facts{Date: time.Now().UTC().Format(time.DateOnly), Commit: "unknown"}
 	if out, err := exec.CommandContext(ctx, "git", "-C", root, "describe", "--always", "--dirty", "--match=").Output(); err == nil {
-		f.commit = strings.TrimSpace(string(out))
+		f.Commit = strings.TrimSpace(string(out))
 	}
 	cpu := field("/proc/cpuinfo", "model name")
 	memory, _ := strconv.ParseFloat(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 64)
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	f.machine = fmt.Sprintf("%s, %d cores, %.0f GiB, %s %s, %s", cpu, runtime.NumCPU(), memory/(1<<20), runtime.GOOS, strings.TrimSpace(string(kernel)), runtime.Version())
+	f.Machine = fmt.Sprintf("%s, %d cores, %.0f GiB, %s %s, %s", cpu, runtime.NumCPU(), memory/(1<<20), runtime.GOOS, strings.TrimSpace(string(kernel)), runtime.Version())
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
-		f.machine += fmt.Sprintf("; a virtual machine that others used too: load average %s at the start", strings.Join(strings.Fields(string(load))[:1], ""))
+		f.Machine += fmt.Sprintf("; a virtual machine that others used too: load average %s at the start", strings.Join(strings.Fields(string(load))[:1], ""))
 	}
 	return f
 }
