@@ -35,11 +35,11 @@ const (
 	WebRepositoryUUID = place.WebRepositoryUUID
 )
 
-// What exists: see package place, whose Acmes returns as many workspaces as are asked for.
-type (
-	Workspace  = place.Workspace
-	Repository = place.Repository
-)
+// Workspace is a workspace that exists: see package place, whose Acmes returns as many as are asked for.
+type Workspace = place.Workspace
+
+// Repository is a repository of a workspace.
+type Repository = place.Repository
 
 // Options configure an emulator. The zero value of each field means its default.
 type Options struct {
