@@ -159,7 +159,7 @@ func installations(t *testing.T) map[string]string {
 	if err := os.WriteFile(second, []byte("image: {repository: "+installation.Scaler+"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	all["chart, two releases in one namespace"] = all["chart, base"] + "\n---\n" + strings.TrimPrefix(chart(t, "second", second), namespaces)
+	all["chart, two releases in one namespace"] = all["chart, base"] + "\n---\n" + strings.TrimPrefix(chart(t, "second", second), controlPlane+"\n---\n"+runners+"\n---\n")
 	return all
 }
 
