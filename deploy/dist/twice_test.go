@@ -31,20 +31,29 @@ func TestTwoBuildsAreTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := clonedAndBuilt(t, root, filepath.Join(t.TempDir(), "a"), nil)
-	second := clonedAndBuilt(t, root, filepath.Join(t.TempDir(), "in", "a", "folder with spaces", "that is long"), []string{
+	// The second is a clone of the first, so that both have the same commit whatever happens meanwhile.
+	one, two := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "in", "a", "folder with spaces", "that is long")
+	clone(t, root, one)
+	clone(t, one, two)
+	first := built(t, one, nil)
+	second := built(t, two, []string{
 		"GOCACHE=" + filepath.Join(t.TempDir(), "cache"), "HOME=" + t.TempDir(), "TZ=Pacific/Auckland", "LC_ALL=tr_TR.UTF-8", "GOAMD64=v3",
 	})
 	compare(t, first, second)
 	checkPrograms(t, first)
 }
 
-// clonedAndBuilt clones the repository's HEAD into dir and makes a release of it, and returns its folder.
-func clonedAndBuilt(t *testing.T, root, dir string, env []string) string {
+// clone clones HEAD of a repository.
+func clone(t *testing.T, from, to string) {
 	t.Helper()
-	if out, err := exec.Command("git", "clone", "-q", "--no-tags", root, dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("git", "clone", "-q", "--no-tags", from, to).CombinedOutput(); err != nil {
 		t.Fatalf("clone: %v\n%s", err, out)
 	}
+}
+
+// built makes a release of a clone, and returns its folder.
+func built(t *testing.T, dir string, env []string) string {
+	t.Helper()
 	modules, err := exec.Command("go", "env", "GOMODCACHE").Output()
 	if err != nil {
 		t.Fatal(err)
