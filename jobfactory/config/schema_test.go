@@ -115,6 +115,8 @@ func TestTheReaderRefusesWhatTheSchemaRefuses(t *testing.T) {
 		"volume":            good + "  volumes: [{name: a, emptyDir: {sizeLimits: 1}}]\n",
 		"mount":             good + "  volume_mounts: [{name: a, path: /a}]\n",
 		"overlay as text":   good + "  pod_template: x\n",
+		"overlay's key":     good + "  pod_template: {spec: {dnsPolice: Default}}\n",
+		"overlay's type":    good + "  pod_template: {spec: {priority: high}}\n",
 		"resources":         good + "  resources: {request: {}}\n",
 		"images":            good + "  images: {dind: x}\n",
 		"proxy":             good + "  proxy: {ftp: x}\n",
@@ -127,5 +129,22 @@ func TestTheReaderRefusesWhatTheSchemaRefuses(t *testing.T) {
 				t.Error("the reader accepts it")
 			}
 		})
+	}
+}
+
+// A patch has keys that are no fields of a pod, and nulls that remove some.
+func TestTheSchemaAcceptsPatches(t *testing.T) {
+	file := []byte(good + `  pod_template:
+    spec:
+      hostname: null
+      tolerations: [{operator: Exists}]
+      $setElementOrder/initContainers: [{name: sidecar}, {name: docker}]
+      volumes: [{name: a, $patch: delete}, {name: b, emptyDir: {}, $retainKeys: [name, emptyDir]}]
+`)
+	if err := compiled(t).Validate(instance(t, file)); err != nil {
+		t.Errorf("the schema refuses it: %v", err)
+	}
+	if _, err := config.Read(file); err != nil {
+		t.Errorf("the reader refuses it: %v", err)
 	}
 }
