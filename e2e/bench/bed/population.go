@@ -230,11 +230,17 @@ func (b *Bed) Work(ctx context.Context, sidecars []*Sidecar, idle time.Duration)
 				if !wait(ctx, time.Duration(mathrand.ExpFloat64()*float64(idle))) { //nolint:gosec // spreads load
 					return nil
 				}
-				if _, err := s.Begin(ctx, "{"+uuid.NewString()+"}"); err != nil || !wait(ctx, time.Duration(mathrand.ExpFloat64()*float64(2*idle))) || s.Finish(ctx) != nil { //nolint:gosec // spreads load
+				if _, err := s.Begin(ctx, "{"+uuid.NewString()+"}"); err != nil {
+					return err
+				}
+				if !wait(ctx, time.Duration(mathrand.ExpFloat64()*float64(2*idle))) { //nolint:gosec // spreads load
 					return nil
+				}
+				if err := s.Finish(ctx); err != nil {
+					return err
 				}
 			}
 		})
 	}
-	_ = working.Wait() // none fails
+	_ = working.Wait() // at the end calls fail
 }
