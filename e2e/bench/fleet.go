@@ -74,9 +74,9 @@ func (r *run) fleet(ctx context.Context) error {
 func (r *run) sized(ctx context.Context, b *bed.Bed, n int, during time.Duration) (size, error) {
 	gauge := b.Scaler()
 	working, stop := context.WithCancel(ctx)
-	load := make(chan error, 1)
-	go func() { load <- b.Poll(working, kedaInterval) }()
-	defer func() { stop(); _ = <-load }()                       // what fails is measured
+	load := make(chan struct{})
+	go func() { defer close(load); _ = b.Poll(working, kedaInterval) }() // what fails is measured
+	defer func() { stop(); <-load }()
 	if err := rest(ctx, r.time(10*time.Second))(); err != nil { // after the burst of registrations
 		return size{}, err
 	}

@@ -41,10 +41,10 @@ func (r *run) sidecars(ctx context.Context) error {
 	}
 	n := len(b.Sidecars())
 	working, stop := context.WithCancel(ctx)
-	load, done := make(chan error, 1), make(chan struct{})
-	go func() { load <- b.Poll(working, kedaInterval) }()
+	load, done := make(chan struct{}), make(chan struct{})
+	go func() { defer close(load); _ = b.Poll(working, kedaInterval) }() // what fails is measured
 	go func() { defer close(done); b.Work(working, b.Sidecars()[:n-1], between) }()
-	defer func() { stop(); <-done; _ = <-load }() // what fails is measured
+	defer func() { stop(); <-done; <-load }()
 	if err := rest(ctx, r.time(15*time.Second))(); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (r *run) storm(ctx context.Context, b *bed.Bed) (s storm, err error) {
 	s.ready = time.Since(begun)
 	answered := make(chan error, 1)
 	go func() {
-		err := r.answers1(ctx, b)
+		err := r.eachAnswered(ctx, b)
 		s.answering = time.Since(begun)
 		answered <- err
 	}()
@@ -188,8 +188,8 @@ func (r *run) storm(ctx context.Context, b *bed.Bed) (s storm, err error) {
 	return s, err
 }
 
-// answers1 waits until each group gets an answer.
-func (r *run) answers1(ctx context.Context, b *bed.Bed) error {
+// eachAnswered waits until each group gets an answer.
+func (r *run) eachAnswered(ctx context.Context, b *bed.Bed) error {
 	conn, err := b.Dial()
 	if err != nil {
 		return err
