@@ -74,8 +74,8 @@ func (r *run) fleet(ctx context.Context) error {
 func (r *run) sized(ctx context.Context, b *bed.Bed, n int, during time.Duration) (size, error) {
 	gauge := b.Scaler()
 	working, stop := context.WithCancel(ctx)
-	load := make(chan error, 1)
-	go func() { load <- b.Poll(working, kedaInterval) }()
+	load := make(chan struct{})
+	go func() { defer close(load); _ = b.Poll(working, kedaInterval) }() // what fails is measured
 	defer func() { stop(); <-load }()
 	if err := rest(ctx, r.time(10*time.Second))(); err != nil { // after the burst of registrations
 		return size{}, err
@@ -133,10 +133,10 @@ func (r *run) profile(ctx context.Context, gauge bed.Gauge, name string) error {
 
 // answered is how GetMetrics is answered, by the scaler and by the reference.
 type answered struct {
-	alone, reference           time.Duration // the median of one caller
-	mallocs, referenceMallocs  float64       // per call
-	open, referenceOpen        latencies
-	buildsPerSecond, perReport float64
+	alone, reference          time.Duration // the median of one caller
+	mallocs, referenceMallocs float64       // per call
+	open, referenceOpen       latencies
+	buildsPerSecond           float64
 }
 
 // answers measures GetMetrics: alone, in turns with the reference, and then at a rate while the
@@ -244,7 +244,7 @@ func (r *run) writeFleet(grown []size, a answered) error {
 			fmt.Sprintf("%.1f ms", 1000*s.each), fmt.Sprintf("%.1f", s.builds), fmt.Sprintf("%.0f", s.calls),
 		})
 		for i, y := range []float64{s.memory.Now / mib, 100 * s.cpu, 1000 * s.each} {
-			series[i].Points = append(series[i].Points, point(s.groups, y))
+			series[i].Points = append(series[i].Points, document.Point{X: float64(s.groups), Y: y})
 		}
 	}
 	svg, err := document.Draw(series)

@@ -4,14 +4,10 @@ import (
 	"fmt"
 	"time"
 
-	"gonum.org/v1/plot/plotter"
-
 	"bitbucket-runner-scaler/e2e/bench/document"
 )
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func point(x int, y float64) plotter.XY { return plotter.XY{X: float64(x), Y: y} }
 
 // goal is a row whose value should be at most some other. why says what a value above it comes
 // from, and what would fix it.

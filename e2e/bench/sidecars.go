@@ -41,8 +41,8 @@ func (r *run) sidecars(ctx context.Context) error {
 	}
 	n := len(b.Sidecars())
 	working, stop := context.WithCancel(ctx)
-	load, done := make(chan error, 1), make(chan struct{})
-	go func() { load <- b.Poll(working, kedaInterval) }()
+	load, done := make(chan struct{}), make(chan struct{})
+	go func() { defer close(load); _ = b.Poll(working, kedaInterval) }() // what fails is measured
 	go func() { defer close(done); b.Work(working, b.Sidecars()[:n-1], between) }()
 	defer func() { stop(); <-done; <-load }()
 	if err := rest(ctx, r.time(15*time.Second))(); err != nil {
@@ -80,7 +80,7 @@ func (r *run) sidecars(ctx context.Context) error {
 			"have. (Between two replicas the lease adds up to 6 seconds.)", manyGroups+1, n, reports),
 		Rows: []document.Row{
 			goal(fmt.Sprintf("scaler with %d attached sidecars over TLS: resident memory", n), resident/mib, 256, "%.0f MiB", fmt.Sprintf("%.0f MiB of it not of files", memory.Anonymous/mib),
-				"Each connection costs goroutines with their stacks, buffers and the state of TLS, and the heap has headroom between two collections (`GOGC` exchanges it for CPU). A limit of memory in the Deployment should be above that."),
+				"Each connection costs goroutines with their stacks, buffers and the state of TLS, and the heap has headroom between two collections (`GOGC` exchanges it for CPU). With a limit of the container the Go runtime collects more often before it is reached, as here: that costs CPU and time per snapshot. Pages of files do not count as long as they can be dropped."),
 			goal("a report of a runner until KEDA's answer shows it, 2,000 sidecars: p99", ms(seen.at(99)), 100, "%.0f ms", fmt.Sprintf("p50 %.0f ms; a snapshot takes %.1f ms", ms(seen.at(50)), 1000*w.buildSeconds/w.builds),
 				"At most one snapshot is begun per 50 ms, and a report waits for the one under way and the next one. With other load on the machine each takes longer. Building only the group that has changed would fix it."),
 			{What: "all 2,000 sidecars attach again after the leader's death", Goal: "-", Reference: "100 reviews of tokens per second, 200 at once", Measured: fmt.Sprintf("%.1f s", s.took.Seconds())},
@@ -168,7 +168,7 @@ func (r *run) storm(ctx context.Context, b *bed.Bed) (s storm, err error) {
 	s.ready = time.Since(begun)
 	answered := make(chan error, 1)
 	go func() {
-		err := r.answers1(ctx, b)
+		err := r.eachAnswered(ctx, b)
 		s.answering = time.Since(begun)
 		answered <- err
 	}()
@@ -188,8 +188,8 @@ func (r *run) storm(ctx context.Context, b *bed.Bed) (s storm, err error) {
 	return s, err
 }
 
-// answers1 waits until each group gets an answer.
-func (r *run) answers1(ctx context.Context, b *bed.Bed) error {
+// eachAnswered waits until each group gets an answer.
+func (r *run) eachAnswered(ctx context.Context, b *bed.Bed) error {
 	conn, err := b.Dial()
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -223,18 +224,16 @@ func newToken() (string, error) {
 // Work has the runners of these sidecars run steps until ctx ends: each takes twice as long as the
 // time until the next one, which is this long on average.
 func (b *Bed) Work(ctx context.Context, sidecars []*Sidecar, idle time.Duration) {
-	working, ctx := errgroup.WithContext(ctx)
+	var working sync.WaitGroup
 	for _, s := range sidecars {
-		working.Go(func() error {
-			for {
-				if !wait(ctx, time.Duration(mathrand.ExpFloat64()*float64(idle))) { //nolint:gosec // spreads load
-					return nil
-				}
-				if _, err := s.Begin(ctx, "{"+uuid.NewString()+"}"); err != nil || !wait(ctx, time.Duration(mathrand.ExpFloat64()*float64(2*idle))) || s.Finish(ctx) != nil { //nolint:gosec // spreads load
-					return nil
+		working.Go(func() {
+			for wait(ctx, time.Duration(mathrand.ExpFloat64()*float64(idle))) { //nolint:gosec // spreads load
+				_, err := s.Begin(ctx, "{"+uuid.NewString()+"}")
+				if err != nil || !wait(ctx, time.Duration(mathrand.ExpFloat64()*float64(2*idle))) || s.Finish(ctx) != nil { //nolint:gosec // spreads load
+					return // at the end calls fail
 				}
 			}
 		})
 	}
-	_ = working.Wait() // none fails
+	working.Wait()
 }

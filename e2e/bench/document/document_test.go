@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"gonum.org/v1/plot/plotter"
 )
 
 func TestThePageShowsWhatWasMeasured(t *testing.T) {
@@ -70,7 +68,7 @@ func TestAPartReplacesTheOneBeforeAndLeavesTheRestOfThePage(t *testing.T) {
 }
 
 func TestTheSamePointsGiveTheSamePlot(t *testing.T) {
-	series := []Series{{"memory", plotter.XYs{{X: 10, Y: 3}, {X: 100, Y: 12}}}, {"CPU", plotter.XYs{{X: 10, Y: 1}, {X: 100, Y: 9}}}}
+	series := []Series{{"memory", []Point{{X: 10, Y: 3}, {X: 100, Y: 12}}}, {"CPU", []Point{{X: 10, Y: 1}, {X: 100, Y: 9}}}}
 	first, err := Draw(series)
 	if err != nil {
 		t.Fatal(err)

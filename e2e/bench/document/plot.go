@@ -15,8 +15,11 @@ import (
 // Series is one measure by the number of groups.
 type Series struct {
 	Title  string
-	Points plotter.XYs
+	Points []Point
 }
+
+// Point is a measure at a number of groups.
+type Point = plotter.XY
 
 // The colours can be told apart by people who see few colours (Okabe and Ito).
 var (
@@ -34,11 +37,11 @@ func Draw(all []Series) ([]byte, error) {
 		p.Title.TextStyle.Font.Size, p.X.Label.TextStyle.Font.Size = 10, 8
 		p.X.Tick.Label.Font.Size, p.Y.Tick.Label.Font.Size = 7, 7
 		p.Y.Min, p.X.Min = 0, 0
-		points, err := plotter.NewScatter(s.Points)
+		points, err := plotter.NewScatter(plotter.XYs(s.Points))
 		if err != nil {
 			return nil, fmt.Errorf("draw %s: %w", s.Title, err)
 		}
-		line, err := plotter.NewLine(s.Points)
+		line, err := plotter.NewLine(plotter.XYs(s.Points))
 		if err != nil {
 			return nil, fmt.Errorf("draw %s: %w", s.Title, err)
 		}
