@@ -36,6 +36,10 @@ var (
 // Versions are what a cluster runs.
 type Versions struct{ Kubernetes, KEDA Release }
 
+// ReadsAuthorityAgain reports whether KEDA connects again with another authority. Before
+// 2.20 it keeps the first connection to an address.
+func (v Versions) ReadsAuthorityAgain() bool { return v.KEDA == kedaReleases[0] }
+
 // chosen returns the versions that the environment asks for. The error names every variable whose value is unknown.
 func chosen() (Versions, error) {
 	kubernetes, kubernetesErr := choose(kubernetesVariable, kubernetesReleases)

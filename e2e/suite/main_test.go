@@ -92,7 +92,29 @@ func install(ctx context.Context, binaries cluster.Binaries, kubeconfig string) 
 		flags = append(flags, "--hide-step")
 	}
 	shared.Installation, err = installation.Install(ctx, installation.Kube{Kubectl: binaries.Kubectl, Kubeconfig: kubeconfig}, installation.Images{}, flags...)
+	if err == nil && !binaries.Versions.ReadsAuthorityAgain() {
+		err = restartKEDA(ctx)
+	}
 	return err
+}
+
+// restartKEDA does what docs/troubleshoot.md says of KEDA before 2.20: it restarts the
+// operator, once the first group has the scaler publish its authority.
+func restartKEDA(ctx context.Context) error {
+	const name = "first"
+	if err := shared.Apply(ctx, installation.Edit{Name: name, Metadata: map[string]string{"labels": name}}); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"-n", installation.Runners, "wait", "--for=create", "configmap/bitbucket-runner-scaler-ca", "--timeout=60s"},
+		{"-n", "keda", "rollout", "restart", "deployment/keda-operator"},
+		{"-n", "keda", "rollout", "status", "deployment/keda-operator", "--timeout=120s"},
+	} {
+		if _, err := shared.Kube.Run(ctx, "", args...); err != nil {
+			return err
+		}
+	}
+	return shared.Delete(ctx, name)
 }
 
 // group applies a copy of the example with that name, which is also its label. At the end

@@ -51,10 +51,17 @@ type pollWatch struct {
 // restart, for example because it may not change ScaledJobs.
 const notPolled = "NotPolled"
 
+// enough is how many restarts without a call show that something else is wrong. KEDA before 2.20
+// keeps its first connection to an address, whatever authority it had
+// (pkg/scalers/external_scaler.go, getClientForConnectionPool; v2.17), until its operator
+// restarts.
+const enough = 2
+
 // restart is when a group's polling is restarted next, and the wait after that.
 type restart struct {
 	next time.Time
 	wait time.Duration
+	done int  // restarts so far
 	told bool // an Event was written
 }
 
@@ -79,12 +86,25 @@ func (w pollWatch) run(ctx context.Context) {
 			r.next = now.Add(r.wait)
 			err := w.restarter.RestartPolling(ctx, group.GroupKey)
 			w.log.Info("KEDA does not poll the group: annotating its ScaledJob", zap.Stringer("group", group.GroupKey), zap.Error(err))
-			if err != nil && !r.told && ctx.Err() == nil {
+			if message := r.message(group, err); message != "" && !r.told && ctx.Err() == nil {
 				r.told = true
-				w.events.Event(group.GroupKey, group.UID, reaper.Event{Reason: notPolled, Warning: true, Message: fmt.Sprintf("KEDA does not ask for this group, and the scaler may not make it read the ScaledJob again (%v): "+
-					"run kubectl annotate --overwrite scaledjob %s -n %s autoscaling.keda.sh/paused=false, or =0 if it is false already", err, group.Name, group.Namespace)})
+				w.events.Event(group.GroupKey, group.UID, reaper.Event{Reason: notPolled, Warning: true, Message: message})
 			}
 		}
 		due = waiting
 	}
+}
+
+// message counts a restart of the polling, and returns what a person has to do; empty for
+// nothing.
+func (r *restart) message(group fleet.ScaledJob, err error) string {
+	if err != nil {
+		return fmt.Sprintf("KEDA does not ask for this group, and the scaler may not make it read the ScaledJob again (%v): "+
+			"run kubectl annotate --overwrite scaledjob %s -n %s autoscaling.keda.sh/paused=false, or =0 if it is false already", err, group.Name, group.Namespace)
+	}
+	if r.done++; r.done <= enough {
+		return ""
+	}
+	return "KEDA does not ask for this group, although the scaler made it read the ScaledJob again: read the log of KEDA's operator. " +
+		"If it does not trust the scaler's certificate, as KEDA before 2.20 after the first installation, restart it: kubectl rollout restart deployment/keda-operator -n keda"
 }

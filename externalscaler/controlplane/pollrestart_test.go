@@ -29,6 +29,15 @@ func (r restartedAt) RestartPolling(_ context.Context, key fleet.GroupKey) error
 	return nil
 }
 
+// advice holds when each group had an Event that tells to restart KEDA's operator.
+type advice map[string][]time.Time
+
+func (a advice) Event(key fleet.GroupKey, _ string, event reaper.Event) {
+	if event.Reason == notPolled && event.Warning && strings.Contains(event.Message, "rollout restart deployment/keda-operator") {
+		a[key.Name] = append(a[key.Name], time.Now())
+	}
+}
+
 func TestPollingIsRestartedForGroupsThatKEDADoesNotPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
@@ -61,7 +70,8 @@ func TestPollingIsRestartedForGroupsThatKEDADoesNotPoll(t *testing.T) {
 			return time.Time{}
 		}
 		found := restarts{}
-		n := pollWatch{groups: func() []fleet.ScaledJob { return all }, lastCall: asked, restarter: found.at(begun), log: zap.NewNop()}
+		told := advice{}
+		n := pollWatch{groups: func() []fleet.ScaledJob { return all }, lastCall: asked, restarter: found.at(begun), events: told, log: zap.NewNop()}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		n.run(ctx)
@@ -79,7 +89,15 @@ func TestPollingIsRestartedForGroupsThatKEDADoesNotPoll(t *testing.T) {
 					t.Errorf("%s: restarted after %v", name, times)
 				}
 			}
+			// Two restarts without a call, after which another one does not help.
+			if since := told[name]; len(since) != 1 || len(times) < 3 || since[0].Sub(begun) != times[2] {
+				t.Errorf("%s: told at %v to restart KEDA's operator, want once, with the third restart after %v", name, since, times)
+			}
 			delete(found, name)
+			delete(told, name)
+		}
+		if len(told) > 0 {
+			t.Errorf("told without a need: %v", told)
 		}
 		if len(found) > 0 {
 			t.Errorf("restarted without a need: %v", found)
