@@ -112,7 +112,7 @@ e2e-full: ## run the long end-to-end tests too, and all again with lists that sh
 	E2E_FULL=1 $(GO) -C e2e test -race -count=1 -p 1 -timeout 90m -v ./...
 	$(GO) -C e2e/clients test -race -count=1 -v ./...
 	E2E_FULL=1 E2E_HIDE_STEP=1 $(GO) -C e2e test -race -count=1 -timeout 90m -v ./suite
-	$(MAKE) compatibility
+	$(MAKE) compatibility dist-check
 
 .PHONY: compatibility
 compatibility: ## run the tests of COMPATIBLE with each supported KEDA and Kubernetes: KEDAS="2.17 2.16" KUBERNETES="1.36 1.33"
