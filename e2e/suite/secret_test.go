@@ -34,7 +34,9 @@ func TestRunnersSecretIsOnlyInItsOwnEnvironment(t *testing.T) {
 	untilPassed(t, steps)
 	var p []corev1.Pod
 	until(t, "the runners that the steps brought to be gone", func() (bool, error) {
-		p = slices.DeleteFunc(pods(t, "secret"), func(pod corev1.Pod) bool { return pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil })
+		p = slices.DeleteFunc(pods(t, "secret"), func(pod corev1.Pod) bool {
+			return pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil
+		})
 		all, _ := online(t, "secret")
 		return all == 2 && len(p) == 2, nil
 	})
