@@ -38,6 +38,8 @@ type Reaper struct {
 	// tended is each group as it was when its last pass began. Until it is another one, nothing new
 	// is known of it.
 	tended map[fleet.GroupKey]*fleet.GroupSnapshot
+	// swept is when runners without a pod were last looked for.
+	swept time.Time
 	// failures are the passes that failed last time.
 	failures map[any]failure
 	// podless are the runners seen without a pod, by UUID.
@@ -68,6 +70,9 @@ type failure struct {
 
 // maxDelay bounds the delay after failures.
 const maxDelay = time.Minute
+
+// sweepInterval is the least time between two looks for runners without a pod: their grace is minutes.
+const sweepInterval = time.Second
 
 // leastInterval is the least time between two looks, however fast the fleet changes.
 const leastInterval = 20 * time.Millisecond
@@ -102,7 +107,6 @@ type orphanedKey struct{ scope.ID }
 
 func (r *Reaper) look(ctx context.Context) {
 	groups, orphaned := r.config.Snapshots.Groups(), r.config.Snapshots.OrphanedPods()
-	r.forget(groups, orphaned)
 	for _, group := range groups {
 		if r.tended[group.GroupKey] != group && r.tendOrEnd(ctx, group) {
 			r.tended[group.GroupKey] = group
@@ -117,6 +121,12 @@ func (r *Reaper) look(ctx context.Context) {
 	for id := range scopes {
 		r.pass(ctx, orphanedKey{id}, func(ctx context.Context) error { return r.release(ctx, id) })
 	}
+	now := r.config.Clock.Now()
+	if now.Sub(r.swept) < sweepInterval {
+		return
+	}
+	r.swept = now
+	r.forget(groups, orphaned)
 	if r.config.Pods == nil {
 		return
 	}
