@@ -90,7 +90,7 @@ func build(ctx context.Context, d *distribution) error {
 		return fmt.Errorf("go env GOROOT: %w", err)
 	}
 	d.goroot, d.licences = strings.TrimSpace(string(out)), map[string][]byte{}
-	for _, step := range []func(context.Context) error{d.build, d.programs, d.images, d.readme, d.checksums} {
+	for _, step := range []func(context.Context) error{d.build, d.programs, d.images, d.published, d.readme, d.checksums} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,15 @@ func (d *distribution) write(name, about string, content []byte) error {
 	sum := sha256.Sum256(content)
 	d.files = append(d.files, file{name, about, len(content), hex.EncodeToString(sum[:])})
 	return os.WriteFile(filepath.Join(d.dir, name), content, 0o644) //nolint:gosec // names are made of the version, which was checked
+}
+
+// published writes what make publish must know.
+func (d *distribution) published(context.Context) error {
+	text, err := json.MarshalIndent(published{Version: d.Version, Places: d.Places}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return d.write(publishedName(d.Version), "version and places of this release, for make publish", append(text, '\n'))
 }
 
 // readme writes what is there. The text is the same as the output of the command.

@@ -93,7 +93,7 @@ func write(t *testing.T, path, text string) {
 func made(t *testing.T, registry string) *distribution {
 	t.Helper()
 	at := places
-	at.Image, at.Charts = registry+"/scaler", registry+"/charts"
+	at.Image, at.Emulator, at.Charts = registry+"/scaler", registry+"/emulator", registry+"/charts"
 	d := &distribution{Release: release.Release{Version: "v1.2.3", Commit: strings.Repeat("a", 40), Date: time.Unix(1.8e9, 0).UTC()}, Places: at, log: io.Discard, dir: t.TempDir()}
 	i := image.Image{Title: "bitbucket-runner-scaler", Entrypoint: "/scaler", Repository: at.Image, Version: d.Version, Date: d.Date}
 	index, err := i.Index(map[program.Platform][]archive.Entry{{OS: "linux", Arch: "amd64"}: {{Name: "scaler", Mode: 0o755, Content: []byte("program")}}})
@@ -116,6 +116,9 @@ func made(t *testing.T, registry string) *distribution {
 		if err := d.write(name, "about "+name, content); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := d.published(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if err := d.readme(t.Context()); err != nil {
 		t.Fatal(err)
@@ -156,7 +159,7 @@ func TestADistributionIsPushedToItsRegistries(t *testing.T) {
 	host := strings.TrimPrefix(server.URL, "http://")
 	d := made(t, host)
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"push", "-from", d.dir, "-chart-repository", d.Charts}, &out); err != nil {
+	if err := run(t.Context(), []string{"push", "-from", d.dir}, &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, reference := range []string{host + "/scaler:v1.2.3", host + "/charts/bitbucket-runner-scaler:1.2.3"} {
@@ -174,12 +177,42 @@ func TestADistributionIsPushedToItsRegistries(t *testing.T) {
 	}
 }
 
+// The chart comes before the image of the scaler in the order of names.
+func TestTheImagesArePushedBeforeTheChart(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"push", "-from", made(t, strings.TrimPrefix(server.URL, "http://")).dir}, &out); err != nil {
+		t.Fatal(err)
+	}
+	image, chart := strings.Index(out.String(), "/scaler@"), strings.Index(out.String(), "/charts/")
+	if image < 0 || chart < image {
+		t.Errorf("pushed in another order:\n%s", out.String())
+	}
+}
+
+func TestAFlagThatDiffersFromTheBuildIsNotPushed(t *testing.T) {
+	d := made(t, "registry.example.org")
+	for flag, want := range map[string]string{
+		"version": "v1.2.3", "image-repository": d.Image, "emulator-repository": d.Emulator, "chart-repository": d.Charts, "download-url": d.Download, "homepage": d.Homepage,
+	} {
+		err := run(t.Context(), []string{"push", "-from", d.dir, "-" + flag, "other"}, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "-"+flag+`: got "other", but these files were built with "`+want+`"`) {
+			t.Errorf("-%s other: %v", flag, err)
+		}
+	}
+	p := published{Version: d.Version, Places: d.Places}
+	if err := p.agrees(map[string]string{"version": "v1.2.3", "chart-repository": d.Charts}); err != nil {
+		t.Errorf("with what it was built with: %v", err)
+	}
+}
+
 func TestChangedFilesAreNotPushed(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	d := made(t, strings.TrimPrefix(server.URL, "http://"))
 	write(t, filepath.Join(d.dir, "README.md"), "changed")
-	err := run(t.Context(), []string{"push", "-from", d.dir, "-chart-repository", d.Charts}, io.Discard)
+	err := run(t.Context(), []string{"push", "-from", d.dir}, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "README.md differs from its checksum") {
 		t.Errorf("error %v, want one that names the file", err)
 	}
