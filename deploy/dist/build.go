@@ -150,7 +150,7 @@ func (d *distribution) programs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.write("bitbucket-runners.yaml", "krew manifest of runnerctl as the kubectl plugin bitbucket-runners", text)
+	return d.write("bitbucket-runners-"+d.Version+".yaml", "krew manifest of runnerctl as the kubectl plugin bitbucket-runners", text)
 }
 
 // program writes the archive and the bill of materials of a program on a platform, and returns the
@@ -226,7 +226,7 @@ func (d *distribution) images(context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.write("install.yaml", "manifests of deploy/base, with the image by digest", text)
+	return d.write(installName(d.Version), "manifests of deploy/base, with the image by digest", text)
 }
 
 // image writes an image that has programs and further entries, and returns the digest of its index.
@@ -264,6 +264,8 @@ func (d *distribution) image(i image.Image, programs []string, further ...archiv
 }
 
 func imageName(title, version string) string { return title + "-" + version + "-image.tar" }
+
+func installName(version string) string { return "install-" + version + ".yaml" }
 
 func chartName(number string) string { return "bitbucket-runner-scaler-" + number + ".tgz" }
 

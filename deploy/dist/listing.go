@@ -63,10 +63,10 @@ Without a registry, import the image on each node:
 Then install with Helm or kubectl:
 
     helm install bitbucket-runner-scaler oci://%[8]s/bitbucket-runner-scaler --version %[9]s -n bitbucket-runner-scaler --create-namespace
-    kubectl apply --server-side -f install.yaml
-`, sums, imageName("bitbucket-runner-scaler", d.Version), d.Image, d.Version, imageName("bitbucket-emulator", d.Version), d.Emulator, chartName(number), d.Charts, number)
+    kubectl apply --server-side -f %[10]s
+`, sums, imageName("bitbucket-runner-scaler", d.Version), d.Image, d.Version, imageName("bitbucket-emulator", d.Version), d.Emulator, chartName(number), d.Charts, number, installName(d.Version))
 	d.say("\n%s", text.String())
-	return d.write("README.md", "", []byte(text.String()))
+	return d.write("README-"+d.Version+".md", "", []byte(text.String()))
 }
 
 // size returns a number of bytes for people.

@@ -129,9 +129,24 @@ func made(t *testing.T, registry string) *distribution {
 	return d
 }
 
+// The downloads of a repository on Bitbucket are one folder for all versions, and the checksums
+// have the names that files have there.
+func TestEachFileHasTheVersionInItsName(t *testing.T) {
+	d := made(t, "registry.example.org")
+	names, err := verify(d.dir)
+	if err != nil || len(names) < 4 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	for _, name := range names {
+		if !strings.Contains(name, "1.2.3") {
+			t.Errorf("%s has no version", name)
+		}
+	}
+}
+
 func TestTheListingSaysWhatIsThere(t *testing.T) {
 	d := made(t, "registry.example.org")
-	text, err := os.ReadFile(filepath.Join(d.dir, "README.md"))
+	text, err := os.ReadFile(filepath.Join(d.dir, "README-v1.2.3.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +163,7 @@ func TestTheListingSaysWhatIsThere(t *testing.T) {
 		t.Error("it is called a trial build, but no place is an example")
 	}
 	trial := made(t, "registry.example.com")
-	if text, err := os.ReadFile(filepath.Join(trial.dir, "README.md")); err != nil || !strings.Contains(string(text), "This is a trial build") {
+	if text, err := os.ReadFile(filepath.Join(trial.dir, "README-v1.2.3.md")); err != nil || !strings.Contains(string(text), "This is a trial build") {
 		t.Errorf("with places that are examples it is not called a trial build: %v", err)
 	}
 }
@@ -211,9 +226,9 @@ func TestChangedFilesAreNotPushed(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	d := made(t, strings.TrimPrefix(server.URL, "http://"))
-	write(t, filepath.Join(d.dir, "README.md"), "changed")
+	write(t, filepath.Join(d.dir, "README-v1.2.3.md"), "changed")
 	err := run(t.Context(), []string{"push", "-from", d.dir}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "README.md differs from its checksum") {
+	if err == nil || !strings.Contains(err.Error(), "README-v1.2.3.md differs from its checksum") {
 		t.Errorf("error %v, want one that names the file", err)
 	}
 	tag, err := name.NewTag(d.Image + ":v1.2.3")
