@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -48,34 +47,14 @@ type file struct {
 // sums is the name of the file with the checksums, the last one to be written.
 const sums = "SHA256SUMS"
 
-// checkOut refuses to replace a directory that is not an earlier distribution.
-func checkOut(out string) error {
-	if out == "" {
-		return errors.New("-out: missing, want a directory")
-	}
-	entries, err := os.ReadDir(out)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(entries) == 0) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("-out: %w", err)
-	}
-	if _, err := os.Stat(filepath.Join(out, sums)); err != nil {
-		return fmt.Errorf("-out: %s has files and no %s, so it is no earlier distribution; want an empty directory", out, sums)
-	}
-	return nil
-}
-
 // build makes all files beside the directory that is asked for, and replaces it at the end.
 func build(ctx context.Context, d *distribution) error {
-	d.dir = filepath.Clean(d.out) + ".new"
-	if err := os.RemoveAll(d.dir); err != nil {
+	dir, end, err := stage(d.out)
+	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(d.dir, 0o755); err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(d.dir) }()
+	defer end()
+	d.dir = dir
 	work, err := os.MkdirTemp("", "dist-")
 	if err != nil {
 		return err
@@ -95,10 +74,7 @@ func build(ctx context.Context, d *distribution) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(d.out); err != nil {
-		return err
-	}
-	return os.Rename(d.dir, d.out)
+	return replace(d.dir, d.out)
 }
 
 // build builds all programs, and checks that they say what they are.

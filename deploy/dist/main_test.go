@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,6 +80,37 @@ func TestOnlyAnEarlierDistributionIsReplaced(t *testing.T) {
 	write(t, filepath.Join(dir, sums), "")
 	if err := checkOut(dir); err != nil {
 		t.Errorf("with checksums: %v", err)
+	}
+}
+
+func TestBuildsAtTheSameTimeDoNotDisturbEachOther(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "dist")
+	var group sync.WaitGroup
+	for n := range 8 {
+		group.Go(func() {
+			dir, end, err := stage(out)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer end()
+			for _, name := range []string{sums, "a", "b"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte{byte(n)}, 0o644); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := replace(dir, out); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	entries, err := os.ReadDir(filepath.Dir(out))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside dist there is %v, %v", entries, err)
+	}
+	if files, err := os.ReadDir(out); err != nil || len(files) != 3 {
+		t.Errorf("dist has %v, %v", files, err)
 	}
 }
 
