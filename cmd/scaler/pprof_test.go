@@ -23,6 +23,10 @@ func TestProfilesAreServedOnLoopbackAlone(t *testing.T) {
 		"[::]:6060":      {"", "want :port or a loopback address"},
 		"10.0.0.1:6060":  {"", "want :port or a loopback address"},
 		"scaler:6060":    {"", "want :port or a loopback address"},
+		":99999":         {"", `--pprof-listen: ":99999", want host:port or :port`},
+		":-1":            {"", "want host:port or :port"},
+		":6060 ":         {"", "want host:port or :port"},
+		":":              {"", "want host:port or :port"},
 		"6060":           {"", `--pprof-listen: "6060", want host:port or :port`},
 	} {
 		c, err := parse([]string{"--namespace", "ns", "--pod-name", "p", "--pprof-listen", given}, empty)
