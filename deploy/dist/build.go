@@ -177,7 +177,7 @@ func (d *distribution) program(ctx context.Context, p program.Program, on progra
 	return sum, d.write(base+".cdx.json", "bill of materials of that program (CycloneDX)", materials)
 }
 
-// images writes the images, and what installs the scaler's: the chart and install.yaml.
+// images writes the images, and what installs the scaler's: the chart and the manifests.
 func (d *distribution) images(context.Context) error {
 	about := "control plane and sidecar for self-hosted runners of Bitbucket Pipelines on Kubernetes"
 	digest, err := d.image(image.Image{Title: "bitbucket-runner-scaler", Description: about, Entrypoint: "/scaler", User: "65532:65532", Repository: d.Image}, []string{"scaler", "sidecar"})

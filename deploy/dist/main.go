@@ -106,10 +106,10 @@ func runBuild(ctx context.Context, args []string, stdout io.Writer) error {
 
 func runPush(ctx context.Context, args []string, stdout io.Writer) error {
 	set := flag.NewFlagSet("dist push", flag.ContinueOnError)
-	var known published
+	var built published // only for the help; push compares what is given
 	from := set.String("from", "", "`directory` that dist build has written; it knows what the other flags say, and one that differs is refused")
-	set.StringVar(&known.Version, "version", "", "`version` of the release")
-	known.Places.define(set)
+	set.StringVar(&built.Version, "version", "", "`version` of the release")
+	built.define(set)
 	if err := set.Parse(args); err != nil {
 		return err
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// maked runs make with a stand-in for go, and returns the calls of this command, one per line,
+// callsOfMake runs make with a stand-in for go, and returns the calls of this command, one per line,
 // with each argument in brackets.
-func maked(t *testing.T, args ...string) string {
+func callsOfMake(t *testing.T, args ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	stand, calls := filepath.Join(dir, "go"), filepath.Join(dir, "calls")
@@ -36,7 +36,7 @@ case "$1" in env) echo amd64; exit ;; esac
 
 func TestMakeBuildsBeforeItPublishes(t *testing.T) {
 	for _, goals := range [][]string{{"-j4", "dist", "publish"}, {"-j4", "publish", "dist"}} {
-		got := maked(t, append(goals, "VERSION=v1.2.3")...)
+		got := callsOfMake(t, append(goals, "VERSION=v1.2.3")...)
 		if build, push := strings.Index(got, "[build]"), strings.Index(got, "[push]"); build < 0 || push < build || strings.Count(got, "\n") != 2 {
 			t.Errorf("make %q:\n%s", goals, got)
 		}
@@ -44,10 +44,10 @@ func TestMakeBuildsBeforeItPublishes(t *testing.T) {
 }
 
 func TestMakePublishPassesOnlyWhatIsGiven(t *testing.T) {
-	if got := maked(t, "publish"); strings.Contains(got, "[-version]") || strings.Contains(got, "-repository]") || strings.Contains(got, "[build]") {
+	if got := callsOfMake(t, "publish"); strings.Contains(got, "[-version]") || strings.Contains(got, "-repository]") || strings.Contains(got, "[build]") {
 		t.Errorf("with nothing given: %s", got)
 	}
-	got := maked(t, "publish", "VERSION=v1.2.3", "CHART_REPOSITORY=registry.example.org/charts")
+	got := callsOfMake(t, "publish", "VERSION=v1.2.3", "CHART_REPOSITORY=registry.example.org/charts")
 	if !strings.Contains(got, "[-version][v1.2.3][-chart-repository][registry.example.org/charts]\n") {
 		t.Errorf("with a version and a repository: %s", got)
 	}
@@ -58,7 +58,7 @@ func TestMakeRunsNothingThatAVariableSays(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	evil := `v1";touch ` + ran + `;"`
 	for _, goal := range []string{"dist", "publish", "build"} {
-		if got := maked(t, goal, "VERSION="+evil, "CHART_REPOSITORY="+evil); !strings.Contains(got, evil) {
+		if got := callsOfMake(t, goal, "VERSION="+evil, "CHART_REPOSITORY="+evil); !strings.Contains(got, evil) {
 			t.Errorf("make %s does not pass the version: %s", goal, got)
 		}
 		if _, err := os.Stat(ran); err == nil {
