@@ -139,7 +139,6 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"an unknown way of TLS":              {`tls: {mode: off}`, "/tls/mode"},
 		"cert-manager without an issuer":     {`tls: {mode: certManager}`, "/tls/issuer/name"},
 		"an issuer of another kind":          {`tls: {issuer: {kind: CA}}`, "/tls/issuer/kind"},
-		"policies for no runners":            {`networkPolicy: {runnerNamespaces: []}`, "/networkPolicy/runnerNamespaces"},
 		"an Ingress without a host":          {`{webhook: {enabled: true}, ingress: {enabled: true}}`, "/webhook/host"},
 		"an Ingress without webhooks":        {`{webhook: {host: runners.example.com}, ingress: {enabled: true}}`, "/webhook/enabled"},
 		"a route without a Gateway":          {`{webhook: {enabled: true, host: runners.example.com}, httpRoute: {enabled: true}}`, "/httpRoute/parentRefs"},

@@ -23,6 +23,21 @@
 {{ include "scaler.fullname" . }}.{{ .Release.Namespace }}.svc.cluster.local:9090
 {{- end }}
 
+{{- /* The namespaces whose runners the network policies are for: those of the groups that call
+       this scaler, and those of the value. A list as JSON. */}}
+{{- define "scaler.runnerNamespaces" -}}
+{{- $root := . }}
+{{- $usual := "bitbucket-runner" }}
+{{- $namespaces := .Values.networkPolicy.runnerNamespaces | default list }}
+{{- range get .Values "groups" }}
+{{- $address := get . "scaler_address" | default (get . "scalerAddress") }}
+{{- if or (not $address) (eq $address (include "scaler.address" $root)) }}
+{{- $namespaces = append $namespaces (get . "namespace" | default $usual) }}
+{{- end }}
+{{- end }}
+{{- $namespaces | default (list $usual) | uniq | sortAlpha | toJson }}
+{{- end }}
+
 {{- define "scaler.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "scaler.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
