@@ -269,6 +269,11 @@ func TestNumbersAndAmountsAreThoseOfRender(t *testing.T) {
   {name: b, workspace: acme, labels: [b], resources: {limits: {memory: 512Mi, cpu: 0.25}}}, {name: c, workspace: acme, labels: [c], resources: {requests: {memory: 5e9}, limits: {example.com/gpu: 1}}}]`))
 }
 
+func TestNumbersWithLeadingZerosAreDecimal(t *testing.T) {
+	compare(t, []byte(`groups: [{name: a, workspace: acme, labels: [a], strategy: fixed, parameters: {count: "010"}}, {name: b, workspace: acme, labels: [b], strategy: fixed, parameters: {count: "09"}},
+  {name: c, workspace: acme, labels: [c], parameters: {min: "09", max: "020", spare: "08"}}, {name: d, workspace: acme, labels: [d], type: manual, parameters: {runners_count: "011"}}, {name: e, workspace: acme, labels: [e], strategy: queuedSteps, parameters: {min: "00", max: "09"}}]`))
+}
+
 func TestTheOlderModesAreRead(t *testing.T) {
 	compare(t, []byte(`groups: [{name: a, workspace: acme, labels: [a], type: manual}, {name: b, workspace: acme, labels: [b], strategy: manual},
   {name: c, workspace: acme, labels: [c], type: autoscaling, nodeSelector: {pool: a}, parameters: {scaleUpThreshold: 0.75}}]`))
