@@ -176,6 +176,16 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 	}
 }
 
+// A value that is null has no default any more.
+func TestValuesThatAreNullAreRefusedByName(t *testing.T) {
+	for _, key := range []string{"image", "credentials", "tls", "webhook", "podMonitor", "dashboard", "traces", "networkPolicy", "proxy", "serviceAccount", "podLabels", "namespace", "groupNamespaces", "replicaCount", "cluster"} {
+		_, _, err := charted(controlPlane, with(t, "{groups: [{name: a, workspace: acme, labels: [a]}], "+key+": null}"))
+		if err == nil || !strings.Contains(err.Error(), "missing property '"+key+"'") {
+			t.Errorf("%s: got %v, want an error that names it", key, err)
+		}
+	}
+}
+
 func TestEveryValueIsExplained(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
 	if err != nil {

@@ -98,6 +98,7 @@
 {{- with get .g "pod_template" }}
 {{- $template := $.job.spec.jobTargetRef.template }}
 {{- $merged := include "runners.merge" (dict "c" $ "original" $template "patch" . "path" "") | fromJson }}
+{{- range list "metadata" "spec" }}{{ if not (hasKey $merged .) }}{{ $_ := set $merged . dict }}{{ end }}{{ end }}
 {{- $sidecar := list }}
 {{- $others := list }}
 {{- range get $merged.spec "initContainers" | default list }}
