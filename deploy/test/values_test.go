@@ -165,6 +165,44 @@ func selects(selector, labels map[string]string) bool {
 	return len(selector) > 0
 }
 
+// YAML would take the names for numbers and booleans.
+func TestNamesThatLookLikeOtherTypesAreTexts(t *testing.T) {
+	for _, text := range []string{"123", "on", "null", "1e5", "0x1"} {
+		values := with(t, "{fullnameOverride: 'on', credentials: {default: {existingSecret: X}, 12: {existingSecret: X}}, tls: {mode: certManager, secretName: X, issuer: {name: X}}, existingCABundle: X, priorityClassName: X, serviceAccount: {name: X}, traces: {endpoint: 'http://c:4317', headersSecret: X}, namespace: {create: true}, "+
+			"networkPolicy: {enabled: true, kedaNamespace: X, monitoringNamespace: X, collectorNamespace: X, ingressNamespace: X, runnerNamespaces: [X]}, webhook: {enabled: true, host: X}, ingress: {enabled: true, className: X, secretName: X}, httpRoute: {enabled: true, parentRefs: [{name: X}]}, podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}, "+
+			"groups: [{name: X, namespace: second, workspace: acme, labels: [a]}]}")
+		all, _, err := released(text, "456", replaced(values, "X", text).(object))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		typed(t, all)
+	}
+}
+
+// replaced returns a value with another text in place of one.
+func replaced(value any, old, text string) any {
+	switch v := value.(type) {
+	case object:
+		fields := object{}
+		for key, field := range v {
+			fields[key] = replaced(field, old, text)
+		}
+		return fields
+	case []any:
+		items := make([]any, len(v))
+		for i, item := range v {
+			items[i] = replaced(item, old, text)
+		}
+		return items
+	case string:
+		if v == old {
+			return text
+		}
+	}
+	return value
+}
+
 func TestTheNotesWarnOfSecretsInValues(t *testing.T) {
 	for values, want := range map[string]bool{
 		"credentials: {default: {accessToken: t, namespaces: [x]}}": true,

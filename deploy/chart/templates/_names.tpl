@@ -39,21 +39,21 @@
 {{- end }}
 
 {{- define "scaler.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "scaler.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "scaler.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* The labels of the pod of helm test, which nothing else selects. */}}
 {{- define "scaler.testLabels" -}}
 app.kubernetes.io/name: {{ include "scaler.name" . | trunc 58 }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* The labels of every object, other than those that select pods. */}}
 {{- define "scaler.standardLabels" -}}
 app.kubernetes.io/part-of: bitbucket-runner-scaler
 app.kubernetes.io/version: {{ .Chart.AppVersion | trunc 63 | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
