@@ -165,6 +165,17 @@ func selects(selector, labels map[string]string) bool {
 	return len(selector) > 0
 }
 
+func TestReleaseNamesThatNoServiceCanHaveNeedAnother(t *testing.T) {
+	for _, release := range []string{"my.rel", "1st", "1.bitbucket-runner-scaler"} {
+		if _, _, err := released(release, controlPlane, object{}); err == nil || !strings.Contains(err.Error(), "set fullnameOverride") {
+			t.Errorf("%s: got %v, want what to set", release, err)
+		}
+		if _, _, err := released(release, controlPlane, object{"fullnameOverride": "runners"}); err != nil {
+			t.Errorf("%s: %v", release, err)
+		}
+	}
+}
+
 // YAML would take the names for numbers and booleans.
 func TestNamesThatLookLikeOtherTypesAreTexts(t *testing.T) {
 	for _, text := range []string{"123", "on", "null", "1e5", "0x1"} {

@@ -10,11 +10,11 @@
 {{- .Values.fullnameOverride }}
 {{- else }}
 {{- $name := include "scaler.name" . }}
-{{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 52 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | trunc 52 | trimSuffix "-" }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $full) }}
+{{- fail (printf "%q, which follows from the name of the release, cannot be the name of a Service: set fullnameOverride to lower-case letters, digits and dashes, with a letter first" $full) }}
 {{- end }}
+{{- $full }}
 {{- end }}
 {{- end }}
 
