@@ -246,6 +246,7 @@ var patches = []string{
 	`{spec: {initContainers: [{name: docker, env: [{name: A, value: x}]}, {name: between, image: a}, {name: sidecar, resources: {limits: {memory: 96Mi}}}]}}`,
 	`{spec: {containers: [{name: runner, env: [{name: Z, value: z}, {name: HTTP_PROXY, value: other}, {name: SIDECAR_DIR, value: /opt/bitbucket-runner-scaler}]}]}}`,
 	`{spec: {containers: [{name: runner, env: [{name: http_proxy, "$patch": delete}], ports: [{containerPort: 80}, {containerPort: 81, name: b}]}]}}`,
+	`{spec: {containers: [{name: runner, ports: [{containerPort: 80, protocol: TCP}, {containerPort: 80, protocol: UDP}, {containerPort: 81}]}], initContainers: [{name: more, image: a, ports: [{containerPort: 80, protocol: UDP}, {containerPort: 80}]}]}}`,
 	`{spec: {containers: [{name: runner, resources: {"$patch": replace, limits: {cpu: 2}}}]}}`,
 	`{spec: {containers: [{name: runner, resources: null, imagePullPolicy: Never}]}}`,
 	`{spec: {tolerations: [{operator: Exists}], nodeSelector: {pool: null, disk: fast}}}`,

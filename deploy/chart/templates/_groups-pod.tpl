@@ -34,7 +34,7 @@
 {{- range $i, $variable := get $g "env" | default list }}
 {{- $at := printf "env[%d].name" $i }}
 {{- $given := get $variable "name" }}
-{{- if not (regexMatch "^[ -<>-~]+$" $given) }}
+{{- if or (not (regexMatch "^[-._A-Za-z][-._A-Za-z0-9]*$" $given)) (eq $given ".") (hasPrefix ".." $given) }}
 {{- $_ := include "runners.fault" (list $c $at "the name of a variable" $given) }}
 {{- else if or (has $given $c.parts.identity) (hasPrefix "SIDECAR_" $given) }}
 {{- $_ := include "runners.fault" (list $c $at "another name: the sidecar sets this variable" $given) }}

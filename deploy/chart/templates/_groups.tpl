@@ -186,6 +186,9 @@
 {{- $image := get $images .name | default .image }}
 {{- if and (get $.g "image_mirror") (not (get $images .name)) }}
 {{- $image = printf "%s/%s" (trimSuffix "/" $.g.image_mirror) (regexReplaceAll "^[^/]*\\.[^/]*/" $image "") }}
+{{- if not (regexMatch "^[!-~]+$" $image) }}
+{{- $_ := include "runners.fault" (list $ (printf "images.%s" .name) "an image reference such as registry/name:tag" $image) }}
+{{- end }}
 {{- end }}
 {{- $_ := set . "image" $image }}
 {{- with get $.g "image_pull_policy" }}{{ $_ := set $container "imagePullPolicy" . }}{{ end }}
