@@ -126,6 +126,18 @@ func TestFlagsOfTheChartAreRefusedWithTheirValue(t *testing.T) {
 	}
 }
 
+func TestVariablesOfTheChartAreRefused(t *testing.T) {
+	for variable, want := range map[string]string{
+		"SCALER_TLS": "set tls.mode", "SCALER_CREDENTIALS_DIR": "set credentials", "SCALER_WEBHOOK_LISTEN": "set webhook.enabled", "POD_NAME": "pod's own", "POD_NAMESPACE": "pod's own",
+	} {
+		_, _, err := charted(controlPlane, object{"extraEnv": []any{object{"name": variable, "value": "x"}}})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), variable) {
+			t.Errorf("%s: got %v, want %s", variable, err, want)
+		}
+	}
+	deployed(t, "extraEnv: [{name: SCALER_POLL_INTERVAL, value: 2m}]")
+}
+
 // TestHelmTestAsksTheLeader follows the call of the test's pod to the Service, and through the
 // policies of the control plane.
 func TestHelmTestAsksTheLeader(t *testing.T) {

@@ -111,13 +111,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .Values.existingCABundle }}{{ .Values.existingCABundle }}{{ else if .Values.caBundle }}{{ include "scaler.fullname" . }}-trust{{ end }}
 {{- end }}
 
-{{- /* The flags of extraArgs, without those that a value sets already. The schema knows which
-       flags there are. */}}
+{{- /* The flags of extraArgs. Those that the chart or a value gives are refused, in extraEnv too.
+       The schema knows which flags there are. */}}
 {{- define "scaler.extraArgs" -}}
 {{- $given := dict
   "cluster" "set cluster" "credentials-dir" "set credentials" "tls" "set tls.mode" "ca-bundle" "set caBundle or existingCABundle"
   "webhook-listen" "set webhook.enabled" "service" "set fullnameOverride" "namespace" "install into another namespace"
   "pod-name" "it is always the pod's own" "grpc-listen" "the Service needs port 9090" "http-listen" "the Service needs port 8080" }}
+{{- range .Values.extraEnv }}
+{{- $flag := trimPrefix "SCALER_" .name | lower | replace "_" "-" }}
+{{- if and (hasPrefix "SCALER_" .name) (hasKey $given $flag) }}
+{{- fail (printf "extraEnv: the chart itself gives --%s, which %s sets too: %s" $flag .name (get $given $flag)) }}
+{{- else if has .name (list "POD_NAME" "POD_NAMESPACE") }}
+{{- fail (printf "extraEnv: the chart itself sets %s: it is always the pod's own" .name) }}
+{{- end }}
+{{- end }}
 {{- range .Values.extraArgs }}
 {{- $flag := . | trimPrefix "--" | splitList "=" | first }}
 {{- with get $given $flag }}
