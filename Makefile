@@ -21,12 +21,16 @@ DOWNLOAD_URL        ?= $(HOMEPAGE)/releases/download/$(VERSION)
 # SNAPSHOT=1: make dist does not check the tree, the tags and the changelog.
 SNAPSHOT            ?=
 
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+# Recipes read these as GIVEN_VERSION and so on from the environment: within a command, the shell
+# would run what a value has in quotes.
+$(foreach v,VERSION COMMIT DATE LDFLAGS IMAGE_REPOSITORY EMULATOR_REPOSITORY CHART_REPOSITORY DOWNLOAD_URL HOMEPAGE,$(eval export GIVEN_$(v) := $$($(v))))
+
 TOOL    := $(GO) tool -modfile=.ci/tools.mod
 LINT    := $(GO) tool -modfile=.ci/lint.mod golangci-lint
-LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 # The flags for every program. The end-to-end tests use the same, so that all builds
 # share the build cache.
-FLAGS   := -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+FLAGS   := -trimpath -buildvcs=false -ldflags "$$GIVEN_LDFLAGS"
 STATIC  := CGO_ENABLED=0 $(GO) build $(FLAGS)
 PROGRAMS := scaler sidecar runnerctl bitbucket-emulator
 # kubectl is built from the same module and with the same flags as for the local cluster.
@@ -47,7 +51,7 @@ COMPATIBLE ?= TestKEDAAcceptsRenderedScaledJobs|TestRenderedManifestsAreAccepted
 # More flags of the soak.
 SOAK       ?=
 # The arguments of both Dockerfiles, for their labels.
-BUILT   := --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE)
+BUILT   := --build-arg VERSION="$$GIVEN_VERSION" --build-arg COMMIT="$$GIVEN_COMMIT" --build-arg DATE="$$GIVEN_DATE"
 # Passes a variable as a flag only if it was given on make's command line, because a
 # KUBECONFIG in the environment is not meant for the demo.
 given    = $(if $(filter command line,$(origin $(1))),$(2) "$($(1))")
@@ -112,7 +116,7 @@ e2e-full: ## run the long end-to-end tests too, and all again with lists that sh
 	E2E_FULL=1 $(GO) -C e2e test -race -count=1 -p 1 -timeout 90m -v ./...
 	$(GO) -C e2e/clients test -race -count=1 -v ./...
 	E2E_FULL=1 E2E_HIDE_STEP=1 $(GO) -C e2e test -race -count=1 -timeout 90m -v ./suite
-	$(MAKE) compatibility
+	$(MAKE) compatibility dist-check
 
 .PHONY: compatibility
 compatibility: ## run the tests of COMPATIBLE with each supported KEDA and Kubernetes: KEDAS="2.17 2.16" KUBERNETES="1.36 1.33"
@@ -180,16 +184,20 @@ push: ## push the image: make image push IMAGE=registry/name:tag
 
 .PHONY: dist
 dist: ## make all files of a release in dist/: make dist VERSION=v0.1.0 IMAGE_REPOSITORY=... (docs/releasing.md)
-	@CGO_ENABLED=0 $(GO) -C deploy/dist run . build -root "$(CURDIR)" -out "$(CURDIR)/dist" -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)" -ldflags "$(LDFLAGS)" \
-	  -image-repository "$(IMAGE_REPOSITORY)" -emulator-repository "$(EMULATOR_REPOSITORY)" -chart-repository "$(CHART_REPOSITORY)" -download-url "$(DOWNLOAD_URL)" -homepage "$(HOMEPAGE)" $(if $(SNAPSHOT),-snapshot)
+	@CGO_ENABLED=0 $(GO) -C deploy/dist run . build -root "$(CURDIR)" -out "$(CURDIR)/dist" -version "$$GIVEN_VERSION" -commit "$$GIVEN_COMMIT" -date "$$GIVEN_DATE" -ldflags "$$GIVEN_LDFLAGS" \
+	  -image-repository "$$GIVEN_IMAGE_REPOSITORY" -emulator-repository "$$GIVEN_EMULATOR_REPOSITORY" -chart-repository "$$GIVEN_CHART_REPOSITORY" -download-url "$$GIVEN_DOWNLOAD_URL" -homepage "$$GIVEN_HOMEPAGE" $(if $(SNAPSHOT),-snapshot)
 
 .PHONY: dist-check
 dist-check: ## make the files of a release twice, from two clones in other folders and with another build cache, and compare them
 	$(GO) -C deploy/dist test -count=1 -tags twice -run TestTwoBuilds -timeout 90m -v .
 
+# Passes a variable that somebody has set as a flag. dist/ knows the others.
+same = $(if $(filter-out file,$(origin $(1))),$(2) "$$GIVEN_$(1)")
+
 .PHONY: publish
-publish: ## push the images and the chart of dist/ to the registries that make dist was given
-	@CGO_ENABLED=0 $(GO) -C deploy/dist run . push -from "$(CURDIR)/dist" -chart-repository "$(CHART_REPOSITORY)"
+publish: $(filter dist,$(MAKECMDGOALS)) ## push the images and the chart of dist/ to the registries that make dist was given
+	@CGO_ENABLED=0 $(GO) -C deploy/dist run . push -from "$(CURDIR)/dist" $(call same,VERSION,-version) $(call same,IMAGE_REPOSITORY,-image-repository) \
+	  $(call same,EMULATOR_REPOSITORY,-emulator-repository) $(call same,CHART_REPOSITORY,-chart-repository) $(call same,DOWNLOAD_URL,-download-url) $(call same,HOMEPAGE,-homepage)
 
 .PHONY: bin/linux/$(GOARCH)
 bin/linux/$(GOARCH):

@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,7 +134,7 @@ func (c config) faults() []error {
 		faults = append(faults, err)
 	}
 	for name, given := range map[string]string{"--bitbucket-url": c.bitbucketURL, "--bitbucket-oauth-url": c.bitbucketOAuth} {
-		if u, err := url.Parse(given); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if !isWebURL(given) {
 			add("%s: %q, want an http or https URL", name, given)
 		}
 	}
@@ -160,6 +161,18 @@ func (c config) faults() []error {
 		}
 	}
 	return faults
+}
+
+// isWebURL reports whether text is an http or https URL to which a request can be sent.
+func isWebURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Port() == "" || isPort(u.Port()))
+}
+
+// isPort reports whether text is the number of a port. 0 asks for any free one.
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
 }
 
 // elects reports whether there may be other replicas.

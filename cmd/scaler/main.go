@@ -40,6 +40,7 @@ func serveLogged(ctx context.Context, c config) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // some systems cannot sync stderr
+	saveMemory(c.lookup)
 	limitMemory(memoryMax, c.lookup, log)
 	return serve(ctx, c, log)
 }

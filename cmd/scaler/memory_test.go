@@ -38,3 +38,15 @@ func TestTheRuntimeKeepsTheMemoryOfTheContainer(t *testing.T) {
 		}
 	}
 }
+
+func TestTheHeapHasLittleHeadroomUnlessTheUserSaysOtherwise(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	for environment, want := range map[string]int{"": heapGrowth, "200": 100} { // the runtime has read it
+		debug.SetGCPercent(100)
+		saveMemory(func(string) (string, bool) { return environment, environment != "" })
+		if got := debug.SetGCPercent(-1); got != want {
+			t.Errorf("GOGC=%q: got %d %%, want %d", environment, got, want)
+		}
+	}
+}

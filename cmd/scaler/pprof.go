@@ -16,7 +16,7 @@ import (
 // because a profile and a trace show what the process does to anyone who can reach them.
 func (c config) pprofAddress() (string, error) {
 	host, port, err := net.SplitHostPort(c.pprofListen)
-	if err != nil {
+	if err != nil || !isPort(port) {
 		return "", fmt.Errorf("--pprof-listen: %q, want host:port or :port", c.pprofListen)
 	}
 	switch address := net.ParseIP(host); {

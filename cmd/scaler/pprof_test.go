@@ -15,15 +15,19 @@ import (
 
 func TestProfilesAreServedOnLoopbackAlone(t *testing.T) {
 	for given, want := range map[string]struct{ address, fault string }{
-		":6060":          {"127.0.0.1:6060", ""},
-		"localhost:6060": {"localhost:6060", ""},
-		"127.0.0.2:6060": {"127.0.0.2:6060", ""},
-		"[::1]:6060":     {"[::1]:6060", ""},
-		"0.0.0.0:6060":   {"", `--pprof-listen: "0.0.0.0:6060", want :port or a loopback address`},
-		"[::]:6060":      {"", "want :port or a loopback address"},
-		"10.0.0.1:6060":  {"", "want :port or a loopback address"},
-		"scaler:6060":    {"", "want :port or a loopback address"},
-		"6060":           {"", `--pprof-listen: "6060", want host:port or :port`},
+		":6060":           {"127.0.0.1:6060", ""},
+		"localhost:6060":  {"localhost:6060", ""},
+		"127.0.0.2:6060":  {"127.0.0.2:6060", ""},
+		"[::1]:6060":      {"[::1]:6060", ""},
+		"0.0.0.0:6060":    {"", `--pprof-listen: "0.0.0.0:6060", want :port or a loopback address`},
+		"[::]:6060":       {"", "want :port or a loopback address"},
+		"10.0.0.1:6060":   {"", "want :port or a loopback address"},
+		"scaler:6060":     {"", "want :port or a loopback address"},
+		":99999":          {"", `--pprof-listen: ":99999", want host:port or :port`},
+		":-1":             {"", "want host:port or :port"},
+		"localhost:60 60": {"", "want host:port or :port"},
+		":":               {"", "want host:port or :port"},
+		"6060":            {"", `--pprof-listen: "6060", want host:port or :port`},
 	} {
 		c, err := parse([]string{"--namespace", "ns", "--pod-name", "p", "--pprof-listen", given}, empty)
 		switch {

@@ -33,6 +33,8 @@ func newProbe(lookup func(string) (string, bool)) *cobra.Command {
 		command.CheckEnvironment(c, set)
 		if len(args) != 1 {
 			set.Add(fmt.Errorf("arguments: %q, want one URL", args))
+		} else if !isWebURL(args[0]) {
+			set.Add(fmt.Errorf("arguments: %q, want an http or https URL, such as http://bitbucket-runner-scaler:8080/readyz", args[0]))
 		}
 		if err := set.Err(); err != nil {
 			return err

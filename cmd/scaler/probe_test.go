@@ -58,3 +58,13 @@ func TestAProbeFailsIfTheScalerDoesNotServe(t *testing.T) {
 		t.Errorf("without a URL: exit code %d, want 2", code)
 	}
 }
+
+// A request to such a URL could never succeed, so nothing is worth waiting for.
+func TestAProbeRefusesAtOnceWhatIsNoURL(t *testing.T) {
+	for _, given := range []string{"not a url", "ftp://x", "127.0.0.1:1", "http://", "http://127.0.0.1:99999/"} {
+		code, _, stderr := probed(t, "--timeout", "100ms", given)
+		if code != 2 || !strings.Contains(stderr, "want an http or https URL") {
+			t.Errorf("%s: exit code %d, %s, want 2 and what is accepted", given, code, stderr)
+		}
+	}
+}

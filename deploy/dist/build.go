@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -48,34 +47,14 @@ type file struct {
 // sums is the name of the file with the checksums, the last one to be written.
 const sums = "SHA256SUMS"
 
-// checkOut refuses to replace a directory that is not an earlier distribution.
-func checkOut(out string) error {
-	if out == "" {
-		return errors.New("-out: missing, want a directory")
-	}
-	entries, err := os.ReadDir(out)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(entries) == 0) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("-out: %w", err)
-	}
-	if _, err := os.Stat(filepath.Join(out, sums)); err != nil {
-		return fmt.Errorf("-out: %s has files and no %s, so it is no earlier distribution; want an empty directory", out, sums)
-	}
-	return nil
-}
-
 // build makes all files beside the directory that is asked for, and replaces it at the end.
 func build(ctx context.Context, d *distribution) error {
-	d.dir = filepath.Clean(d.out) + ".new"
-	if err := os.RemoveAll(d.dir); err != nil {
+	dir, end, err := stage(d.out)
+	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(d.dir, 0o755); err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(d.dir) }()
+	defer end()
+	d.dir = dir
 	work, err := os.MkdirTemp("", "dist-")
 	if err != nil {
 		return err
@@ -90,15 +69,12 @@ func build(ctx context.Context, d *distribution) error {
 		return fmt.Errorf("go env GOROOT: %w", err)
 	}
 	d.goroot, d.licences = strings.TrimSpace(string(out)), map[string][]byte{}
-	for _, step := range []func(context.Context) error{d.build, d.programs, d.images, d.readme, d.checksums} {
+	for _, step := range []func(context.Context) error{d.build, d.programs, d.images, d.published, d.readme, d.checksums} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	if err := os.RemoveAll(d.out); err != nil {
-		return err
-	}
-	return os.Rename(d.dir, d.out)
+	return replace(d.dir, d.out)
 }
 
 // build builds all programs, and checks that they say what they are.
@@ -150,7 +126,7 @@ func (d *distribution) programs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.write("bitbucket-runners.yaml", "krew manifest of runnerctl as the kubectl plugin bitbucket-runners", text)
+	return d.write("bitbucket-runners-"+d.Version+".yaml", "krew manifest of runnerctl as the kubectl plugin bitbucket-runners", text)
 }
 
 // program writes the archive and the bill of materials of a program on a platform, and returns the
@@ -201,7 +177,7 @@ func (d *distribution) program(ctx context.Context, p program.Program, on progra
 	return sum, d.write(base+".cdx.json", "bill of materials of that program (CycloneDX)", materials)
 }
 
-// images writes the images, and what installs the scaler's: the chart and install.yaml.
+// images writes the images, and what installs the scaler's: the chart and the manifests.
 func (d *distribution) images(context.Context) error {
 	about := "control plane and sidecar for self-hosted runners of Bitbucket Pipelines on Kubernetes"
 	digest, err := d.image(image.Image{Title: "bitbucket-runner-scaler", Description: about, Entrypoint: "/scaler", User: "65532:65532", Repository: d.Image}, []string{"scaler", "sidecar"})
@@ -226,7 +202,7 @@ func (d *distribution) images(context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.write("install.yaml", "manifests of deploy/base, with the image by digest", text)
+	return d.write(installName(d.Version), "manifests of deploy/base, with the image by digest", text)
 }
 
 // image writes an image that has programs and further entries, and returns the digest of its index.
@@ -264,6 +240,8 @@ func (d *distribution) image(i image.Image, programs []string, further ...archiv
 }
 
 func imageName(title, version string) string { return title + "-" + version + "-image.tar" }
+
+func installName(version string) string { return "install-" + version + ".yaml" }
 
 func chartName(number string) string { return "bitbucket-runner-scaler-" + number + ".tgz" }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,15 @@ func (d *distribution) write(name, about string, content []byte) error {
 	sum := sha256.Sum256(content)
 	d.files = append(d.files, file{name, about, len(content), hex.EncodeToString(sum[:])})
 	return os.WriteFile(filepath.Join(d.dir, name), content, 0o644) //nolint:gosec // names are made of the version, which was checked
+}
+
+// published writes what make publish must know.
+func (d *distribution) published(context.Context) error {
+	text, err := json.MarshalIndent(published{Version: d.Version, Places: d.Places}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return d.write(publishedName(d.Version), "version and places of this release, for make publish", append(text, '\n'))
 }
 
 // readme writes what is there. The text is the same as the output of the command.
@@ -53,10 +63,10 @@ Without a registry, import the image on each node:
 Then install with Helm or kubectl:
 
     helm install bitbucket-runner-scaler oci://%[8]s/bitbucket-runner-scaler --version %[9]s -n bitbucket-runner-scaler --create-namespace
-    kubectl apply --server-side -f install.yaml
-`, sums, imageName("bitbucket-runner-scaler", d.Version), d.Image, d.Version, imageName("bitbucket-emulator", d.Version), d.Emulator, chartName(number), d.Charts, number)
+    kubectl apply --server-side -f %[10]s
+`, sums, imageName("bitbucket-runner-scaler", d.Version), d.Image, d.Version, imageName("bitbucket-emulator", d.Version), d.Emulator, chartName(number), d.Charts, number, installName(d.Version))
 	d.say("\n%s", text.String())
-	return d.write("README.md", "", []byte(text.String()))
+	return d.write("README-"+d.Version+".md", "", []byte(text.String()))
 }
 
 // size returns a number of bytes for people.

@@ -40,11 +40,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 
 // Places are where the parts of a release are meant to be published.
 type Places struct {
-	Image    string // repository of the image of scaler and sidecar
-	Emulator string // repository of the emulator's image
-	Charts   string // repository above that of the chart, as for helm push
-	Download string // URL of the directory with the files
-	Homepage string
+	Image    string `json:"imageRepository"`    // of scaler and sidecar
+	Emulator string `json:"emulatorRepository"` // of the emulator's image
+	Charts   string `json:"chartRepository"`    // above that of the chart, as for helm push
+	Download string `json:"downloadURL"`        // of the directory with the files
+	Homepage string `json:"homepage"`
 }
 
 // define defines the flags of the places.
@@ -106,10 +106,15 @@ func runBuild(ctx context.Context, args []string, stdout io.Writer) error {
 
 func runPush(ctx context.Context, args []string, stdout io.Writer) error {
 	set := flag.NewFlagSet("dist push", flag.ContinueOnError)
-	from := set.String("from", "", "`directory` that dist build has written")
-	charts := set.String("chart-repository", "", "`repository` under which the chart is pushed, such as registry.example.com/charts")
+	var built published // only for the help; push compares what is given
+	from := set.String("from", "", "`directory` that dist build has written; it knows what the other flags say, and one that differs is refused")
+	set.StringVar(&built.Version, "version", "", "`version` of the release")
+	built.define(set)
 	if err := set.Parse(args); err != nil {
 		return err
 	}
-	return push(ctx, *from, *charts, stdout)
+	given := map[string]string{}
+	set.Visit(func(f *flag.Flag) { given[f.Name] = f.Value.String() })
+	delete(given, "from")
+	return push(ctx, *from, given, stdout)
 }

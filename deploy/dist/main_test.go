@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,6 +83,37 @@ func TestOnlyAnEarlierDistributionIsReplaced(t *testing.T) {
 	}
 }
 
+func TestBuildsAtTheSameTimeDoNotDisturbEachOther(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "dist")
+	var group sync.WaitGroup
+	for n := range 8 {
+		group.Go(func() {
+			dir, end, err := stage(out)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer end()
+			for _, name := range []string{sums, "a", "b"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte{byte(n)}, 0o644); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := replace(dir, out); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	entries, err := os.ReadDir(filepath.Dir(out))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside dist there is %v, %v", entries, err)
+	}
+	if files, err := os.ReadDir(out); err != nil || len(files) != 3 {
+		t.Errorf("dist has %v, %v", files, err)
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -93,7 +125,7 @@ func write(t *testing.T, path, text string) {
 func made(t *testing.T, registry string) *distribution {
 	t.Helper()
 	at := places
-	at.Image, at.Charts = registry+"/scaler", registry+"/charts"
+	at.Image, at.Emulator, at.Charts = registry+"/scaler", registry+"/emulator", registry+"/charts"
 	d := &distribution{Release: release.Release{Version: "v1.2.3", Commit: strings.Repeat("a", 40), Date: time.Unix(1.8e9, 0).UTC()}, Places: at, log: io.Discard, dir: t.TempDir()}
 	i := image.Image{Title: "bitbucket-runner-scaler", Entrypoint: "/scaler", Repository: at.Image, Version: d.Version, Date: d.Date}
 	index, err := i.Index(map[program.Platform][]archive.Entry{{OS: "linux", Arch: "amd64"}: {{Name: "scaler", Mode: 0o755, Content: []byte("program")}}})
@@ -117,6 +149,9 @@ func made(t *testing.T, registry string) *distribution {
 			t.Fatal(err)
 		}
 	}
+	if err := d.published(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.readme(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -126,9 +161,24 @@ func made(t *testing.T, registry string) *distribution {
 	return d
 }
 
+// The downloads of a repository on Bitbucket are one folder for all versions, and the checksums
+// have the names that files have there.
+func TestEachFileHasTheVersionInItsName(t *testing.T) {
+	d := made(t, "registry.example.org")
+	names, err := verify(d.dir)
+	if err != nil || len(names) < 4 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	for _, name := range names {
+		if !strings.Contains(name, "1.2.3") {
+			t.Errorf("%s has no version", name)
+		}
+	}
+}
+
 func TestTheListingSaysWhatIsThere(t *testing.T) {
 	d := made(t, "registry.example.org")
-	text, err := os.ReadFile(filepath.Join(d.dir, "README.md"))
+	text, err := os.ReadFile(filepath.Join(d.dir, "README-v1.2.3.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +195,7 @@ func TestTheListingSaysWhatIsThere(t *testing.T) {
 		t.Error("it is called a trial build, but no place is an example")
 	}
 	trial := made(t, "registry.example.com")
-	if text, err := os.ReadFile(filepath.Join(trial.dir, "README.md")); err != nil || !strings.Contains(string(text), "This is a trial build") {
+	if text, err := os.ReadFile(filepath.Join(trial.dir, "README-v1.2.3.md")); err != nil || !strings.Contains(string(text), "This is a trial build") {
 		t.Errorf("with places that are examples it is not called a trial build: %v", err)
 	}
 }
@@ -156,7 +206,7 @@ func TestADistributionIsPushedToItsRegistries(t *testing.T) {
 	host := strings.TrimPrefix(server.URL, "http://")
 	d := made(t, host)
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"push", "-from", d.dir, "-chart-repository", d.Charts}, &out); err != nil {
+	if err := run(t.Context(), []string{"push", "-from", d.dir}, &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, reference := range []string{host + "/scaler:v1.2.3", host + "/charts/bitbucket-runner-scaler:1.2.3"} {
@@ -174,13 +224,43 @@ func TestADistributionIsPushedToItsRegistries(t *testing.T) {
 	}
 }
 
+// The chart comes before the image of the scaler in the order of names.
+func TestTheImagesArePushedBeforeTheChart(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"push", "-from", made(t, strings.TrimPrefix(server.URL, "http://")).dir}, &out); err != nil {
+		t.Fatal(err)
+	}
+	image, chart := strings.Index(out.String(), "/scaler@"), strings.Index(out.String(), "/charts/")
+	if image < 0 || chart < image {
+		t.Errorf("pushed in another order:\n%s", out.String())
+	}
+}
+
+func TestAFlagThatDiffersFromTheBuildIsNotPushed(t *testing.T) {
+	d := made(t, "registry.example.org")
+	for flag, want := range map[string]string{
+		"version": "v1.2.3", "image-repository": d.Image, "emulator-repository": d.Emulator, "chart-repository": d.Charts, "download-url": d.Download, "homepage": d.Homepage,
+	} {
+		err := run(t.Context(), []string{"push", "-from", d.dir, "-" + flag, "other"}, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "-"+flag+`: got "other", but these files were built with "`+want+`"`) {
+			t.Errorf("-%s other: %v", flag, err)
+		}
+	}
+	p := published{Version: d.Version, Places: d.Places}
+	if err := p.agrees(map[string]string{"version": "v1.2.3", "chart-repository": d.Charts}); err != nil {
+		t.Errorf("with what it was built with: %v", err)
+	}
+}
+
 func TestChangedFilesAreNotPushed(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	d := made(t, strings.TrimPrefix(server.URL, "http://"))
-	write(t, filepath.Join(d.dir, "README.md"), "changed")
-	err := run(t.Context(), []string{"push", "-from", d.dir, "-chart-repository", d.Charts}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "README.md differs from its checksum") {
+	write(t, filepath.Join(d.dir, "README-v1.2.3.md"), "changed")
+	err := run(t.Context(), []string{"push", "-from", d.dir}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "README-v1.2.3.md differs from its checksum") {
 		t.Errorf("error %v, want one that names the file", err)
 	}
 	tag, err := name.NewTag(d.Image + ":v1.2.3")

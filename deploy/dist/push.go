@@ -7,60 +7,104 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
 
 	"bitbucket-runner-scaler/deploy/dist/image"
+	"bitbucket-runner-scaler/deploy/dist/release"
 )
 
-// push checks a distribution and pushes its images and its chart.
-func push(ctx context.Context, from, charts string, log io.Writer) error {
-	var faults []error
+// published is what a distribution says about itself, in the file of publishedName.
+type published struct {
+	Version string `json:"version"`
+	Places
+}
+
+func publishedName(version string) string { return "release-" + version + ".json" }
+
+// push checks a distribution, and pushes its images and then its chart to the places for which it
+// was built. given has the flags of the command line, which must not say anything else.
+func push(ctx context.Context, from string, given map[string]string, log io.Writer) error {
 	if from == "" {
-		faults = append(faults, errors.New("-from: missing, want the directory that dist build has written"))
-	}
-	if _, err := image.Repository(charts); err != nil {
-		faults = append(faults, fmt.Errorf("-chart-repository: %w", err))
-	}
-	if err := errors.Join(faults...); err != nil {
-		return err
+		return errors.New("-from: missing, want the directory that dist build has written")
 	}
 	names, err := verify(from)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		path := filepath.Join(from, name)
-		switch {
-		case strings.HasSuffix(name, "-image.tar"):
-			pushed, err := image.Push(ctx, path)
-			if err != nil {
-				return err
-			}
-			_, _ = fmt.Fprintf(log, "pushed %s\n", pushed)
-		case strings.HasSuffix(name, ".tgz"):
-			content, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			metadata, err := chartMetadata(content)
-			if err != nil {
-				return fmt.Errorf("chart %s: %w", path, err)
-			}
-			pushed, err := image.PushChart(ctx, charts, metadata, content)
-			if err != nil {
-				return err
-			}
-			_, _ = fmt.Fprintf(log, "pushed %s\n", pushed)
+	built, err := readPublished(from, names)
+	if err != nil {
+		return err
+	}
+	if err := built.agrees(given); err != nil {
+		return err
+	}
+	for _, name := range names { // the chart names the image, so it comes after it
+		if !strings.HasSuffix(name, "-image.tar") {
+			continue
+		}
+		pushed, err := image.Push(ctx, filepath.Join(from, name))
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(log, "pushed %s\n", pushed)
+	}
+	path := filepath.Join(from, chartName(release.Release{Version: built.Version}.Number()))
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	metadata, err := chartMetadata(content)
+	if err != nil {
+		return fmt.Errorf("chart %s: %w", path, err)
+	}
+	pushed, err := image.PushChart(ctx, built.Charts, metadata, content)
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(log, "pushed %s\n", pushed)
+	return nil
+}
+
+// readPublished reads what a distribution with files of these names says about itself.
+func readPublished(dir string, names []string) (published, error) {
+	at := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(name, "release-") })
+	if at < 0 {
+		return published{}, fmt.Errorf("%s does not have %s; build again", filepath.Join(dir, sums), publishedName("VERSION"))
+	}
+	text, err := os.ReadFile(filepath.Join(dir, names[at]))
+	if err != nil {
+		return published{}, err
+	}
+	var p published
+	if err := json.Unmarshal(text, &p); err != nil {
+		return published{}, fmt.Errorf("%s: %w", names[at], err)
+	}
+	return p, nil
+}
+
+// agrees returns an error for each flag that differs from what the distribution was built with.
+func (p published) agrees(given map[string]string) error {
+	built := map[string]string{
+		"version": p.Version, "image-repository": p.Image, "emulator-repository": p.Emulator,
+		"chart-repository": p.Charts, "download-url": p.Download, "homepage": p.Homepage,
+	}
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if given[name] != built[name] {
+			faults = append(faults, fmt.Errorf("-%s: got %q, but these files were built with %q; build again, or leave it out", name, given[name], built[name]))
 		}
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // verify compares the files of a distribution with its checksums, and returns their names.

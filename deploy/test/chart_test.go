@@ -139,7 +139,6 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 		"an unknown way of TLS":              {`tls: {mode: off}`, "/tls/mode"},
 		"cert-manager without an issuer":     {`tls: {mode: certManager}`, "/tls/issuer/name"},
 		"an issuer of another kind":          {`tls: {issuer: {kind: CA}}`, "/tls/issuer/kind"},
-		"policies for no runners":            {`networkPolicy: {runnerNamespaces: []}`, "/networkPolicy/runnerNamespaces"},
 		"an Ingress without a host":          {`{webhook: {enabled: true}, ingress: {enabled: true}}`, "/webhook/host"},
 		"an Ingress without webhooks":        {`{webhook: {host: runners.example.com}, ingress: {enabled: true}}`, "/webhook/enabled"},
 		"a route without a Gateway":          {`{webhook: {enabled: true, host: runners.example.com}, httpRoute: {enabled: true}}`, "/httpRoute/parentRefs"},
@@ -174,6 +173,16 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 				t.Errorf("got %v, want an error that names %s", err, c.path)
 			}
 		})
+	}
+}
+
+// A value that is null has no default any more.
+func TestValuesThatAreNullAreRefusedByName(t *testing.T) {
+	for _, key := range []string{"image", "credentials", "tls", "webhook", "podMonitor", "dashboard", "traces", "networkPolicy", "proxy", "serviceAccount", "podLabels", "namespace", "groupNamespaces", "replicaCount", "cluster"} {
+		_, _, err := charted(controlPlane, with(t, "{groups: [{name: a, workspace: acme, labels: [a]}], "+key+": null}"))
+		if err == nil || !strings.Contains(err.Error(), "missing property '"+key+"'") {
+			t.Errorf("%s: got %v, want an error that names it", key, err)
+		}
 	}
 }
 

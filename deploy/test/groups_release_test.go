@@ -51,7 +51,7 @@ func TestTheNotesTellOfGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"kubectl get scaledjobs,jobs -A -l app.kubernetes.io/instance=" + name, "set `groups: []` first"} {
+	for _, text := range []string{"kubectl get scaledjobs,jobs -A -l app.kubernetes.io/instance=" + name, "set `groups: []` first", "runnerctl lint values.yaml"} {
 		if !strings.Contains(notes, text) || strings.Contains(without, text) {
 			t.Errorf("%q is not only in the notes of a release with groups:\n%s\n%s", text, notes, without)
 		}

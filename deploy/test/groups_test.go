@@ -246,6 +246,7 @@ var patches = []string{
 	`{spec: {initContainers: [{name: docker, env: [{name: A, value: x}]}, {name: between, image: a}, {name: sidecar, resources: {limits: {memory: 96Mi}}}]}}`,
 	`{spec: {containers: [{name: runner, env: [{name: Z, value: z}, {name: HTTP_PROXY, value: other}, {name: SIDECAR_DIR, value: /opt/bitbucket-runner-scaler}]}]}}`,
 	`{spec: {containers: [{name: runner, env: [{name: http_proxy, "$patch": delete}], ports: [{containerPort: 80}, {containerPort: 81, name: b}]}]}}`,
+	`{spec: {containers: [{name: runner, ports: [{containerPort: 80, protocol: TCP}, {containerPort: 80, protocol: UDP}, {containerPort: 81}]}], initContainers: [{name: more, image: a, ports: [{containerPort: 80, protocol: UDP}, {containerPort: 80}]}]}}`,
 	`{spec: {containers: [{name: runner, resources: {"$patch": replace, limits: {cpu: 2}}}]}}`,
 	`{spec: {containers: [{name: runner, resources: null, imagePullPolicy: Never}]}}`,
 	`{spec: {tolerations: [{operator: Exists}], nodeSelector: {pool: null, disk: fast}}}`,
@@ -267,6 +268,11 @@ func TestPatchesAreMergedAsByRender(t *testing.T) {
 func TestNumbersAndAmountsAreThoseOfRender(t *testing.T) {
 	compare(t, []byte(`groups: [{name: a, workspace: acme, labels: [a], parameters: {scale_down_threshold: 0.00001, max_age: 2592000}, resources: {requests: {memory: 8Gi, cpu: 1500m}}},
   {name: b, workspace: acme, labels: [b], resources: {limits: {memory: 512Mi, cpu: 0.25}}}, {name: c, workspace: acme, labels: [c], resources: {requests: {memory: 5e9}, limits: {example.com/gpu: 1}}}]`))
+}
+
+func TestNumbersWithLeadingZerosAreDecimal(t *testing.T) {
+	compare(t, []byte(`groups: [{name: a, workspace: acme, labels: [a], strategy: fixed, parameters: {count: "010"}}, {name: b, workspace: acme, labels: [b], strategy: fixed, parameters: {count: "09"}},
+  {name: c, workspace: acme, labels: [c], parameters: {min: "09", max: "020", spare: "08"}}, {name: d, workspace: acme, labels: [d], type: manual, parameters: {runners_count: "011"}}, {name: e, workspace: acme, labels: [e], strategy: queuedSteps, parameters: {min: "00", max: "09"}}]`))
 }
 
 func TestTheOlderModesAreRead(t *testing.T) {

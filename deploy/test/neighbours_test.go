@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -86,6 +88,20 @@ func TestThePolicyIsForTheScalerOfItsInstallation(t *testing.T) {
 		}
 		if binding.Spec.PolicyName != policy.Name {
 			t.Errorf("the binding is of %q, want %q", binding.Spec.PolicyName, policy.Name)
+		}
+	}
+}
+
+// Older API servers have no ValidatingAdmissionPolicy, and would let the scaler patch all of a
+// ScaledJob.
+func TestTheChartIsForKubernetesWithThePolicy(t *testing.T) {
+	loaded, err := loader.Load(chartDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range map[string]bool{"v1.29.14": false, "v1.29.15-eks-1": false, "v1.30.0": true, "v1.30.1-gke.100": true, "v1.36.0": true} {
+		if got := chartutil.IsCompatibleRange(loaded.Metadata.KubeVersion, version); got != want {
+			t.Errorf("it can be installed on %s: %v", version, got)
 		}
 	}
 }

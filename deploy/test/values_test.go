@@ -126,6 +126,18 @@ func TestFlagsOfTheChartAreRefusedWithTheirValue(t *testing.T) {
 	}
 }
 
+func TestVariablesOfTheChartAreRefused(t *testing.T) {
+	for variable, want := range map[string]string{
+		"SCALER_TLS": "set tls.mode", "SCALER_CREDENTIALS_DIR": "set credentials", "SCALER_WEBHOOK_LISTEN": "set webhook.enabled", "POD_NAME": "pod's own", "POD_NAMESPACE": "pod's own",
+	} {
+		_, _, err := charted(controlPlane, object{"extraEnv": []any{object{"name": variable, "value": "x"}}})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), variable) {
+			t.Errorf("%s: got %v, want %s", variable, err, want)
+		}
+	}
+	deployed(t, "extraEnv: [{name: SCALER_POLL_INTERVAL, value: 2m}]")
+}
+
 // TestHelmTestAsksTheLeader follows the call of the test's pod to the Service, and through the
 // policies of the control plane.
 func TestHelmTestAsksTheLeader(t *testing.T) {
@@ -163,6 +175,55 @@ func selects(selector, labels map[string]string) bool {
 		}
 	}
 	return len(selector) > 0
+}
+
+func TestReleaseNamesThatNoServiceCanHaveNeedAnother(t *testing.T) {
+	for _, release := range []string{"my.rel", "1st", "1.bitbucket-runner-scaler"} {
+		if _, _, err := released(release, controlPlane, object{}); err == nil || !strings.Contains(err.Error(), "set fullnameOverride") {
+			t.Errorf("%s: got %v, want what to set", release, err)
+		}
+		if _, _, err := released(release, controlPlane, object{"fullnameOverride": "runners"}); err != nil {
+			t.Errorf("%s: %v", release, err)
+		}
+	}
+}
+
+// YAML would take the names for numbers and booleans.
+func TestNamesThatLookLikeOtherTypesAreTexts(t *testing.T) {
+	for _, text := range []string{"123", "on", "null", "1e5", "0x1"} {
+		values := with(t, "{fullnameOverride: 'on', credentials: {default: {existingSecret: X}, 12: {existingSecret: X}}, tls: {mode: certManager, secretName: X, issuer: {name: X}}, existingCABundle: X, priorityClassName: X, serviceAccount: {name: X}, traces: {endpoint: 'http://c:4317', headersSecret: X}, namespace: {create: true}, "+
+			"networkPolicy: {enabled: true, kedaNamespace: X, monitoringNamespace: X, collectorNamespace: X, ingressNamespace: X, runnerNamespaces: [X]}, webhook: {enabled: true, host: X}, ingress: {enabled: true, className: X, secretName: X}, httpRoute: {enabled: true, parentRefs: [{name: X}]}, podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}, "+
+			"groups: [{name: X, namespace: second, workspace: acme, labels: [a]}]}")
+		all, _, err := released(text, "456", replaced(values, "X", text).(object))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		typed(t, all)
+	}
+}
+
+// replaced returns a value with another text in place of one.
+func replaced(value any, old, text string) any {
+	switch v := value.(type) {
+	case object:
+		fields := object{}
+		for key, field := range v {
+			fields[key] = replaced(field, old, text)
+		}
+		return fields
+	case []any:
+		items := make([]any, len(v))
+		for i, item := range v {
+			items[i] = replaced(item, old, text)
+		}
+		return items
+	case string:
+		if v == old {
+			return text
+		}
+	}
+	return value
 }
 
 func TestTheNotesWarnOfSecretsInValues(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +79,24 @@ func TestWhatTestsReportBecomesRows(t *testing.T) {
 	}
 	if got := found.reaction("polls", "-", "polls-alone-5s").Measured; got != "not measured" {
 		t.Errorf("got %q for what no test reported", got)
+	}
+}
+
+func TestWhatWasNotMeasuredMissesItsGoal(t *testing.T) {
+	for name, row := range map[string]document.Row{
+		"a figure of zero":    goal("memory", 0, 64, "%.0f MiB", "", ""),
+		"no number":           goal("memory", math.NaN(), 64, "%.0f MiB", "", ""),
+		"nothing reported":    attributes{}.row("calls", "60", "", "calls"),
+		"too many":            attributes{"calls": "61 per hour"}.atMost("calls", "60 per hour", "", "calls", 60),
+		"no number of calls":  attributes{"calls": "many"}.atMost("calls", "60 per hour", "", "calls", 60),
+		"no number, and none": attributes{}.atMost("calls", "60 per hour", "", "calls", 60),
+	} {
+		if row.Missed == "" {
+			t.Errorf("%s: %+v", name, row)
+		}
+	}
+	if row := (attributes{"calls": "60 per hour"}).atMost("calls", "60 per hour", "", "calls", 60); row.Missed != "" {
+		t.Errorf("%+v", row)
 	}
 }
 

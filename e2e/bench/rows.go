@@ -13,11 +13,17 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // from, and what would fix it.
 func goal(what string, value, most float64, format, reference, why string) document.Row {
 	row := document.Row{What: what, Goal: fmt.Sprintf("%v%s", most, unit(fmt.Sprintf(format, most))), Reference: reference, Measured: fmt.Sprintf(format, value)}
-	if value > most {
+	switch {
+	case !(value > 0): // nothing was counted, or NaN
+		row.Measured, row.Missed = notMeasured, notMeasured+"."
+	case value > most:
 		row.Missed = fmt.Sprintf("%s instead of %s, %.0f %% more. %s", row.Measured, row.Goal, 100*(value/most-1), why)
 	}
 	return row
 }
+
+// notMeasured stands for a figure that is not there.
+const notMeasured = "not measured"
 
 // unit is the unit of a figure with one, with the space before it.
 func unit(figure string) string {

@@ -82,7 +82,7 @@ func (r *run) sidecars(ctx context.Context) error {
 			goal(fmt.Sprintf("scaler with %d attached sidecars over TLS: resident memory", n), resident/mib, 256, "%.0f MiB", fmt.Sprintf("%.0f MiB of it not of files", memory.Anonymous/mib),
 				"Each connection costs goroutines with their stacks, buffers and the state of TLS, and the heap has headroom between two collections (`GOGC` exchanges it for CPU). With a limit of the container the Go runtime collects more often before it is reached, as here: that costs CPU and time per snapshot. Pages of files do not count as long as they can be dropped."),
 			goal("a report of a runner until KEDA's answer shows it, 2,000 sidecars: p99", ms(seen.at(99)), 100, "%.0f ms", fmt.Sprintf("p50 %.0f ms; a snapshot takes %.1f ms", ms(seen.at(50)), 1000*w.buildSeconds/w.builds),
-				"At most one snapshot is begun per 50 ms, and a report waits for the one under way and the next one. With other load on the machine each takes longer. Building only the group that has changed would fix it."),
+				"At most one snapshot is begun per 50 ms, and a report waits for the one under way and the next one. With other load on the machine each takes longer."),
 			{What: "all 2,000 sidecars attach again after the leader's death", Goal: "-", Reference: "100 reviews of tokens per second, 200 at once", Measured: fmt.Sprintf("%.1f s", s.took.Seconds())},
 		},
 		Notes: []string{

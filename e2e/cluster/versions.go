@@ -6,6 +6,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/version"
 )
 
 // Variables of the environment that choose what a cluster runs, by minor version: E2E_KUBERNETES=1.33 E2E_KEDA=2.16.
@@ -38,7 +40,9 @@ type Versions struct{ Kubernetes, KEDA Release }
 
 // ReadsAuthorityAgain reports whether KEDA connects again with another authority. Before
 // 2.20 it keeps the first connection to an address.
-func (v Versions) ReadsAuthorityAgain() bool { return v.KEDA == kedaReleases[0] }
+func (v Versions) ReadsAuthorityAgain() bool {
+	return version.MustParseGeneric(v.KEDA.Version).AtLeast(version.MustParseGeneric("2.20"))
+}
 
 // chosen returns the versions that the environment asks for. The error names every variable whose value is unknown.
 func chosen() (Versions, error) {

@@ -121,7 +121,7 @@ func (j *journey) nobody(t *testing.T) {
 		}
 		t.Errorf("a runner is left at Bitbucket: %+v", runner)
 	}
-	if others != 1 {
+	if others != 1 && j.other != "" { // empty if the stages with it are left out
 		t.Error("the runner that is not ours was deleted or disabled")
 	}
 }

@@ -128,7 +128,7 @@ func (j *journey) quickstartWithKustomize(t *testing.T) {
 	write(t, j.dir, "runners_config.yaml", "groups:\n"+groups)
 	prepare, _, _ := strings.Cut(j.block(t, "README.md", "Quickstart", 2), "helm install")
 	j.types(t, filled(t, prepare, "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
-	j.edit(t, "dist/install.yaml", func(text string) string {
+	j.edit(t, "dist/install-v"+version+".yaml", func(text string) string {
 		return regexp.MustCompile(`(?m)^( *- )--grpc-listen=:9090\n`).ReplaceAllString(text, "$0$1"+strings.Join(bitbucketFlags, "\n$1")+"\n")
 	})
 	j.types(t, filled(t, j.block(t, "README.md", "Quickstart", 3), "v0.1.0", "v"+version, "registry.example.com", j.registry, "linux-amd64", "linux-"+runtime.GOARCH))

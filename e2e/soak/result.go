@@ -44,6 +44,9 @@ func (s *soak) judge(before, after sample, counters emulator.Counters) result {
 	add := func(what string, ok bool, want, measured string, args ...any) {
 		r.findings = append(r.findings, finding{what, fmt.Sprintf(measured, args...), want, ok})
 	}
+	pushed := int(s.options.duration/pushEvery) * 9 / 10 // a push may be late
+	add("pipelines", len(s.pipelines) > 0 && len(s.pipelines) >= pushed, fmt.Sprintf("at least %d", max(1, pushed)), "%d", len(s.pipelines))
+	add("steps that passed", len(s.passed) == stepsOfPipeline*len(s.pipelines), fmt.Sprintf("%d", stepsOfPipeline*len(s.pipelines)), "%d", len(s.passed))
 	add("steps that did not pass", len(s.failed) == 0, "0", "%d", len(s.failed))
 	waits := make([]time.Duration, 0, len(s.passed))
 	for _, wait := range s.passed {
@@ -57,6 +60,15 @@ func (s *soak) judge(before, after sample, counters emulator.Counters) result {
 	add("restarts of containers, beyond the kills", after.Restarts-before.Restarts == s.kills, "0", "%d", after.Restarts-before.Restarts-s.kills)
 	add("busy runners deleted", counters.BusyRunnersDeleted == 0, "0", "%d", counters.BusyRunnersDeleted)
 	add("answers 429 of Bitbucket", counters.TooManyRequests == 0, "0", "%d", counters.TooManyRequests)
+	led := 0
+	for _, one := range s.samples {
+		if _, ok := one.leader(); ok {
+			led++
+		}
+	}
+	add("samples in which a replica led", 10*led >= 9*len(s.samples) && led > 0, "at least 90 %", "%d of %d", led, len(s.samples))
+	terms := s.terms()
+	add("leaders long enough to judge growth", len(terms) >= s.kills && len(terms) > 0, fmt.Sprintf("at least %d", max(1, s.kills)), "%d", len(terms))
 	for _, of := range []struct {
 		what  string
 		slack float64
@@ -64,13 +76,30 @@ func (s *soak) judge(before, after sample, counters emulator.Counters) result {
 		form  string
 		value func(process) float64
 	}{
-		{"resident memory of the leader", slackMemory, mebi, "%.1f MiB, then %.1f MiB", func(p process) float64 { return p.Resident }},
-		{"heap of the leader", slackMemory, mebi, "%.1f MiB, then %.1f MiB", func(p process) float64 { return p.Heap }},
-		{"goroutines of the leader", slackRoutines, 1, "%.0f, then %.0f", func(p process) float64 { return p.Goroutines }},
-		{"open files of the leader", slackFiles, 1, "%.0f, then %.0f", func(p process) float64 { return p.Open }},
+		{"resident memory", slackMemory, mebi, "%.1f MiB, then %.1f MiB", func(p process) float64 { return p.Resident }},
+		{"heap", slackMemory, mebi, "%.1f MiB, then %.1f MiB", func(p process) float64 { return p.Heap }},
+		{"goroutines", slackRoutines, 1, "%.0f, then %.0f", func(p process) float64 { return p.Goroutines }},
+		{"open files", slackFiles, 1, "%.0f, then %.0f", func(p process) float64 { return p.Open }},
 	} {
-		first, last, ok := thirds(s.samples, of.value)
-		add(of.what+", median of the first and of the last third", ok && last <= mostGrowth*first+of.slack, "no growth", of.form, first/of.unit, last/of.unit)
+		flat := func(values []float64) (first, last float64, ok bool) {
+			first, last = thirds(values)
+			return first, last, first > 0 && last <= mostGrowth*first+of.slack
+		}
+		var all []float64
+		var worst [2]float64
+		grown := false
+		for _, t := range terms {
+			values := t.values(of.value)
+			all = append(all, values...)
+			first, last, ok := flat(values)
+			grown = grown || !ok
+			if last-first > worst[1]-worst[0] || worst == [2]float64{} {
+				worst = [2]float64{first, last}
+			}
+		}
+		first, last, ok := flat(all)
+		add(of.what+" of the leaders, median of the first and of the last third of the time", ok, "no growth", of.form, first/of.unit, last/of.unit)
+		add(of.what+" of the leader that grew most, the same of its own time", !grown && len(terms) > 0, "no growth", of.form, worst[0]/of.unit, worst[1]/of.unit)
 	}
 	add("runners left at Bitbucket", after.Runners == 0, "0", "%d", after.Runners)
 	add("Jobs and pods left", after.Jobs+after.Pods == 0, "0", "%d", after.Jobs+after.Pods)
@@ -83,25 +112,67 @@ func (s *soak) judge(before, after sample, counters emulator.Counters) result {
 // manifest makes: the scaler's authority, and Kubernetes' own.
 const runnerObjects = 2
 
-// thirds returns the medians of the leader's values in the first and in the last third of
-// the samples. ok is false if either has none.
-func thirds(samples []sample, value func(process) float64) (first, last float64, ok bool) {
-	third := len(samples) / 3
-	median := func(part []sample) float64 {
-		var values []float64
-		for _, one := range part {
-			if leader, leads := one.leader(); leads {
-				values = append(values, value(leader))
-			}
-		}
-		slices.Sort(values)
-		if len(values) == 0 {
-			return -1
-		}
-		return values[len(values)/2]
+// warmUp is how long a new leader needs until it has attached all sidecars and its heap has
+// its size.
+const warmUp = 2 * time.Minute
+
+// term is what one process said while it led, after warming up.
+type term []process
+
+func (t term) values(value func(process) float64) []float64 {
+	values := make([]float64, len(t))
+	for i, p := range t {
+		values[i] = value(p)
 	}
-	first, last = median(samples[:third]), median(samples[len(samples)-third:])
-	return first, last, first >= 0 && last >= 0
+	return values
+}
+
+// terms are those of all leaders that can be judged. Each leader is killed, so growth over
+// the whole time would not show a leak: its memory goes with the process.
+func (s *soak) terms() (terms []term) {
+	type identity struct {
+		pod     string
+		started time.Time
+	}
+	byProcess := map[identity]term{}
+	since := map[identity]time.Time{}
+	var order []identity
+	for _, one := range s.samples {
+		leader, ok := one.leader()
+		if !ok {
+			continue
+		}
+		id := identity{leader.Pod, leader.Started}
+		if since[id].IsZero() {
+			since[id] = one.At
+			order = append(order, id)
+		}
+		if one.At.Sub(since[id]) >= warmUp {
+			byProcess[id] = append(byProcess[id], leader)
+		}
+	}
+	for _, id := range order {
+		if len(byProcess[id]) >= leastSamples {
+			terms = append(terms, byProcess[id])
+		}
+	}
+	return terms
+}
+
+// leastSamples are enough for a median of each third.
+const leastSamples = 9
+
+// thirds returns the medians of the first and of the last third; 0 without values.
+func thirds(values []float64) (first, last float64) {
+	median := func(part []float64) float64 {
+		if len(part) == 0 {
+			return 0
+		}
+		part = slices.Sorted(slices.Values(part))
+		return part[len(part)/2]
+	}
+	third := len(values) / 3
+	return median(values[:third]), median(values[len(values)-third:])
 }
 
 // write writes the findings as a table.

@@ -47,7 +47,8 @@ type sample struct {
 func (s *soak) sample(ctx context.Context) (sample, error) {
 	now := sample{At: time.Now()}
 	var pods, known corev1.PodList
-	errs := []error{s.list(ctx, &pods, "-n", installation.ControlPlane, "get", "pods", "-l", "app.kubernetes.io/name="+installation.Scaler)}
+	errs := make([]error, 0, 7)
+	errs = append(errs, s.list(ctx, &pods, "-n", installation.ControlPlane, "get", "pods", "-l", "app.kubernetes.io/name="+installation.Scaler))
 	for _, pod := range pods.Items {
 		for _, container := range pod.Status.ContainerStatuses {
 			now.Restarts += int(container.RestartCount)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bitbucket-runner-scaler/bitbucket/emulator"
@@ -31,13 +32,24 @@ func TestRunnersSecretIsOnlyInItsOwnEnvironment(t *testing.T) {
 	steps := queue(t, "secret", 2, "5s")
 	search(t, secrets)
 	untilPassed(t, steps)
+	var p []corev1.Pod
+	until(t, "the runners that the steps brought to be gone", func() (bool, error) {
+		p = slices.DeleteFunc(pods(t, "secret"), func(pod corev1.Pod) bool {
+			return pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil
+		})
+		all, _ := online(t, "secret")
+		return all == 2 && len(p) == 2, nil
+	})
+	known := map[string]bool{}
+	for _, pod := range pods(t, "secret") {
+		known[pod.Name] = true
+	}
 	// A killed process logs more than one that is stopped in order.
-	p := pods(t, "secret")
 	processOf(t, string(p[0].UID), "/sidecar", "run").kill(t)
 	processOf(t, string(p[1].UID), "/bitbucket-emulator", "runner").kill(t)
 	until(t, "the killed runner's place to be taken", func() (bool, error) {
 		all, _ := online(t, "secret")
-		return all >= 2 && len(pods(t, "secret")) > 2, nil
+		return all >= 2 && slices.ContainsFunc(pods(t, "secret"), func(pod corev1.Pod) bool { return !known[pod.Name] }), nil
 	})
 	search(t, append(secrets, handedOut(t, "secret")...))
 }

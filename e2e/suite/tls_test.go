@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"math/big"
 	"net"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,9 +27,15 @@ func TestRenewedCertificateLosesNoStepAndNoPoll(t *testing.T) {
 	}
 	until(t, "another certificate to be served", func() (bool, error) { return served(t).Cmp(before) != 0, nil })
 	untilDone(t, "renewed", steps)
-	text, err := shared.Kube.Run(t.Context(), "", "-n", installation.Runners, "get", "events", "--field-selector", "involvedObject.name=renewed,reason=KEDAScalerFailed", "-o", "jsonpath={.items[*].message}")
-	if err != nil || text != "" {
-		t.Errorf("KEDA's polls failed: %s, %v", text, err)
+	text, err := shared.Kube.Run(t.Context(), "", "-n", installation.Runners, "get", "events", "--field-selector", "involvedObject.name=renewed,reason=KEDAScalerFailed", "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for message := range strings.Lines(text) {
+		// KEDA 2.17 also reports calls that it cancels itself, when it reads a ScaledJob again.
+		if !strings.Contains(message, "code = Canceled desc = context canceled") {
+			t.Errorf("KEDA's polls failed: %s", message)
+		}
 	}
 }
 

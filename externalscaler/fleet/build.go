@@ -24,8 +24,8 @@ type input struct {
 	pods       []Pod
 	called     map[GroupKey]calledGroup
 	views      scope.Views
-	reports    map[string]podMemory // by pod UID
-	queue      *queue.Snapshot      // nil if nobody reads it
+	reports    reports
+	queue      *queue.Snapshot // nil if nobody reads it
 	history    history
 }
 
@@ -37,14 +37,12 @@ type snapshot struct {
 	views     scope.Views
 	// pods are the positions of the groups' members by their pods' UIDs.
 	pods map[string]position
-	// live are the UIDs of all known pods.
-	live map[string]struct{}
+	*grouping
+	// reports are what the sidecars of these pods have reported.
+	reports reports
 	// orphaned are the pods that belong to no group any more, though their runners
 	// are registered.
 	orphaned []Member
-	// names are those of the runners of all known pods, with the UUID of the runner
-	// that the pod's sidecar reports; empty if it does not.
-	names map[string]string
 	// unserved are the steps that no group serves.
 	unserved []UnservedStep
 	// serving are the valid groups as the queue knows them, in the order of their names.
@@ -101,6 +99,8 @@ type builder struct {
 	found findings
 	// ours are the runners of this installation by name, for each scope.
 	ours map[scope.ID]map[string][]*bitbucket.Runner
+	// before are the groups of the snapshot before, if their members may be kept.
+	before map[GroupKey]*GroupSnapshot
 }
 
 // build joins all that is known into the next snapshot. It changes nothing.
@@ -109,11 +109,12 @@ func (c Config) build(in input) (*snapshot, findings) {
 		Config: c, in: in,
 		next: &snapshot{
 			requested: in.requested, groups: map[GroupKey]*GroupSnapshot{}, errs: map[GroupKey]error{},
-			views: in.views, pods: make(map[string]position, len(in.pods)), names: make(map[string]string, len(in.pods)), live: make(map[string]struct{}, len(in.pods)),
+			views: in.views, pods: make(map[string]position, len(in.pods)), grouping: groupingOf(in.jobs, in.pods, in.history.grouping), reports: in.reports,
 		},
 		ours:  map[scope.ID]map[string][]*bitbucket.Runner{},
 		found: findings{history: history{parsed: map[string]parsed{}}},
 	}
+	b.before = b.in.history.membersFor(b.in, b.next.grouping)
 	if c.Kubernetes != nil {
 		b.groupsOfKubernetes()
 	} else {
@@ -123,35 +124,14 @@ func (c Config) build(in input) (*snapshot, findings) {
 	b.reserve()
 	b.trackIdle()
 	b.trackUse()
+	b.retain()
+	b.found.history.grouping, b.found.history.joined = b.next.grouping, joinedFrom{in.scaledJobs, in.views, in.reports, b.next.groups}
 	return b.next, b.found
 }
 
 // groupsOfKubernetes reads the groups from their ScaledJobs and joins each with
 // its Jobs, their pods, and the runners named after those.
 func (b *builder) groupsOfKubernetes() {
-	jobs, failed, counts := map[string][]Job{}, map[string][]Job{}, map[string]int{}
-	for i := range b.in.jobs {
-		counts[b.in.jobs[i].ScaledJobUID]++
-	}
-	for i := range b.in.jobs {
-		job := &b.in.jobs[i]
-		if job.Failed != nil {
-			failed[job.ScaledJobUID] = append(failed[job.ScaledJobUID], *job)
-			continue
-		}
-		if jobs[job.ScaledJobUID] == nil { // room for all at once, because there may be many
-			jobs[job.ScaledJobUID] = make([]Job, 0, counts[job.ScaledJobUID])
-		}
-		jobs[job.ScaledJobUID] = append(jobs[job.ScaledJobUID], *job)
-		if job.Pod != nil {
-			b.next.live[job.Pod.UID] = struct{}{}
-		}
-	}
-	for i := range b.in.pods {
-		pod := &b.in.pods[i]
-		b.next.live[pod.UID] = struct{}{}
-		b.next.names[scope.RunnerName(pod.Name, pod.UID)] = b.in.reports[pod.UID].RunnerUUID
-	}
 	scaledJobs := slices.Clone(b.in.scaledJobs)
 	slices.SortFunc(scaledJobs, func(a, b ScaledJob) int { // the older of two duplicates stays
 		return cmp.Or(a.CreatedOn.Compare(b.CreatedOn), a.compare(b.GroupKey))
@@ -164,9 +144,12 @@ func (b *builder) groupsOfKubernetes() {
 			continue
 		}
 		accepted = append(accepted, group)
-		elsewhere := func(job Job) bool { return job.Namespace != scaledJob.Namespace }
-		b.join(group, slices.DeleteFunc(jobs[scaledJob.UID], elsewhere))
-		group.Failed = slices.DeleteFunc(failed[scaledJob.UID], elsewhere)
+		own := parent{scaledJob.Namespace, scaledJob.UID}
+		if !b.keep(group) {
+			b.join(group, b.next.jobs[own])
+		}
+		group.observe()
+		group.Failed = b.next.failed[own]
 		for i := range group.Members {
 			if member := &group.Members[i]; member.Pod != nil {
 				b.next.pods[member.Pod.UID] = position{group: group.GroupKey, member: i}

@@ -28,7 +28,7 @@ func pieces() (Config, input) {
 		jobs:       []Job{{Namespace: "ns", Name: "builds-1", UID: "job-uid", ScaledJobUID: "builds-uid", Pod: &pod}},
 		pods:       []Pod{pod},
 		views:      scope.Views{},
-		reports:    map[string]podMemory{},
+		reports:    reports{},
 	}
 }
 
@@ -126,7 +126,7 @@ func TestWhichRunnerIsThePodsOwn(t *testing.T) {
 			for _, view := range c.views {
 				in.views[view.ID] = view
 			}
-			in.reports["pod-uid"] = podMemory{Telemetry: Telemetry{Scope: c.reported}}
+			in.reports["pod-uid"] = &podMemory{Telemetry: Telemetry{Scope: c.reported}}
 			s, found := config.build(in)
 			m := s.groups[GroupKey{"ns", "builds"}].Members[0]
 			if m.State != c.want || m.Scope != c.scope || m.Outdated != c.outdated || len(found.wanted) != c.wanted {
@@ -148,7 +148,7 @@ func TestPodsWithoutAGroupAreSeenToTheirEnd(t *testing.T) {
 	if s, found := c.build(in); len(s.orphaned) != 0 || len(found.wanted) != 0 {
 		t.Errorf("with nothing known of it: got %+v, wanted %v", s.orphaned, found.wanted)
 	}
-	in.reports["pod-uid"] = podMemory{Telemetry: Telemetry{Scope: id(acmeUUID, "")}}
+	in.reports["pod-uid"] = &podMemory{Telemetry: Telemetry{Scope: id(acmeUUID, "")}}
 	if s, found := c.build(in); len(s.orphaned) != 1 || len(found.wanted) != 1 || found.wanted[0].ID != id(acmeUUID, "") {
 		t.Errorf("with a scope that its sidecar names: got %+v, wanted %v", s.orphaned, found.wanted)
 	}
@@ -218,7 +218,7 @@ func TestAListThatLacksAKnownStepIsDistrusted(t *testing.T) {
 			runner := registered(bitbucket.StatusOnline)
 			runner.State.Step = c.step
 			in.views[id("acme", "")] = shown(id("acme", ""), acmeUUID, runner)
-			in.reports["pod-uid"] = podMemory{Telemetry: Telemetry{Attached: c.attached, Activity: c.activity, Since: begun.Add(c.since)}}
+			in.reports["pod-uid"] = &podMemory{Telemetry: Telemetry{Attached: c.attached, Activity: c.activity, Since: begun.Add(c.since)}}
 			_, found := config.build(in)
 			if got := slices.Equal(found.distrusted, []distrusted{{id("acme", ""), begun}}); got != c.want || !got && len(found.distrusted) > 0 {
 				t.Errorf("distrusted %v, want %v", found.distrusted, c.want)

@@ -133,12 +133,12 @@ func TestTelemetryKeepsWhatItNeedsAndNoMore(t *testing.T) {
 	all.change("pod", func(pod *podMemory) {
 		pod.stopping, pod.asked, pod.replaced = at, at, map[string]struct{}{}
 	})
-	all.keep(map[string]struct{}{})
+	all.keep(map[string]string{})
 	if got := all.get("pod"); !got.Attached || !got.stopping.IsZero() || !got.asked.IsZero() || got.replaced != nil {
 		t.Errorf("an attached sidecar of a pod that is gone: got %+v", got)
 	}
 	all.detach("pod", at)
-	all.keep(map[string]struct{}{})
+	all.keep(map[string]string{})
 	if len(all.pods) != 0 {
 		t.Errorf("kept %v of a pod that is gone", all.pods)
 	}

@@ -51,7 +51,7 @@ func New(config Config) (*Fleet, error) {
 		config: config, telemetry: newTelemetry(), dirty: make(chan struct{}, 1), next: make(chan struct{}),
 		called: map[GroupKey]calledGroup{},
 	}
-	f.current.Store(&snapshot{})
+	f.current.Store(&snapshot{grouping: &grouping{}})
 	return f, nil
 }
 
@@ -66,6 +66,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C():
+			f.history.forgetMembers()
 		case <-f.dirty:
 		}
 		if !pause.For(ctx, f.config.Clock, f.config.RebuildInterval-f.config.Clock.Since(begun), nil) {

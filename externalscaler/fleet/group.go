@@ -119,6 +119,8 @@ type GroupSnapshot struct {
 	ListsStretched bool
 
 	view *scope.View
+	// kept is true if Members are those of the snapshot before, which nobody may change.
+	kept bool
 }
 
 // Errors that tell a caller why a group has no snapshot. A fault of the metadata

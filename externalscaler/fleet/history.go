@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bitbucket-runner-scaler/externalscaler/runnergroup"
+	"bitbucket-runner-scaler/externalscaler/scope"
 )
 
 // history is what one snapshot remembers for the next.
@@ -17,6 +18,29 @@ type history struct {
 	used map[string]string
 	// parsed is the metadata of each ScaledJob as it was parsed, by UID.
 	parsed map[string]parsed
+	// grouping and joined are what the snapshot was made from, and its groups.
+	grouping *grouping
+	joined   joinedFrom
+}
+
+// joinedFrom is what the members of groups were joined from, besides Jobs and pods.
+type joinedFrom struct {
+	scaledJobs []ScaledJob
+	views      scope.Views
+	reports    reports
+	groups     map[GroupKey]*GroupSnapshot
+}
+
+// forgetMembers has all members joined again, because time alone changes what they count as.
+func (h *history) forgetMembers() { h.joined = joinedFrom{} }
+
+// membersFor returns the groups whose members are still right, but for what runners have reported
+// since; nil if anything else has changed.
+func (h history) membersFor(in input, g *grouping) map[GroupKey]*GroupSnapshot {
+	if last := h.joined; h.grouping == g && same(last.scaledJobs, in.scaledJobs) && maps.Equal(last.views, in.views) {
+		return last.groups
+	}
+	return nil
 }
 
 // parsed is the result of parsing metadata, which hardly ever changes.
@@ -40,7 +64,7 @@ func (b *builder) parse(s ScaledJob) (runnergroup.Group, error) {
 // trackIdle fills in since when each runner has been idle.
 func (b *builder) trackIdle() {
 	idle := make(map[string]time.Time, len(b.in.history.idle))
-	for _, m := range b.next.members() {
+	for group, m := range b.next.members() {
 		if m.State != Idle && m.State != Replaced || m.Runner == nil {
 			continue
 		}
@@ -48,7 +72,10 @@ func (b *builder) trackIdle() {
 		if !ok {
 			since = b.in.now
 		}
-		idle[m.Runner.UUID], m.IdleSince = since, since
+		idle[m.Runner.UUID] = since
+		if group == nil || !group.kept {
+			m.IdleSince = since
+		}
 	}
 	b.found.history.idle = idle
 }
@@ -66,7 +93,9 @@ func (b *builder) trackUse() {
 		if !known && !taken {
 			continue
 		}
-		m.Used = true
+		if group == nil || !group.kept {
+			m.Used = true
+		}
 		if group != nil && group.Spec.Rules.Ephemeral && last != "" && step != "" && step != last {
 			b.found.reused++
 		}

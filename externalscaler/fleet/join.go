@@ -17,8 +17,8 @@ func (b *builder) join(group *GroupSnapshot, jobs []Job) {
 		member.Outdated = jobs[i].Generation != "" && group.Generation != "" && jobs[i].Generation != group.Generation
 		view := group.view
 		if member.Pod != nil {
-			member.Name = scope.RunnerName(member.Pod.Name, member.Pod.UID)
-			report := b.in.reports[member.Pod.UID]
+			member.Name = b.next.live[member.Pod.UID]
+			report := b.in.reports.of(member.Pod.UID)
 			member.Runner = b.runner(view, member.Name, report.RunnerUUID)
 			if member.Runner == nil {
 				view = b.joinElsewhere(&member, view, report.Scope)
@@ -28,7 +28,37 @@ func (b *builder) join(group *GroupSnapshot, jobs []Job) {
 		b.complete(&member, view)
 		group.Members = append(group.Members, member)
 	}
-	group.observe()
+}
+
+// keep gives a group the members of the snapshot before, if its runners have reported nothing since.
+// It returns false if they must be joined again.
+func (b *builder) keep(group *GroupSnapshot) bool {
+	last := b.before[group.GroupKey]
+	if last == nil {
+		return false
+	}
+	for i := range last.Members {
+		m := &last.Members[i]
+		if m.Pod == nil {
+			continue
+		}
+		elsewhere := m.Runner == nil || m.Scope != group.Scope // its scope may have to be asked for
+		if elsewhere || b.in.reports[m.Pod.UID] != b.in.history.joined.reports[m.Pod.UID] {
+			return false
+		}
+	}
+	group.Members, group.kept = last.Members, true
+	return true
+}
+
+// retain puts the group of the snapshot before in the place of one that says the same: whoever has
+// seen that one need not look again.
+func (b *builder) retain() {
+	for key, group := range b.next.groups {
+		if last := b.before[key]; group.kept && group.Observation == last.Observation && len(group.Waiting)+len(last.Waiting) == 0 {
+			b.next.groups[key] = last
+		}
+	}
 }
 
 // joinElsewhere looks for a member's runner in the other scopes, and in the one
@@ -62,10 +92,10 @@ func (b *builder) joinOrphaned() {
 		if _, ok := b.next.pods[pod.UID]; ok {
 			continue
 		}
-		member := Member{Pod: pod, Name: scope.RunnerName(pod.Name, pod.UID)}
+		member := Member{Pod: pod, Name: b.next.live[pod.UID]}
 		view, runner := b.anywhere(member.Name)
 		if runner == nil {
-			if view = b.reportedView(pod, b.in.reports[pod.UID].Scope); view == nil {
+			if view = b.reportedView(pod, b.in.reports.of(pod.UID).Scope); view == nil {
 				continue
 			}
 			runner = b.runner(view, member.Name, "")
@@ -99,7 +129,7 @@ func (b *builder) reportedView(pod *Pod, reported scope.ID) *scope.View {
 		return nil
 	}
 	view := b.view(reported)
-	if view.ListBegun.IsZero() || b.runner(view, scope.RunnerName(pod.Name, pod.UID), "") != nil {
+	if view.ListBegun.IsZero() || b.runner(view, b.next.live[pod.UID], "") != nil {
 		b.want(reported, pod.Namespace, b.in.now)
 	}
 	return view
@@ -123,7 +153,7 @@ func (b *builder) runner(view *scope.View, name, reported string) *bitbucket.Run
 // complete fills in what follows from a member's pod and runner.
 func (b *builder) complete(m *Member, view *scope.View) {
 	if m.Pod != nil {
-		known := b.in.reports[m.Pod.UID]
+		known := b.in.reports.of(m.Pod.UID)
 		m.Telemetry, m.StoppingSince, m.AskedLast, m.Refused, m.replaced = known.Telemetry, known.stopping, known.asked, known.refused, known.replaced
 	}
 	m.ListBegun = view.ListBegun

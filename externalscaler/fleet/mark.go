@@ -61,6 +61,12 @@ func (f *Fleet) MarkStopping(podUID string) {
 	f.Changed()
 }
 
+// UnmarkStopping takes MarkStopping back, because the pod was not told.
+func (f *Fleet) UnmarkStopping(podUID string) {
+	f.telemetry.change(podUID, func(pod *podMemory) { pod.stopping = time.Time{} })
+	f.Changed()
+}
+
 // IsStopping reports whether a pod was told to end.
 func (f *Fleet) IsStopping(podUID string) bool { return !f.telemetry.get(podUID).stopping.IsZero() }
 

@@ -177,7 +177,8 @@ func (f *Fleet) Podless() []Podless {
 			continue // an alias, or nothing current
 		}
 		for _, runner := range view.Runners {
-			own, known := s.names[runner.Name]
+			pod, known := s.names[runner.Name]
+			own := s.reports.of(pod).RunnerUUID
 			twin := own != "" && own != runner.UUID && runner.State.Status == bitbucket.StatusUnregistered
 			if !scope.Owned(runner, f.config.Owner) || known && !twin {
 				continue

@@ -77,18 +77,30 @@ type podMemory struct {
 // telemetry holds what is remembered of each pod, by the pod's UID.
 type telemetry struct {
 	mu   sync.Mutex
-	pods map[string]podMemory
+	pods reports
 }
 
-func newTelemetry() *telemetry { return &telemetry{pods: map[string]podMemory{}} }
+// reports are what is remembered of each pod, by the pod's UID. A pod of which nothing new is
+// remembered keeps its value.
+type reports map[string]*podMemory
+
+// of returns what is remembered of a pod; nothing if it is not known.
+func (r reports) of(podUID string) *podMemory {
+	if pod := r[podUID]; pod != nil {
+		return pod
+	}
+	return &podMemory{}
+}
+
+func newTelemetry() *telemetry { return &telemetry{pods: reports{}} }
 
 // change replaces what is remembered of a pod.
 func (t *telemetry) change(podUID string, apply func(*podMemory)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	pod := t.pods[podUID]
+	pod := *t.pods.of(podUID)
 	apply(&pod)
-	t.pods[podUID] = pod
+	t.pods[podUID] = &pod
 }
 
 // news is what a report says that the one before did not.
@@ -153,25 +165,25 @@ func (t *telemetry) detach(podUID string, now time.Time) {
 func (t *telemetry) get(podUID string) podMemory {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.pods[podUID]
+	return *t.pods.of(podUID)
 }
 
 // all returns what is remembered of every pod.
-func (t *telemetry) all() map[string]podMemory {
+func (t *telemetry) all() reports {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.pods)
 }
 
 // keep forgets the pods that are not in live, unless their sidecars are attached.
-func (t *telemetry) keep(live map[string]struct{}) {
+func (t *telemetry) keep(live map[string]string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for uid, pod := range t.pods {
 		switch _, ok := live[uid]; {
 		case ok:
 		case pod.Attached: // its stream will end, or the watch will show it
-			t.pods[uid] = podMemory{Telemetry: pod.Telemetry, reported: true}
+			t.pods[uid] = &podMemory{Telemetry: pod.Telemetry, reported: true}
 		default:
 			delete(t.pods, uid)
 		}

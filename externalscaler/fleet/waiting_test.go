@@ -14,7 +14,7 @@ func TestAStepThatIsRetriedWaitsAgainWhateverItsLastRunnerDoesNow(t *testing.T) 
 	retried := queue.StepID{Repository: otherUUID, Pipeline: "{p}", Step: "{retried}"}
 	next := queue.StepID{Repository: otherUUID, Pipeline: "{p}", Step: "{next}"}
 	in.views[id("acme", "")] = shown(id("acme", ""), acmeUUID, registered(bitbucket.StatusOnline))
-	in.reports["pod-uid"] = podMemory{reported: true, Telemetry: Telemetry{
+	in.reports["pod-uid"] = &podMemory{reported: true, Telemetry: Telemetry{
 		Attached: true, Activity: ActivityBusy, StepUUID: next.Step, Run: queue.Run{Running: next, Ended: retried, Result: "FAILED"}, Since: now,
 	}}
 	in.queue = &queue.Snapshot{}

@@ -32,6 +32,7 @@ type Snapshots interface {
 // Marks takes notes of what the reaper has begun.
 type Marks interface {
 	MarkStopping(podUID string)
+	UnmarkStopping(podUID string)
 	MarkReplaced(podUID string)
 	UnmarkReplaced(podUID string)
 }

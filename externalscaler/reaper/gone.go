@@ -52,14 +52,14 @@ func (r rules) endGone(s sight) []action {
 }
 
 // tendOrEnd tends to a group whose list is fresh enough to act on. That of a scope that is
-// gone it ends if it may, and else leaves alone.
-func (r *Reaper) tendOrEnd(ctx context.Context, group *fleet.GroupSnapshot) {
+// gone it ends if it may, and else leaves alone. It returns false if no pass has begun.
+func (r *Reaper) tendOrEnd(ctx context.Context, group *fleet.GroupSnapshot) (begun bool) {
 	r.sayNotFound(group)
 	if group.NotFound.Gone {
-		if r.config.UnsafeScaleDown {
-			r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.endGone(ctx, group) })
-		}
-	} else if _, err := r.config.Snapshots.Group(group.GroupKey); err == nil { // or nothing current is known, so nothing is done
-		r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.tend(ctx, group.GroupKey) })
+		return r.config.UnsafeScaleDown && r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.endGone(ctx, group) })
 	}
+	if _, err := r.config.Snapshots.Group(group.GroupKey); err != nil {
+		return false // nothing current is known, so nothing is done
+	}
+	return r.pass(ctx, group.GroupKey, func(ctx context.Context) error { return r.tend(ctx, group.GroupKey) })
 }

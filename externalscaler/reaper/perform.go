@@ -172,11 +172,19 @@ func (r *Reaper) deleteJob(ctx context.Context, s subject, m fleet.Member, why r
 	if m.Job == nil || r.config.Jobs == nil {
 		return nil
 	}
-	if err := r.config.Jobs.DeleteJob(ctx, m.Job.Namespace, m.Job.Name, m.Job.UID); err != nil {
-		return err
-	}
-	if m.Pod != nil {
+	counted := m.Pod != nil && m.State != fleet.Gone
+	if counted { // in place of a Job that is gone but still counted, KEDA creates another
 		r.config.Marks.MarkStopping(m.Pod.UID)
+		if err := r.config.Snapshots.Sync(ctx); err != nil {
+			r.config.Marks.UnmarkStopping(m.Pod.UID)
+			return err
+		}
+	}
+	if err := r.config.Jobs.DeleteJob(ctx, m.Job.Namespace, m.Job.Name, m.Job.UID); err != nil {
+		if counted {
+			r.config.Marks.UnmarkStopping(m.Pod.UID)
+		}
+		return err
 	}
 	r.removed(s, m, why)
 	return nil

@@ -2,6 +2,7 @@ package reaper
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -21,7 +22,11 @@ type world struct {
 	changes []func(*fleet.Member)
 	// jobChanged is true if the API server has a newer version of the Job.
 	jobChanged bool
-	did        []string
+	// deleteErr is the answer of the API server to the deletion of a Job.
+	deleteErr error
+	did       []string
+	// shown is what had been done when the last snapshot was made, and shownAtDeletion when the last Job was deleted.
+	shown, shownAtDeletion []string
 }
 
 func (w *world) Wait() <-chan struct{}          { return nil }
@@ -33,6 +38,7 @@ func (w *world) Group(fleet.GroupKey) (*fleet.GroupSnapshot, error) {
 }
 
 func (w *world) Sync(context.Context) error {
+	w.shown = slices.Clone(w.did)
 	if len(w.changes) > 0 {
 		members := slices.Clone(w.group.Members)
 		w.changes[0](&members[0])
@@ -43,6 +49,7 @@ func (w *world) Sync(context.Context) error {
 }
 
 func (w *world) MarkStopping(podUID string)   { w.did = append(w.did, "finish "+podUID) }
+func (w *world) UnmarkStopping(podUID string) { w.did = append(w.did, "go on with "+podUID) }
 func (w *world) MarkReplaced(podUID string)   { w.did = append(w.did, "replace "+podUID) }
 func (w *world) UnmarkReplaced(podUID string) { w.did = append(w.did, "keep "+podUID) }
 func (w *world) Stop(podUID, _ string) bool   { w.did = append(w.did, "stop "+podUID); return true }
@@ -74,7 +81,8 @@ func (w *world) Recheck(context.Context, scope.ID, string) (bitbucket.Runner, er
 
 func (w *world) DeleteJob(_ context.Context, _, name, _ string) error {
 	w.did = append(w.did, "delete Job "+name)
-	return nil
+	w.shownAtDeletion = w.shown
+	return w.deleteErr
 }
 
 func (w *world) DeleteUnchangedJob(_ context.Context, job fleet.Job) (bool, error) {
@@ -122,6 +130,32 @@ func TestAJobWithoutARunnerIsLookedUpAgainBeforeItEnds(t *testing.T) {
 			}
 			if !slices.Equal(w.did, c.want) {
 				t.Errorf("did %q, want %q", w.did, c.want)
+			}
+		})
+	}
+}
+
+func TestAJobIsDeletedOnceItCountsNoMore(t *testing.T) {
+	away := errors.New("the API server is away")
+	for name, c := range map[string]struct {
+		state fleet.State
+		err   error
+		shown []string
+		want  []string
+	}{
+		"a lost one":               {fleet.Lost, nil, []string{"finish r-pod"}, []string{"finish r-pod", "delete Job r"}},
+		"it cannot be deleted":     {fleet.Lost, away, []string{"finish r-pod"}, []string{"finish r-pod", "delete Job r", "go on with r-pod"}},
+		"one that was told to end": {fleet.Gone, nil, nil, []string{"delete Job r"}},
+		"that cannot be deleted":   {fleet.Gone, away, nil, []string{"delete Job r"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := one("r", c.state)
+			s := seen(t, nil, m)
+			w := &world{group: s.group, deleteErr: c.err}
+			r := New(Config{Snapshots: w, Marks: w, Decider: w, Writer: w, Runners: w, Sidecars: w, Jobs: w})
+			_, err := r.perform(t.Context(), of(s.group), action{deleteJob, m, removal{ReasonLost, "test"}})
+			if !errors.Is(err, c.err) || !slices.Equal(w.did, c.want) || !slices.Equal(w.shownAtDeletion, c.shown) {
+				t.Errorf("got %v, did %q, of which a snapshot showed %q before the deletion; want %v, %q and %q", err, w.did, w.shownAtDeletion, c.err, c.want, c.shown)
 			}
 		})
 	}

@@ -35,6 +35,11 @@ type Reaper struct {
 	rules  rules // with its memory
 	// running are the groups and scopes whose pass has not ended yet.
 	running map[any]struct{}
+	// tended is each group as it was when its last pass began. Until it is another one, nothing new
+	// is known of it.
+	tended map[fleet.GroupKey]*fleet.GroupSnapshot
+	// swept is when runners without a pod were last looked for.
+	swept time.Time
 	// failures are the passes that failed last time.
 	failures map[any]failure
 	// podless are the runners seen without a pod, by UUID.
@@ -66,6 +71,9 @@ type failure struct {
 // maxDelay bounds the delay after failures.
 const maxDelay = time.Minute
 
+// sweepInterval is the least time between two looks for runners without a pod: their grace is minutes.
+const sweepInterval = time.Second
+
 // leastInterval is the least time between two looks, however fast the fleet changes.
 const leastInterval = 20 * time.Millisecond
 
@@ -75,7 +83,7 @@ func New(config Config) *Reaper {
 	return &Reaper{
 		config: config, log: config.Logger,
 		rules:   rules{Limits: config.Limits, memory: newMemory(2*config.Interval + time.Second)},
-		running: map[any]struct{}{}, failures: map[any]failure{},
+		running: map[any]struct{}{}, tended: map[fleet.GroupKey]*fleet.GroupSnapshot{}, failures: map[any]failure{},
 		podless: map[string]*sighting{}, rechecked: map[string]time.Time{}, said: map[saidKey]string{}, waits: map[saidKey]time.Time{}, loops: map[fleet.GroupKey]time.Time{},
 	}
 }
@@ -99,9 +107,10 @@ type orphanedKey struct{ scope.ID }
 
 func (r *Reaper) look(ctx context.Context) {
 	groups, orphaned := r.config.Snapshots.Groups(), r.config.Snapshots.OrphanedPods()
-	r.forget(groups, orphaned)
 	for _, group := range groups {
-		r.tendOrEnd(ctx, group)
+		if r.tended[group.GroupKey] != group && r.tendOrEnd(ctx, group) {
+			r.tended[group.GroupKey] = group
+		}
 	}
 	scopes := map[scope.ID]struct{}{}
 	for _, m := range orphaned {
@@ -112,6 +121,12 @@ func (r *Reaper) look(ctx context.Context) {
 	for id := range scopes {
 		r.pass(ctx, orphanedKey{id}, func(ctx context.Context) error { return r.release(ctx, id) })
 	}
+	now := r.config.Clock.Now()
+	if now.Sub(r.swept) < sweepInterval {
+		return
+	}
+	r.swept = now
+	r.forget(groups, orphaned)
 	if r.config.Pods == nil {
 		return
 	}
@@ -246,13 +261,13 @@ func (r *Reaper) orphanedIn(ctx context.Context, in scope.ID) (map[string]sight,
 	return found, nil
 }
 
-// pass runs one pass unless the last one over the same thing still runs, or
+// pass begins one pass. It returns false if the last one over the same thing still runs, or
 // failed a moment ago.
-func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) error) {
+func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) error) (begun bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.running[what]; ok || r.config.Clock.Now().Before(r.failures[what].until) {
-		return
+		return false
 	}
 	r.running[what] = struct{}{}
 	r.passes.Go(func() {
@@ -276,6 +291,7 @@ func (r *Reaper) pass(ctx context.Context, what any, do func(context.Context) er
 		delay := min(r.config.Interval<<min(count, 10), maxDelay)
 		r.failures[what] = failure{count: count, until: r.config.Clock.Now().Add(delay)}
 	})
+	return true
 }
 
 // forget drops what is remembered of what is no more.
@@ -300,6 +316,7 @@ func (r *Reaper) forget(groups []*fleet.GroupSnapshot, orphaned []fleet.Member) 
 	maps.DeleteFunc(r.waits, func(_ saidKey, last time.Time) bool { return now.Sub(last) > waitMemory })
 	maps.DeleteFunc(r.loops, func(key fleet.GroupKey, _ time.Time) bool { _, ok := present[key]; return !ok })
 	maps.DeleteFunc(r.said, func(key saidKey, _ string) bool { _, ok := present[key.group]; return !ok })
+	maps.DeleteFunc(r.tended, func(key fleet.GroupKey, _ *fleet.GroupSnapshot) bool { _, ok := present[key]; return !ok })
 	maps.DeleteFunc(r.failures, func(_ any, f failure) bool { return now.Sub(f.until) > maxDelay })
 	maps.DeleteFunc(r.rechecked, func(uuid string, _ time.Time) bool { _, ok := uuids[uuid]; return !ok })
 }

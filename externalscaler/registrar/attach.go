@@ -1,9 +1,12 @@
 package registrar
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,6 +30,19 @@ func (r *Registrar) Stop(podUID, reason string) bool {
 	r.config.Telemetry.MarkStopping(podUID)
 	session.order(stopOrder(reason))
 	return true
+}
+
+// snapshotWait bounds the wait for a snapshot. Without one a runner ends all the same.
+const snapshotWait = 2 * time.Second
+
+// awaitSnapshot waits until KEDA's answers no longer count a pod that was told to end. Its Job
+// must not finish before that: in place of a Job that is gone but still counted, KEDA creates another.
+func (r *Registrar) awaitSnapshot(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, snapshotWait)
+	defer cancel()
+	if err := r.config.Snapshots.Sync(ctx); err != nil {
+		r.log.Debug("a runner ends before a snapshot shows it", zap.Error(err))
+	}
 }
 
 // Drain tells a pod's sidecar that its runner takes no new step, and is stopped
@@ -132,6 +148,9 @@ func (r *Registrar) Attach(stream grpc.BidiStreamingServer[runnerv1.AttachReques
 		case <-ended:
 			return nil // the sidecar closed the stream, or it broke: it will open another
 		case order := <-mine.orders:
+			if order.GetStop() != nil {
+				r.awaitSnapshot(stream.Context())
+			}
 			if err := stream.Send(order); err != nil {
 				return fmt.Errorf("send order: %w", err)
 			}

@@ -1,8 +1,10 @@
 package registrar
 
 import (
+	"context"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -59,6 +61,40 @@ func TestStopIsOrderedOnlyOfAnAttachedSidecar(t *testing.T) {
 	}
 	if order := <-mine.orders; order.GetStop().GetReason() != "surplus" {
 		t.Errorf("got %v", order)
+	}
+}
+
+// stream is a sidecar's stream, which ends with the order to stop.
+type stream struct {
+	grpc.ServerStream
+	ctx  context.Context //nolint:containedctx // as in grpc
+	send func(*runnerv1.AttachResponse)
+}
+
+func (s stream) Context() context.Context { return s.ctx }
+func (s stream) Recv() (*runnerv1.AttachRequest, error) {
+	<-s.ctx.Done()
+	return nil, s.ctx.Err()
+}
+
+func (s stream) Send(order *runnerv1.AttachResponse) error {
+	s.send(order)
+	return nil
+}
+
+func TestARunnerIsToldToEndOnceItsJobCountsNoMore(t *testing.T) {
+	r, w := start(t)
+	w.stopping["pod-uid"] = true // it is told as soon as it attaches
+	ctx, cancel := context.WithCancel(with(t.Context(), "good"))
+	told := false
+	err := r.Attach(stream{ctx: ctx, send: func(order *runnerv1.AttachResponse) {
+		if told = order.GetStop() != nil; told && !w.shown["pod-uid"] {
+			t.Error("it was told while the last snapshot still counted it")
+		}
+		cancel()
+	}})
+	if !told || status.Code(err) != codes.Canceled {
+		t.Errorf("told to stop: %v; got %v", told, err)
 	}
 }
 

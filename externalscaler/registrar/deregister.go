@@ -37,6 +37,7 @@ func (r *Registrar) Deregister(ctx context.Context, req *runnerv1.DeregisterRequ
 	r.noteEnd(identity, req)
 	group, m, known := r.config.Snapshots.Member(identity.PodUID) // as it was before its end
 	r.config.Telemetry.MarkStopping(identity.PodUID)
+	defer r.awaitSnapshot(ctx) // the Job completes once this is answered
 	in, runner, ok := r.find(identity, req.GetRunnerUuid())
 	if !ok {
 		return &runnerv1.DeregisterResponse{Gone: true}, nil

@@ -71,8 +71,8 @@ func TestARunnerIsDeletedOnlyIfItShowsNoStep(t *testing.T) {
 			if status.Code(err) != c.want || got.GetGone() != c.gone || !slices.Equal(w.did, c.did) {
 				t.Errorf("got %v, %v after %v; want gone %v, %v after %v", got, err, w.did, c.gone, c.want, c.did)
 			}
-			if !w.stopping["pod-uid"] {
-				t.Error("the pod still counts")
+			if !w.shown["pod-uid"] {
+				t.Error("the pod still counts in the last snapshot")
 			}
 		})
 	}

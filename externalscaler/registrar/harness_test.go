@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ type world struct {
 	reports  []fleet.Telemetry
 	detached []string
 	stopping map[string]bool
+	shown    map[string]bool // the pods that are stopping, as of the last snapshot
 	asked    []string
 	refused  string
 
@@ -98,6 +100,7 @@ func (w *world) HasPod(podUID string) bool {
 func (w *world) Group(fleet.GroupKey) (*fleet.GroupSnapshot, error) { return w.group, w.groupErr }
 func (w *world) Faulty() map[fleet.GroupKey]error                   { return w.faulty }
 func (w *world) Podless() []fleet.Podless                           { return w.podless }
+func (w *world) Sync(context.Context) error                         { w.shown = maps.Clone(w.stopping); return nil }
 func (w *world) LivePods(context.Context) ([]fleet.Pod, error)      { return w.livePods, nil }
 
 func (w *world) Report(_ string, report fleet.Telemetry) { w.reports = append(w.reports, report) }

@@ -60,6 +60,8 @@ type Snapshots interface {
 	Faulty() map[fleet.GroupKey]error
 	// Podless are our runners that no known pod is named after.
 	Podless() []fleet.Podless
+	// Sync waits for a snapshot that shows all that was known when it was called.
+	Sync(ctx context.Context) error
 }
 
 // Telemetry takes what pods say of themselves.

@@ -37,6 +37,7 @@ type Cluster struct {
 	kept       map[string][]fleet.Job        // by ScaledJob UID, the last Jobs that failed
 	events     []Event
 	created    int
+	shown      shown
 }
 
 // Event is an Event on a ScaledJob.
@@ -257,7 +258,7 @@ func (c *Cluster) EventsSeen() []Event {
 func (c *Cluster) ScaledJobs() []fleet.ScaledJob {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Collect(maps.Values(c.scaledJobs))
+	return lasting(&c.shown.scaledJobs, slices.Collect(maps.Values(c.scaledJobs)), func(s fleet.ScaledJob) string { return s.UID })
 }
 
 // Jobs implements fleet.Kubernetes.
@@ -268,7 +269,7 @@ func (c *Cluster) Jobs() []fleet.Job {
 	for _, kept := range c.kept {
 		jobs = append(jobs, kept...)
 	}
-	return jobs
+	return lasting(&c.shown.jobs, jobs, func(job fleet.Job) string { return job.UID })
 }
 
 // Unfinished returns the Jobs that the watch shows and that have not ended.
@@ -282,7 +283,12 @@ func (c *Cluster) Unfinished() []fleet.Job {
 }
 
 // Pods implements fleet.Kubernetes.
-func (c *Cluster) Pods() []fleet.Pod { return c.podsOf(c.Unfinished()) }
+func (c *Cluster) Pods() []fleet.Pod {
+	pods := c.podsOf(c.Unfinished())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return lasting(&c.shown.pods, pods, func(pod fleet.Pod) string { return pod.UID })
+}
 
 func (c *Cluster) podsOf(jobs []fleet.Job) []fleet.Pod {
 	pods := make([]fleet.Pod, 0, len(jobs))

@@ -13,12 +13,16 @@ import (
 // pages returns the texts of the documentation by their paths.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
-	paths, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
+	var paths []string
+	for _, pattern := range []string{"../../docs/*.md", "../../*.md", "../../deploy/*.md", "../../deploy/chart/*.md", "../../deploy/artifacthub/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %d pages, %v", pattern, len(found), err)
+		}
+		paths = append(paths, found...)
 	}
 	all := map[string]string{}
-	for _, path := range append(paths, "../../README.md", "../../deploy/README.md") {
+	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

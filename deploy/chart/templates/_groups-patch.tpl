@@ -30,12 +30,14 @@
 {{- end }}
 
 {{- /* A list whose items have a key, with a patch: the same dict with "key". Items of the
-       patch have its order. The others stand before those that followed them. */}}
+       patch have its order. The others stand before those that followed them. Without an
+       original, items with the same key are all kept, such as a port for TCP and for UDP. */}}
 {{- define "runners.mergeList" -}}
 {{- $call := . }}
 {{- $gone := dict }}
 {{- $merged := dict }}
 {{- $patched := list }}
+{{- $added := list }}
 {{- $original := .original }}
 {{- range .patch }}
 {{- if eq (get . "$patch") "replace" }}{{ $original = list }}{{ end }}
@@ -53,7 +55,9 @@
 {{- $_ := include "runners.fault" (list $call.c (printf "pod_template.%s" $call.path) (printf "want a strategic merge patch: an item has no %s" $call.key)) }}
 {{- else }}
 {{- $_ := set $merged $name (include "runners.merge" (dict "c" $call.c "original" (get $merged $name | default dict) "patch" . "path" $call.path) | fromJson) }}
-{{- if not (has $name $patched) }}{{ $patched = append $patched $name }}{{ end }}
+{{- if not $call.original }}
+{{- $added = append $added (include "runners.merge" (dict "c" $call.c "original" dict "patch" . "path" $call.path) | fromJson) }}
+{{- else if not (has $name $patched) }}{{ $patched = append $patched $name }}{{ end }}
 {{- end }}
 {{- end }}
 {{- $rest := list }}
@@ -70,7 +74,7 @@
 {{- end }}
 {{- $order = append $order $name }}
 {{- end }}
-{{- $items := list }}
+{{- $items := $added }}
 {{- range concat $order $rest | uniq }}
 {{- $items = append $items (get $merged .) }}
 {{- end }}

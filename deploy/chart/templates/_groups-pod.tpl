@@ -34,7 +34,7 @@
 {{- range $i, $variable := get $g "env" | default list }}
 {{- $at := printf "env[%d].name" $i }}
 {{- $given := get $variable "name" }}
-{{- if not (regexMatch "^[ -<>-~]+$" $given) }}
+{{- if or (not (regexMatch "^[-._A-Za-z][-._A-Za-z0-9]*$" $given)) (eq $given ".") (hasPrefix ".." $given) }}
 {{- $_ := include "runners.fault" (list $c $at "the name of a variable" $given) }}
 {{- else if or (has $given $c.parts.identity) (hasPrefix "SIDECAR_" $given) }}
 {{- $_ := include "runners.fault" (list $c $at "another name: the sidecar sets this variable" $given) }}
@@ -98,6 +98,7 @@
 {{- with get .g "pod_template" }}
 {{- $template := $.job.spec.jobTargetRef.template }}
 {{- $merged := include "runners.merge" (dict "c" $ "original" $template "patch" . "path" "") | fromJson }}
+{{- range list "metadata" "spec" }}{{ if not (hasKey $merged .) }}{{ $_ := set $merged . dict }}{{ end }}{{ end }}
 {{- $sidecar := list }}
 {{- $others := list }}
 {{- range get $merged.spec "initContainers" | default list }}

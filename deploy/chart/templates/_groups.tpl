@@ -68,7 +68,10 @@
 {{- if $items }}{{ $_ := set $m $key (join "," $items) }}{{ end }}
 {{- end }}
 {{- range $key, $value := .parameters }}
-{{- $_ := set $m (camelcase $key | untitle) (include "runners.text" $value | trim) }}
+{{- $text := include "runners.text" $value | trim }}
+{{- /* Decimal, as the scaler reads it: a template's int reads 010 as octal. */}}
+{{- if has $key (list "min" "max" "spare" "count" "runners_count") }}{{ $text = regexReplaceAll "^0+([0-9])" $text "${1}" }}{{ end }}
+{{- $_ := set $m (camelcase $key | untitle) $text }}
 {{- end }}
 {{- $_ := include "runners.mode" . }}
 {{- $windows := list }}
@@ -76,6 +79,9 @@
 {{- $read := dict }}
 {{- range $key, $value := include "runners.keys" (list $c (printf "schedules[%d]." $i) $window) | fromJson }}
 {{- $text := include "runners.text" $value }}
+{{- if and (has $key (list "min" "max" "spare")) (regexMatch "^0[0-9]" $text) }}
+{{- $_ := include "runners.fault" (list $c (printf "schedules[%d].%s" $i $key) "a whole number from 0 to 100" $text) }}
+{{- end }}
 {{- $_ := set $read $key (has $key (list "min" "max" "spare") | ternary (int $text) $text) }}
 {{- end }}
 {{- $windows = append $windows $read }}
@@ -180,6 +186,9 @@
 {{- $image := get $images .name | default .image }}
 {{- if and (get $.g "image_mirror") (not (get $images .name)) }}
 {{- $image = printf "%s/%s" (trimSuffix "/" $.g.image_mirror) (regexReplaceAll "^[^/]*\\.[^/]*/" $image "") }}
+{{- if not (regexMatch "^[!-~]+$" $image) }}
+{{- $_ := include "runners.fault" (list $ (printf "images.%s" .name) "an image reference such as registry/name:tag" $image) }}
+{{- end }}
 {{- end }}
 {{- $_ := set . "image" $image }}
 {{- with get $.g "image_pull_policy" }}{{ $_ := set $container "imagePullPolicy" . }}{{ end }}

@@ -10,11 +10,11 @@
 {{- .Values.fullnameOverride }}
 {{- else }}
 {{- $name := include "scaler.name" . }}
-{{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 52 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | trunc 52 | trimSuffix "-" }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $full) }}
+{{- fail (printf "%q, which follows from the name of the release, cannot be the name of a Service: set fullnameOverride to lower-case letters, digits and dashes, with a letter first" $full) }}
 {{- end }}
+{{- $full }}
 {{- end }}
 {{- end }}
 
@@ -23,22 +23,37 @@
 {{ include "scaler.fullname" . }}.{{ .Release.Namespace }}.svc.cluster.local:9090
 {{- end }}
 
+{{- /* The namespaces whose runners the network policies are for: those of the groups that call
+       this scaler, and those of the value. A list as JSON. */}}
+{{- define "scaler.runnerNamespaces" -}}
+{{- $root := . }}
+{{- $usual := "bitbucket-runner" }}
+{{- $namespaces := .Values.networkPolicy.runnerNamespaces | default list }}
+{{- range get .Values "groups" }}
+{{- $address := get . "scaler_address" | default (get . "scalerAddress") }}
+{{- if or (not $address) (eq $address (include "scaler.address" $root)) }}
+{{- $namespaces = append $namespaces (get . "namespace" | default $usual) }}
+{{- end }}
+{{- end }}
+{{- $namespaces | default (list $usual) | uniq | sortAlpha | toJson }}
+{{- end }}
+
 {{- define "scaler.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "scaler.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "scaler.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* The labels of the pod of helm test, which nothing else selects. */}}
 {{- define "scaler.testLabels" -}}
 app.kubernetes.io/name: {{ include "scaler.name" . | trunc 58 }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* The labels of every object, other than those that select pods. */}}
 {{- define "scaler.standardLabels" -}}
 app.kubernetes.io/part-of: bitbucket-runner-scaler
 app.kubernetes.io/version: {{ .Chart.AppVersion | trunc 63 | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
@@ -96,13 +111,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .Values.existingCABundle }}{{ .Values.existingCABundle }}{{ else if .Values.caBundle }}{{ include "scaler.fullname" . }}-trust{{ end }}
 {{- end }}
 
-{{- /* The flags of extraArgs, without those that a value sets already. The schema knows which
-       flags there are. */}}
+{{- /* The flags of extraArgs. Those that the chart or a value gives are refused, in extraEnv too.
+       The schema knows which flags there are. */}}
 {{- define "scaler.extraArgs" -}}
 {{- $given := dict
   "cluster" "set cluster" "credentials-dir" "set credentials" "tls" "set tls.mode" "ca-bundle" "set caBundle or existingCABundle"
   "webhook-listen" "set webhook.enabled" "service" "set fullnameOverride" "namespace" "install into another namespace"
   "pod-name" "it is always the pod's own" "grpc-listen" "the Service needs port 9090" "http-listen" "the Service needs port 8080" }}
+{{- range .Values.extraEnv }}
+{{- $flag := trimPrefix "SCALER_" .name | lower | replace "_" "-" }}
+{{- if and (hasPrefix "SCALER_" .name) (hasKey $given $flag) }}
+{{- fail (printf "extraEnv: the chart itself gives --%s, which %s sets too: %s" $flag .name (get $given $flag)) }}
+{{- else if has .name (list "POD_NAME" "POD_NAMESPACE") }}
+{{- fail (printf "extraEnv: the chart itself sets %s: it is always the pod's own" .name) }}
+{{- end }}
+{{- end }}
 {{- range .Values.extraArgs }}
 {{- $flag := . | trimPrefix "--" | splitList "=" | first }}
 {{- with get $given $flag }}

@@ -83,10 +83,17 @@ func (i Image) Index(files map[program.Platform][]archive.Entry) (v1.ImageIndex,
 		if err != nil {
 			return nil, fmt.Errorf("image %s for %s: %w", i.Title, on, err)
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: made, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: on.OS, Architecture: on.Arch}}})
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: container{made}, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: on.OS, Architecture: on.Arch}}})
 	}
 	return mutate.Annotations(mutate.IndexMediaType(index, types.OCIImageIndex), i.Labels()).(v1.ImageIndex), nil
 }
+
+// container is an image that runs, so its entry in an index has no artifactType; the library would
+// write the media type of its configuration.
+type container struct{ v1.Image }
+
+// ArtifactType returns none.
+func (container) ArtifactType() (string, error) { return "", nil }
 
 // on returns the image for one platform, with one layer.
 func (i Image) on(on program.Platform, files []archive.Entry) (v1.Image, error) {

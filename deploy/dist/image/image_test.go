@@ -91,6 +91,9 @@ func TestAnArchiveHasAnImageForEachPlatformThatIsValid(t *testing.T) {
 		t.Fatalf("index %+v", manifest)
 	}
 	for n, arch := range []string{"amd64", "arm64"} {
+		if kind := manifest.Manifests[n].ArtifactType; kind != "" {
+			t.Errorf("the entry for %s has the artifactType %s, but it is no artifact", arch, kind)
+		}
 		made, err := index.Image(manifest.Manifests[n].Digest)
 		if err != nil {
 			t.Fatal(err)

@@ -13,9 +13,9 @@ import (
 )
 
 // about stands before the rendered manifests.
-const about = `# The control plane of bitbucket-runner-scaler %s, for kubectl apply --server-side -f install.yaml.
+const about = `# The control plane of bitbucket-runner-scaler %[1]s, for kubectl apply --server-side -f install-%[1]s.yaml.
 # It runs in the namespace bitbucket-runner-scaler, and its image is
-# %s@%s.
+# %[2]s@%[3]s.
 #
 # crds: none. The project defines no custom resources. KEDA and its ScaledJobs must be installed.
 #

@@ -71,7 +71,7 @@ func TestThePackagedChartDiffersFromTheSourcesInThoseLinesOnly(t *testing.T) {
 			}
 		}
 		want := map[string][]string{
-			"Chart.yaml":  {`version: "1.2.3"`, `appVersion: "v1.2.3"`},
+			"Chart.yaml":  {`version: "1.2.3"`, `appVersion: "v1.2.3"`, `artifacthub.io/prerelease: "false"`},
 			"values.yaml": {`repository: "registry.example.com/acme/scaler"`, `tag: "v1.2.3"`, `digest: "` + digest + `"`},
 		}[f.Name]
 		if !slices.Equal(changed, want) {

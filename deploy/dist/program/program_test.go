@@ -14,7 +14,7 @@ func TestTheFlagsAreThoseOfTheMakefile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "\nFLAGS   := " + strings.Join(Builder{LDFlags: `"$(LDFLAGS)"`}.flags()[1:], " ") + "\n"; !strings.Contains(string(text), want) {
+	if want := "\nFLAGS   := " + strings.Join(Builder{LDFlags: `"$$GIVEN_LDFLAGS"`}.flags()[1:], " ") + "\n"; !strings.Contains(string(text), want) {
 		t.Errorf("the Makefile does not have %q", want)
 	}
 	if want := "\nPROGRAMS := scaler sidecar runnerctl bitbucket-emulator\n"; !strings.Contains(string(text), want) || len(All) != 4 {
