@@ -69,6 +69,7 @@ func TestWhatGrowsOrIsLeftFails(t *testing.T) {
 			if c.change != nil {
 				c.change(s)
 			}
+			c.counters.Calls = map[string]int{"GET /": 1}
 			err := s.judge(sample{Objects: 5}, c.after, c.counters).err()
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got %v, want %q", err, c.want)
