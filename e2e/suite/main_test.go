@@ -114,7 +114,20 @@ func restartKEDA(ctx context.Context) error {
 			return err
 		}
 	}
-	return shared.Delete(ctx, name)
+	// KEDA keeps the connection of its first call, so that is made while the authority is there.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		jobs, _, _, err := shared.Jobs(ctx)
+		if err == nil && jobs[name] > 0 {
+			return shared.Delete(ctx, name)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // group applies a copy of the example with that name, which is also its label. At the end
