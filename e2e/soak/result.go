@@ -61,11 +61,7 @@ func (s *soak) judge(before, after sample, counters emulator.Counters) result {
 	add("busy runners deleted", counters.BusyRunnersDeleted == 0, "0", "%d", counters.BusyRunnersDeleted)
 	// The load needs more than the 1,000 calls an hour that Bitbucket allows, and a new leader
 	// does not know how many the last one has used. No step may be lost for that.
-	calls := 0
-	for _, n := range counters.Calls {
-		calls += n
-	}
-	add("calls to Bitbucket, and how many of them it refused with 429", calls > 0, "-", "%d, %d", calls, counters.TooManyRequests)
+	add("calls to Bitbucket, and how many of them it refused with 429", len(counters.Calls) > 0, "-", "%d, %d", total(counters.Calls), counters.TooManyRequests)
 	led := 0
 	for _, one := range s.samples {
 		if _, ok := one.leader(); ok {
@@ -112,6 +108,14 @@ func (s *soak) judge(before, after sample, counters emulator.Counters) result {
 	add("more ConfigMaps, Secrets and Leases than before", after.Objects <= before.Objects+runnerObjects, "0", "%d", max(0, after.Objects-before.Objects-runnerObjects))
 	add("directories of pods left on the node", after.Directories <= before.Directories, "0", "%d", max(0, after.Directories-before.Directories))
 	return r
+}
+
+// total returns the sum of all counts.
+func total(counts map[string]int) (sum int) {
+	for _, n := range counts {
+		sum += n
+	}
+	return sum
 }
 
 // runnerObjects are the ConfigMaps of the runners' namespace, which the first group's
