@@ -136,6 +136,6 @@ func (j *journey) quickstartWithKustomize(t *testing.T) {
 	j.runs(t, "self.hosted", "builds")
 	j.types(t, j.block(t, "deploy/README.md", "Uninstalling", 0))
 	j.nobody(t)
-	j.types(t, "kubectl delete -k .")
+	j.types(t, "kubectl delete -k . --ignore-not-found") // the ScaledJobs are gone
 	j.nothing(t)
 }
