@@ -51,7 +51,7 @@ func (b *builder) keep(group *GroupSnapshot) bool {
 	return true
 }
 
-// retain puts the group of the snapshot before in the place of one that says the same: whoever has
+// retain puts the group of the snapshot before in the place of one that says the same: a reader that has
 // seen that one need not look again.
 func (b *builder) retain() {
 	for key, group := range b.next.groups {
