@@ -31,7 +31,7 @@ func TestTwoBuildsAreTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The second is a clone of the first, so that both have the same commit whatever happens meanwhile.
+	// The second is a clone of the first, so that both have the same commit, even if another one is made meanwhile.
 	one, two := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "in", "a", "folder with spaces", "that is long")
 	clone(t, root, one)
 	clone(t, one, two)

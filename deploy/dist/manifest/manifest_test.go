@@ -51,7 +51,7 @@ func TestThePackagedChartHasTheVersionAndTheImageByDigest(t *testing.T) {
 	}
 }
 
-// Whoever reads `helm show values` needs the comments.
+// Readers of `helm show values` need the comments.
 func TestThePackagedChartDiffersFromTheSourcesInThoseLinesOnly(t *testing.T) {
 	loaded, _ := packaged(t)
 	for _, f := range loaded.Raw {
