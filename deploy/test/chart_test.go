@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
 )
 
 func TestTheChartGivesWhatTheOverlayGives(t *testing.T) {
@@ -176,14 +179,54 @@ func TestBadValuesAreRefusedByTheirPath(t *testing.T) {
 	}
 }
 
-// A value that is null has no default any more.
-func TestValuesThatAreNullAreRefusedByName(t *testing.T) {
-	for _, key := range []string{"image", "credentials", "tls", "webhook", "podMonitor", "dashboard", "traces", "networkPolicy", "proxy", "serviceAccount", "podLabels", "namespace", "groupNamespaces", "replicaCount", "cluster"} {
-		_, _, err := charted(controlPlane, with(t, "{groups: [{name: a, workspace: acme, labels: [a]}], "+key+": null}"))
-		if err == nil || !strings.Contains(err.Error(), "missing property '"+key+"'") {
-			t.Errorf("%s: got %v, want an error that names it", key, err)
+// A value that is null has no default any more: it is refused by its name, or means that there is
+// none.
+func TestAValueThatIsNullIsRefusedByNameOrEmpty(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = `{image: {repository: scaler}, groups: [{name: a, workspace: acme, labels: [a]}], webhook: {enabled: true, host: hooks.example.com},
+  ingress: {enabled: true}, podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}, networkPolicy: {enabled: true},
+  traces: {endpoint: http://collector:4318}, proxy: {url: http://proxy:3128}}` // so that what is null is used
+	var try func(path []string, defaults object)
+	try = func(path []string, defaults object) {
+		for key, value := range defaults {
+			path := append(slices.Clone(path), key)
+			values := parsed(t, all)
+			in := values
+			for _, parent := range path[:len(path)-1] {
+				if _, ok := in[parent]; !ok {
+					in[parent] = object{}
+				}
+				in = in[parent].(object)
+			}
+			in[key] = nil
+			found, err := installed(t, values)
+			if err == nil {
+				typed(t, found)
+			} else if !strings.Contains(err.Error(), "missing property '"+key+"'") &&
+				!strings.Contains(err.Error(), "at '/"+path[0]+"'") && !strings.Contains(err.Error(), key+" is not set") {
+				t.Errorf("%s: got %v, want an error that names it", strings.Join(path, "."), err)
+			}
+			inner, ok := value.(object)
+			if ok && key != "resources" && key != "podSecurityContext" && key != "securityContext" { // whose keys are Kubernetes' own
+				try(path, inner)
+			}
 		}
 	}
+	try(nil, parsed(t, string(text)))
+}
+
+// installed renders the chart as `helm install` does, for which a value that is missing is empty.
+func installed(t *testing.T, values object) (objects, error) {
+	t.Helper()
+	loaded, err := loader.Load(chartDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, _, err := renderedBy(engine.Engine{}, loaded, chartutil.ReleaseOptions{Name: name, Namespace: controlPlane, IsInstall: true, Revision: 1}, values)
+	return found, err
 }
 
 func TestEveryValueIsExplained(t *testing.T) {

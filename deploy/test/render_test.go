@@ -97,12 +97,16 @@ func released(release, namespace string, values object) (found objects, notes st
 }
 
 func rendered(loaded *chart.Chart, release chartutil.ReleaseOptions, values object) (found objects, notes string, err error) {
+	// With Strict a value that is misspelt in a template is an error, not empty.
+	return renderedBy(engine.Engine{Strict: true}, loaded, release, values)
+}
+
+func renderedBy(helm engine.Engine, loaded *chart.Chart, release chartutil.ReleaseOptions, values object) (found objects, notes string, err error) {
 	all, err := chartutil.ToRenderValues(loaded, values, release, capabilities)
 	if err != nil {
 		return nil, "", err
 	}
-	// With Strict a value that is misspelt in a template is an error, not empty.
-	files, err := engine.Engine{Strict: true}.Render(loaded, all)
+	files, err := helm.Render(loaded, all)
 	if err != nil {
 		return nil, "", err
 	}

@@ -138,6 +138,23 @@ func TestVariablesOfTheChartAreRefused(t *testing.T) {
 	deployed(t, "extraEnv: [{name: SCALER_POLL_INTERVAL, value: 2m}]")
 }
 
+func TestAVariableIsSetOnce(t *testing.T) {
+	for variable, setting := range map[string]string{
+		"HTTPS_PROXY":                 "proxy: {url: http://proxy:3128}",
+		"NO_PROXY":                    "proxy: {url: http://proxy:3128}",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "traces: {endpoint: http://collector:4318}",
+		"OTEL_EXPORTER_OTLP_PROTOCOL": "traces: {endpoint: http://collector:4318}",
+		"OTEL_EXPORTER_OTLP_HEADERS":  "traces: {headersSecret: headers}",
+	} {
+		extra := "extraEnv: [{name: " + variable + ", value: x}]"
+		_, _, err := charted(controlPlane, parsed(t, "{"+extra+", "+setting+"}"))
+		if err == nil || !strings.Contains(err.Error(), "extraEnv: "+variable) {
+			t.Errorf("%s beside %s: got %v, want an error that names it", variable, setting, err)
+		}
+		deployed(t, extra)
+	}
+}
+
 // TestHelmTestAsksTheLeader follows the call of the test's pod to the Service, and through the
 // policies of the control plane.
 func TestHelmTestAsksTheLeader(t *testing.T) {

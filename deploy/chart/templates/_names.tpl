@@ -29,7 +29,7 @@
 {{- $root := . }}
 {{- $usual := "bitbucket-runner" }}
 {{- $namespaces := .Values.networkPolicy.runnerNamespaces | default list }}
-{{- range get .Values "groups" }}
+{{- range get .Values "groups" | default list }}
 {{- $address := get . "scaler_address" | default (get . "scalerAddress") }}
 {{- if or (not $address) (eq $address (include "scaler.address" $root)) }}
 {{- $namespaces = append $namespaces (get . "namespace" | default $usual) }}
@@ -67,7 +67,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* The same with more labels, which win: (dict "root" $ "labels" LABELS). */}}
 {{- define "scaler.labelsWith" -}}
-{{ merge (dict) .labels (include "scaler.labels" .root | fromYaml) | toYaml }}
+{{ merge (dict) (.labels | default dict) (include "scaler.labels" .root | fromYaml) | toYaml }}
 {{- end }}
 
 {{- /* What has no namespace has ours in its name, so that each installation has its own. */}}
@@ -111,19 +111,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .Values.existingCABundle }}{{ .Values.existingCABundle }}{{ else if .Values.caBundle }}{{ include "scaler.fullname" . }}-trust{{ end }}
 {{- end }}
 
-{{- /* The flags of extraArgs. Those that the chart or a value gives are refused, in extraEnv too.
+{{- /* The flags of extraArgs. Those that the chart or a value gives are refused, in extraEnv too,
+       and so are variables that a value sets: of two of a name the API server takes either.
        The schema knows which flags there are. */}}
 {{- define "scaler.extraArgs" -}}
 {{- $given := dict
   "cluster" "set cluster" "credentials-dir" "set credentials" "tls" "set tls.mode" "ca-bundle" "set caBundle or existingCABundle"
   "webhook-listen" "set webhook.enabled" "service" "set fullnameOverride" "namespace" "install into another namespace"
   "pod-name" "it is always the pod's own" "grpc-listen" "the Service needs port 9090" "http-listen" "the Service needs port 8080" }}
+{{- $set := dict }}
+{{- if .Values.proxy.url }}{{ $set = merge $set (dict "HTTPS_PROXY" "proxy.url" "NO_PROXY" "proxy.url") }}{{ end }}
+{{- if .Values.traces.endpoint }}{{ $set = merge $set (dict "OTEL_EXPORTER_OTLP_ENDPOINT" "traces.endpoint" "OTEL_EXPORTER_OTLP_PROTOCOL" "traces.endpoint") }}{{ end }}
+{{- if .Values.traces.headersSecret }}{{ $set = merge $set (dict "OTEL_EXPORTER_OTLP_HEADERS" "traces.headersSecret") }}{{ end }}
 {{- range .Values.extraEnv }}
 {{- $flag := trimPrefix "SCALER_" .name | lower | replace "_" "-" }}
 {{- if and (hasPrefix "SCALER_" .name) (hasKey $given $flag) }}
 {{- fail (printf "extraEnv: the chart itself gives --%s, which %s sets too: %s" $flag .name (get $given $flag)) }}
 {{- else if has .name (list "POD_NAME" "POD_NAMESPACE") }}
 {{- fail (printf "extraEnv: the chart itself sets %s: it is always the pod's own" .name) }}
+{{- else if hasKey $set .name }}
+{{- fail (printf "extraEnv: %s is set because of %s: leave one of them out" .name (get $set .name)) }}
 {{- end }}
 {{- end }}
 {{- range .Values.extraArgs }}
