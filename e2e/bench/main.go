@@ -88,6 +88,11 @@ func (r *run) all(ctx context.Context, parts []string) (err error) {
 	if r.root, err = installation.Root(); err != nil {
 		return err
 	}
+	if r.profiles != "" {
+		if err = os.MkdirAll(r.profiles, 0o755); err != nil {
+			return fmt.Errorf("-profiles: %w", err)
+		}
+	}
 	if r.self, err = os.Executable(); err != nil {
 		return fmt.Errorf("the program's path: %w", err)
 	}
