@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -87,7 +86,7 @@ func (s *soak) look(state emulator.State) {
 // drainLoad waits until all steps have ended.
 func (s *soak) drainLoad(ctx context.Context) error {
 	want := stepsOfPipeline * len(s.pipelines)
-	return until(ctx, fmt.Sprintf("%d steps to end", want), func() (bool, error) {
+	return installation.Until(ctx, patience, fmt.Sprintf("%d steps to end", want), func() (bool, error) {
 		state, err := s.installed.Control.State(ctx)
 		if err != nil {
 			return false, err
@@ -104,7 +103,7 @@ func (s *soak) removeGroups(ctx context.Context) error {
 			return err
 		}
 	}
-	return until(ctx, "no runner, no Job and no pod to be left", func() (bool, error) {
+	return installation.Until(ctx, patience, "no runner, no Job and no pod to be left", func() (bool, error) {
 		last, err := s.sample(ctx)
 		return last.Runners == 0 && last.Jobs == 0 && last.Pods == 0, err
 	})
@@ -113,21 +112,3 @@ func (s *soak) removeGroups(ctx context.Context) error {
 // patience bounds each wait for a condition: several polls at the defaults, and the grace
 // after which an orphan is removed.
 const patience = 15 * time.Minute
-
-func until(ctx context.Context, what string, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		ok, err := done()
-		if ok && err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("waited for %s: %w", what, ctx.Err()), err)
-		case <-ticker.C:
-		}
-	}
-}

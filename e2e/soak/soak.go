@@ -68,7 +68,7 @@ func (s *soak) run(ctx context.Context) (result, error) {
 	}
 	// The kubelet removes the directories of a pod some seconds after the pod.
 	var after sample
-	err = until(ctx, "the directories of the pods to be removed", func() (bool, error) {
+	err = installation.Until(ctx, patience, "the directories of the pods to be removed", func() (bool, error) {
 		var err error
 		after, err = s.sample(ctx)
 		return after.Directories <= before.Directories, err

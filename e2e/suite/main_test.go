@@ -115,19 +115,13 @@ func restartKEDA(ctx context.Context) error {
 		}
 	}
 	// KEDA keeps the connection of its first call, so that is made while the authority is there.
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
+	if err := installation.Until(ctx, patience, "KEDA to create a Job", func() (bool, error) {
 		jobs, _, _, err := shared.Jobs(ctx)
-		if err == nil && jobs[name] > 0 {
-			return shared.Delete(ctx, name)
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(time.Second):
-		}
+		return jobs[name] > 0, err
+	}); err != nil {
+		return err
 	}
+	return shared.Delete(ctx, name)
 }
 
 // group applies a copy of the example with that name, which is also its label. At the end
@@ -171,20 +165,8 @@ func until(t *testing.T, what string, done func() (bool, error)) {
 // untilWithin is until with another time limit.
 func untilWithin(t *testing.T, bound time.Duration, what string, done func() (bool, error)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), bound)
-	defer cancel()
-	ticker := time.NewTicker(500 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		ok, err := done()
-		if ok && err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waited for %s; last error: %v; %s", what, err, picture(t))
-		case <-ticker.C:
-		}
+	if err := installation.Until(context.WithoutCancel(t.Context()), bound, what, done); err != nil {
+		t.Fatalf("%v; %s", err, picture(t))
 	}
 }
 
