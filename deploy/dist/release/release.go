@@ -97,7 +97,7 @@ func checkTree(ctx context.Context, q Request) []error {
 	if err != nil {
 		return []error{err}
 	}
-	changes, err := git(ctx, q.Root, "status", "--porcelain")
+	changes, err := changes(ctx, q.Root)
 	if err != nil {
 		return []error{err}
 	}
@@ -109,8 +109,8 @@ func checkTree(ctx context.Context, q Request) []error {
 	if head != q.Commit {
 		faults = append(faults, fmt.Errorf("-commit: got %s, want that of the tree, %s", q.Commit, head))
 	}
-	if changes != "" {
-		faults = append(faults, fmt.Errorf("the tree differs from its commit, so nobody could build the same; commit, or try a build with -snapshot:\n%s", changes))
+	if len(changes) > 0 {
+		faults = append(faults, fmt.Errorf("the tree differs from its commit, so nobody could build the same; commit, or try a build with -snapshot:\n%s", strings.Join(changes, "\n")))
 	}
 	versions := slices.DeleteFunc(strings.Fields(tags), func(tag string) bool { return !semver.IsValid(tag) })
 	if len(versions) > 0 && !slices.Contains(versions, q.Version) {
@@ -118,6 +118,23 @@ func checkTree(ctx context.Context, q Request) []error {
 	}
 	return faults
 }
+
+// changes returns how the tree differs from its commit, in git's short form, without what can be in no
+// file of a release: new files and folders beside those of the project, such as a user's values.
+func changes(ctx context.Context, root string) ([]string, error) {
+	status, err := git(ctx, root, "status", "--porcelain", "--untracked-files=normal")
+	if err != nil || status == "" {
+		return nil, err
+	}
+	return slices.DeleteFunc(strings.Split(status, "\n"), func(line string) bool {
+		name, untracked := strings.CutPrefix(line, "?? ")
+		inside := strings.Contains(strings.TrimSuffix(strings.Trim(name, `"`), "/"), "/") // with a space it is quoted
+		return untracked && !inside && !slices.Contains(readByGo, name)
+	}), nil
+}
+
+// readByGo is what Go reads beside the packages, if it is there.
+var readByGo = []string{"go.work", "go.work.sum", "vendor/"}
 
 func git(ctx context.Context, root string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", root}, args...)...)

@@ -30,6 +30,7 @@ func repository(t *testing.T) Request {
 	if err := os.WriteFile(filepath.Join(root, "CHANGELOG.md"), []byte(changelog), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	write(t, &Request{Root: root}, "deploy/kept.yaml")
 	run(t, root, "init", "-q")
 	run(t, root, "add", ".")
 	run(t, root, "commit", "-q", "-m", "first")
@@ -52,7 +53,11 @@ func TestWhatMayBeReleased(t *testing.T) {
 		"no date":                          {func(_ *testing.T, q *Request) { q.Date = "" }, []string{`-commit and -date: got `}},
 		"another commit":                   {func(_ *testing.T, q *Request) { q.Commit = strings.Repeat("a", 40) }, []string{"-commit: got aaaa"}},
 		"a changed file":                   {change, []string{"the tree differs from its commit", "CHANGELOG.md"}},
-		"a file that is not in git":        {add, []string{"the tree differs from its commit", "new.go"}},
+		"a file that is not in git":        {add, []string{"the tree differs from its commit", "deploy/new.yaml"}},
+		"a folder that is not in git":      {func(t *testing.T, q *Request) { write(t, q, "deploy/chart/new.yaml") }, []string{"deploy/chart/"}},
+		"a workspace of Go":                {func(t *testing.T, q *Request) { write(t, q, "go.work") }, []string{"go.work"}},
+		"modules that Go would prefer":     {func(t *testing.T, q *Request) { write(t, q, "vendor/modules.txt") }, []string{"vendor/"}},
+		"a user's own files":               {func(t *testing.T, q *Request) { write(t, q, "values.yaml"); write(t, q, "my groups/a.yaml") }, nil},
 		"its tag":                          {func(t *testing.T, q *Request) { run(t, q.Root, "tag", "v1.2.0") }, nil},
 		"another tag too":                  {func(t *testing.T, q *Request) { run(t, q.Root, "tag", "v1.2.0"); run(t, q.Root, "tag", "v1.2.0-rc.1") }, nil},
 		"a tag that is no version":         {func(t *testing.T, q *Request) { run(t, q.Root, "tag", "nightly") }, nil},
@@ -90,7 +95,16 @@ func change(t *testing.T, q *Request) {
 
 func add(t *testing.T, q *Request) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(q.Root, "new.go"), nil, 0o644); err != nil {
+	write(t, q, "deploy/new.yaml")
+}
+
+func write(t *testing.T, q *Request, name string) {
+	t.Helper()
+	path := filepath.Join(q.Root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
