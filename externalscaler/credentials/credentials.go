@@ -18,7 +18,7 @@ import (
 const Default = "default"
 
 // ErrForbidden means that a set does not serve the namespace, scope or labels.
-var ErrForbidden = errors.New("credentials set does not serve this")
+var ErrForbidden = errors.New("credentials refused")
 
 // ErrUnknownSet means that there is no set of that name, or that it is not usable.
 var ErrUnknownSet = errors.New("no usable credentials set")
@@ -84,7 +84,7 @@ func (s *Store) Allow(name string, use Use) error {
 		return err
 	}
 	if refusal := serves.refusal(use); refusal != "" {
-		return fmt.Errorf("credentials: %q may not be used for %s: %w", name, refusal, ErrForbidden)
+		return fmt.Errorf("%w: %q may not be used for %s", ErrForbidden, name, refusal)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (s *Store) open(name, namespace string) (bitbucket.Credentials, Serves, err
 		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("credentials: %q: %w: %w", name, ErrUnknownSet, err)
 	}
 	if !serves.servesNamespace(namespace) {
-		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("credentials: %q may not be used from namespace %q: its key %s does not list it: %w", name, namespace, namespacesFile, ErrForbidden)
+		return bitbucket.Credentials{}, Serves{}, fmt.Errorf("%w: %q may not be used from namespace %q: its key %s does not list it", ErrForbidden, name, namespace, namespacesFile)
 	}
 	return credentials, serves, nil
 }

@@ -171,9 +171,12 @@ func (r *reader) list(node *yaml.Node, path string) []*yaml.Node {
 		return nil
 	}
 	if node.Kind != yaml.SequenceNode || len(node.Content) > maxItems {
-		accepted := fmt.Sprintf("a list of at most %d items", maxItems)
-		if node.Kind == yaml.ScalarNode {
-			accepted += ", such as [" + node.Value + "]"
+		accepted := "a list"
+		switch node.Kind {
+		case yaml.SequenceNode:
+			accepted = fmt.Sprintf("a list of at most %d items", maxItems)
+		case yaml.ScalarNode:
+			accepted = "a list, such as [" + node.Value + "]"
 		}
 		r.add(node, path, describe(node), accepted)
 		return nil
