@@ -47,7 +47,7 @@ func TestTheNotesTellOfGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, without, err := charted(controlPlane, with(t, "groups: null"))
+	_, without, err := charted(controlPlane, with(t, "groups: []"))
 	if err != nil {
 		t.Fatal(err)
 	}
