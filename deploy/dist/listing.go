@@ -35,8 +35,8 @@ func (d *distribution) published(context.Context) error {
 func (d *distribution) readme(context.Context) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# bitbucket-runner-scaler %s\n\nCommit %s of %s, built with %s.\n\n", d.Version, d.Commit, d.Date.Format(time.RFC3339), runtime.Version())
-	if d.examples() {
-		text.WriteString("**This is a trial build.** Chart, manifests and images name example.com: pass `make dist` the repositories and URLs of your own.\n\n")
+	if examples := d.examples(); len(examples) > 0 {
+		fmt.Fprintf(&text, "**Not for others yet.** At example.com, because `make dist` was not given anything else: %s. docs/releasing.md lists the variables.\n\n", strings.Join(examples, ", "))
 	}
 	text.WriteString("| file | what it is | size |\n|---|---|---|\n")
 	slices.SortFunc(d.files, func(a, b file) int { return cmp.Compare(a.name, b.name) })
@@ -60,10 +60,11 @@ Without a registry, import the image on each node:
 
     ctr -n k8s.io images import --digests --base-name %[3]s %[2]s
 
-Then install with Helm or kubectl:
+Then install with Helm, with the credentials' Secret and values as in the quickstart of the project's README:
 
-    helm install bitbucket-runner-scaler oci://%[8]s/bitbucket-runner-scaler --version %[9]s -n bitbucket-runner-scaler --create-namespace
-    kubectl apply --server-side -f %[10]s
+    helm install bitbucket-runner-scaler oci://%[8]s/bitbucket-runner-scaler --version %[9]s -n bitbucket-runner-scaler --values values.yaml
+
+or apply %[10]s with kubectl or kustomize: it is the control plane without groups, which `+"`runnerctl render`"+` makes.
 `, sums, imageName("bitbucket-runner-scaler", d.Version), d.Image, d.Version, imageName("bitbucket-emulator", d.Version), d.Emulator, chartName(number), d.Charts, number, installName(d.Version))
 	d.say("\n%s", text.String())
 	return d.write("README-"+d.Version+".md", "", []byte(text.String()))

@@ -72,9 +72,16 @@ func (p *Places) check() error {
 	return errors.Join(faults...)
 }
 
-// examples says that nobody has chosen the places.
-func (p *Places) examples() bool {
-	return strings.Contains(p.Image+p.Emulator+p.Charts+p.Download+p.Homepage, "example.com")
+// examples names the places that nobody has chosen.
+func (p *Places) examples() (named []string) {
+	for _, place := range []struct{ of, value string }{
+		{"the image", p.Image}, {"the emulator's image", p.Emulator}, {"the chart", p.Charts}, {"the downloads", p.Download}, {"the homepage", p.Homepage},
+	} {
+		if strings.Contains(place.value, "example.com") {
+			named = append(named, place.of)
+		}
+	}
+	return named
 }
 
 func runBuild(ctx context.Context, args []string, stdout io.Writer) error {

@@ -86,7 +86,7 @@ func checkChangelog(root, number string) error {
 		return fmt.Errorf("read the changelog: %w", err)
 	}
 	if newest := Newest(string(text)); newest != number {
-		return fmt.Errorf("-version: got v%s, want the newest version in CHANGELOG.md, which is %q; write its section first, or try a build with -snapshot", number, newest)
+		return fmt.Errorf("-version: got v%s, want the newest version in CHANGELOG.md, which is %q; write its section first, or try a build with -snapshot (SNAPSHOT=1 of make) and a pre-release such as v%[1]s-try", number, newest)
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func checkTree(ctx context.Context, q Request) []error {
 		faults = append(faults, fmt.Errorf("-commit: got %s, want that of the tree, %s", q.Commit, head))
 	}
 	if len(changes) > 0 {
-		faults = append(faults, fmt.Errorf("the tree differs from its commit, so nobody could build the same; commit, or try a build with -snapshot:\n%s", strings.Join(changes, "\n")))
+		faults = append(faults, fmt.Errorf("the tree differs from its commit, so nobody could build the same; commit or remove these, or try a build with -snapshot (SNAPSHOT=1 of make) and a pre-release such as %s-try:\n%s", q.Version, strings.Join(changes, "\n")))
 	}
 	versions := slices.DeleteFunc(strings.Fields(tags), func(tag string) bool { return !semver.IsValid(tag) })
 	if len(versions) > 0 && !slices.Contains(versions, q.Version) {
