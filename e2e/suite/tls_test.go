@@ -14,8 +14,9 @@ import (
 )
 
 // A certificate is renewed before it expires. A deleted one is renewed at once, so the test
-// deletes it.
+// deletes it. The other tests must not notice.
 func TestRenewedCertificateLosesNoStepAndNoPoll(t *testing.T) {
+	t.Parallel()
 	group(t, "renewed", map[string]string{"min": "1", "max": "4"})
 	untilOnline(t, "renewed", 1, 0)
 	before := served(t)
