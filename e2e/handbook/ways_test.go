@@ -91,7 +91,7 @@ func (j *journey) helmWithGroups(t *testing.T) {
 	j.types(t, filled(t, j.block(t, "docs/install.md", "With Helm", 1), "ClientId=…", "ClientId=emulator-client", "ClientSecret=…", "ClientSecret=emulator-secret"))
 	j.untilOnline(t, "builds")
 	j.runs(t, "self.hosted", "builds")
-	j.upgraded(t, "builds", func() { j.types(t, lines(j.block(t, "docs/operate.md", "Upgrading", 1))[0]+rollout) })
+	j.upgraded(t, "builds", func() { j.types(t, lines(j.block(t, "docs/operate.md", "Upgrading", 1))[0]+"\n"+rollout) })
 }
 
 func (j *journey) uninstallHelm(t *testing.T) {
