@@ -31,9 +31,10 @@ const (
 	keepaliveTime         = 20 * time.Second
 	keepaliveTimeout      = 10 * time.Second
 	maxConcurrentStreams  = 4096
-	// bufferSize is that of the buffers of each connection, in bytes: there is one connection per
-	// sidecar, and messages are small.
-	bufferSize = 4 << 10
+	// readBuffer and writeBuffer are the sizes of the buffers of each connection, in bytes: there is
+	// one connection per sidecar, and messages are small. A connection keeps that for reading; those
+	// for writing are shared.
+	readBuffer, writeBuffer = 1 << 10, 4 << 10
 	// stopGrace bounds the graceful stop. After it, open streams are closed.
 	stopGrace = 5 * time.Second
 )
@@ -58,7 +59,7 @@ func NewServer(log *zap.Logger, options []grpc.ServerOption, services ...Registr
 	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
-		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize),
+		grpc.ReadBufferSize(readBuffer), grpc.WriteBufferSize(writeBuffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: maxConnectionAge, MaxConnectionAgeGrace: maxConnectionAgeGrace,
 			Time: keepaliveTime, Timeout: keepaliveTimeout,
