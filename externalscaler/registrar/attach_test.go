@@ -67,7 +67,7 @@ func TestStopIsOrderedOnlyOfAnAttachedSidecar(t *testing.T) {
 // stream is a sidecar's stream, which ends with the order to stop.
 type stream struct {
 	grpc.ServerStream
-	ctx  context.Context //nolint:containedctx // as in grpc
+	ctx  context.Context //nolint:containedctx // as the streams of grpc do
 	send func(*runnerv1.AttachResponse)
 }
 
@@ -84,7 +84,7 @@ func (s stream) Send(order *runnerv1.AttachResponse) error {
 
 func TestARunnerIsToldToEndOnceItsJobCountsNoMore(t *testing.T) {
 	r, w := start(t)
-	w.stopping["pod-uid"] = true // it is told as soon as it attaches
+	w.stopping["pod-uid"] = true // so the order to stop is sent as soon as the sidecar attaches
 	ctx, cancel := context.WithCancel(with(t.Context(), "good"))
 	told := false
 	err := r.Attach(stream{ctx: ctx, send: func(order *runnerv1.AttachResponse) {

@@ -29,7 +29,7 @@
 {{- $root := . }}
 {{- $usual := "bitbucket-runner" }}
 {{- $namespaces := .Values.networkPolicy.runnerNamespaces | default list }}
-{{- range get .Values "groups" | default list }}
+{{- range .Values.groups }}
 {{- $address := get . "scaler_address" | default (get . "scalerAddress") }}
 {{- if or (not $address) (eq $address (include "scaler.address" $root)) }}
 {{- $namespaces = append $namespaces (get . "namespace" | default $usual) }}
